@@ -1,0 +1,1 @@
+"""tpe-pcap: audits captures of ThingPark base stations."""

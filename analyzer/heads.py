@@ -1,0 +1,90 @@
+"""The head of a flow: its first payload bytes in each direction, in order, with the frames that carried them.
+
+Flows are columns of numbers; a head is what a dissector reads. TCP heads are two reassembled byte streams,
+the heads of everything else are the first datagrams as they came.
+"""
+
+from __future__ import annotations
+
+import enum
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Direction(enum.IntEnum):
+    """Who sent it: the flow's originator or its responder."""
+
+    ORIGINATOR = 0
+    RESPONDER = 1
+
+
+class Frame(NamedTuple):
+    """A captured frame: index of its file among those given, and its number there as Wireshark shows it."""
+
+    capture: int
+    number: int
+    """1-based."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where the payload of one frame begins in a stream."""
+
+    offset: int
+    """In bytes from the beginning of the stream's ``data``."""
+    frame: Frame
+    time: int
+    """Nanoseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One direction of a TCP conversation: contiguous bytes from its beginning, as far as they were kept."""
+
+    data: bytes = b""
+    marks: tuple[Mark, ...] = ()
+    """One per frame that contributed bytes, ascending by offset."""
+    begins: bool = False
+    """``data`` starts with the first byte that the sender sent (its SYN is in the capture)."""
+    ends: bool = False
+    """``data`` ends with the last byte that the sender sent (its FIN is there and nothing is missing between)."""
+
+    def mark_at(self, offset: int) -> Mark | None:
+        """The mark of the frame that carried the byte at ``offset``; of the last frame for the end."""
+        index = bisect_right(self.marks, offset, key=lambda mark: mark.offset) - 1
+        return self.marks[index] if self.marks and index >= 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """One datagram's payload (UDP payload, ICMP message from its type byte on, ESP packet from its SPI on)."""
+
+    direction: Direction
+    data: bytes
+    """As much as was captured and kept."""
+    length: int
+    """Payload length that the headers below declare, in bytes; more than ``len(data)`` if cut."""
+    frame: Frame
+    time: int
+    """Nanoseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is kept of a flow's payload."""
+
+    transport: str
+    """``tcp``, ``udp``, ``icmp``, ``icmpv6``, ``esp`` or ``ip-<number>``."""
+    ports: tuple[int, int] = (0, 0)
+    """Ports of originator and responder; 0 where the transport has none. A hint, never a proof."""
+    streams: tuple[Stream, Stream] = (Stream(), Stream())
+    """Of TCP: what the originator sent and what the responder sent. Index with a :class:`Direction`."""
+    datagrams: tuple[Datagram, ...] = ()
+    """Of everything else: the first datagrams of both directions, in the order of the capture."""
+
+    def first(self, direction: Direction) -> bytes:
+        """The first payload bytes of a direction: the stream's, or the first datagram's."""
+        if self.transport == "tcp":
+            return self.streams[direction].data
+        return next((datagram.data for datagram in self.datagrams if datagram.direction == direction), b"")

@@ -1,0 +1,64 @@
+"""What dissectors say: messages placed in the capture, and the facts that follow from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from analyzer.heads import Direction, Frame
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One message of a dissection and where it stands in the capture."""
+
+    message: object
+    """A frozen dataclass of its protocol's module."""
+    direction: Direction
+    frame: Frame
+    """The frame that carries the message's first byte."""
+    time: int
+    """Capture time of that frame, nanoseconds since the epoch."""
+    offset: int
+    """Of the message's first byte: in the stream, or in its datagram."""
+
+
+class Facts:
+    """Base of each protocol's facts: a frozen dataclass whose public fields are the JSON keys of the report.
+
+    A field whose value is ``None`` or empty was not shown by the packets and does not appear in the JSON.
+    Fields that begin with an underscore are for the checks only.
+    """
+
+    __slots__ = ()
+
+
+def to_json(value: object) -> Any:
+    """A fact as JSON: dataclasses become objects, enums their value, bytes hexadecimal; empty fields are left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        pairs = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {name: to_json(part) for name, part in pairs if not name.startswith("_") and shown(part)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return {str(key): to_json(part) for key, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_json(part) for part in value]
+    return value
+
+
+def shown(value: object) -> bool:
+    """Whether a fact is there at all: not ``None``, not an empty text or collection. ``False`` and 0 are facts."""
+    return value is not None and value != "" and value != () and value != {}
+
+
+def messages(items: Iterable[Item], kind: type[M]) -> Iterator[tuple[Item, M]]:
+    """The items whose message is a ``kind``, each with its message so typed."""
+    return ((item, item.message) for item in items if isinstance(item.message, kind))

@@ -1,0 +1,138 @@
+"""What the head of a flow says, protocol by protocol: facts, never opinions.
+
+A protocol is a module listed in :data:`PROTOCOLS` (in order: the first whose ``probe`` agrees wins) with
+
+* ``NAME``: as it stands in reports,
+* ``probe(head)``: whether the bytes are this protocol; ports are a hint for what bytes alone cannot tell,
+* ``dissect(reader, direction)``: a generator that reads one direction of a TCP stream, or one datagram, straight
+  on and yields messages (frozen dataclasses in the RFC's words); it neither catches nor judges,
+* ``facts(items)``: the facts that follow from all messages of the conversation, in the order of the capture.
+
+:func:`dissect` runs them and is the only place where a :class:`~analyzer.wire.Stop` becomes an anomaly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from analyzer.heads import Direction, Frame, Head
+from analyzer.messages import Facts, Item
+from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, ntp, ssh, tls
+from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop
+
+
+class ProtocolModule(Protocol):
+    """The surface of a module in this folder."""
+
+    NAME: str
+
+    def probe(self, head: Head) -> bool: ...
+
+    def dissect(self, reader: Reader, direction: Direction) -> Iterator[object]: ...
+
+    def facts(self, items: Sequence[Item]) -> Facts: ...
+
+
+PROTOCOLS = cast(tuple[ProtocolModule, ...], (icmp, ike, esp, tls, ssh, iec104, ftp, http, dhcp, dns, ntp))
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where a dissection ended early: the anomaly, and the frame that holds the byte."""
+
+    anomaly: Anomaly
+    direction: Direction
+    frame: Frame
+    time: int
+    """Nanoseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dissection:
+    """Everything that a protocol's module read in a head."""
+
+    protocol: str | None = None
+    """``NAME`` of the protocol whose content it is; ``None``: none that is known."""
+    items: tuple[Item, ...] = ()
+    """Messages in the order of the capture (by frame; within a direction always in stream order)."""
+    breaks: tuple[Break, ...] = ()
+    facts: Facts | None = None
+
+    @property
+    def malformed(self) -> tuple[Break, ...]:
+        """The breaks that are the sender's fault."""
+        return tuple(each for each in self.breaks if each.anomaly.cause is Cause.MALFORMED)
+
+
+def dissect(head: Head) -> Dissection:
+    """Name the protocol of a head by its content and read all messages. Never raises for any bytes."""
+    for module in PROTOCOLS:
+        if module.probe(head):
+            return dissect_as(module, head)
+    return Dissection()
+
+
+def dissect_as(module: ProtocolModule, head: Head) -> Dissection:
+    """Read a head as one given protocol."""
+    placed: list[tuple[Frame, Item]] = []
+    breaks: list[Break] = []
+    for direction, stream in zip(Direction, head.streams, strict=True):
+        if stream.data:
+            arrival = stream.marks[0].frame  # a message is there once all bytes before it are: never goes back
+            fence = len(stream.data) if stream.ends else UNBOUNDED
+            for position, found in run(module, Reader(stream.data, 0, fence), direction):
+                mark = stream.mark_at(position)
+                assert mark is not None
+                if isinstance(found, Anomaly):
+                    breaks.append(Break(found, direction, mark.frame, mark.time))
+                else:
+                    arrival = max(arrival, mark.frame)
+                    placed.append((arrival, Item(found, direction, mark.frame, mark.time, position)))
+    for datagram in head.datagrams:
+        reader = Reader(datagram.data, 0, datagram.length)
+        for position, found in run(module, reader, datagram.direction):
+            if isinstance(found, Anomaly):
+                breaks.append(Break(found, datagram.direction, datagram.frame, datagram.time))
+            else:
+                item = Item(found, datagram.direction, datagram.frame, datagram.time, position)
+                placed.append((datagram.frame, item))
+    placed.sort(key=lambda pair: pair[0])
+    items = [item for _, item in placed]
+    try:
+        facts = module.facts(items)
+    except Exception as error:  # our own bug must not hide the other flows; tests demand that it never happens
+        breaks.append(defect(error, head))
+        facts = None
+    return Dissection(module.NAME, tuple(items), tuple(breaks), facts)
+
+
+def run(module: ProtocolModule, reader: Reader, direction: Direction) -> Iterator[tuple[int, object]]:
+    """Drive one dissector: each message with the position where its reading began, last the anomaly, if any."""
+    began = reader.pos
+    found = module.dissect(reader, direction)
+    while True:
+        try:
+            message = next(found)
+        except StopIteration:
+            return
+        except Stop as stop:
+            yield min(stop.anomaly.offset, max(0, len(reader.data) - 1)), stop.anomaly
+            return
+        except Exception as error:
+            yield began, Anomaly(Cause.DEFECT, module.NAME, began, f"{type(error).__name__}: {error}")
+            return
+        yield min(began, max(0, len(reader.data) - 1)), message
+        began = reader.pos
+
+
+def defect(error: Exception, head: Head) -> Break:
+    """A failure of this program, placed at the head's first frame."""
+    anomaly = Anomaly(Cause.DEFECT, "facts", 0, f"{type(error).__name__}: {error}")
+    for direction in Direction:
+        marks = head.streams[direction].marks
+        if marks:
+            return Break(anomaly, direction, marks[0].frame, marks[0].time)
+    first = head.datagrams[0]
+    return Break(anomaly, first.direction, first.frame, first.time)
