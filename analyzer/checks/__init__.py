@@ -1,0 +1,1 @@
+"""Opinions on what the facts say. Checks never parse; each is listed here once, in the order of the reports."""
