@@ -47,6 +47,37 @@ class Remark:
     """Where it differs from the check's."""
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an auditor is told: one defect, with the evidence to look it up."""
+
+    kind: Kind
+    check: str
+    """Id of the check that says so: ``TPE201``."""
+    slug: str
+    severity: Severity
+    base_station: str | None
+    """Address under which it is reported; ``None``: about the capture."""
+    rows: tuple[str, ...]
+    """The row; two where they share the port; the nearest for an unexpected flow; empty where there is none."""
+    mismatch: str | None
+    """Which field of the nearest row an unexpected flow fails: ``port``, ``direction``."""
+    flow: int | None
+    """Id of the conversation (the first, where there are several)."""
+    count: int
+    """Number of conversations that it stands for."""
+    frames: tuple[Frame, ...]
+    """The frames that show it, ascending."""
+    time: int | None
+    """Of the first of them, nanoseconds since the epoch."""
+    filter: str | None
+    """Wireshark display filter that shows exactly this evidence."""
+    summary: str
+    """One plain sentence."""
+    remedy: str
+    """What to do about it: one imperative sentence."""
+
+
 ContentJudge = Callable[[Fit], Iterator[Remark]]
 
 
