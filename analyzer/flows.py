@@ -1,0 +1,400 @@
+"""Flows: every packet of the captures in its conversation, as columns of numbers, with the heads that were kept.
+
+:func:`read` drives the compiled kernel of :mod:`analyzer.scanner` over all files: it fills the buffer, makes room,
+takes in what stands between packets, and carries rare packets over the slow path. Memory follows flows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from analyzer import capture, scanner
+from analyzer.capture import CaptureError, CaptureFile, Framing, Source
+from analyzer.encapsulations import IP_PROTOCOLS, UDP_PORTS, peel
+from analyzer.fragments import Fragments
+from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
+
+BUFFER = 4 << 20
+"""Bytes read at a time."""
+
+Progress = Callable[[int], None]
+"""Told how many bytes of the file were read since the last call."""
+
+Records = npt.NDArray[Any]
+
+TRANSPORTS = {1: "icmp", 6: "tcp", 17: "udp", 50: "esp", 58: "icmpv6"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of every packet of the captures; the parts add up to ``packets``."""
+
+    packets: int
+    in_flows: int
+    icmp_errors: int
+    """ICMP errors, counted with the flow that they quote."""
+    not_ip: dict[str, int]
+    """Frames that carry no IP, by Ethernet type or link protocol."""
+    unreadable: dict[str, int]
+    """Frames whose headers cannot be read, by reason."""
+    snapped: int
+    """Frames captured shorter than they were (also counted above)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """All flows of the captures. Columns have one entry a flow, in the order of first packets."""
+
+    captures: tuple[CaptureFile, ...]
+    flow: Records
+    """Shape (n,), dtype :data:`analyzer.scanner.FLOW`."""
+    side: Records
+    """Shape (n, 2), dtype :data:`analyzer.scanner.SIDE`; side 0 sent the first packet."""
+    tally: Tally
+    notes: tuple[tuple[str, ...], ...]
+    """What the slow path peeled; ``flow["note"]`` is the index."""
+    pieces: Records
+    """Kept payload, by flow; dtype :data:`analyzer.scanner.PIECE`."""
+    starts: npt.NDArray[np.int64]
+    """Shape (n + 1,): the pieces of flow i are ``pieces[starts[i]:starts[i + 1]]``."""
+    arena: tuple[Records, ...]
+    """Chunks of kept bytes."""
+
+    def __len__(self) -> int:
+        return len(self.flow)
+
+    def payload(self, offset: int, count: int) -> bytes:
+        """Bytes of the arena."""
+        start = offset % scanner.CHUNK
+        return self.arena[offset // scanner.CHUNK][start : start + count].tobytes()
+
+    def head(self, index: int, originator: int) -> Head:
+        """What was kept of a flow's payload; ``originator`` is the side (0 or 1) that opened it."""
+        flow = self.flow[index]
+        protocol = int(flow["protocol"])
+        transport = TRANSPORTS.get(protocol, f"ip-{protocol}")
+        ports = (max(0, int(flow["port0"])), max(0, int(flow["port1"])))
+        if originator:
+            ports = ports[::-1]
+        pieces = self.pieces[self.starts[index] : self.starts[index + 1]]
+        if not len(pieces):
+            return Head(transport, ports)
+        rows = [
+            (side, offset, length, arena, kept, Frame(file, number), time)
+            for number, time, arena, _, file, offset, length, kept, side, error in pieces.tolist()
+            if not error
+        ]
+        if protocol != scanner.TCP:
+            return Head(
+                transport,
+                ports,
+                datagrams=tuple(
+                    Datagram(Direction(side ^ originator), self.payload(arena, kept), length, frame, time)
+                    for side, _, length, arena, kept, frame, time in rows
+                ),
+            )
+        streams = tuple(
+            self.stream(index, side, [row for row in rows if row[0] == side]) for side in (originator, 1 - originator)
+        )
+        return Head(transport, ports, (streams[0], streams[1]))
+
+    def stream(self, index: int, side: int, rows: list[tuple[int, int, int, int, int, Frame, int]]) -> Stream:
+        """Put the pieces of one TCP direction together, up to the first gap. Of overlapping bytes the first win."""
+        column = self.side[index, side]
+        rows.sort(key=lambda row: row[1])
+        parts: list[bytes] = []
+        marks: list[Mark] = []
+        size = 0
+        for _, offset, _, arena, kept, frame, time in rows:
+            if offset > size:
+                break
+            if offset + kept > size:
+                marks.append(Mark(size, frame, time))
+                parts.append(self.payload(arena + size - offset, offset + kept - size))
+                size = offset + kept
+        return Stream(b"".join(parts), tuple(marks), bool(column["begins"]), int(column["ending"]) == size > 0)
+
+    def errors(self, index: int) -> list[tuple[int, bytes, Frame, int]]:
+        """ICMP errors that quote the flow: (side that sent the quoted packet, IP packet, frame, time in ns)."""
+        pieces = self.pieces[self.starts[index] : self.starts[index + 1]]
+        return [
+            (side, self.payload(arena, kept), Frame(file, number), time)
+            for number, time, arena, _, file, _, _, kept, side, error in pieces.tolist()
+            if error
+        ]
+
+
+def read(paths: Sequence[str], progress: Progress | None = None, buffer_size: int = BUFFER) -> Flows:
+    """Read capture files as one timeline. :class:`CaptureError` for the first that is not a capture."""
+    scan = Scan(buffer_size, progress)
+    files: dict[int, CaptureFile] = {}
+    for number in capture.chronological(paths):
+        files[number] = scan.file(number, paths[number])
+    scan.finish()
+    return scan.flows(tuple(files[number] for number in range(len(paths))))
+
+
+@dataclass(slots=True)
+class Scan:
+    """The arrays that the kernel fills, and their growth."""
+
+    buffer_size: int = BUFFER
+    progress: Progress | None = None
+    clock: Records = field(default_factory=lambda: np.zeros(1, scanner.CLOCK))
+    packets: Records = field(default_factory=lambda: np.zeros(2, scanner.PACKET))
+    slots: Records = field(default_factory=lambda: np.full(1 << 11, -1, np.int32))
+    flow: Records = field(default_factory=lambda: np.zeros(1 << 10, scanner.FLOW))
+    side: Records = field(default_factory=lambda: np.zeros(1 << 11, scanner.SIDE))
+    pieces: list[Records] = field(default_factory=list)
+    arena: list[Records] = field(default_factory=list)
+    ethertypes: Records = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
+    tunnels: Records = field(default_factory=lambda: np.zeros(256 + (1 << 16), np.bool_))
+    notes: dict[tuple[str, ...], int] = field(default_factory=dict)
+    not_ip: Counter[str] = field(default_factory=Counter)
+    unreadable: Counter[str] = field(default_factory=Counter)
+    fragments: Fragments = field(default_factory=Fragments)
+    total: int = 0
+    """Packets of the files before this one."""
+
+    def __post_init__(self) -> None:
+        self.clock["seed"] = int.from_bytes(os.urandom(8), "little")
+        self.tunnels[list(IP_PROTOCOLS)] = True
+        self.tunnels[[256 + port for port in UDP_PORTS]] = True
+        self.more_pieces()
+        self.more_arena()
+
+    # -- one file -------------------------------------------------------------------------------------------
+
+    def file(self, number: int, path: str) -> CaptureFile:
+        """Account for all packets of one file."""
+        source = Source(path)
+        try:
+            return self.walk(number, source)
+        finally:
+            source.close()
+
+    def walk(self, number: int, source: Source) -> CaptureFile:
+        buffer = np.zeros(max(self.buffer_size, 64), np.uint8)
+        clock = self.clock[0]
+        filled = 0
+        while filled < 24:
+            count = source.readinto(memoryview(buffer)[filled:])
+            if not count:
+                break
+            filled += count
+        framing, position = capture.recognise(source.path, buffer[: min(filled, 64)].tobytes())
+        problems: list[str] = []
+        clock["capture"], clock["frame"], clock["note"], clock["count_only"] = number, 0, -1, 0
+        clock["framing"] = scanner.PCAP if framing.format == "pcap" else scanner.PCAPNG
+        interfaces = self.announce(framing)
+        before = 0
+        """Bytes of the unpacked file that have left the buffer."""
+        self.report(filled)
+        while True:
+            clock["position"] = position
+            outcome = self.scan(buffer, filled, interfaces)
+            position = int(clock["position"])
+            if outcome == scanner.SLOW:
+                self.slow(buffer)
+            elif outcome == scanner.DAMAGED:
+                problems.append(f"damaged record at byte {before + position}: its length is impossible")
+                break
+            else:
+                if outcome == scanner.BLOCK and filled - position >= 12:
+                    start = buffer[position : position + 12].tobytes()
+                    size = capture.block_size(framing, start)
+                    if size is None:
+                        if before + position == 0:
+                            raise CaptureError(source.path, "has a pcapng section header without its magic number", 0)
+                        problems.append(f"damaged block at byte {before + position}: its length is impossible")
+                        break
+                    if filled - position >= size:
+                        block = buffer[position : position + size].tobytes()
+                        problem = capture.read_block(source.path, framing, block, before + position)
+                        if problem:
+                            problems.append(problem)
+                            break
+                        interfaces = self.announce(framing)
+                        position += size
+                        continue
+                if position == 0 and filled == len(buffer):
+                    buffer = np.concatenate((buffer, np.zeros_like(buffer)))
+                rest = filled - position
+                buffer[:rest] = buffer[position:filled].copy()
+                before += position
+                position, filled = 0, rest
+                try:
+                    count = source.readinto(memoryview(buffer)[filled:])
+                except CaptureError as error:
+                    if not int(clock["frame"]):
+                        raise
+                    problems.append(str(error).removeprefix(f"{source.path}: "))
+                    break
+                if not count:
+                    if rest:
+                        problems.append(f"ends within a record at byte {before}: {rest} bytes are left over")
+                    break
+                self.report(count)
+                filled += count
+        packets = int(clock["frame"])
+        self.total += packets
+        return CaptureFile(
+            source.path,
+            framing.format,
+            packets,
+            source.consumed,
+            int(clock["first"]) if packets else None,
+            int(clock["last"]) if packets else None,
+            framing.digits,
+            tuple(problems),
+        )
+
+    def report(self, count: int) -> None:
+        if self.progress:
+            self.progress(count)
+
+    def announce(self, framing: Framing) -> Records:
+        """Tell the kernel what the file's headers said; the interfaces as an array."""
+        clock = self.clock[0]
+        clock["little"] = framing.little
+        clock["record_header"] = framing.record_header
+        clock["largest"] = capture.LARGEST_RECORD if framing.format == "pcap" else capture.LARGEST_BLOCK
+        clock["interfaces"] = len(framing.interfaces)
+        array = np.zeros(max(1, len(framing.interfaces)), scanner.INTERFACE)
+        for row, interface in zip(array, framing.interfaces, strict=False):
+            row["linktype"], row["snaplen"], row["offset"] = interface.linktype, interface.snaplen, interface.offset
+            row["multiplier"], row["divisor"], row["bits"] = interface.ticks
+        if framing.format == "pcap":
+            clock["linktype"] = framing.interfaces[0].linktype
+            clock["fraction"] = framing.interfaces[0].ticks[0]
+        return array
+
+    # -- the kernel -----------------------------------------------------------------------------------------
+
+    def scan(self, buffer: Records, filled: int, interfaces: Records) -> int:
+        """Run the kernel until it needs something other than room."""
+        while True:
+            outcome = int(
+                scanner.scan(
+                    buffer,
+                    filled,
+                    self.packets,
+                    interfaces,
+                    self.tunnels,
+                    self.slots,
+                    self.flow,
+                    self.side,
+                    self.pieces[-1],
+                    self.arena[-1],
+                    self.ethertypes,
+                    self.clock,
+                )
+            )
+            if outcome == scanner.FLOWS_FULL:
+                self.more_flows()
+            elif outcome == scanner.PIECES_FULL:
+                self.more_pieces()
+            elif outcome == scanner.ARENA_FULL:
+                self.more_arena()
+            else:
+                return outcome
+
+    def more_flows(self) -> None:
+        self.flow = np.concatenate((self.flow, np.zeros_like(self.flow)))
+        self.side = np.concatenate((self.side, np.zeros_like(self.side)))
+        self.slots = np.full(2 * len(self.slots), -1, np.int32)
+        scanner.index(self.slots, self.flow, int(self.clock["flows"][0]), self.clock["seed"][0])
+
+    def more_pieces(self) -> None:
+        self.pieces.append(np.zeros(1 << 14, scanner.PIECE))
+        self.clock["pieces"] = 0
+
+    def more_arena(self) -> None:
+        self.arena.append(np.zeros(scanner.CHUNK, np.uint8))
+        self.clock["arena"] = (len(self.arena) - 1) * scanner.CHUNK
+        self.clock["arena_end"] = len(self.arena) * scanner.CHUNK
+
+    # -- the slow path --------------------------------------------------------------------------------------
+
+    def slow(self, buffer: Records) -> None:
+        """Peel the packet that the kernel left aside, and account for it."""
+        packet = self.packets[0]
+        frame = buffer[int(packet["start"]) : int(packet["end"])].tobytes()
+        peeled = peel(frame, int(packet["linktype"]))
+        if peeled.network < 0:
+            reason = peeled.reason or "no IP"
+            (self.not_ip if reason == "no IP" else self.unreadable)[reason] += 1
+            return
+        datagrams = self.fragments.add(frame[peeled.network :], packet.copy(), peeled.notes)
+        if datagrams is None:
+            self.single(frame, packet.copy(), peeled.network, peeled.notes)
+            return
+        for datagram, carrier, notes, count_only in datagrams:
+            self.single(datagram, carrier, 0, notes, count_only)
+
+    def single(
+        self, data: bytes, carrier: Records, network: int, notes: tuple[str, ...], count_only: bool = False
+    ) -> None:
+        """Run the kernel on one packet whose IP header is known; ``carrier`` tells time, frame and length."""
+        clock = self.clock[0]
+        framing, position = int(clock["framing"]), int(clock["position"])
+        packet = self.packets[0]
+        self.packets[0] = carrier
+        packet["network"], packet["start"], packet["end"] = network, 0, len(data)
+        clock["framing"], clock["count_only"] = scanner.SINGLE, count_only
+        clock["note"] = self.notes.setdefault(notes, len(self.notes)) if notes else -1
+        self.scan(np.frombuffer(data, np.uint8), len(data), np.zeros(1, scanner.INTERFACE))
+        clock["framing"], clock["position"], clock["count_only"], clock["note"] = framing, position, 0, -1
+
+    def finish(self) -> None:
+        """Account for the fragments whose datagram never became whole."""
+        for datagram, carrier, notes, count_only in self.fragments.flush():
+            self.single(datagram, carrier, 0, notes, count_only)
+
+    # -- the result -----------------------------------------------------------------------------------------
+
+    def flows(self, captures: tuple[CaptureFile, ...]) -> Flows:
+        clock = self.clock[0]
+        count = int(clock["flows"])
+        self.pieces[-1] = self.pieces[-1][: int(clock["pieces"])]
+        pieces = np.concatenate(self.pieces)
+        self.pieces.clear()
+        pieces = pieces[np.argsort(pieces["flow"], kind="stable")]
+        starts = np.searchsorted(pieces["flow"], np.arange(count + 1)).astype(np.int64)
+        for ethertype in np.flatnonzero(self.ethertypes).tolist():
+            self.not_ip[ETHERTYPES.get(ethertype, f"Ethernet type 0x{ethertype:04x}")] += int(
+                self.ethertypes[ethertype]
+            )
+        if clock["cut"]:
+            self.unreadable["headers cut by the snap length"] += int(clock["cut"])
+        if clock["broken"]:
+            self.unreadable["contradictory IP header"] += int(clock["broken"])
+        tally = Tally(
+            self.total,
+            int(clock["in_flows"]),
+            int(clock["in_errors"]),
+            dict(sorted(self.not_ip.items())),
+            dict(sorted(self.unreadable.items())),
+            int(clock["snapped"]),
+        )
+        return Flows(
+            captures,
+            self.flow[:count],
+            self.side[: 2 * count].reshape(count, 2),
+            tally,
+            tuple(self.notes),
+            pieces,
+            starts,
+            tuple(self.arena),
+        )
+
+
+ETHERTYPES = {0x0806: "ARP", 0x88CC: "LLDP", 0x888E: "802.1X", 0x8863: "PPPoE discovery", 0x8035: "RARP"}
+"""Names of Ethernet types that a base station's network carries beside IP."""

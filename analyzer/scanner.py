@@ -1,0 +1,967 @@
+"""The scanner: the bytes of capture files → the flow table, in one pass over each packet, compiled.
+
+One kernel, :func:`scan`, walks the records of a buffer, decodes link, network and transport headers, finds the
+packet's flow and accounts for it. Laws of the module:
+
+* Memory follows flows, never packets. A flow is one record of :data:`FLOW` and two of :data:`SIDE` (first sender,
+  second sender); the payload that heads keep goes to an arena of fixed chunks, and each kept piece is one record
+  of :data:`PIECE`.
+* Nothing allocates. Where an array is full the kernel stops *before* the packet, the caller makes room, and the
+  kernel resumes at the same packet.
+* What is rare (tunnels, fragments, unusual link types) is not decoded here: :func:`decode` ends with :data:`RARE`,
+  and :mod:`analyzer.encapsulations` peels it.
+
+All compiled code stands in this one file, because the compiler's cache on disk is valid as long as the kernel's
+own file does not change. Offsets are positions in the buffer that the kernel was given; lengths are bytes;
+integers on the wire are big-endian except in the headers of the capture file itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+# Outcomes of decoding one packet.
+DECODED = 0
+NOT_IP = 1
+"""An Ethernet type that carries no IP (ARP, LLDP, …); ``port`` fields are unset, ``ethertype`` is."""
+RARE = 2
+"""For the slow path."""
+CUT = 3
+"""A header lies behind the captured bytes."""
+BROKEN = 4
+"""A header contradicts itself (IP version, header length)."""
+ICMP_ERROR = 5
+"""Decoded, and an ICMP error that quotes another packet at ``payload + 8``."""
+
+# Ways in which the records of a file are framed.
+PCAP = 0
+PCAPNG = 1
+SINGLE = 2
+"""No framing: the buffer holds one packet, its IP header at ``packet.network``."""
+
+TCP, UDP, ICMP, ICMPV6, ESP, AH = 6, 17, 1, 58, 50, 51
+FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+
+PACKET = np.dtype(
+    [
+        ("time", np.int64),  # nanoseconds since the epoch
+        ("frame", np.int64),  # 1-based number in its file
+        ("wire", np.int64),  # length of the frame on the wire
+        ("start", np.int64),  # offset of the first captured byte
+        ("end", np.int64),  # offset behind the last captured byte
+        ("network", np.int64),  # offset of the IP header
+        ("source_high", np.uint64),  # IPv6 address, or IPv4 mapped into ::ffff:0:0/96
+        ("source_low", np.uint64),
+        ("destination_high", np.uint64),
+        ("destination_low", np.uint64),
+        ("payload", np.int64),  # offset of what is above the transport header
+        ("length", np.int64),  # of the payload, as the headers declare it
+        ("source_mac", np.int64),  # -1: the link layer has none
+        ("destination_mac", np.int64),
+        ("source_port", np.int32),  # ICMP echo: the identifier on both sides; -1: none
+        ("destination_port", np.int32),
+        ("linktype", np.int32),
+        ("ethertype", np.int32),
+        ("vlan", np.int32),  # outermost VLAN identifier, -1: untagged
+        ("sequence", np.uint32),  # TCP
+        ("acknowledgement", np.uint32),
+        ("protocol", np.uint8),  # IP protocol number behind all extension headers
+        ("version", np.uint8),  # of IP: 4 or 6
+        ("flags", np.uint8),  # TCP
+        ("time_to_live", np.uint8),
+    ]
+)
+
+MAPPED = np.uint64(0x0000FFFF00000000)
+"""Low half of ::ffff:0:0, under which IPv4 addresses are kept."""
+
+FLOW = np.dtype(
+    [
+        ("high0", np.uint64),  # address of side 0, the first sender (IPv4 mapped into IPv6)
+        ("low0", np.uint64),
+        ("high1", np.uint64),  # address of side 1
+        ("low1", np.uint64),
+        ("first", np.int64),  # nanoseconds since the epoch; earliest and latest, should time go backwards
+        ("last", np.int64),
+        ("first_frame", np.int64),
+        ("last_frame", np.int64),
+        ("reset_frame", np.int64),  # first TCP reset, 0: none
+        ("port0", np.int32),  # ICMP echo: identifier; -1: none
+        ("port1", np.int32),
+        ("first_capture", np.int32),
+        ("last_capture", np.int32),
+        ("reset_capture", np.int32),
+        ("vlan", np.int32),  # -1: untagged
+        ("note", np.int32),  # index into the notes of the slow path, -1: none
+        ("errors", np.int32),  # ICMP errors that quote it
+        ("protocol", np.uint8),
+        ("version", np.uint8),
+        ("content", np.uint8),  # see CONTENT_*: how much head is kept
+        ("syn_side", np.int8),  # who sent the SYN; or received the SYN-ACK; -1: no handshake seen
+        ("reset_side", np.int8),  # who sent the first reset
+        ("closed", np.uint8),  # a reset was seen, or FINs of both sides
+    ]
+)
+
+SIDE = np.dtype(
+    [
+        ("packets", np.int64),
+        ("bytes", np.int64),  # frame lengths on the wire
+        ("payload", np.int64),  # bytes above the transport header, retransmissions left out
+        ("retransmitted", np.int64),  # packets
+        ("mac", np.int64),  # source of the side's first frame, -1: none
+        ("first", np.int64),  # time of the side's first packet, nanoseconds since the epoch
+        ("payload_first", np.int64),  # time of its first packet with payload; 0: none
+        ("payload_last", np.int64),
+        ("base", np.uint32),  # TCP sequence number of the first head byte
+        ("initial", np.uint32),  # sequence number of the SYN
+        ("next", np.uint32),  # highest sequence number seen, plus one
+        ("contiguous", np.int32),  # head bytes without a gap
+        ("kept", np.int32),  # bytes in the arena
+        ("pieces", np.int32),
+        ("ending", np.int64),  # head offset behind the last byte (a FIN told it), -1: unknown
+        ("flags", np.uint8),  # all TCP flags
+        ("based", np.uint8),  # base is set
+        ("begins", np.uint8),  # base follows a SYN
+        ("acknowledged", np.uint8),  # sent an ACK that is neither SYN nor RST
+        ("closed", np.uint8),  # no more head is kept
+    ]
+)
+
+PIECE = np.dtype(
+    [
+        ("frame", np.int64),
+        ("time", np.int64),
+        ("arena", np.int64),  # offset of the first kept byte
+        ("flow", np.int32),
+        ("capture", np.int32),
+        ("offset", np.int32),  # TCP: in the head; ICMP error: length of the IP header that precedes
+        ("length", np.int32),  # payload as declared
+        ("kept", np.int32),
+        ("side", np.uint8),  # ICMP error: the side that sent the quoted packet
+        ("error", np.uint8),  # 1: an ICMP error that quotes the flow, from its IP header on
+    ]
+)
+
+INTERFACE = np.dtype(
+    [
+        ("linktype", np.int32),
+        ("snaplen", np.int64),
+        ("offset", np.int64),  # seconds to add
+        ("multiplier", np.int64),  # ticks → ns: ticks * multiplier // divisor, or by bits if >= 0
+        ("divisor", np.int64),
+        ("bits", np.int32),
+    ]
+)
+
+CLOCK = np.dtype(
+    [
+        ("position", np.int64),  # in: where to begin in the buffer; out: the first byte not consumed
+        ("frame", np.int64),  # frames read of this file so far
+        ("capture", np.int64),  # index of the file
+        ("framing", np.int64),
+        ("little", np.int64),
+        ("record_header", np.int64),  # pcap: 16, or 24 in the modified format
+        ("fraction", np.int64),  # pcap: nanoseconds per unit of the second half of a time stamp
+        ("linktype", np.int64),  # pcap
+        ("largest", np.int64),  # captured length above which a record is damage
+        ("interfaces", np.int64),
+        ("flows", np.int64),  # records in use
+        ("pieces", np.int64),
+        ("arena", np.int64),  # offset of the first free byte
+        ("arena_end", np.int64),
+        ("seed", np.uint64),
+        ("first", np.int64),  # times of this file, nanoseconds since the epoch
+        ("last", np.int64),
+        ("note", np.int64),  # SINGLE: note for the flow
+        ("count_only", np.int64),  # SINGLE: account for the packet, but do not look into its payload
+        ("in_flows", np.int64),  # packets by fate, over all files
+        ("in_errors", np.int64),  # ICMP errors that belong to the flow that they quote
+        ("not_ip", np.int64),
+        ("cut", np.int64),
+        ("broken", np.int64),
+        ("snapped", np.int64),  # frames captured shorter than they were
+    ]
+)
+
+# Why the kernel came back.
+EMPTY = 0
+"""The buffer holds no whole record any more."""
+BLOCK = 1
+"""A pcapng block that carries no packet stands at ``position``."""
+SLOW = 2
+"""The packet in ``packet`` is for the slow path; ``position`` is behind it and it is not yet accounted for."""
+FLOWS_FULL = 3
+PIECES_FULL = 4
+ARENA_FULL = 5
+DAMAGED = 6
+"""The record at ``position`` is impossible."""
+
+CHUNK = 1 << 22
+"""Bytes in a chunk of the arena."""
+
+# What a flow's first payload looks like, by which the length of its head is chosen.
+CONTENT_UNKNOWN, CONTENT_OTHER, CONTENT_TLS, CONTENT_SSH, CONTENT_IEC104, CONTENT_TEXT, CONTENT_FTP = range(7)
+HEAD_LIMITS = np.array([4096, 4096, 24576, 8192, 65536, 8192, 262144], dtype=np.int64)
+"""Bytes per direction that are kept of a TCP conversation, by content."""
+HEAD_PIECES = 1024
+"""Frames per direction that a TCP head is made of at the most; FTP control: eight times that."""
+DATAGRAMS = 64
+"""Datagrams per direction that are kept of anything but TCP and ESP."""
+DATAGRAM_BYTES = 4096
+DATAGRAMS_BYTES = 65536
+ESP_PACKETS = 256
+ESP_BYTES = 64
+ERRORS = 8
+"""ICMP errors that are kept per flow."""
+
+# Numba types its functions' arguments itself; the arrays' dtypes are given where they are made.
+Buffer = Any
+Record = Any
+
+
+def compiled(function: Any) -> Any:
+    """A function that exists only inside compiled kernels."""
+    return njit(boundscheck=True, nogil=True)(function)
+
+
+@compiled
+def u16(b: Buffer, at: int) -> int:
+    return np.int64(b[at]) << 8 | np.int64(b[at + 1])
+
+
+@compiled
+def u32(b: Buffer, at: int) -> int:
+    return np.int64(b[at]) << 24 | np.int64(b[at + 1]) << 16 | np.int64(b[at + 2]) << 8 | np.int64(b[at + 3])
+
+
+@compiled
+def u48(b: Buffer, at: int) -> int:
+    return u16(b, at) << 32 | u32(b, at + 2)
+
+
+@compiled
+def u64(b: Buffer, at: int) -> np.uint64:
+    return np.uint64(u32(b, at)) << np.uint64(32) | np.uint64(u32(b, at + 4))
+
+
+@compiled
+def host16(b: Buffer, at: int, little: bool) -> int:
+    """A 16-bit number of the file's own byte order."""
+    return np.int64(b[at + 1]) << 8 | np.int64(b[at]) if little else u16(b, at)
+
+
+@compiled
+def host32(b: Buffer, at: int, little: bool) -> int:
+    """A 32-bit number of the file's own byte order."""
+    if little:
+        return np.int64(b[at + 3]) << 24 | np.int64(b[at + 2]) << 16 | np.int64(b[at + 1]) << 8 | np.int64(b[at])
+    return u32(b, at)
+
+
+@compiled
+def decode(b: Buffer, p: Record, tunnels: Any) -> int:
+    """Link, network and transport header of the packet in ``b[p.start:p.end]``."""
+    p.source_mac = -1
+    p.destination_mac = -1
+    p.vlan = -1
+    at = p.start
+    end = p.end
+    linktype = p.linktype
+    if linktype == 1:  # Ethernet
+        if at + 14 > end:
+            return CUT
+        p.destination_mac = u48(b, at)
+        p.source_mac = u48(b, at + 6)
+        ethertype = u16(b, at + 12)
+        at += 14
+    elif linktype == 113:  # Linux cooked: packet type, device type, address length, address, protocol
+        if at + 16 > end:
+            return CUT
+        if u16(b, at + 4) == 6:
+            p.source_mac = u48(b, at + 6)
+        ethertype = u16(b, at + 14)
+        at += 16
+    elif linktype == 276:  # Linux cooked, version 2: protocol first
+        if at + 20 > end:
+            return CUT
+        if b[at + 11] == 6:
+            p.source_mac = u48(b, at + 12)
+        ethertype = u16(b, at)
+        at += 20
+    elif linktype == 101 or linktype == 228 or linktype == 229 or linktype == 12 or linktype == 14:  # raw IP
+        if at >= end:
+            return CUT
+        ethertype = 0x86DD if b[at] >> 4 == 6 else 0x0800
+    elif linktype == 0 or linktype == 108:  # BSD loopback: address family in the byte order of who captured
+        if at + 4 > end:
+            return CUT
+        family = max(b[at], b[at + 3])
+        ethertype = 0x0800 if family == 2 else 0x86DD if family in (10, 24, 28, 30) else 0
+        at += 4
+    else:
+        return RARE
+    while ethertype in (0x8100, 0x88A8, 0x9100, 0x9200):
+        if at + 4 > end:
+            return CUT
+        if p.vlan < 0:
+            p.vlan = u16(b, at) & 0xFFF
+        ethertype = u16(b, at + 2)
+        at += 4
+    p.ethertype = ethertype
+    p.network = at
+    if ethertype == 0x0800 or ethertype == 0x86DD:
+        return decode_ip(b, p, tunnels)
+    if ethertype < 1536 or ethertype in (0x8847, 0x8848, 0x8863, 0x8864):  # 802.2, MPLS, PPPoE
+        return RARE
+    return NOT_IP
+
+
+@compiled
+def decode_ip(b: Buffer, p: Record, tunnels: Any) -> int:
+    """IP header at ``p.network`` and the transport header behind it."""
+    at = p.network
+    if at >= p.end:
+        return CUT
+    version = b[at] >> 4
+    p.version = version
+    if version == 4:
+        if at + 20 > p.end:
+            return CUT
+        header = (np.int64(b[at]) & 15) * 4
+        total = u16(b, at + 2)
+        if header < 20 or 0 < total < header:
+            return BROKEN
+        if at + header > p.end:
+            return CUT
+        # Offloaded frames have length 0: then the frame's end is the packet's.
+        limit = at + total if total else p.start + p.wire
+        p.source_high = np.uint64(0)
+        p.source_low = MAPPED | np.uint64(u32(b, at + 12))
+        p.destination_high = np.uint64(0)
+        p.destination_low = MAPPED | np.uint64(u32(b, at + 16))
+        p.protocol = b[at + 9]
+        p.time_to_live = b[at + 8]
+        if u16(b, at + 6) & 0x3FFF:
+            return RARE
+        return decode_transport(b, p, at + header, limit, tunnels)
+    if version == 6:
+        if at + 40 > p.end:
+            return CUT
+        declared = u16(b, at + 4)
+        limit = at + 40 + declared if declared else p.start + p.wire
+        p.source_high = u64(b, at + 8)
+        p.source_low = u64(b, at + 16)
+        p.destination_high = u64(b, at + 24)
+        p.destination_low = u64(b, at + 32)
+        p.time_to_live = b[at + 7]
+        following = np.int64(b[at + 6])
+        at += 40
+        for _ in range(16):
+            if following not in (0, 43, 60, 44):
+                break
+            if at + 8 > p.end:
+                return CUT
+            if following == 44:
+                if u16(b, at + 2) & 0xFFF9:
+                    p.protocol = b[at]
+                    return RARE
+                step = 8
+            else:
+                step = (np.int64(b[at + 1]) + 1) * 8
+            following = np.int64(b[at])
+            at += step
+        p.protocol = following
+        if following in (0, 43, 60, 44):
+            return BROKEN
+        return decode_transport(b, p, at, limit, tunnels)
+    return BROKEN
+
+
+@compiled
+def decode_transport(b: Buffer, p: Record, at: int, limit: int, tunnels: Any) -> int:
+    """Transport header at ``at``; ``limit`` is the end of the packet that the IP header declares."""
+    p.source_port = -1
+    p.destination_port = -1
+    p.flags = 0
+    p.payload = at
+    p.length = max(0, limit - at)
+    protocol = p.protocol
+    if protocol == TCP:
+        if at + 14 > p.end:
+            return CUT
+        p.source_port = u16(b, at)
+        p.destination_port = u16(b, at + 2)
+        p.sequence = u32(b, at + 4)
+        p.acknowledgement = u32(b, at + 8)
+        p.flags = b[at + 13]
+        header = np.int64(b[at + 12] >> 4) * 4
+        p.payload = at + max(header, 20)
+        p.length = max(0, limit - p.payload) if header >= 20 else 0
+    elif protocol == UDP:
+        if at + 8 > p.end:
+            return CUT
+        p.source_port = u16(b, at)
+        p.destination_port = u16(b, at + 2)
+        declared = u16(b, at + 4)
+        p.payload = at + 8
+        p.length = max(0, limit - p.payload)
+        if declared >= 8:
+            p.length = min(p.length, declared - 8)
+        if tunnels[256 + p.destination_port] or tunnels[256 + p.source_port]:
+            return RARE
+    elif protocol == ICMP or protocol == ICMPV6:
+        if at + 4 > p.end:
+            return CUT
+        kind = b[at]
+        if protocol == ICMP:
+            echo = kind == 8 or kind == 0
+            error = kind == 3 or kind == 4 or kind == 11 or kind == 12
+        else:
+            echo = kind == 128 or kind == 129
+            error = 1 <= kind <= 4
+        if error and at + 8 < p.end:
+            return ICMP_ERROR
+        if echo and at + 6 <= p.end:
+            p.source_port = u16(b, at + 4)
+            p.destination_port = p.source_port
+    elif tunnels[protocol]:
+        return RARE
+    return DECODED
+
+
+@compiled
+def quoted(b: Buffer, error: Record, inner: Record) -> bool:
+    """Decode the packet that an ICMP error quotes, into ``inner``: addresses, protocol and ports."""
+    inner.start = error.payload + 8
+    inner.end = error.end
+    inner.wire = error.end - inner.start
+    inner.network = inner.start
+    inner.source_port = -1
+    inner.destination_port = -1
+    at = inner.start
+    if at + 20 > inner.end:
+        return False
+    if b[at] >> 4 == 4:
+        header = (np.int64(b[at]) & 15) * 4
+        inner.protocol = b[at + 9]
+        inner.source_high = np.uint64(0)
+        inner.source_low = MAPPED | np.uint64(u32(b, at + 12))
+        inner.destination_high = np.uint64(0)
+        inner.destination_low = MAPPED | np.uint64(u32(b, at + 16))
+        at += header
+    elif b[at] >> 4 == 6 and at + 40 <= inner.end:
+        inner.protocol = b[at + 6]
+        inner.source_high = u64(b, at + 8)
+        inner.source_low = u64(b, at + 16)
+        inner.destination_high = u64(b, at + 24)
+        inner.destination_low = u64(b, at + 32)
+        at += 40
+    else:
+        return False
+    if inner.protocol == TCP or inner.protocol == UDP:
+        if at + 4 > inner.end:
+            return False
+        inner.source_port = u16(b, at)
+        inner.destination_port = u16(b, at + 2)
+    elif (inner.protocol == ICMP or inner.protocol == ICMPV6) and at + 6 <= inner.end:
+        if b[at] in (8, 0, 128, 129):
+            inner.source_port = u16(b, at + 4)
+            inner.destination_port = inner.source_port
+    return True
+
+
+@compiled
+def mix(x: np.uint64) -> np.uint64:
+    """A finaliser of MurmurHash3: every bit of the input moves every bit of the output."""
+    x ^= x >> np.uint64(33)
+    x *= np.uint64(0xFF51AFD7ED558CCD)
+    x ^= x >> np.uint64(33)
+    x *= np.uint64(0xC4CEB9FE1A85EC53)
+    return x ^ (x >> np.uint64(33))
+
+
+@compiled
+def flow_hash(
+    protocol: int,
+    high0: np.uint64,
+    low0: np.uint64,
+    port0: int,
+    high1: np.uint64,
+    low1: np.uint64,
+    port1: int,
+    seed: np.uint64,
+) -> np.uint64:
+    """The same for both directions; seeded, so that a capture cannot be made to collide."""
+    one = mix(mix(high0 ^ seed) ^ low0 ^ mix(np.uint64(port0 + 1) ^ seed))
+    two = mix(mix(high1 ^ seed) ^ low1 ^ mix(np.uint64(port1 + 1) ^ seed))
+    return mix((one + two) ^ np.uint64(protocol))
+
+
+@compiled
+def find(slots: Any, flows: Any, p: Record, seed: np.uint64) -> tuple[int, int]:
+    """(slot, flow) of the packet's conversation; flow -1: not there, slot is where it belongs."""
+    mask = np.uint64(len(slots) - 1)
+    at = (
+        flow_hash(
+            p.protocol,
+            p.source_high,
+            p.source_low,
+            p.source_port,
+            p.destination_high,
+            p.destination_low,
+            p.destination_port,
+            seed,
+        )
+        & mask
+    )
+    while True:
+        index = slots[at]
+        if index < 0:
+            return np.int64(at), np.int64(-1)
+        f = flows[index]
+        if f.protocol == p.protocol and (
+            same(
+                f, p.source_high, p.source_low, p.source_port, p.destination_high, p.destination_low, p.destination_port
+            )
+            or same(
+                f, p.destination_high, p.destination_low, p.destination_port, p.source_high, p.source_low, p.source_port
+            )
+        ):
+            return np.int64(at), np.int64(index)
+        at = (at + np.uint64(1)) & mask
+
+
+@compiled
+def same(f: Record, high0: Any, low0: Any, port0: Any, high1: Any, low1: Any, port1: Any) -> bool:
+    return (
+        f.low0 == low0
+        and f.low1 == low1
+        and f.port0 == port0
+        and f.port1 == port1
+        and f.high0 == high0
+        and f.high1 == high1
+    )
+
+
+@compiled
+def sent_by_first(f: Record, p: Record) -> bool:
+    """Whether side 0 of the flow sent the packet."""
+    return (
+        f.low0 == p.source_low
+        and f.high0 == p.source_high
+        and f.port0 == p.source_port
+        and f.low1 == p.destination_low
+        and f.high1 == p.destination_high
+        and f.port1 == p.destination_port
+    )
+
+
+@compiled
+def content_of(b: Buffer, p: Record, size: int) -> int:
+    """What the first payload of a TCP conversation looks like."""
+    first = b[p.payload]
+    second = b[p.payload + 1] if size > 1 else np.uint8(0)
+    if p.source_port == 21 or p.destination_port == 21:
+        if first < 0x80 and first != 22:
+            return CONTENT_FTP
+    if 20 <= first <= 23 and second == 3 or first >= 0x80 and size > 2 and b[p.payload + 2] == 1:
+        return CONTENT_TLS
+    if first == 0x68 or first == 0x69:
+        return CONTENT_IEC104
+    if size > 3 and first == 0x53 and second == 0x53 and b[p.payload + 2] == 0x48:
+        return CONTENT_SSH
+    if size > 3 and 0x31 <= first <= 0x35 and 0x30 <= second <= 0x39 and b[p.payload + 3] in (0x20, 0x2D):
+        return CONTENT_FTP  # a three-digit reply
+    if 0x20 <= first < 0x7F:
+        return CONTENT_TEXT
+    return CONTENT_OTHER
+
+
+@compiled
+def store(b: Buffer, begin: int, count: int, pieces: Any, arena: Any, clock: Record) -> int:
+    """Copy bytes into the arena and take the next piece; the caller made sure of the room."""
+    offset = clock.arena
+    chunk_offset = offset % CHUNK
+    for i in range(count):
+        arena[chunk_offset + i] = b[begin + i]
+    clock.arena = offset + count
+    index = clock.pieces
+    clock.pieces = index + 1
+    pieces[index].arena = offset
+    pieces[index].kept = count
+    return index
+
+
+@compiled
+def describe(piece: Record, p: Record, clock: Record, flow: int, side: int, offset: int, error: int) -> None:
+    piece.frame = p.frame
+    piece.time = p.time
+    piece.capture = clock.capture
+    piece.flow = flow
+    piece.side = side
+    piece.offset = offset
+    piece.length = p.length
+    piece.error = error
+
+
+@compiled
+def keep_stream(
+    b: Buffer, p: Record, f: Record, s: Record, flow: int, side: int, pieces: Any, arena: Any, clock: Record
+) -> None:
+    """Keep the part of a TCP segment that lengthens the head of its direction."""
+    begin = p.payload
+    captured = min(p.length, p.end - begin)
+    offset = np.int64(np.int32(np.uint32(p.sequence - s.base)))
+    if offset < 0:
+        begin -= offset
+        captured += offset
+        offset = 0
+    if captured <= 0 or offset + captured <= s.contiguous:
+        return
+    if f.content <= CONTENT_OTHER or f.content == CONTENT_TEXT:
+        f.content = max(f.content, content_of(b, p, captured))
+    limit = HEAD_LIMITS[f.content]
+    most = HEAD_PIECES * 8 if f.content == CONTENT_FTP else HEAD_PIECES
+    if offset >= limit or s.pieces >= most or s.kept >= 2 * limit:
+        s.closed = s.pieces >= most or s.kept >= 2 * limit
+        return
+    captured = min(captured, limit - offset)
+    if f.content == CONTENT_TLS and b[begin] == 23 and offset == s.contiguous:
+        captured = min(captured, 32)  # application data begins: one record's header is evidence enough
+        s.closed = 1
+    index = store(b, begin, captured, pieces, arena, clock)
+    describe(pieces[index], p, clock, flow, side, offset, 0)
+    s.pieces += 1
+    s.kept += captured
+    if offset <= s.contiguous:
+        s.contiguous = offset + captured
+
+
+@compiled
+def keep_datagram(
+    b: Buffer, p: Record, s: Record, flow: int, side: int, pieces: Any, arena: Any, clock: Record
+) -> None:
+    """Keep a datagram of anything but TCP, within its direction's limits."""
+    begin = p.payload
+    captured = min(p.length, p.end - begin)
+    limit = DATAGRAM_BYTES
+    most = DATAGRAMS
+    if p.protocol == ESP or (
+        p.protocol == UDP
+        and (p.source_port == 4500 or p.destination_port == 4500)
+        and captured >= 4
+        and u32(b, begin) != 0
+    ):
+        limit = ESP_BYTES
+        most = ESP_PACKETS
+    if captured <= 0 or s.pieces >= most or s.kept >= DATAGRAMS_BYTES:
+        return
+    index = store(b, begin, min(captured, limit), pieces, arena, clock)
+    describe(pieces[index], p, clock, flow, side, 0, 0)
+    s.pieces += 1
+    s.kept += min(captured, limit)
+
+
+@compiled
+def follow_tcp(
+    b: Buffer, p: Record, f: Record, s: Record, flow: int, side: int, pieces: Any, arena: Any, clock: Record
+) -> None:
+    """Sequence numbers, handshake and close of a TCP conversation, and its head."""
+    flags = p.flags
+    s.flags |= flags
+    if flags & RST:
+        if f.reset_frame == 0:
+            f.reset_frame = p.frame
+            f.reset_capture = clock.capture
+            f.reset_side = side
+        f.closed = 1
+        return
+    if flags & SYN:
+        if f.syn_side < 0:
+            f.syn_side = side if not flags & ACK else 1 - side
+        s.initial = p.sequence
+        if s.pieces == 0:
+            s.base = np.uint32(p.sequence + np.uint32(1))
+            s.next = s.base
+            s.based = 1
+            s.begins = 1
+        if p.length == 0:
+            return
+    elif flags & ACK:
+        s.acknowledged = 1
+    sequence = np.uint32(p.sequence + np.uint32(1)) if flags & SYN else np.uint32(p.sequence)
+    p.sequence = sequence
+    if not s.based and (p.length or flags & FIN):
+        s.base = sequence
+        s.next = sequence
+        s.based = 1
+    if flags & FIN:
+        if s.ending < 0:
+            s.ending = np.int64(np.int32(np.uint32(sequence - s.base))) + p.length
+    if p.length:
+        ahead = np.int64(np.int32(np.uint32(sequence + np.uint32(p.length) - s.next)))
+        if ahead > 0:
+            s.payload += min(ahead, p.length)
+            s.next = np.uint32(sequence + np.uint32(p.length))
+            if s.payload_first == 0:
+                s.payload_first = p.time
+            s.payload_last = p.time
+        elif p.length > 1:
+            s.retransmitted += 1
+        if not s.closed:
+            keep_stream(b, p, f, s, flow, side, pieces, arena, clock)
+
+
+@compiled
+def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: Any, arena: Any, clock: Record) -> None:
+    """Give one decoded packet to its flow; the caller made sure of the room."""
+    slot, flow = find(slots, flows, p, clock.seed)
+    opens = p.protocol == TCP and p.flags & (SYN | ACK | RST) == SYN
+    if flow >= 0 and opens and flows[flow].closed:
+        side = 0 if sent_by_first(flows[flow], p) else 1
+        s = sides[2 * flow + side]
+        if not s.flags & SYN or s.initial != p.sequence:
+            flow = -1  # port reuse: a new connection takes over the slot
+    if flow < 0:
+        flow = clock.flows
+        clock.flows = flow + 1
+        slots[slot] = flow
+        f = flows[flow]
+        f.high0 = p.source_high
+        f.low0 = p.source_low
+        f.port0 = p.source_port
+        f.high1 = p.destination_high
+        f.low1 = p.destination_low
+        f.port1 = p.destination_port
+        f.protocol = p.protocol
+        f.version = p.version
+        f.first = p.time
+        f.last = p.time
+        f.first_frame = p.frame
+        f.first_capture = clock.capture
+        f.vlan = p.vlan
+        f.note = -1
+        f.syn_side = -1
+        f.reset_side = -1
+        for each in range(2):
+            sides[2 * flow + each].mac = -1
+            sides[2 * flow + each].ending = -1
+    f = flows[flow]
+    side = 0 if sent_by_first(f, p) else 1
+    s = sides[2 * flow + side]
+    if s.packets == 0:
+        s.mac = p.source_mac
+        s.first = p.time
+    s.packets += 1
+    s.bytes += p.wire
+    f.first = min(f.first, p.time)
+    f.last = max(f.last, p.time)
+    f.last_frame = p.frame
+    f.last_capture = clock.capture
+    if clock.note >= 0:
+        f.note = clock.note
+    clock.in_flows += 1
+    if clock.count_only:
+        return
+    if p.protocol == TCP:
+        follow_tcp(b, p, f, s, flow, side, pieces, arena, clock)
+        if sides[2 * flow].flags & FIN and sides[2 * flow + 1].flags & FIN:
+            f.closed = 1
+    else:
+        s.payload += p.length
+        if p.length:
+            if s.payload_first == 0:
+                s.payload_first = p.time
+            s.payload_last = p.time
+        keep_datagram(b, p, s, flow, side, pieces, arena, clock)
+
+
+@compiled
+def account_error(
+    b: Buffer, p: Record, inner: Record, slots: Any, flows: Any, sides: Any, pieces: Any, arena: Any, clock: Record
+) -> None:
+    """Give an ICMP error to the flow that it quotes; without such a flow it is a flow of its own."""
+    if quoted(b, p, inner):
+        _, flow = find(slots, flows, inner, clock.seed)
+        if flow >= 0:
+            f = flows[flow]
+            clock.in_errors += 1
+            f.errors += 1
+            if f.errors <= ERRORS:
+                begin = p.network
+                side = 0 if sent_by_first(f, inner) else 1
+                index = store(b, begin, min(p.end - begin, 128), pieces, arena, clock)
+                describe(pieces[index], p, clock, flow, side, p.payload - begin, 1)
+            return
+    account(b, p, slots, flows, sides, pieces, arena, clock)
+
+
+@compiled
+def rehash(slots: Any, flows: Any, count: int, seed: np.uint64) -> None:
+    """Fill an empty table of slots; of flows with the same key the newest wins, as while scanning."""
+    mask = np.uint64(len(slots) - 1)
+    for flow in range(count):
+        f = flows[flow]
+        at = flow_hash(f.protocol, f.high0, f.low0, f.port0, f.high1, f.low1, f.port1, seed) & mask
+        while slots[at] >= 0:
+            g = flows[slots[at]]
+            if g.protocol == f.protocol and (
+                same(g, f.high0, f.low0, f.port0, f.high1, f.low1, f.port1)
+                or same(g, f.high1, f.low1, f.port1, f.high0, f.low0, f.port0)
+            ):
+                break
+            at = (at + np.uint64(1)) & mask
+        slots[at] = flow
+
+
+@compiled
+def next_record(b: Buffer, end: int, p: Record, interfaces: Any, clock: Record) -> int:
+    """Read the framing of the record at ``clock.position`` into ``p`` and move behind it.
+
+    Returns DECODED for a packet, else EMPTY - 10, BLOCK - 10 or DAMAGED - 10 with the position unmoved.
+    """
+    at = clock.position
+    little = clock.little != 0
+    if clock.framing == PCAP:
+        header = clock.record_header
+        if at + header > end:
+            return EMPTY - 10
+        captured = host32(b, at + 8, little)
+        if captured > clock.largest:
+            return DAMAGED - 10
+        if at + header + captured > end:
+            return EMPTY - 10
+        p.time = host32(b, at, little) * 1_000_000_000 + host32(b, at + 4, little) * clock.fraction
+        p.wire = max(captured, host32(b, at + 12, little))
+        p.linktype = clock.linktype
+        p.start = at + header
+        p.end = at + header + captured
+        clock.position = p.end
+        return DECODED
+    if at + 12 > end:
+        return EMPTY - 10
+    kind = host32(b, at, little)
+    if kind != 6 and kind != 3 and kind != 2:
+        return BLOCK - 10
+    total = host32(b, at + 4, little)
+    if total < 16 or total & 3 or total > clock.largest:
+        return DAMAGED - 10
+    if at + total > end:
+        return EMPTY - 10
+    if host32(b, at + total - 4, little) != total:
+        return DAMAGED - 10
+    number = 0
+    if kind == 3:
+        p.start = at + 12
+        captured = total - 16
+    else:
+        if total < 32:
+            return DAMAGED - 10
+        number = host32(b, at + 8, little) if kind == 6 else host16(b, at + 8, little)
+        captured = host32(b, at + 20, little)
+        p.start = at + 28
+        if captured > total - 32:
+            return DAMAGED - 10
+    if number >= clock.interfaces:
+        return DAMAGED - 10
+    interface = interfaces[number]
+    if kind == 3:
+        p.wire = host32(b, at + 8, little)
+        captured = min(captured, p.wire)
+        if interface.snaplen:
+            captured = min(captured, interface.snaplen)
+        p.time = clock.last  # a simple packet has no time of its own: that of the packet before it
+    else:
+        p.wire = max(captured, host32(b, at + 24, little))
+        ticks = host32(b, at + 12, little) << 32 | host32(b, at + 16, little)
+        if interface.bits >= 0:
+            bits = interface.bits
+            seconds = ticks >> bits if bits < 63 else 0
+            rest = ticks - (seconds << bits) if bits < 63 else ticks
+            if bits > 30:
+                rest >>= bits - 30
+                bits = 30
+            p.time = (seconds + interface.offset) * 1_000_000_000 + (rest * 1_000_000_000 >> bits)
+        else:
+            p.time = ticks // interface.divisor * interface.multiplier + interface.offset * 1_000_000_000
+    p.linktype = interface.linktype
+    p.end = p.start + captured
+    clock.position = at + total
+    return DECODED
+
+
+@njit(cache=True, boundscheck=True, nogil=True)
+def scan(
+    b: Buffer,
+    end: int,
+    packets: Any,
+    interfaces: Any,
+    tunnels: Any,
+    slots: Any,
+    flows: Any,
+    sides: Any,
+    pieces: Any,
+    arena: Any,
+    ethertypes: Any,
+    clocks: Any,
+) -> int:
+    """Account for all packets in ``b[clock.position:end]``; says why it came back.
+
+    ``packets`` has two records: the packet, and scratch for what ICMP errors quote. With SINGLE framing exactly
+    the packet in ``packets[0]`` is accounted for.
+    """
+    clock = clocks[0]
+    p = packets[0]
+    while True:
+        # Room for what one packet may need at the most, so that nothing below can fail half-way.
+        if clock.flows >= len(flows):
+            return FLOWS_FULL
+        if clock.pieces >= len(pieces):
+            return PIECES_FULL
+        if clock.arena_end - clock.arena < HEAD_LIMITS[CONTENT_FTP]:
+            return ARENA_FULL
+        if clock.framing == SINGLE:
+            outcome = decode_ip(b, p, tunnels)
+            if outcome == RARE:
+                outcome = DECODED
+        else:
+            outcome = next_record(b, end, p, interfaces, clock)
+            if outcome < 0:
+                return outcome + 10
+            clock.frame += 1
+            p.frame = clock.frame
+            if p.time < 0:
+                p.time = 0
+            if clock.frame == 1:
+                clock.first = p.time
+                clock.last = p.time
+            clock.first = min(clock.first, p.time)
+            clock.last = max(clock.last, p.time)
+            if p.end - p.start < p.wire:
+                clock.snapped += 1
+            outcome = decode(b, p, tunnels)
+        if outcome == DECODED:
+            account(b, p, slots, flows, sides, pieces, arena, clock)
+        elif outcome == ICMP_ERROR:
+            account_error(b, p, packets[1], slots, flows, sides, pieces, arena, clock)
+        elif outcome == NOT_IP:
+            clock.not_ip += 1
+            ethertypes[p.ethertype] += 1
+        elif outcome == RARE:
+            return SLOW
+        elif outcome == CUT:
+            clock.cut += 1
+        else:
+            clock.broken += 1
+        if clock.framing == SINGLE:
+            return EMPTY
+
+
+@njit(cache=True, boundscheck=True, nogil=True)
+def index(slots: Any, flows: Any, count: int, seed: np.uint64) -> None:
+    """Compiled face of :func:`rehash`."""
+    rehash(slots, flows, count, seed)
