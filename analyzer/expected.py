@@ -1,9 +1,27 @@
-"""The vendor's tables of expected flows: rules/<profile>/<mode>.toml → ExpectedTable, ExpectedFlow."""
+"""The vendor's tables of expected flows: rules/<profile>/<mode>.toml → ExpectedTable, ExpectedFlow.
+
+A file holds one table: its ``title``, and one ``[[flow]]`` per row whose keys are the fields of
+:class:`ExpectedFlow`. Keys whose field has a default may be left out, as may ``period``, ``tunnelled`` and
+``signature``. ``[flow.origins]`` names the source of each value that is not on the vendor's page.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import re
+import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from analyzer.protocols import PROTOCOLS
+
+MODES = ("ipsec", "tls", "plain", "basics")
+"""The vendor's tables, in the order of the vendor's page."""
+
+DEFAULT_PROFILE = "tpe-self-hosted"
 
 
 class Deployment(enum.Enum):
@@ -111,3 +129,212 @@ class ExpectedTable:
             if each.id == row:
                 return each
         raise KeyError(row)
+
+
+class RuleError(ValueError):
+    """A profile that cannot be used. One line that names the file and the row."""
+
+
+def profiles() -> tuple[str, ...]:
+    """Names of the profiles that come with the program, sorted."""
+    return tuple(sorted(folder.name for folder in rules_folder().iterdir() if any(folder.glob("*.toml"))))
+
+
+def load(profile: str = DEFAULT_PROFILE) -> dict[str, ExpectedTable]:
+    """The tables of a profile by mode, in the order of :data:`MODES`.
+
+    ``profile`` is one of :func:`profiles`, or the path of a folder of one's own that holds a file ``<mode>.toml``
+    for at least one mode. :class:`RuleError`: there is no such profile, or a file of it does not hold a table.
+    """
+    if profile in profiles():
+        folder, shown = rules_folder() / profile, f"rules/{profile}"
+    else:
+        folder, shown = Path(profile), profile.rstrip("/") or "/"
+        if not folder.is_dir():
+            raise RuleError(f"profile {profile!r}: neither one of {', '.join(profiles())} nor a folder")
+    files = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    if not files:
+        raise RuleError(f"{shown}: no .toml file in it")
+    for mode in files:
+        if mode not in MODES:
+            raise RuleError(f"{shown}/{mode}.toml: no mode of this name; the modes are {', '.join(MODES)}")
+    return {mode: read_table(files[mode], mode, f"{shown}/{mode}.toml") for mode in MODES if mode in files}
+
+
+def rules_folder() -> Path:
+    """Where the profiles are: inside of the package where it was installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "rules"
+    return inside if inside.is_dir() else package.parent / "rules"
+
+
+def read_table(path: Path, mode: str, shown: str) -> ExpectedTable:
+    """The table in a file; ``shown`` names the file in errors."""
+    try:
+        content = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise RuleError(f"{shown}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RuleError(f"{shown}: not UTF-8 at byte {error.start}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RuleError(f"{shown}: not TOML: {' '.join(str(error).split())}") from error
+    table = Row(content, shown)
+    title = table.text("title")
+    flows: list[ExpectedFlow] = []
+    for number, values in enumerate(table.tables("flow"), 1):
+        name = values.get("id")
+        row = Row(values, f"{shown}: row {name if isinstance(name, str) and name.isprintable() else number}")
+        flows.append(read_flow(row, mode))
+        if any(flow.id == flows[-1].id for flow in flows[:-1]):
+            row.fail("the id stands in the table twice")
+    table.finish()
+    return ExpectedTable(mode, title, tuple(flows))
+
+
+def read_flow(row: Row, mode: str) -> ExpectedFlow:
+    """The row of a table."""
+    transport = row.choice("transport", ("tcp", "udp", "icmp", "esp"))
+    occurrence = row.member("occurrence", Occurrence)
+    flow = ExpectedFlow(
+        id=row.pattern("id", r"[A-Za-z][A-Za-z0-9]*"),
+        mode=mode,
+        standalone=row.member("standalone", Requirement),
+        ha=row.member("ha", Requirement),
+        source=row.party("source"),
+        destination=row.party("destination"),
+        bidirectional=row.boolean("bidirectional"),
+        service=row.text("service"),
+        description=row.text("description"),
+        peer=row.member("peer", Peer),
+        transport=transport,
+        ports=row.ports("ports"),
+        protocol=row.choice("protocol", tuple(module.NAME for module in PROTOCOLS)),
+        occurrence=occurrence,
+        period=row.seconds("period"),
+        tunnelled=row.boolean("tunnelled", False),
+        signature=row.boolean("signature", False),
+        since=row.optional("since", lambda name: row.pattern(name, r"\d+(\.\d+)*")),
+        decided_by=row.optional("decided_by", lambda name: row.choice(name, DECIDERS)),
+        ike_proposals=row.proposals("ike_proposals"),
+        esp_proposals=row.proposals("esp_proposals"),
+        tls_floor=row.optional("tls_floor", lambda name: row.choice(name, TLS_VERSIONS)),
+        origins=row.origins("origins"),
+    )
+    row.finish()
+    if (transport in ("tcp", "udp")) != bool(flow.ports):
+        row.fail(f"'ports': {transport} " + ("has none" if flow.ports else "needs at least one"))
+    if (occurrence in (Occurrence.CONTINUOUS, Occurrence.PERIODIC)) != (flow.period is not None):
+        row.fail(f"'period': a row that is {occurrence.value} " + ("has none" if flow.period else "needs one"))
+    if flow.tls_floor and flow.protocol != "tls":
+        row.fail(f"'tls_floor': the row's protocol is {flow.protocol}")
+    for name, _ in flow.origins:
+        if not getattr(flow, name):
+            row.fail(f"'origins': there is no value of which {name!r} could be the source")
+    return flow
+
+
+DECIDERS = ("ssh-session", "ftp-retrieve", "ftp-store", "peer")
+TLS_VERSIONS = ("TLS 1.0", "TLS 1.1", "TLS 1.2", "TLS 1.3")
+
+T = TypeVar("T")
+E = TypeVar("E", bound=enum.Enum)
+
+
+class Row:
+    """The keys of one TOML table, each taken once and checked as it is taken."""
+
+    def __init__(self, values: dict[str, Any], where: str) -> None:
+        self.values = dict(values)
+        self.where = where
+
+    def fail(self, reason: str) -> NoReturn:
+        raise RuleError(f"{self.where}: {reason}")
+
+    def finish(self) -> None:
+        """All keys must have been taken."""
+        for name in self.values:
+            self.fail(f"unknown key {name!r}")
+
+    def take(self, name: str) -> Any:
+        if name not in self.values:
+            self.fail(f"no key {name!r}")
+        return self.values.pop(name)
+
+    def optional(self, name: str, taker: Callable[[str], T]) -> T | None:
+        return taker(name) if name in self.values else None
+
+    def text(self, name: str) -> str:
+        value = self.take(name)
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            self.fail(f"{name!r} must be printable text, not {value!r}")
+        return value
+
+    def pattern(self, name: str, expression: str) -> str:
+        value = self.text(name)
+        if not re.fullmatch(expression, value, re.ASCII):
+            self.fail(f"{name!r} cannot be {value!r}")
+        return value
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        value = self.take(name)
+        if value not in choices:
+            self.fail(f"{name!r} cannot be {value!r}; it is one of {', '.join(choices)}")
+        return str(value)
+
+    def member(self, name: str, kind: type[E]) -> E:
+        return kind(self.choice(name, tuple(member.value for member in kind)))
+
+    def boolean(self, name: str, default: bool | None = None) -> bool:
+        value = self.take(name) if default is None or name in self.values else default
+        if not isinstance(value, bool):
+            self.fail(f"{name!r} must be true or false, not {value!r}")
+        return value
+
+    def seconds(self, name: str) -> float | None:
+        value = self.values.pop(name, None)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            self.fail(f"{name!r} must be a number of seconds above 0, not {value!r}")
+        return float(value)
+
+    def ports(self, name: str) -> tuple[int, ...]:
+        value = self.take(name)
+        if not isinstance(value, list) or any(type(port) is not int or not 0 < port < 65536 for port in value):
+            self.fail(f"{name!r} must be a list of port numbers, not {value!r}")
+        if len(set(value)) < len(value):
+            self.fail(f"{name!r} names a port twice")
+        return tuple(value)
+
+    def proposals(self, name: str) -> tuple[str, ...]:
+        value = self.values.pop(name, [])
+        if not isinstance(value, list) or any(
+            not isinstance(each, str) or not re.fullmatch(r"[a-z0-9_]+(-[a-z0-9_]+)*", each) for each in value
+        ):
+            self.fail(f"{name!r} must be a list of proposals like 'aes128-sha256-ecp256', not {value!r}")
+        return tuple(value)
+
+    def party(self, name: str) -> Party:
+        row = Row(self.table(name), f"{self.where}: {name!r}")
+        party = Party(row.text("system"), row.text("application"))
+        row.finish()
+        return party
+
+    def origins(self, name: str) -> tuple[tuple[str, str], ...]:
+        row = Row(self.table(name) if name in self.values else {}, f"{self.where}: {name!r}")
+        fields = [each.name for each in dataclasses.fields(ExpectedFlow) if each.name != name]
+        origins = tuple((each, row.text(each)) for each in fields if each in row.values)
+        row.finish()
+        return origins
+
+    def table(self, name: str) -> dict[str, Any]:
+        value = self.take(name)
+        if not isinstance(value, dict):
+            self.fail(f"{name!r} must be a table, not {value!r}")
+        return value
+
+    def tables(self, name: str) -> list[dict[str, Any]]:
+        value = self.take(name)
+        if not isinstance(value, list) or not value or any(not isinstance(each, dict) for each in value):
+            self.fail(f"{name!r} must be a list of tables: [[{name}]]")
+        return value
