@@ -1,0 +1,518 @@
+"""Opinions on TLS: versions, refusals, cipher suites and the server's certificate."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Iterator
+from typing import Final
+
+from analyzer.findings import ContentCheck, Kind, Remark, Severity, content_check
+from analyzer.heads import Frame
+from analyzer.matching import Fit
+from analyzer.messages import Item, messages
+from analyzer.protocols.tls import (
+    Alert,
+    ApplicationData,
+    CertificateEntry,
+    ClientHello,
+    ClientMasterKey,
+    ServerHello,
+    ServerKeyExchange,
+    TlsFacts,
+    X509Certificate,
+)
+from analyzer.protocols.tls.registry import ALERTS, SSL_3_0, TLS_1_2, VERSIONS, version_rank
+
+SHOWN_FRAMES: Final = 8
+
+MEANINGS: Final = {
+    10: "a message came that does not belong there",
+    20: "a record's integrity check failed",
+    40: "no version, cipher suite or parameter suits both sides",
+    41: "no certificate was given",
+    42: "the certificate is damaged or its signature does not verify",
+    43: "the certificate is of a kind that is not supported",
+    44: "the certificate was revoked by its issuer",
+    45: "the certificate has expired or is not valid yet",
+    46: "the certificate was rejected for another reason",
+    47: "a field of the handshake is out of range",
+    48: "the certificate's issuer is not trusted",
+    49: "the certificate is valid, but access is not allowed",
+    50: "a message could not be decoded",
+    51: "a signature or a Finished message does not verify",
+    70: "the version offered is not supported",
+    71: "the cipher suites offered are too weak for the server",
+    80: "an error inside the sender",
+    86: "a fallback to an older version was noticed",
+    90: "the user gave up",
+    109: "an extension is missing",
+    110: "an extension came that was not asked for",
+    112: "the server does not know the name asked for",
+    115: "the pre-shared key is not known",
+    116: "the server demands a client certificate",
+    120: "no application protocol suits both sides",
+}
+
+BROKEN_SUITES: Final = (
+    ("_WITH_NULL", "does not encrypt"),
+    ("TLS_SHA256_SHA256", "does not encrypt"),
+    ("TLS_SHA384_SHA384", "does not encrypt"),
+    ("_EXPORT", "uses keys shortened for export"),
+    ("_anon_", "does not authenticate the server"),
+    ("_RC4_", "uses RC4"),
+    ("_DES_", "uses single DES"),
+    ("_DES40_", "uses DES with 40 bits"),
+)
+SMALL_BLOCK_SUITES: Final = (("_3DES_", "3DES"), ("_EDE3_", "3DES"), ("_IDEA_", "IDEA"), ("_RC2_", "RC2"))
+
+
+@content_check("TPE261", "tls-obsolete-version", Severity.HIGH, "tls")
+def obsolete_version(fit: Fit) -> Iterator[Remark]:
+    """Flags: SSL 2.0 or SSL 3.0 (high), TLS 1.0 or TLS 1.1 (medium) as the version that the server chose.
+
+    Why: SSL 2.0 and 3.0 can be broken by whoever sits on the path (RFC 6176, RFC 7568); TLS 1.0 and 1.1 rest on MD5 and
+    SHA-1 and must not be used (RFC 8996).
+
+    Evidence: the ServerHello; without it, the version of the records that carry application data.
+
+    Remedy: Configure both ends for TLS 1.2 or newer and switch the older versions off.
+    """
+    facts = facts_of(fit)
+    if facts._version is not None and facts._version < TLS_1_2:
+        ssl = facts._version <= SSL_3_0
+        reason = "which anyone on the path can break" if ssl else "which RFC 8996 forbids"
+        floor = f"; row {fit.row.id} asks for {fit.row.tls_floor} or newer" if fit.row.tls_floor else ""
+        sentence = f"The connection uses {facts.version}, {reason}{floor}."
+        yield Remark(sentence, version_frames(fit), Severity.HIGH if ssl else Severity.MEDIUM)
+
+
+@content_check("TPE262", "tls-version-below-row", Severity.MEDIUM, "tls")
+def version_below_row(fit: Fit) -> Iterator[Remark]:
+    """Flags: a version that is not obsolete, but older than the row allows.
+
+    Why: the row names the oldest version that its service may speak.
+
+    Evidence: the ServerHello.
+
+    Remedy: Configure both ends for the version that the row asks for.
+    """
+    facts = facts_of(fit)
+    floor = next((value for value, name in VERSIONS.items() if name == fit.row.tls_floor), 0)
+    if facts._version is not None and facts._version >= TLS_1_2 and version_rank(facts._version) < version_rank(floor):
+        sentence = f"The connection uses {facts.version}, older than the {fit.row.tls_floor} of row {fit.row.id}."
+        yield Remark(sentence, version_frames(fit))
+
+
+@content_check("TPE263", "tls-version-above-row", Severity.INFO, "tls", Kind.NOTICE)
+def version_above_row(fit: Fit) -> Iterator[Remark]:
+    """Flags: TLS 1.3 where the row names TLS 1.2.
+
+    Why: it is no fault, TLS 1.3 protects more; but it differs from the row's words, and it hides the certificates.
+
+    Evidence: the supported_versions extension of the ServerHello.
+
+    Remedy: Do nothing, unless something on the path has to see the certificates.
+    """
+    version = facts_of(fit)._version
+    if version is not None and version_rank(version) > (TLS_1_2, 0) and "TLS 1.2" in fit.row.service:
+        sentence = f"The connection uses {facts_of(fit).version} where row {fit.row.id} names TLS 1.2."
+        yield Remark(sentence, version_frames(fit))
+
+
+@content_check("TPE264", "tls-handshake-refused", Severity.MEDIUM, "tls")
+def handshake_refused(fit: Fit) -> Iterator[Remark]:
+    """Flags: a fatal alert in clear, so before the handshake was completed.
+
+    Why: the connection fails, and with it the service of the row; the alert says what its sender objects to.
+
+    Evidence: the alert record. Alerts behind the change to encryption cannot be read.
+
+    Remedy: Correct what the alert objects to, on the side that did not send it.
+    """
+    server = facts_of(fit)._server
+    for key in dict.fromkeys((item.direction, alert.description) for item, alert in fatal_alerts(fit)):
+        direction, description = key
+        shown = [item for item, alert in fatal_alerts(fit) if (item.direction, alert.description) == key]
+        sender = "server" if direction == server else "client"
+        name = ALERTS.get(description, str(description))
+        meaning = f": {MEANINGS[description]}" if description in MEANINGS else ""
+        yield Remark(f"The {sender} refuses the handshake with the alert {name}{meaning}.", frames(shown))
+
+
+@content_check("TPE265", "tls-handshake-abandoned", Severity.LOW, "tls")
+def handshake_abandoned(fit: Fit) -> Iterator[Remark]:
+    """Flags: a connection that both sides closed before the handshake was completed, without an alert: never answered
+    by the server (medium), or not continued by the client after the server's answer (low).
+
+    Why: nothing was transported; one side may have objected without saying so.
+
+    Evidence: both directions are in the capture from their first to their last byte.
+
+    Remedy: Look into the log of the side that closed the connection.
+    """
+    facts, conversation = facts_of(fit), fit.conversation
+    whole = all(stream.begins and stream.ends for stream in conversation.head.streams)
+    refused = next(fatal_alerts(fit), None) is not None or bool(conversation.dissection.breaks)
+    hellos = [item for item, _ in messages(conversation.dissection.items, ClientHello)]
+    if not whole or refused or not hellos or facts._client_went_on:
+        return
+    answers = [item for item, _ in messages(conversation.dissection.items, ServerHello)]
+    if answers:
+        sentence = "The connection was closed after the server's hello, and the client never went on."
+        yield Remark(sentence, frames(answers), Severity.LOW)
+    else:
+        sentence = "The connection was closed, and the server never answered the client's hello."
+        yield Remark(sentence, frames(hellos), Severity.MEDIUM)
+
+
+@content_check("TPE266", "tls-broken-cipher-suite", Severity.HIGH, "tls")
+def broken_cipher_suite(fit: Fit) -> Iterator[Remark]:
+    """Flags: a chosen cipher suite without encryption, without authentication, of export strength, with RC4 or DES.
+
+    Why: whoever sits on the path can read or change what is transported (RFC 9325 section 4.2, RFC 7465).
+
+    Evidence: the ServerHello; in SSL 2.0 the client's master key message.
+
+    Remedy: Allow only cipher suites with AES-GCM or ChaCha20-Poly1305 on the server.
+    """
+    suite = facts_of(fit).cipher_suite or ""
+    reasons = broken(suite)
+    if reasons:
+        yield Remark(f"The chosen cipher suite {suite} {' and '.join(reasons)}.", suite_frames(fit))
+
+
+@content_check("TPE267", "tls-small-block-cipher-suite", Severity.MEDIUM, "tls")
+def small_block_cipher_suite(fit: Fit) -> Iterator[Remark]:
+    """Flags: a chosen cipher suite with 3DES or another cipher of 64-bit blocks.
+
+    Why: blocks repeat after some gigabytes and give their content away (Sweet32, CVE-2016-2183); a link to a base
+    station stays up for weeks.
+
+    Evidence: the ServerHello; in SSL 2.0 the client's master key message.
+
+    Remedy: Allow only cipher suites with AES-GCM or ChaCha20-Poly1305 on the server.
+    """
+    suite = facts_of(fit).cipher_suite or ""
+    cipher = next((name for part, name in SMALL_BLOCK_SUITES if part in suite), None)
+    if cipher and not broken(suite):
+        yield Remark(f"The chosen cipher suite {suite} uses {cipher}, whose blocks have 64 bits.", suite_frames(fit))
+
+
+@content_check("TPE268", "tls-small-dh-group", Severity.LOW, "tls")
+def small_dh_group(fit: Fit) -> Iterator[Remark]:
+    """Flags: an ephemeral Diffie-Hellman key exchange with a prime below 2048 bits; below 1024 bits medium.
+
+    Why: the keys of such a connection can be computed with enough effort, below 1024 bits with little (Logjam,
+    CVE-2015-4000; RFC 9325 section 4.4).
+
+    Evidence: the ServerKeyExchange message.
+
+    Remedy: Use an elliptic curve, or a Diffie-Hellman group of 2048 bits or more, on the server.
+    """
+    bits = facts_of(fit)._dh_bits
+    if bits is not None and bits < 2048:
+        shown = [item for item, _ in messages(fit.conversation.dissection.items, ServerKeyExchange)]
+        severity = Severity.MEDIUM if bits < 1024 else Severity.LOW
+        yield Remark(f"The key exchange uses a Diffie-Hellman prime of {bits} bits.", frames(shown), severity)
+
+
+@content_check("TPE269", "tls-certificate-expired", Severity.HIGH, "tls")
+def certificate_expired(fit: Fit) -> Iterator[Remark]:
+    """Flags: a server certificate whose validity ended before it was captured: high if the client went on all the
+    same, medium if it did not.
+
+    Why: nobody vouches for the key any more, and a client that goes on accepts any server.
+
+    Evidence: notAfter of the server's own certificate, against the capture time of its frame.
+
+    Remedy: Renew the server's certificate, and make the client verify it.
+    """
+    for item, certificate in own_certificate(fit):
+        if certificate._ends is not None and item.time > certificate._ends:
+            sentence = f"The server's certificate {subject(certificate)} expired on {certificate.not_after}"
+            yield dated(fit, item, sentence)
+
+
+@content_check("TPE270", "tls-certificate-not-yet-valid", Severity.HIGH, "tls")
+def certificate_not_yet_valid(fit: Fit) -> Iterator[Remark]:
+    """Flags: a server certificate whose validity began after it was captured: high if the client went on all the
+    same, medium if it did not.
+
+    Why: either a clock is wrong or the certificate was made for another time; a client that goes on does not verify.
+
+    Evidence: notBefore of the server's own certificate, against the capture time of its frame.
+
+    Remedy: Correct the clocks of the server, its issuer and the capturing machine, or replace the certificate.
+    """
+    for item, certificate in own_certificate(fit):
+        if certificate._begins is not None and item.time < certificate._begins:
+            sentence = f"The server's certificate {subject(certificate)} is valid from {certificate.not_before} only"
+            yield dated(fit, item, sentence)
+
+
+@content_check("TPE271", "tls-certificate-self-signed", Severity.MEDIUM, "tls")
+def certificate_self_signed(fit: Fit) -> Iterator[Remark]:
+    """Flags: a server certificate that is signed with its own key.
+
+    Why: no issuer vouches for the server; a client can only trust it blindly or know it beforehand.
+
+    Evidence: the server's own certificate names itself as issuer, and its signature verifies with its own key.
+
+    Remedy: Give the server a certificate that is signed by the authority which the base stations trust.
+    """
+    if facts_of(fit)._self_signed:
+        for item, certificate in own_certificate(fit):
+            yield Remark(f"The server's certificate {subject(certificate)} is self-signed.", (item.frame,))
+
+
+@content_check("TPE272", "tls-certificate-weak-key", Severity.MEDIUM, "tls")
+def certificate_weak_key(fit: Fit) -> Iterator[Remark]:
+    """Flags: an RSA or DSA key below 2048 bits, or an elliptic curve below 224 bits, in the server's chain.
+
+    Why: such keys can be broken with the means of today (NIST SP 800-131A), and then anyone can be the server.
+
+    Evidence: the public keys of the certificates that the server sent.
+
+    Remedy: Issue the certificate again for an RSA key of 2048 bits or more, or for an elliptic curve.
+    """
+    for item, certificate in chain(fit):
+        key, bits = certificate.key or "", certificate._key_bits
+        if bits is not None and bits < (224 if key.startswith("EC ") else 2048):
+            owner = "server's certificate" if is_own(item) else "issuer certificate"
+            least = "224" if key.startswith("EC ") else "2048"
+            sentence = f"The {owner} {subject(certificate)} has the key {key}, below {least} bits."
+            yield Remark(sentence, (item.frame,))
+
+
+@content_check("TPE273", "tls-certificate-weak-signature", Severity.MEDIUM, "tls")
+def certificate_weak_signature(fit: Fit) -> Iterator[Remark]:
+    """Flags: a certificate of the server's chain that is signed with MD2, MD5 or SHA-1. What a root certificate says of
+    itself does not count.
+
+    Why: a second certificate with the same signature can be made, for MD5 in seconds.
+
+    Evidence: the signature algorithms of the certificates that the server sent.
+
+    Remedy: Issue the certificate again with SHA-256 or better.
+    """
+    for item, certificate in chain(fit):
+        if certificate._hash in ("MD2", "MD5", "SHA-1") and not certificate._self_issued:
+            owner = "server's certificate" if is_own(item) else "issuer certificate"
+            sentence = f"The {owner} {subject(certificate)} is signed with {certificate._hash}"
+            yield Remark(f"{sentence} ({certificate.signature}).", (item.frame,))
+
+
+@content_check("TPE274", "tls-certificate-name-mismatch", Severity.MEDIUM, "tls")
+def certificate_name_mismatch(fit: Fit) -> Iterator[Remark]:
+    """Flags: a server certificate that does not name the server that the client asked for.
+
+    Why: a client that goes on talks to a server that nobody vouches for under that name.
+
+    Evidence: the server_name of the ClientHello against the subjectAltName of the server's own certificate (RFC 9525;
+    IP literals against its addresses; the common name counts only where there is no subjectAltName).
+
+    Remedy: Issue the certificate for the name under which the base stations are configured to reach the server.
+    """
+    name = facts_of(fit).server_name
+    for item, certificate in own_certificate(fit):
+        if name is not None and certificate.problem is None and not names(certificate, name):
+            known = (*certificate._dns_names, *certificate._addresses) or certificate._common_names
+            listed = ", ".join(known[:6]) + (", …" if len(known) > 6 else "") if known else "no name"
+            yield Remark(f"The client asks for {name}, the server's certificate is for {listed}.", (item.frame,))
+
+
+@content_check("TPE275", "tls-issuer-certificate-expired", Severity.LOW, "tls")
+def issuer_certificate_expired(fit: Fit) -> Iterator[Remark]:
+    """Flags: a certificate further up the server's chain that was not valid when it was captured.
+
+    Why: clients that know no other way to a trusted root refuse the server.
+
+    Evidence: notBefore and notAfter of the certificates behind the server's own, against the capture time.
+
+    Remedy: Install the current certificates of the issuing authority on the server.
+    """
+    for item, certificate in chain(fit):
+        if is_own(item) or certificate._begins is None or certificate._ends is None:
+            continue
+        if not certificate._begins <= item.time <= certificate._ends:
+            valid = f"is valid from {certificate.not_before} to {certificate.not_after} only"
+            yield Remark(f"The issuer certificate {subject(certificate)} {valid}.", (item.frame,))
+
+
+@content_check("TPE276", "tls-certificate-unreadable", Severity.LOW, "tls")
+def certificate_unreadable(fit: Fit) -> Iterator[Remark]:
+    """Flags: a certificate of the server that cannot be read, or not wholly.
+
+    Why: what cannot be read cannot be judged, and clients may refuse it.
+
+    Evidence: the bytes of the Certificate message do not hold what RFC 5280 describes.
+
+    Remedy: Look at the certificate with openssl x509 and issue it again if it is damaged.
+    """
+    for item, certificate in chain(fit):
+        if certificate.problem is not None:
+            owner = "server's certificate" if is_own(item) else "issuer certificate"
+            yield Remark(f"The {owner} could not be read wholly ({certificate.problem}).", (item.frame,))
+
+
+@content_check("TPE277", "tls-certificates-hidden", Severity.INFO, "tls", Kind.NOTICE)
+def certificates_hidden(fit: Fit) -> Iterator[Remark]:
+    """Flags: a TLS 1.3 handshake, which encrypts the certificates.
+
+    Why: the certificates are hidden, which does not mean that they are valid.
+
+    Evidence: the supported_versions extension of the ServerHello.
+
+    Remedy: Check the server's certificate by connecting to it, or decrypt the capture with the session's keys.
+    """
+    facts = facts_of(fit)
+    if facts.certificates_hidden:
+        sentence = f"The certificates are hidden by {facts.version}; whether they are valid cannot be seen."
+        yield Remark(sentence, version_frames(fit))
+
+
+@content_check("TPE278", "tls-session-resumed", Severity.INFO, "tls", Kind.NOTICE)
+def session_resumed(fit: Fit) -> Iterator[Remark]:
+    """Flags: a handshake that resumes an earlier session.
+
+    Why: no certificate is sent again, so that none can be judged.
+
+    Evidence: the server changes to encryption right after its hello; in TLS 1.3 its hello selects a pre-shared key.
+
+    Remedy: Capture from before the first connection, or restart the base station, to see a full handshake.
+    """
+    if facts_of(fit).resumed:
+        sentence = "The handshake resumes an earlier session, so no certificate is sent that could be checked."
+        yield Remark(sentence, version_frames(fit))
+
+
+@content_check("TPE279", "tls-handshake-not-seen", Severity.INFO, "tls", Kind.NOTICE)
+def handshake_not_seen(fit: Fit) -> Iterator[Remark]:
+    """Flags: a TLS conversation whose handshake is not in the capture.
+
+    Why: its version, cipher suite and certificates cannot be judged any more.
+
+    Evidence: TLS records without a hello before them.
+
+    Remedy: Start the capture before the base station connects.
+    """
+    items = fit.conversation.dissection.items
+    if items and not facts_of(fit)._hello_seen:
+        sentence = "The TLS handshake is not in the capture, so cipher suite and certificates could not be checked."
+        yield Remark(sentence, (items[0].frame,))
+
+
+def facts_of(fit: Fit) -> TlsFacts:
+    facts = fit.conversation.dissection.facts
+    return facts if isinstance(facts, TlsFacts) else TlsFacts()
+
+
+def frames(items: list[Item]) -> tuple[Frame, ...]:
+    """The first frames that show something, ascending."""
+    return tuple(sorted({item.frame for item in items})[:SHOWN_FRAMES])
+
+
+def version_frames(fit: Fit) -> tuple[Frame, ...]:
+    """Where the version shows: the server's hello, else the first application data."""
+    items = fit.conversation.dissection.items
+    hellos = [item for item, _ in messages(items, ServerHello)]
+    return frames(hellos or [item for item, _ in messages(items, ApplicationData)])
+
+
+def suite_frames(fit: Fit) -> tuple[Frame, ...]:
+    """Where the cipher suite shows."""
+    items = fit.conversation.dissection.items
+    keys = [item for item, _ in messages(items, ClientMasterKey)]
+    return frames(keys or [item for item, _ in messages(items, ServerHello)])
+
+
+def fatal_alerts(fit: Fit) -> Iterator[tuple[Item, Alert]]:
+    """Fatal alerts in clear; closing a connection is no refusal."""
+    for item, alert in messages(fit.conversation.dissection.items, Alert):
+        if alert.level == 2 and alert.description != 0:
+            yield item, alert
+
+
+def chain(fit: Fit) -> Iterator[tuple[Item, X509Certificate]]:
+    """The server's certificates, each with the item that carries it."""
+    facts = facts_of(fit)
+    entries = messages(fit.conversation.dissection.items, CertificateEntry)
+    sent = [item for item, _ in entries if item.direction == facts._server]
+    yield from zip(sent, facts.certificates, strict=True)
+
+
+def own_certificate(fit: Fit) -> Iterator[tuple[Item, X509Certificate]]:
+    """The server's own certificate, if it is there."""
+    return (pair for pair in chain(fit) if is_own(pair[0]))
+
+
+def is_own(item: Item) -> bool:
+    """Whether a certificate is the first of its chain."""
+    return isinstance(item.message, CertificateEntry) and item.message.position == 0
+
+
+def dated(fit: Fit, item: Item, sentence: str) -> Remark:
+    """A remark on a certificate outside of its validity, by what the client made of it."""
+    captured = datetime.datetime.fromtimestamp(item.time // 1_000_000_000, datetime.UTC)
+    went_on = facts_of(fit)._client_went_on
+    return Remark(
+        f"{sentence} and was shown on {captured:%Y-%m-%dT%H:%M:%SZ}; "
+        f"the client {'went on all the same' if went_on else 'did not go on'}.",
+        (item.frame,),
+        Severity.HIGH if went_on else Severity.MEDIUM,
+    )
+
+
+def subject(certificate: X509Certificate) -> str:
+    return certificate.subject or "without a subject"
+
+
+def broken(suite: str) -> list[str]:
+    """What is wrong with a cipher suite of this name."""
+    reasons = [reason for part, reason in BROKEN_SUITES if part in suite and "_EDE3_" not in suite]
+    return list(dict.fromkeys(reasons))
+
+
+def names(certificate: X509Certificate, name: str) -> bool:
+    """Whether a certificate is for a host name or an IP literal (RFC 9525 section 6)."""
+    try:
+        address = str(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        address = None
+    if not certificate._dns_names and not certificate._addresses:
+        return any(covers(each, name) for each in certificate._common_names)
+    if address is not None:
+        return address in certificate._addresses
+    return any(covers(each, name) for each in certificate._dns_names)
+
+
+def covers(pattern: str, name: str) -> bool:
+    """Whether a DNS name of a certificate covers a host name; a wildcard stands for exactly one leftmost label."""
+    labels, wanted = (each.rstrip(".").lower().split(".") for each in (pattern, name))
+    if labels[0] == "*" and len(labels) > 2:
+        return len(labels) == len(wanted) and labels[1:] == wanted[1:]
+    return labels == wanted
+
+
+CHECKS: Final[tuple[ContentCheck, ...]] = (
+    obsolete_version,
+    version_below_row,
+    version_above_row,
+    handshake_refused,
+    handshake_abandoned,
+    broken_cipher_suite,
+    small_block_cipher_suite,
+    small_dh_group,
+    certificate_expired,
+    certificate_not_yet_valid,
+    certificate_self_signed,
+    certificate_weak_key,
+    certificate_weak_signature,
+    certificate_name_mismatch,
+    issuer_certificate_expired,
+    certificate_unreadable,
+    certificates_hidden,
+    session_resumed,
+    handshake_not_seen,
+)

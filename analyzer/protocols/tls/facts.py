@@ -1,0 +1,285 @@
+"""The facts of a TLS conversation that follow from its messages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, TypeVar
+
+from analyzer.heads import Direction
+from analyzer.messages import Facts, Item, messages
+from analyzer.protocols.tls.certificates import X509Certificate, read_certificate, self_signed
+from analyzer.protocols.tls.handshake import (
+    ApplicationProtocols,
+    CertificateEntry,
+    ClientHello,
+    ClientMasterKey,
+    Extensions,
+    Handshake,
+    ServerHello,
+    ServerKeyExchange,
+    ServerName,
+    SupportedVersions,
+)
+from analyzer.protocols.tls.records import Alert, ApplicationData, ChangeCipherSpec, EncryptedRecord
+from analyzer.protocols.tls.registry import (
+    ALERTS,
+    SSL_2_0,
+    SSL_3_0,
+    TLS_1_0,
+    TLS_1_1,
+    TLS_1_2,
+    TLS_1_3,
+    ExtensionType,
+    HandshakeType,
+    cipher_kind_name,
+    cipher_suite_name,
+    group_name,
+    is_grease,
+    version_name,
+    version_rank,
+)
+from analyzer.wire import text
+
+M = TypeVar("M")
+
+JA4_VERSIONS: Final = {TLS_1_3: "13", TLS_1_2: "12", TLS_1_1: "11", TLS_1_0: "10", SSL_3_0: "s3", SSL_2_0: "s2"}
+NOT_IN_JA4: Final = (ExtensionType.SERVER_NAME, ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION)
+"""Extensions that do not enter JA4's third part: the same software sends them for some servers only."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFacts(Facts):
+    """What a conversation in TLS or SSL shows in clear."""
+
+    offered_version: str | None = None
+    """The highest that the client offers: ``TLS 1.3``."""
+    version: str | None = None
+    """The one that the server chose."""
+    cipher_suite: str | None = None
+    """The one chosen: IANA's name, or its number."""
+    server_name: str | None = None
+    """Whom the client asked for."""
+    alpn: tuple[str, ...] = ()
+    """The application protocol that the server chose, else those that the client offered."""
+    certificates: tuple[X509Certificate, ...] = ()
+    """The server's chain as sent, its own certificate first."""
+    client_certificate: bool | None = None
+    """Whether the client sent a certificate; ``None`` where that is encrypted or was not seen."""
+    alerts: tuple[str, ...] = ()
+    """In clear: ``fatal certificate_expired from client``."""
+    resumed: bool | None = None
+    """An earlier session goes on, so that no certificate is sent."""
+    certificates_hidden: bool | None = None
+    """The certificates are encrypted (TLS 1.3)."""
+    key_exchange: str | None = None
+    """Group of the ephemeral key exchange: ``x25519``, ``DH 2048``."""
+    ja3: str | None = None
+    ja4: str | None = None
+    _server: Direction = Direction.RESPONDER
+    _version: int | None = None
+    _hello_seen: bool = False
+    """A hello of either side is there; else the conversation's beginning is not in the capture."""
+    _client_went_on: bool = False
+    """The client answered the server's hello and certificate with the next step of the handshake."""
+    _self_signed: bool = False
+    """The server's own certificate is signed with its own key."""
+    _dh_bits: int | None = None
+    """Size of the Diffie-Hellman prime, in bits."""
+
+
+def facts(items: Sequence[Item]) -> TlsFacts:
+    """The facts that follow from all messages, in the order of the capture."""
+    server = server_side(items)
+    hellos, server_hellos = said(items, ClientHello), said(items, ServerHello)
+    extensions = said(items, Extensions)
+    offers = [each for each in extensions if each.hello is HandshakeType.CLIENT_HELLO]
+    choices = [each for each in extensions if each.hello is HandshakeType.SERVER_HELLO]
+    protocols = said(items, ApplicationProtocols)
+    chosen_protocols = [each.names for each in protocols if each.by_server]
+    offered_protocols = [each.names for each in protocols if not each.by_server]
+    alpn = chosen_protocols[-1] if chosen_protocols else offered_protocols[0] if offered_protocols else ()
+    chain = [message.data for item, message in messages(items, CertificateEntry) if item.direction == server]
+    versions = said(items, SupportedVersions)
+    version = chosen_version(items, [each.versions[0] for each in versions if each.by_server], len(choices))
+    exchanges = said(items, ServerKeyExchange)
+    resumed = is_resumed(items, server, version, choices)
+    certificates = tuple(read_certificate(data) for data in chain)
+    ja3 = ja4 = None
+    if hellos and offers and not hellos[0].ssl2:
+        listed = next((each.versions for each in versions if not each.by_server), ())
+        first_protocol = offered_protocols[0][0] if offered_protocols and offered_protocols[0] else b""
+        ja3, ja4 = fingerprints((hellos[0].version, hellos[0].cipher_suites), offers[0], listed, first_protocol)
+    hello_done = bool(server_hellos) and not server_hellos[-1].hello_retry_request
+    return TlsFacts(
+        offered_version=offered_version(hellos, versions, bool(offers)),
+        version=None if version is None else version_name(version),
+        cipher_suite=chosen_suite(items),
+        server_name=next((name for each in said(items, ServerName) for name in each.names), None),
+        alpn=tuple(map(text, alpn)),
+        certificates=certificates,
+        client_certificate=has_client_certificate(items, server),
+        alerts=tuple(shown_alert(message, item.direction == server) for item, message in messages(items, Alert)),
+        resumed=resumed,
+        certificates_hidden=True if is_tls13(version) and hello_done and not resumed else None,
+        key_exchange=key_exchange(exchanges, choices),
+        ja3=ja3,
+        ja4=ja4,
+        _server=server,
+        _version=version,
+        _hello_seen=bool(hellos or server_hellos),
+        _client_went_on=any(item.direction != server and went_on(item.message) for item in items),
+        _self_signed=bool(chain) and certificates[0]._self_issued and self_signed(chain[0]),
+        _dh_bits=exchanges[-1].prime_bits if exchanges else None,
+    )
+
+
+def said(items: Sequence[Item], kind: type[M]) -> list[M]:
+    """All messages of a kind."""
+    return [item.message for item in items if isinstance(item.message, kind)]
+
+
+def server_side(items: Sequence[Item]) -> Direction:
+    """Who is the server: its hello tells, else the client's, else who was asked."""
+    for item in items:
+        if isinstance(item.message, ServerHello):
+            return item.direction
+        if isinstance(item.message, ClientHello):
+            return Direction(1 - item.direction)
+    return Direction.RESPONDER
+
+
+def offered_version(hellos: Sequence[ClientHello], versions: Sequence[SupportedVersions], complete: bool) -> str | None:
+    """The highest version that the client offers; unknown while an extension may still offer a higher one."""
+    for each in versions:
+        if not each.by_server:
+            known = [version for version in each.versions if not is_grease(version)]
+            return version_name(max(known, key=version_rank)) if known else None
+    if hellos and (complete or hellos[0].ssl2 or hellos[0].version < TLS_1_2):
+        return version_name(hellos[0].version)
+    return None
+
+
+def chosen_version(items: Sequence[Item], extended: Sequence[int], complete: int) -> int | None:
+    """The version that the server chose.
+
+    ``extended``: what supported_versions extensions of the server say; ``complete``: number of server hellos whose
+    extensions were all read. Without a hello the records of application data tell, up to TLS 1.1.
+    """
+    hellos = said(items, ServerHello)
+    if extended:
+        return extended[-1]
+    if hellos:
+        hello = hellos[-1]
+        if hello.version != TLS_1_2 or complete >= len(hellos):
+            return hello.version
+        return TLS_1_3 if hello.cipher_suite is not None and hello.cipher_suite >> 8 == 0x13 else None
+    if said(items, ClientMasterKey):
+        return SSL_2_0
+    return next((each.version for each in said(items, ApplicationData) if each.version < TLS_1_2), None)
+
+
+def is_tls13(version: int | None) -> bool:
+    return version is not None and version_rank(version) > (TLS_1_2, 0)
+
+
+def chosen_suite(items: Sequence[Item]) -> str | None:
+    """Name of the cipher suite of the last server hello; in SSL 2.0 the client chooses."""
+    for key in said(items, ClientMasterKey):
+        return cipher_kind_name(key.cipher_kind)
+    suites = [each.cipher_suite for each in said(items, ServerHello) if each.cipher_suite is not None]
+    return cipher_suite_name(suites[-1]) if suites else None
+
+
+def is_resumed(
+    items: Sequence[Item], server: Direction, version: int | None, choices: Sequence[Extensions]
+) -> bool | None:
+    """Whether the server goes on with an earlier session; ``None``: the packets do not show it.
+
+    Before TLS 1.3 it then changes its cipher right after its hello (RFC 5246 section 7.3); in TLS 1.3 its hello
+    selects a pre-shared key (RFC 8446 section 2.2).
+    """
+    if is_tls13(version):
+        return ExtensionType.PRE_SHARED_KEY in choices[-1].types if choices else None
+    if not said(items, ServerHello):
+        return None
+    for item in items:
+        message = item.message
+        if item.direction == server:
+            if isinstance(message, CertificateEntry):
+                return False
+            if isinstance(message, Handshake) and message.type == HandshakeType.SERVER_HELLO_DONE:
+                return False
+            if isinstance(message, ChangeCipherSpec):
+                return True
+    return None
+
+
+def has_client_certificate(items: Sequence[Item], server: Direction) -> bool | None:
+    """Whether the client sent a certificate; ``None``: it cannot be seen, or the client did not come that far."""
+    for item in items:
+        message = item.message
+        if item.direction != server:
+            if isinstance(message, CertificateEntry):
+                return True
+            if isinstance(message, Handshake) and message.type == HandshakeType.CLIENT_KEY_EXCHANGE:
+                return False
+    return None
+
+
+def went_on(message: object) -> bool:
+    """Whether a client's message is the step behind its hello."""
+    if isinstance(message, Handshake):
+        return message.type == HandshakeType.CLIENT_KEY_EXCHANGE
+    return isinstance(message, (ChangeCipherSpec, ClientMasterKey, EncryptedRecord, ApplicationData))
+
+
+def shown_alert(alert: Alert, from_server: bool) -> str:
+    level = {1: "warning", 2: "fatal"}.get(alert.level, f"level {alert.level}")
+    name = ALERTS.get(alert.description, str(alert.description))
+    return f"{level} {name} from {'server' if from_server else 'client'}"
+
+
+def key_exchange(exchanges: Sequence[ServerKeyExchange], choices: Sequence[Extensions]) -> str | None:
+    """The group of the ephemeral key exchange; before TLS 1.3 it has a message of its own."""
+    if exchanges:
+        group, bits = exchanges[-1].group, exchanges[-1].prime_bits
+        return f"DH {bits}" if bits is not None else None if group is None else group_name(group)
+    return group_name(choices[-1].key_share[0]) if choices and choices[-1].key_share else None
+
+
+@lru_cache(maxsize=256)
+def fingerprints(
+    hello: tuple[int, tuple[int, ...]], extensions: Extensions, versions: tuple[int, ...], alpn: bytes
+) -> tuple[str, str]:
+    """JA3 (Salesforce) and JA4 (FoxIO) of a ClientHello: which software speaks. GREASE is left out of both.
+
+    ``hello``: version and cipher suites; ``versions``: of the supported_versions extension; ``alpn``: the first
+    protocol offered, empty if none. Stations of one make send the same hello, so it is computed once.
+    """
+    version, suites = hello[0], without_grease(hello[1])
+    types, groups = without_grease(extensions.types), without_grease(extensions.supported_groups)
+    lists = (suites, types, groups, extensions.ec_point_formats)
+    ja3 = ",".join((str(version), *("-".join(map(str, each)) for each in lists)))
+    highest = max(without_grease(versions), key=version_rank, default=version)
+    first_and_last = "00"
+    if alpn:
+        readable = alpn[:1].isalnum() and alpn[-1:].isalnum()
+        shown = alpn.decode("ascii") if readable and alpn.isascii() else alpn.hex()
+        first_and_last = shown[0] + shown[-1]
+    start = (
+        f"t{JA4_VERSIONS.get(highest, '00')}{'d' if ExtensionType.SERVER_NAME in types else 'i'}"
+        f"{min(len(suites), 99):02}{min(len(types), 99):02}{first_and_last}"
+    )
+    counted = sorted(f"{each:04x}" for each in types if each not in NOT_IN_JA4)
+    algorithms = ",".join(f"{each:04x}" for each in without_grease(extensions.signature_algorithms))
+    described = ",".join(counted) + (f"_{algorithms}" if algorithms else "")
+    parts = (",".join(sorted(f"{each:04x}" for each in suites)), described if types else "")
+    digests = (hashlib.sha256(each.encode()).hexdigest()[:12] if each else "0" * 12 for each in parts)
+    return hashlib.md5(ja3.encode(), usedforsecurity=False).hexdigest(), "_".join((start, *digests))
+
+
+def without_grease(values: tuple[int, ...]) -> list[int]:
+    return [value for value in values if not is_grease(value)]

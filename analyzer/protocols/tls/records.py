@@ -1,0 +1,236 @@
+"""The record layer: one direction of a TLS stream, record by record, up to where encryption hides the rest.
+
+RFC 8446 section 5.1, RFC 5246 section 6.2.1. Handshake messages may share records and may be split over them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from analyzer.heads import Direction, Head, Stream
+from analyzer.protocols.tls.handshake import (
+    ServerHello,
+    handshake,
+    ssl2_client_hello,
+    ssl2_client_master_key,
+    ssl2_lengths_agree,
+    ssl2_server_hello,
+)
+from analyzer.protocols.tls.registry import HANDSHAKE_NAMES, ContentType
+from analyzer.wire import UNBOUNDED, Reader
+
+MAXIMUM_LENGTH: Final = (1 << 14) + 2048
+"""Of a record's content, in bytes: the largest that any version allows (TLSCiphertext, RFC 5246 section 6.2.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeCipherSpec:
+    """In TLS 1.3 without meaning (RFC 8446 appendix D.4); before it, all records that follow are encrypted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert in clear (RFC 8446 section 6)."""
+
+    level: int
+    """1 warning, 2 fatal."""
+    description: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """RFC 6520."""
+
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedRecord:
+    """A handshake message or an alert that only the two ends can read. Nothing behind it is read."""
+
+    content_type: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationData:
+    """The first record of application data, which in TLS 1.3 may be anything. Nothing behind it is read."""
+
+    version: int
+    """legacy_record_version of TLS 1.3; before it, the version negotiated."""
+
+
+def probe(head: Head) -> bool:
+    """Whether the client began with TLS or SSL; where its beginning is not seen, whether either side did.
+
+    What a server answers does not matter: TLS that is answered by something else is still TLS that was asked for.
+    """
+    if head.transport != "tcp":
+        return False
+    client, server = head.streams
+    if client.data and (client.begins or begins_with_tls(client)):
+        return begins_with_tls(client)
+    return begins_with_tls(server)
+
+
+def begins_with_tls(stream: Stream) -> bool:
+    """Whether a record of TLS or a hello of SSL 2.0 stands at the beginning."""
+    data = stream.data
+    if not is_record_header(data):
+        return ssl2_lengths_agree(data)
+    following = data[5 + int.from_bytes(data[3:5], "big") :]
+    if len(following) >= 5 and is_record_header(following):
+        return True
+    if data[0] == ContentType.HANDSHAKE and len(data) > 5:
+        return data[5] in HANDSHAKE_NAMES
+    return len(following) < 5
+
+
+def is_record_header(data: bytes) -> bool:
+    return (
+        len(data) >= 5
+        and 20 <= data[0] <= 24
+        and data[1] == 3
+        and data[2] <= 4
+        and int.from_bytes(data[3:5], "big") <= MAXIMUM_LENGTH
+    )
+
+
+def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
+    """Messages of one direction, up to the first encrypted record.
+
+    Yields ClientHello, ServerHello, ServerName, ApplicationProtocols, SupportedVersions, Extensions, CertificateEntry,
+    Certificate, ServerKeyExchange, Handshake, ClientMasterKey, ChangeCipherSpec, Alert, Heartbeat, EncryptedRecord,
+    ApplicationData.
+    """
+    suite: int | None = None
+    cipher_changed = False
+    if begins_like_ssl2(reader) and (yield from ssl2_records(reader)):
+        return
+    while reader.more:
+        content_type, version, length = record_header(reader)
+        if content_type == ContentType.HANDSHAKE:
+            body = reader.fenced(length, "handshake record")
+            if cipher_changed and not is_hello(reader.fenced(length, "handshake record")):
+                yield EncryptedRecord(content_type)
+                return
+            end = body.fence
+            while body.more:
+                if not holds_message(body):
+                    reader.pos = end
+                    body = spliced(reader, body)
+                    end = reader.pos
+                header = int.from_bytes(body.take(4, "handshake type and length"), "big")
+                kind, size = header >> 24, header & 0xFFFFFF
+                with body.block(size, HANDSHAKE_NAMES.get(kind, "handshake message")) as message:
+                    for found in handshake(message, kind, suite):
+                        if isinstance(found, ServerHello):
+                            suite = found.cipher_suite
+                        reader.pos = min(message.pos, end)  # tells where the next message begins
+                        yield found
+            reader.pos = end
+        elif content_type == ContentType.ALERT:
+            alert = reader.fenced(length, "alert record")
+            if length != 2:
+                yield EncryptedRecord(content_type)
+                return
+            level, description = alert.u8("level"), alert.u8("description")
+            reader.pos = alert.pos
+            yield Alert(level, description)
+        elif content_type == ContentType.CHANGE_CIPHER_SPEC:
+            if length != 1 or reader.peek(1) not in (b"", b"\x01"):
+                reader.malformed("change_cipher_spec", f"holds {length} bytes, not the single byte 1")
+            reader.take(1, "change_cipher_spec")
+            cipher_changed = True
+            yield ChangeCipherSpec()
+        elif content_type == ContentType.HEARTBEAT:
+            reader.take(length, "heartbeat record")
+            yield Heartbeat(length)
+        else:
+            yield ApplicationData(version)
+            return
+
+
+def record_header(reader: Reader) -> tuple[int, int, int]:
+    """Content type, version and length (in bytes) of the next record."""
+    content_type, version, length = struct.unpack(">BHH", reader.take(5, "record header"))
+    if not 20 <= content_type <= 24:
+        reader.malformed("content type", f"{content_type} is no TLS content type", reader.pos - 5)
+    if not 0x0300 <= version <= 0x0304:
+        reader.malformed("record version", f"0x{version:04x} is no TLS version", reader.pos - 4)
+    if length > MAXIMUM_LENGTH:
+        reader.malformed("record length", f"{length} bytes are more than {MAXIMUM_LENGTH}", reader.pos - 2)
+    if length == 0 and content_type != ContentType.APPLICATION_DATA:
+        reader.malformed("record length", "only application data may be empty", reader.pos - 2)
+    return content_type, version, length
+
+
+def is_hello(body: Reader) -> bool:
+    """Whether a handshake record behind a ChangeCipherSpec is in clear all the same: it begins with the second hello
+    that a client or server sends after a HelloRetryRequest (RFC 8446 appendix D.4)."""
+    start = body.take(min(6, body.fence - body.pos), "handshake record")
+    return start[:2] in (b"\x01\x00", b"\x02\x00") and start[4:] == b"\x03\x03"
+
+
+def holds_message(body: Reader) -> bool:
+    """Whether the next handshake message ends within ``body``, going by its declared length."""
+    start = body.peek(4)
+    return len(start) == 4 and body.pos + 4 + int.from_bytes(start[1:], "big") <= body.fence
+
+
+def spliced(reader: Reader, body: Reader) -> Reader:
+    """A reader over the handshake message that begins at the end of ``body`` and the records that continue it.
+
+    Its offsets are those of the stream up to the first seam; behind a seam they fall short by the record headers
+    left out (5 bytes each). What the capture does not hold is missing at its end.
+    """
+    parts = [body.peek(body.left)]
+    if body.pos + len(parts[0]) < body.fence:  # the capture ends within this record: reading on says what is missing
+        return Reader(body.data, body.pos)
+    start = reader.pos - len(parts[0])
+    had = len(parts[0])
+    needed = message_length(parts)
+    while had < needed and reader.left >= 5:
+        content_type, _, length = record_header(reader)
+        if content_type != ContentType.HANDSHAKE:
+            reader.malformed("handshake message", f"a record of type {content_type} interrupts it", reader.pos - 5)
+        part = reader.peek(reader.fenced(length, "handshake record").fence - reader.pos)
+        parts.append(part)
+        reader.pos += len(part)
+        had += len(part)
+        needed = message_length(parts) if needed == 4 else needed
+    over = had >= needed or reader.fence != UNBOUNDED
+    return Reader(reader.data[:start] + b"".join(parts), start, start + had if over else UNBOUNDED)
+
+
+def message_length(parts: list[bytes]) -> int:
+    """Length of the handshake message that begins ``parts``, with its header; 4 while the header is not there."""
+    start = b"".join(parts[:4])[:4]
+    return 4 + int.from_bytes(start[1:], "big") if len(start) == 4 else 4
+
+
+def begins_like_ssl2(reader: Reader) -> bool:
+    """Whether the stream begins with a hello of SSL 2.0, whose record headers have the highest bit set."""
+    start = reader.peek(3)
+    return start >= b"\x80" and start[2:] in (b"", b"\x01", b"\x04")
+
+
+def ssl2_records(reader: Reader) -> Generator[object, None, bool]:
+    """The records of SSL 2.0 in clear. Returns whether SSL 2.0 goes on, encrypted.
+
+    A client that also speaks SSL 3.0 or TLS may begin with a hello of SSL 2.0 and go on in the newer format.
+    """
+    with reader.block(reader.u16("record length") & 0x7FFF, "SSL 2.0 record") as message:
+        if message.u8("message type") == 4:
+            yield from ssl2_server_hello(message)
+            return True
+        yield from ssl2_client_hello(message)
+    if reader.peek(1) < b"\x80":
+        return False
+    with reader.block(reader.u16("record length") & 0x7FFF, "SSL 2.0 record") as message:
+        if message.u8("message type") == 2:
+            yield ssl2_client_master_key(message)
+        message.rest("encrypted")
+    return True
