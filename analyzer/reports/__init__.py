@@ -1,0 +1,26 @@
+"""What an audit looks like: a module per format; each sees nothing but the audit.
+
+A format is a module listed in :data:`FORMATS` with ``NAME``, as the user types it, and ``render(audit)``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+from analyzer.reports import json, text
+
+if TYPE_CHECKING:
+    from analyzer.audit import Audit
+
+
+class ReportModule(Protocol):
+    """The surface of a module in :data:`FORMATS`."""
+
+    NAME: str
+
+    def render(self, audit: Audit) -> str:
+        """The whole report, ending with a line feed."""
+        ...
+
+
+FORMATS = cast(tuple[ReportModule, ...], (text, json))

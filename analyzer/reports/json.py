@@ -1,0 +1,227 @@
+"""The report that programs read. Its JSON Schema is ``audit.schema.json``, beside this module.
+
+Outer objects are indented, each capture, row, finding and flow stands on a line of its own: fit for ``grep`` and
+``diff``, and half as large as if all were indented.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from analyzer.capture import CaptureFile
+from analyzer.community_id import community_id
+from analyzer.conversations import Conversation, Endpoint
+from analyzer.findings import Finding
+from analyzer.heads import Frame
+from analyzer.matching import RowVerdict, StationVerdict
+from analyzer.messages import to_json
+from analyzer.reports.times import finding_time, iso
+from analyzer.version import version
+
+if TYPE_CHECKING:
+    from analyzer.audit import Audit
+
+NAME = "json"
+
+SCHEMA_VERSION = "1"
+"""Changes when a key changes its meaning or goes away; new keys do not change it."""
+
+Rows = Mapping[int, tuple[str, ...]]
+Stations = Mapping[int, str]
+
+
+def render(audit: Audit) -> str:
+    """The audit as one JSON object."""
+    digits = [capture.digits for capture in audit.captures]
+    flows = (
+        flow_json(flow, digits, audit.flow_rows.get(flow.id, ()), audit.flow_stations.get(flow.id))
+        for flow in audit.flows
+    )
+    return document(
+        {
+            **heading(),
+            "profile": audit.profile,
+            "deployment": audit.deployment.value,
+            "captures": lines(map(capture_json, audit.captures)),
+            "base_stations": [station_json(station) for station in audit.base_stations],
+            "findings": lines(finding_json(finding, audit.captures) for finding in audit.findings),
+            "totals": to_json(audit.totals),
+            "flows": lines(flows),
+        }
+    )
+
+
+def render_flows(
+    captures: Sequence[CaptureFile],
+    conversations: Iterable[Conversation],
+    flow_rows: Rows | None = None,
+    flow_stations: Stations | None = None,
+) -> str:
+    """Captures and conversations without an audit; what an audit would add to a flow is empty unless it is given."""
+    digits = [capture.digits for capture in captures]
+    rows, stations = flow_rows or {}, flow_stations or {}
+    flows = (flow_json(flow, digits, rows.get(flow.id, ()), stations.get(flow.id)) for flow in conversations)
+    return document({**heading(), "captures": lines(map(capture_json, captures)), "flows": lines(flows)})
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of :func:`render`; of :func:`render_flows` it is ``$defs/flows_report``."""
+    content: dict[str, Any] = json.loads(
+        resources.files("analyzer.reports").joinpath("audit.schema.json").read_text(encoding="utf-8")
+    )
+    return content
+
+
+# -- the parts -------------------------------------------------------------------------------------------------
+
+
+def heading() -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, "tool": Line({"name": "tpe-pcap", "version": version()})}
+
+
+def capture_json(capture: CaptureFile) -> dict[str, Any]:
+    return {
+        "path": capture.path,
+        "format": capture.format,
+        "packets": capture.packets,
+        "bytes": capture.bytes,
+        "first": None if capture.first is None else iso(capture.first, capture.digits),
+        "last": None if capture.last is None else iso(capture.last, capture.digits),
+        "problems": capture.problems,
+    }
+
+
+def station_json(verdict: StationVerdict) -> dict[str, Any]:
+    station = verdict.station
+    return {
+        "address": station.address,
+        "addresses": Line(station.addresses),
+        "mac": station.mac,
+        "named": station.named,
+        "evidence": Line(station.evidence),
+        "mode": verdict.mode,
+        "mode_evidence": Line(verdict.mode_evidence),
+        "tpe": Line(verdict.tpe),
+        "rows": lines(map(row_json, verdict.rows)),
+    }
+
+
+def row_json(verdict: RowVerdict) -> dict[str, Any]:
+    return {
+        "id": verdict.row.id,
+        "requirement": verdict.requirement.value,
+        "status": verdict.status.value,
+        "certainty": verdict.certainty.value if verdict.certainty else None,
+        "reason": verdict.reason,
+        "flows": verdict.flows,
+    }
+
+
+def finding_json(finding: Finding, captures: Sequence[CaptureFile]) -> dict[str, Any]:
+    mismatch = {} if finding.mismatch is None else {"mismatch": finding.mismatch}
+    return {
+        "kind": finding.kind.value,
+        "check": finding.check,
+        "slug": finding.slug,
+        "severity": str(finding.severity),
+        "base_station": finding.base_station,
+        "rows": finding.rows,
+        **mismatch,
+        "flow": finding.flow,
+        "count": finding.count,
+        "frames": [frame_json(frame) for frame in finding.frames],
+        "time": finding_time(finding, captures),
+        "filter": finding.filter,
+        "summary": finding.summary,
+        "remedy": finding.remedy,
+    }
+
+
+def flow_json(flow: Conversation, digits: Sequence[int], rows: tuple[str, ...], station: str | None) -> dict[str, Any]:
+    return {
+        "id": flow.id,
+        "transport": flow.transport,
+        "originator": endpoint_json(flow.originator),
+        "responder": endpoint_json(flow.responder),
+        "originator_certain": flow.originator_certain,
+        "state": flow.state.value,
+        "protocol": flow.protocol,
+        "packets": by_direction(flow.packets),
+        "bytes": by_direction(flow.bytes),
+        "first": iso(flow.first, digits[flow.first_frame.capture]),
+        "last": iso(flow.last, digits[flow.last_frame.capture]),
+        "first_frame": frame_json(flow.first_frame),
+        "last_frame": frame_json(flow.last_frame),
+        "rows": rows,
+        "base_station": station,
+        "community_id": community_id(flow),
+        "notes": flow.notes,
+        "facts": {} if flow.dissection.facts is None else to_json(flow.dissection.facts),
+    }
+
+
+def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
+    return {"address": endpoint.address, "port": endpoint.port}
+
+
+def by_direction(numbers: tuple[int, int]) -> dict[str, int]:
+    return {"originator": numbers[0], "responder": numbers[1]}
+
+
+def frame_json(frame: Frame) -> dict[str, int]:
+    return {"capture": frame.capture, "number": frame.number}
+
+
+# -- how it is written -----------------------------------------------------------------------------------------
+
+
+class Line:
+    """A value that stands on one line."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
+def lines(values: Iterable[object]) -> list[Line]:
+    """A list of which each element stands on a line of its own."""
+    return [Line(value) for value in values]
+
+
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def document(value: Mapping[str, object]) -> str:
+    """JSON text that ends with a line feed: indented down to each :class:`Line`.
+
+    A path may hold bytes that are no UTF-8, which Python keeps as lone surrogates: these become JSON escapes.
+    """
+    parts: list[str] = []
+    write(value, "\n", parts)
+    parts.append("\n")
+    return "".join(parts).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def write(value: object, indent: str, parts: list[str]) -> None:
+    """Append the JSON of ``value``; ``indent`` is the line feed and the blanks of the enclosing line."""
+    deeper = indent + " "
+    if isinstance(value, Mapping) and value:
+        separator = "{"
+        for name, part in value.items():
+            parts += separator, deeper, encode(name), ": "
+            write(part, deeper, parts)
+            separator = ","
+        parts += indent, "}"
+    elif isinstance(value, list) and value:
+        separator = "["
+        for part in value:
+            parts += separator, deeper
+            write(part, deeper, parts)
+            separator = ","
+        parts += indent, "]"
+    else:
+        parts.append(encode(value.value if isinstance(value, Line) else value))

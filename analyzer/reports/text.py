@@ -1,0 +1,300 @@
+"""The report that people read: 80 columns, plain ASCII around what the capture says."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from analyzer.capture import CaptureFile
+from analyzer.conversations import Conversation
+from analyzer.expected import ExpectedFlow
+from analyzer.findings import Finding, Severity
+from analyzer.heads import Frame
+from analyzer.matching import RowVerdict, StationVerdict, Status
+from analyzer.reports.times import finding_time, iso, span
+from analyzer.wire import escaped
+
+if TYPE_CHECKING:
+    from analyzer.audit import Audit
+
+NAME = "text"
+
+FRAMES_SHOWN = 8
+FLOWS_SHOWN = 3
+
+BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
+"""Parameters of the terminal's Select Graphic Rendition sequence (ECMA-48)."""
+
+STATUS_STYLES = {
+    Status.PRESENT: GREEN,
+    Status.MALFORMED: RED,
+    Status.BLOCKED: RED,
+    Status.MISSING: RED,
+    Status.ABSENT: DIM,
+    Status.UNDECIDED: YELLOW,
+}
+SEVERITY_STYLES = {Severity.HIGH: f"{BOLD};{RED}", Severity.MEDIUM: RED, Severity.LOW: YELLOW, Severity.INFO: CYAN}
+
+Paint = Callable[[str, str], str]
+"""(text, style) → the text, in that style where colours are wanted."""
+
+
+def render(audit: Audit, colour: bool = False, width: int = 80) -> str:
+    """The audit as text. Only filters and paths may be wider than ``width``."""
+    paint: Paint = styled if colour else plain
+    return "\n".join(report_lines(audit, paint, width)) + "\n"
+
+
+def report_lines(audit: Audit, paint: Paint, width: int) -> Iterator[str]:
+    heading = f"tpe-pcap audit, profile {audit.profile}, deployment {audit.deployment.value}"
+    for line in fold(heading, width, whole_words=True):
+        yield paint(line, BOLD)
+    yield ""
+    for capture in audit.captures:
+        yield from capture_lines(capture, width)
+    yield ""
+    yield from fold(verdict_sentence(audit), width)
+    for station in audit.base_stations:
+        yield from fold(station_summary(station), width, "  ", "    ")
+    for station in audit.base_stations:
+        yield ""
+        yield from station_lines(station, paint, width)
+    if audit.findings:
+        yield ""
+        yield paint("Findings", BOLD)
+        flows = {flow.id: flow for flow in audit.flows}
+        for finding in sorted(audit.findings, key=lambda finding: -finding.severity):
+            yield ""
+            yield from finding_lines(finding, audit.captures, flows, paint, width)
+    yield ""
+    yield paint("Totals", BOLD)
+    yield from totals_lines(audit.totals)
+
+
+def capture_lines(capture: CaptureFile, width: int) -> Iterator[str]:
+    yield safe(capture.path)
+    facts = f"{capture.format}, {amount(capture.packets, 'packet')}, {amount(capture.bytes, 'byte')}"
+    if capture.first is not None and capture.last is not None:
+        first, last = iso(capture.first, capture.digits), iso(capture.last, capture.digits)
+        facts += f", {first} to {last} ({span(capture.last - capture.first)})"
+    yield from fold(facts, width, "  ")
+    for problem in capture.problems:
+        yield from fold(problem, width, "  ! ", "    ")
+
+
+def verdict_sentence(audit: Audit) -> str:
+    """The whole audit in one line."""
+    if not any(capture.packets for capture in audit.captures):
+        return "There is no packet in the capture: nothing could be judged."
+    severities = Counter(finding.severity for finding in audit.findings)
+    counted = ", ".join(f"{severities[severity]} {severity}" for severity in sorted(Severity, reverse=True))
+    found = f"{amount(len(audit.findings), 'finding')}: {counted}." if audit.findings else "No findings."
+    if not audit.base_stations:
+        return f"No base station could be recognised. {found}"
+    return f"{amount(len(audit.base_stations), 'base station')}. {found}"
+
+
+def station_summary(verdict: StationVerdict) -> str:
+    """What became of all rows of a base station."""
+    statuses = Counter(row.status for row in verdict.rows)
+    counted = ", ".join(f"{statuses[status]} {status.value}" for status in Status if statuses[status])
+    return f"{verdict.station.address}, mode {verdict.mode}" + (f": {counted}" if counted else "")
+
+
+# -- base stations ---------------------------------------------------------------------------------------------
+
+
+def station_lines(verdict: StationVerdict, paint: Paint, width: int) -> Iterator[str]:
+    station = verdict.station
+    yield paint(f"Base station {station.address}, mode {verdict.mode}", BOLD)
+    others = [address for address in station.addresses if address != station.address]
+    for label, parts in (
+        ("Also", [", ".join(others)] if others else []),
+        ("MAC", [station.mac] if station.mac else []),
+        ("Why", ["named by the user"] * station.named + list(station.evidence)),
+        ("Mode", list(verdict.mode_evidence)),
+        ("TPE", [", ".join(verdict.tpe)] if verdict.tpe else []),
+    ):
+        for number, part in enumerate(parts):
+            yield from fold(part, width, f"  {'' if number else label:<6}", " " * 8)
+    if verdict.rows:
+        yield ""
+        yield from rows_table(verdict.rows, paint)
+        yield ""
+        for row in verdict.rows:
+            if row.reason:
+                label = f"  {row.row.id:<6}"
+                yield from fold(f"{row.status.value}: {row.reason}", width, label, " " * len(label))
+
+
+def rows_table(rows: Sequence[RowVerdict], paint: Paint) -> Iterator[str]:
+    from tabulate import tabulate  # takes longer to import than most of the program
+
+    cells = [
+        (
+            verdict.row.id,
+            verdict.row.service,
+            port(verdict.row),
+            verdict.requirement.value,
+            paint(status_text(verdict), STATUS_STYLES[verdict.status]),
+            some(verdict.flows, FLOWS_SHOWN),
+        )
+        for verdict in rows
+    ]
+    headers = ("Row", "Content", "Port", "Need", "Status", "Flows")
+    for line in tabulate(cells, headers, tablefmt="simple", disable_numparse=True).splitlines():
+        yield "  " + line.rstrip()
+
+
+def port(row: ExpectedFlow) -> str:
+    """Transport and ports of a row: ``udp/500,4500``."""
+    return f"{row.transport}/{','.join(map(str, row.ports))}" if row.ports else row.transport
+
+
+def status_text(verdict: RowVerdict) -> str:
+    return f"{verdict.status.value}, {verdict.certainty.value}" if verdict.certainty else verdict.status.value
+
+
+# -- findings --------------------------------------------------------------------------------------------------
+
+
+def finding_lines(
+    finding: Finding, captures: Sequence[CaptureFile], flows: Mapping[int, Conversation], paint: Paint, width: int
+) -> Iterator[str]:
+    about = [finding.kind.value]
+    if finding.rows:
+        about.append(f"{'row' if len(finding.rows) == 1 else 'rows'} {' or '.join(finding.rows)}")
+    if finding.mismatch:
+        about.append(f"not its {finding.mismatch}")
+    title = paint(f"{str(finding.severity).upper():<7}", SEVERITY_STYLES[finding.severity])
+    yield f"{title} {finding.check} {paint(finding.slug, BOLD)}"
+    indent = " " * 8
+    if finding.base_station:
+        about.append(f"base station {finding.base_station}")
+    yield from fold(", ".join(about), width, indent)
+    yield from fold(finding.summary, width, indent)
+    flow = flows.get(finding.flow) if finding.flow is not None else None
+    if flow is not None:
+        yield from labelled("Flow", flow_text(flow, finding.count), width)
+    elif finding.count > 1:
+        yield from labelled("Flows", f"{finding.count:,}", width)
+    if finding.frames:
+        yield from labelled("Frames", frames_text(finding.frames, captures), width, whole_words=True)
+    time = finding_time(finding, captures)
+    if time is not None:
+        yield from labelled("Time", time, width)
+    if finding.filter:
+        yield f"{indent}Filter  {safe(finding.filter)}"
+    yield from labelled("Remedy", finding.remedy, width)
+
+
+def flow_text(flow: Conversation, count: int) -> str:
+    more = f" and {count - 1:,} more" if count > 1 else ""
+    content = f", {flow.protocol}" if flow.protocol else ""
+    ends = f"{flow.originator} {arrow(flow)} {flow.responder}"
+    return f"{flow.id}{more}: {flow.transport} {ends}, {flow.state.value}{content}"
+
+
+def arrow(flow: Conversation) -> str:
+    """From originator to responder; ``~>`` where the capture does not show which is which."""
+    return "->" if flow.originator_certain else "~>"
+
+
+def frames_text(frames: Sequence[Frame], captures: Sequence[CaptureFile]) -> str:
+    """Frame numbers, with their file where there are several."""
+    if len(captures) == 1:
+        return some([frame.number for frame in frames], FRAMES_SHOWN, ", ")
+    parts = []
+    for capture, group in groupby(sorted(frames), key=lambda frame: frame.capture):
+        numbers = some([frame.number for frame in group], FRAMES_SHOWN, ", ")
+        parts.append(f"{numbers} of {captures[capture].path}")
+    return "; ".join(parts)
+
+
+# -- totals and flows ------------------------------------------------------------------------------------------
+
+
+def totals_lines(totals: object) -> Iterator[str]:
+    """One line per field of the audit's totals."""
+    assert dataclasses.is_dataclass(totals) and not isinstance(totals, type)
+    counted = [(field.name.replace("_", " "), getattr(totals, field.name)) for field in dataclasses.fields(totals)]
+    width = max(len(f"{number:,}") for _, number in counted)
+    for name, number in counted:
+        yield f"  {number:>{width},}  {name}"
+
+
+def render_flows_text(captures: Sequence[CaptureFile], conversations: Iterable[Conversation]) -> str:
+    """One line per conversation, aligned; as wide as the longest addresses need."""
+    cells = [
+        (
+            str(flow.id),
+            iso(flow.first, captures[flow.first_frame.capture].digits),
+            flow.transport,
+            str(flow.originator),
+            arrow(flow),
+            str(flow.responder),
+            flow.state.value,
+            flow.protocol or "-",
+            str(flow.packets[0] + flow.packets[1]),
+            str(flow.bytes[0] + flow.bytes[1]),
+            f"{flow.duration:.3f}",
+        )
+        for flow in conversations
+    ]
+    cells.insert(
+        0,
+        ("flow", "first", "over", "originator", "", "responder", "state", "content", "packets", "bytes", "seconds"),
+    )
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = {0, 8, 9, 10}
+    form = "  ".join(f"{{:{'>' if index in right else '<'}{width}}}" for index, width in enumerate(widths))
+    return "".join(form.format(*row) + "\n" for row in cells)
+
+
+# -- words and lines -------------------------------------------------------------------------------------------
+
+
+def plain(text: str, style: str) -> str:
+    return text
+
+
+def styled(text: str, style: str) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m"
+
+
+def safe(text: str) -> str:
+    """Text that no terminal acts upon, on one line."""
+    return text if text.isprintable() else "".join(map(escaped, text))
+
+
+def fold(
+    text: str, width: int, first: str = "", following: str | None = None, whole_words: bool = False
+) -> Iterator[str]:
+    """The lines of a paragraph; ``first`` stands before its first line, ``following`` before the others."""
+    yield from textwrap.wrap(
+        safe(text),
+        width,
+        initial_indent=first,
+        subsequent_indent=first if following is None else following,
+        break_on_hyphens=False,
+        break_long_words=not whole_words,
+    )
+
+
+def labelled(label: str, text: str, width: int, whole_words: bool = False) -> Iterator[str]:
+    """A paragraph of a finding, beside its label."""
+    return fold(text, width, f"{'':8}{label:<8}", " " * 16, whole_words)
+
+
+def amount(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def some(values: Sequence[object], limit: int, separator: str = " ") -> str:
+    """The first values, and how many more there are."""
+    more = len(values) - limit
+    return separator.join(map(str, values[:limit])) + (f"{separator}+{more:,}" if more > 0 else "")

@@ -1,0 +1,49 @@
+"""Times as reports show them: UTC, with as many digits as the capture has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from functools import lru_cache
+
+from analyzer.capture import CaptureFile
+from analyzer.findings import Finding
+
+EPOCH = date(1970, 1, 1)
+
+
+def iso(time: int, digits: int) -> str:
+    """Nanoseconds since the epoch in ISO 8601 with ``digits`` decimals of a second (RFC 3339)."""
+    seconds, fraction = divmod(int(time), 1_000_000_000)
+    day, second = divmod(seconds, 86_400)
+    shown = f"{day_text(day)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+    return f"{shown}.{fraction:09}"[: len(shown) + 1 + digits] + "Z" if digits else shown + "Z"
+
+
+def finding_time(finding: Finding, captures: Sequence[CaptureFile]) -> str | None:
+    """When a finding happened, with the digits of the capture that holds its first frame; without one, the most."""
+    if finding.time is None:
+        return None
+    if finding.frames:
+        return iso(finding.time, captures[finding.frames[0].capture].digits)
+    return iso(finding.time, max((capture.digits for capture in captures), default=6))
+
+
+@lru_cache(maxsize=64)
+def day_text(day: int) -> str:
+    """A day, counted from the epoch, as ``2026-11-22``."""
+    return (EPOCH + timedelta(days=day)).isoformat()
+
+
+def span(nanoseconds: int) -> str:
+    """A duration to read: ``4 min 59 s``."""
+    seconds = nanoseconds / 1e9
+    if seconds < 60:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{int(seconds)} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    shown = [f"{number} {unit}" for number, unit in parts]
+    first = next(index for index, (number, _) in enumerate(parts) if number)
+    return " ".join(shown[first : first + 2])

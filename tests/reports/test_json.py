@@ -1,0 +1,143 @@
+"""What programs read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from analyzer.reports import json as report
+from analyzer.version import version
+from tests.reports.audits import EMPTY, EXAMPLE, FLOWS, GW, HOSTILE, HOSTILE_AUDIT, Audit, finding
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SCHEMA = report.schema()
+FLOWS_SCHEMA = {"$ref": "#/$defs/flows_report", "$defs": SCHEMA["$defs"]}
+
+
+def checked(content: str, schema: dict[str, Any] = SCHEMA) -> Any:
+    """The report's content, after the schema has agreed to it."""
+    value = json.loads(content)
+    validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+    validator.validate(value)
+    return value
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_the_report_is_the_golden_one() -> None:
+    golden = (GOLDEN / "audit.json").read_text(encoding="utf-8")
+    assert report.render(EXAMPLE).replace(f'"version": "{version()}"', '"version": "VERSION"') == golden
+
+
+@pytest.mark.parametrize(
+    "audit", [EXAMPLE, HOSTILE_AUDIT, Audit(), Audit(captures=(EMPTY,))], ids=["example", "hostile", "bare", "empty"]
+)
+def test_every_report_agrees_with_the_schema(audit: Audit) -> None:
+    checked(report.render(audit))
+
+
+def test_flows_agree_with_the_schema() -> None:
+    value = checked(report.render_flows(EXAMPLE.captures, FLOWS), FLOWS_SCHEMA)
+    assert [flow["id"] for flow in value["flows"]] == [1, 2, 3, 4, 5, 6, 7]
+    assert all(flow["rows"] == [] and flow["base_station"] is None for flow in value["flows"])
+
+
+def test_flows_carry_the_rows_that_are_known() -> None:
+    value = checked(report.render_flows(EXAMPLE.captures, FLOWS, {1: ("i38",)}, {1: "10.0.0.2"}), FLOWS_SCHEMA)
+    assert (value["flows"][0]["rows"], value["flows"][0]["base_station"]) == (["i38"], "10.0.0.2")
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        (("deployment",), "cluster"),
+        (("captures", 0, "first"), "2026-11-22 06:37:00"),
+        (("base_stations", 0, "mode"), "vpn"),
+        (("base_stations", 0, "rows", 0, "status"), "ok"),
+        (("base_stations", 0, "rows", 0, "certainty"), "firm"),
+        (("base_stations", 0, "rows", 4, "certainty"), None),
+        (("findings", 0, "check"), "301"),
+        (("findings", 1, "flow"), 0),
+        (("flows", 0, "transport"), "sctp"),
+        (("flows", 0, "originator", "address"), "010.0.0.2"),
+        (("flows", 0, "facts", "server_name"), None),
+        (("flows", 0, "community_id"), "2:"),
+    ],
+)
+def test_the_schema_refuses_what_no_report_may_say(path: tuple[str | int, ...], wrong: object) -> None:
+    value = json.loads(report.render(EXAMPLE))
+    place = value
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = wrong
+    with pytest.raises(jsonschema.ValidationError):
+        checked(json.dumps(value))
+
+
+def test_every_key_is_in_the_schema() -> None:
+    value = json.loads(report.render(EXAMPLE))
+    parts = SCHEMA["$defs"]
+    assert set(value) == set(SCHEMA["properties"])
+    for name, examples in (
+        ("capture", value["captures"]),
+        ("base_station", value["base_stations"]),
+        ("row", value["base_stations"][0]["rows"]),
+        ("finding", value["findings"]),
+        ("flow", value["flows"]),
+    ):
+        assert {key for example in examples for key in example} == set(parts[name]["properties"]), name
+
+
+def test_each_flow_and_finding_stands_on_its_own_line() -> None:
+    lines = [line.strip().rstrip(",") for line in report.render(EXAMPLE).splitlines()]
+    flows = [json.loads(line) for line in lines if '"transport"' in line]
+    assert [flow["id"] for flow in flows] == [1, 2, 3, 4, 5, 6, 7]
+    assert len([line for line in lines if '"slug"' in line]) == 5
+
+
+def test_times_have_the_digits_of_their_capture() -> None:
+    value = json.loads(report.render(EXAMPLE))
+    assert value["captures"][0]["first"] == "2026-11-22T06:37:00.123456Z"
+    assert value["captures"][1]["first"] == "2026-11-22T06:37:00.123456001Z"
+    assert value["flows"][0]["first"] == "2026-11-22T06:37:01.123456Z"
+    assert value["flows"][4]["first"] == "2026-11-22T06:37:05.123456000Z"
+
+
+def test_a_time_without_a_frame_has_the_most_digits() -> None:
+    value = json.loads(report.render(replace(EXAMPLE, findings=(finding(frames=()),))))
+    assert value["findings"][0]["time"] == "2026-11-22T06:37:01.123456000Z"
+
+
+def test_mismatch_is_there_only_where_something_mismatched() -> None:
+    found = json.loads(report.render(EXAMPLE))["findings"]
+    assert [each.get("mismatch") for each in found] == [None, "port", None, None, None]
+    assert "mismatch" not in found[0]
+
+
+def test_private_and_empty_facts_are_not_shown() -> None:
+    facts = json.loads(report.render(EXAMPLE))["flows"][0]["facts"]
+    assert list(facts) == ["offered_version", "version", "cipher_suite", "server_name", "client_certificate"]
+
+
+def test_a_path_that_is_no_utf8_comes_back_as_it_was_given() -> None:
+    content = report.render(HOSTILE_AUDIT)
+    content.encode("utf-8")
+    value = json.loads(content)
+    assert [capture["path"] for capture in value["captures"]] == [HOSTILE, "café \udcff.pcap"]
+    assert "café" in content
+
+
+def test_the_same_audit_gives_the_same_bytes() -> None:
+    assert report.render(EXAMPLE) == report.render(replace(EXAMPLE))
+
+
+def test_an_empty_audit_has_every_list() -> None:
+    value = checked(report.render(Audit(captures=(GW,))))
+    assert value["base_stations"] == value["findings"] == value["flows"] == []

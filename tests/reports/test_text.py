@@ -1,0 +1,116 @@
+"""What a person reads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analyzer.reports import text
+from tests.reports.audits import EMPTY, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, TLS_STATION, Audit, finding
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def wide_lines(report: str, width: int = 80) -> list[str]:
+    return [line for line in report.splitlines() if len(line) > width and not line.startswith(" " * 8 + "Filter  ")]
+
+
+def test_the_report_is_the_golden_one() -> None:
+    assert text.render(EXAMPLE) == (GOLDEN / "audit.txt").read_text(encoding="utf-8")
+
+
+def test_flows_are_the_golden_ones() -> None:
+    shown = text.render_flows_text(EXAMPLE.captures, FLOWS)
+    assert shown == (GOLDEN / "flows.txt").read_text(encoding="utf-8")
+
+
+def test_colours_add_nothing_but_colours() -> None:
+    coloured = text.render(EXAMPLE, colour=True)
+    assert "\x1b[32mpresent\x1b[0m" in coloured
+    assert ANSI.sub("", coloured) == text.render(EXAMPLE)
+
+
+def test_the_default_has_no_escape_sequence() -> None:
+    assert "\x1b" not in text.render(EXAMPLE)
+
+
+@pytest.mark.parametrize("audit", [EXAMPLE, HOSTILE_AUDIT], ids=["example", "hostile"])
+def test_it_fits_the_terminal(audit: Audit) -> None:
+    assert wide_lines(text.render(audit)) == []
+
+
+def test_a_wider_terminal_is_used() -> None:
+    wide = text.render(EXAMPLE, width=120)
+    assert wide_lines(wide, 120) == []
+    assert wide.count("\n") < text.render(EXAMPLE).count("\n")
+
+
+def test_a_long_path_and_a_long_filter_stay_whole() -> None:
+    path = "captures/" + "a-rather-long-folder/" * 6 + "gw.pcap"
+    long = "tcp.stream eq 1 || " * 10 + "tcp.stream eq 2"
+    captures = (replace(EXAMPLE.captures[0], path=path), EXAMPLE.captures[1])
+    report = text.render(replace(EXAMPLE, captures=captures, findings=(finding(filter=long),)))
+    assert f"\n{path}\n" in report
+    assert f"of {path}\n" in report or f" {path}\n" in report.split("Findings")[1]
+    assert f"Filter  {long}\n" in report
+
+
+def test_nothing_from_the_packets_reaches_the_terminal_raw() -> None:
+    report = text.render(HOSTILE_AUDIT)
+    assert all(character == "\n" or character.isprintable() for character in report)
+    assert "\\x1b[31mred\\r\\n\\x00\\x9b\\u202e\\ud8ff" in report
+    report.encode("utf-8")
+
+
+def test_findings_come_by_severity_and_otherwise_in_their_order() -> None:
+    report = text.render(EXAMPLE)
+    found = re.findall(r"^(HIGH|MEDIUM|LOW|INFO) +(TPE\d+)", report, re.MULTILINE)
+    assert found == [
+        ("HIGH", "TPE302"),
+        ("MEDIUM", "TPE101"),
+        ("MEDIUM", "TPE301"),
+        ("LOW", "TPE102"),
+        ("INFO", "TPE001"),
+    ]
+
+
+def test_each_finding_has_its_evidence_and_its_remedy() -> None:
+    report = text.render(replace(EXAMPLE, captures=EXAMPLE.captures[:1], findings=(finding(),)))
+    section = " ".join(report.split("Findings")[1].split("Totals")[0].split())
+    assert section == (
+        "MEDIUM TPE301 tls-certificate-expired malformed, row i38, base station 10.0.0.2 "
+        "The server's certificate expired on 2025-01-01, before the capture was made. "
+        "Flow 1: tcp 10.0.0.2:50000 -> 10.0.9.1:3001, established, tls "
+        "Frames 12, 14 Time 2026-11-22T06:37:01.123456Z "
+        "Filter tcp.stream eq 0 && tls.handshake.type == 11 "
+        "Remedy Renew the certificate of the server that answers on port 3001."
+    )
+
+
+def test_an_empty_capture_is_stated_clearly() -> None:
+    report = text.render(Audit(captures=(EMPTY,)))
+    assert "There is no packet in the capture: nothing could be judged." in report
+    assert "pcap, 0 packets, 24 bytes\n" in report
+
+
+def test_a_capture_without_a_base_station_is_stated_clearly() -> None:
+    assert "No base station could be recognised. No findings." in text.render(Audit(captures=(GW,)))
+
+
+def test_a_clean_audit_says_so() -> None:
+    report = text.render(Audit(captures=(GW,), base_stations=(TLS_STATION,)))
+    assert "1 base station. No findings." in report
+    assert "\nFindings" not in report
+
+
+def test_a_flow_whose_opener_is_not_certain_is_marked() -> None:
+    report = text.render(replace(EXAMPLE, findings=(finding(flow=3),)))
+    assert "3: tcp 10.0.0.2:50000 ~> 10.0.9.1:22, midstream, ssh" in report
+
+
+def test_no_flows_is_a_heading_only() -> None:
+    assert len(text.render_flows_text((EMPTY,), ()).splitlines()) == 1
