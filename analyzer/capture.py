@@ -92,7 +92,7 @@ class Source:
         """Open a file, or standard input for ``-``; :class:`CaptureError` if it cannot be opened."""
         self.path = path
         try:
-            file: BinaryIO = sys.stdin.buffer if path == "-" else Path(path).open("rb", buffering=0)
+            file: BinaryIO = sys.stdin.buffer if path == "-" else Path(path).open("rb", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise CaptureError(path, (error.strerror or str(error)).lower()) from None
         self.raw = file

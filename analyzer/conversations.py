@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import NamedTuple
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+from analyzer import protocols, scanner
+from analyzer.flows import TRANSPORTS, Flows
 from analyzer.heads import Direction, Frame, Head
-from analyzer.protocols import Dissection
+from analyzer.messages import Facts
+from analyzer.protocols import Dissection, ftp
 
 
 class State(enum.Enum):
@@ -84,6 +90,10 @@ class Conversation:
     """The frame that refused it (reset)."""
     notes: tuple[str, ...] = ()
     """What the capture point added or lost: ``vlan 7``, ``vxlan 42``, ``fragments``."""
+    retransmissions: int = 0
+    """TCP segments that carried nothing new, both directions."""
+    control: int | None = None
+    """FTP data: id of the conversation whose command opened it."""
 
     @property
     def protocol(self) -> str | None:
@@ -93,3 +103,188 @@ class Conversation:
     def duration(self) -> float:
         """Seconds between first and last packet."""
         return (self.last - self.first) / 1e9
+
+    @property
+    def silent(self) -> bool:
+        """The responder never answered with anything that counts: no packet; of TCP: reset before any payload."""
+        if self.transport != "tcp":
+            return not self.packets[Direction.RESPONDER]
+        if self.state in (State.ATTEMPTED, State.REJECTED):
+            return True
+        return self.refused is not None and not self.payload[Direction.RESPONDER]
+
+
+@dataclass(frozen=True, slots=True)
+class FtpDataFacts(Facts):
+    """What an FTP data connection carried, as its control connection told."""
+
+    control: int
+    """Id of the control connection's flow."""
+    verb: str | None
+    """``None``: the connection was announced, but no command used it in the capture."""
+    path: str | None
+
+
+Service = tuple[str, int]
+"""Transport and port of a service that some expected row names."""
+
+
+def converse(
+    flows: Flows, services: frozenset[Service] = frozenset(), progress: Callable[[int], None] | None = None
+) -> tuple[Conversation, ...]:
+    """Read the head of every flow. Without a handshake, a port of ``services`` tells the responder."""
+    found: list[Conversation] = []
+    for start in range(0, len(flows), STEP):
+        found.extend(several(flows, start, min(start + STEP, len(flows)), services))
+        if progress:
+            progress(len(found))
+    return tuple(with_ftp_data(found))
+
+
+STEP = 4096
+"""Flows whose columns are turned into Python numbers at a time."""
+
+
+def several(flows: Flows, start: int, stop: int, services: frozenset[Service]) -> Iterator[Conversation]:
+    """The conversations of the flows ``start`` to ``stop - 1``."""
+    columns = {name: flows.flow[name][start:stop].tolist() for name in scanner.FLOW.names or ()}
+    sides = {name: flows.side[name][start:stop].tolist() for name in scanner.SIDE.names or ()}
+    for index in range(start, stop):
+        at = index - start
+        row = {name: column[at] for name, column in columns.items()}
+        side = {name: column[at] for name, column in sides.items()}
+        yield conversation(flows, index, row, side, services)
+
+
+def conversation(
+    flows: Flows, index: int, row: dict[str, Any], side: dict[str, Any], services: frozenset[Service]
+) -> Conversation:
+    """One flow: ``row`` and ``side`` hold its columns."""
+    protocol = row["protocol"]
+    transport = TRANSPORTS.get(protocol, f"ip-{protocol}")
+    ported = protocol in (scanner.TCP, scanner.UDP)
+    ports = (row["port0"], row["port1"]) if ported else (None, None)
+    originator, certain = opened_by(transport, row, ports, services)
+    responder = 1 - originator
+    ends = tuple(
+        Endpoint(address(row[f"high{each}"], row[f"low{each}"]), ports[each]) for each in (originator, responder)
+    )
+    errors = icmp_errors(flows, index, originator) if row["errors"] else ()
+    pair = (originator, responder)
+    packets = (side["packets"][originator], side["packets"][responder])
+    head = flows.head(index, originator)
+    notes = flows.notes[row["note"]] if row["note"] >= 0 else ()
+    if row["vlan"] >= 0:
+        notes = (f"vlan {row['vlan']}", *notes)
+    return Conversation(
+        id=index + 1,
+        transport=transport,
+        originator=ends[0],
+        responder=ends[1],
+        originator_certain=certain,
+        state=state_of(row, side, originator, errors),
+        packets=packets,
+        bytes=(side["bytes"][originator], side["bytes"][responder]),
+        payload=(side["payload"][originator], side["payload"][responder]),
+        first=row["first"],
+        last=row["last"],
+        first_frame=Frame(row["first_capture"], row["first_frame"]),
+        last_frame=Frame(row["last_capture"], row["last_frame"]),
+        macs=(mac(side["mac"][originator]), mac(side["mac"][responder])),
+        head=head,
+        dissection=protocols.dissect(head),
+        icmp_errors=errors,
+        refused=Frame(row["reset_capture"], row["reset_frame"]) if row["reset_side"] == responder else None,
+        notes=notes,
+        retransmissions=sum(side["retransmitted"][each] for each in pair),
+    )
+
+
+def opened_by(
+    transport: str, row: dict[str, Any], ports: tuple[int | None, int | None], services: frozenset[Service]
+) -> tuple[int, bool]:
+    """The side that opened a flow, and whether that is certain."""
+    if row["syn_side"] >= 0:
+        return row["syn_side"], True
+    one, two = ports
+    if one is None or two is None:
+        return 0, True  # who sent the first packet of an exchange without ports asked for it
+    named = ((transport, one) in services, (transport, two) in services)
+    if named[0] != named[1]:
+        originator = 1 if named[0] else 0
+    elif (one < 1024) != (two < 1024):
+        originator = 1 if one < 1024 else 0
+    else:
+        originator = 0
+    return originator, transport != "tcp" and originator == 0
+
+
+def state_of(row: dict[str, Any], side: dict[str, Any], originator: int, errors: tuple[IcmpError, ...]) -> State:
+    """How far it came (see :class:`State`)."""
+    responder = 1 - originator
+    unreachable = any(error.quoted is Direction.ORIGINATOR and error.type in (1, 3) for error in errors)
+    if row["protocol"] != scanner.TCP:
+        if side["packets"][originator] and side["packets"][responder]:
+            return State.TWOWAY
+        return State.REJECTED if unreachable else State.ONEWAY
+    if row["syn_side"] < 0:
+        return State.MIDSTREAM
+    if side["acknowledged"][originator] or side["acknowledged"][responder]:
+        return State.ESTABLISHED
+    refused = row["reset_side"] == responder and not side["flags"][responder] & scanner.SYN
+    return State.REJECTED if refused or unreachable else State.ATTEMPTED
+
+
+def icmp_errors(flows: Flows, index: int, originator: int) -> tuple[IcmpError, ...]:
+    """The kept ICMP errors that quote a flow (RFC 792; RFC 4443 section 3)."""
+    found = []
+    for side, packet, frame, time in flows.errors(index):
+        if packet[0] >> 4 == 4:
+            at, sender = (packet[0] & 15) * 4, socket.inet_ntop(socket.AF_INET, packet[12:16])
+        else:
+            at, sender = 40, socket.inet_ntop(socket.AF_INET6, packet[8:24])
+        if at + 2 <= len(packet):
+            found.append(IcmpError(packet[at], packet[at + 1], sender, frame, time, Direction(side ^ originator)))
+    return tuple(found)
+
+
+@lru_cache(maxsize=1 << 14)
+def address(high: int, low: int) -> str:
+    """Canonical text (RFC 5952) of an address as the flow table keeps it."""
+    if high == 0 and low >> 32 == 0xFFFF:
+        return socket.inet_ntop(socket.AF_INET, (low & 0xFFFFFFFF).to_bytes(4, "big"))
+    return socket.inet_ntop(socket.AF_INET6, high.to_bytes(8, "big") + low.to_bytes(8, "big"))
+
+
+@lru_cache(maxsize=1 << 14)
+def mac(number: int) -> str | None:
+    """Lower case with colons; ``None`` for -1, the mark of frames without one."""
+    return None if number < 0 else ":".join(f"{byte:02x}" for byte in number.to_bytes(6, "big"))
+
+
+def with_ftp_data(found: Sequence[Conversation]) -> list[Conversation]:
+    """Tie FTP data connections to the commands that opened them, be they before or after the reply's capture."""
+    result = list(found)
+    controls = [each for each in found if isinstance(each.dissection.facts, ftp.FtpFacts)]
+    if not controls:
+        return result
+    by_end: dict[tuple[str, int | None], list[int]] = {}
+    for index, each in enumerate(found):
+        if each.transport == "tcp" and each.protocol != ftp.NAME:
+            for end in (each.originator, each.responder):
+                by_end.setdefault(end, []).append(index)
+    for control in controls:
+        facts = control.dissection.facts
+        assert isinstance(facts, ftp.FtpFacts)
+        hosts = {control.originator.address, control.responder.address}
+        for transfer in facts._transfers:
+            if transfer.endpoint is None:
+                continue
+            listening = control.responder if transfer.passive else control.originator
+            for index in by_end.get((transfer.endpoint.address or listening.address, transfer.endpoint.port), ()):
+                data = result[index]
+                same_hosts = {data.originator.address, data.responder.address} == hosts
+                if same_hosts and data.control is None and data.last >= control.first and data.first <= control.last:
+                    carried = FtpDataFacts(control.id, transfer.verb, transfer.path)
+                    result[index] = replace(data, control=control.id, dissection=Dissection("ftp-data", facts=carried))
+    return result

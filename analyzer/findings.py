@@ -7,11 +7,17 @@ paragraphs begin ``Flags:``, ``Why:``, ``Evidence:`` and ``Remedy:``; the docstr
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
+from analyzer.capture import CaptureFile
+from analyzer.conversations import Conversation
+from analyzer.expected import Deployment
+from analyzer.flows import Tally
 from analyzer.heads import Frame
-from analyzer.matching import Fit
+from analyzer.matching import Fit, Matched, StationVerdict
 
 
 class Severity(enum.IntEnum):
@@ -78,6 +84,9 @@ class Finding:
     """What to do about it: one imperative sentence."""
 
 
+ANY = "*"
+"""A content check of this protocol is asked of every fit, whatever its content is."""
+
 ContentJudge = Callable[[Fit], Iterator[Remark]]
 
 
@@ -105,3 +114,149 @@ def content_check(
 ) -> Callable[[ContentJudge], ContentCheck]:
     """Make a function a :class:`ContentCheck`. Nothing is registered: list it in its module's ``CHECKS``."""
     return lambda judge: ContentCheck(identifier, slug, severity, kind, protocol, judge)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that is known once every row has its status: what case checks judge."""
+
+    captures: tuple[CaptureFile, ...]
+    tally: Tally
+    deployment: Deployment
+    stations: tuple[Matched, ...]
+    verdicts: tuple[StationVerdict, ...]
+    """Of the stations, in the same order."""
+    conversations: Sequence[Conversation]
+    """All; the id of a conversation is its index plus one."""
+    tpe: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a case check says: a finding without what the check itself adds to it."""
+
+    sentence: str
+    base_station: str | None = None
+    rows: tuple[str, ...] = ()
+    conversations: tuple[Conversation, ...] = ()
+    """Those that it stands for, ascending by id."""
+    frames: tuple[Frame, ...] = ()
+    """Empty: the first frame of each conversation, the first few."""
+    filter: str | None = None
+    mismatch: str | None = None
+    severity: Severity | None = None
+    """Where it differs from the check's."""
+
+
+CaseJudge = Callable[[Case], Iterator[Charge]]
+
+
+@dataclass(frozen=True, slots=True)
+class CaseCheck:
+    """Judges a whole case: what is missing, what should not be there, what the capture could not show."""
+
+    id: str
+    slug: str
+    severity: Severity
+    kind: Kind
+    judge: CaseJudge
+
+    @property
+    def documentation(self) -> str:
+        return self.judge.__doc__ or ""
+
+
+def case_check(identifier: str, slug: str, severity: Severity, kind: Kind) -> Callable[[CaseJudge], CaseCheck]:
+    """Make a function a :class:`CaseCheck`; it is listed like a content check."""
+    return lambda judge: CaseCheck(identifier, slug, severity, kind, judge)
+
+
+Check = ContentCheck | CaseCheck
+
+
+@cache
+def sections(check: Check) -> Mapping[str, str]:
+    """A check's documentation by heading (``flags``, ``why``, ``evidence``, ``remedy``), each one line of text."""
+    found: dict[str, str] = {}
+    for paragraph in inspect.cleandoc(check.documentation).split("\n\n"):
+        heading, _, text = " ".join(paragraph.split()).partition(": ")
+        found[heading.lower()] = text
+    return found
+
+
+SHOWN = 16
+"""Frames that a finding cites at the most."""
+
+
+def charge(check: CaseCheck, found: Charge) -> Finding:
+    """The finding of a case check."""
+    frames = found.frames or tuple(each.first_frame for each in found.conversations)
+    first = found.conversations[0] if found.conversations else None
+    return Finding(
+        kind=check.kind,
+        check=check.id,
+        slug=check.slug,
+        severity=check.severity if found.severity is None else found.severity,
+        base_station=found.base_station,
+        rows=found.rows,
+        mismatch=found.mismatch,
+        flow=first.id if first else None,
+        count=max(1, len(found.conversations)),
+        frames=tuple(sorted(frames)[:SHOWN]),
+        time=first.first if first else None,
+        filter=found.filter,
+        summary=found.sentence,
+        remedy=sections(check)["remedy"],
+    )
+
+
+def reprove(check: ContentCheck, fit: Fit, remark: Remark) -> Finding:
+    """The finding of a content check."""
+    each = fit.conversation
+    frames = tuple(sorted(remark.frames)[:SHOWN]) or (each.first_frame,)
+    return Finding(
+        kind=remark.kind or check.kind,
+        check=check.id,
+        slug=check.slug,
+        severity=check.severity if remark.severity is None else remark.severity,
+        base_station=fit.station,
+        rows=tuple(row.id for row in fit.rows),
+        mismatch=None,
+        flow=each.id,
+        count=1,
+        frames=frames,
+        time=time_of(each, frames[0]),
+        filter=frames_filter(frames),
+        summary=remark.sentence,
+        remedy=sections(check)["remedy"],
+    )
+
+
+def time_of(each: Conversation, frame: Frame) -> int:
+    """Capture time of one of a conversation's frames, as far as the head tells it; else of its first."""
+    for item in each.dissection.items:
+        if item.frame == frame:
+            return item.time
+    return each.first
+
+
+def frames_filter(frames: Sequence[Frame]) -> str:
+    """A display filter for frames of one file; of several files, those of the first."""
+    numbers = [str(frame.number) for frame in frames if frame.capture == frames[0].capture]
+    return f"frame.number == {numbers[0]}" if len(numbers) == 1 else f"frame.number in {{{', '.join(numbers)}}}"
+
+
+def flow_filter(each: Conversation, port: bool = True) -> str:
+    """A display filter for all packets between a conversation's ends with its transport and service port."""
+    parts = [f"{family(end.address)} == {end.address}" for end in (each.originator, each.responder)]
+    if each.responder.port is not None:
+        parts.append(f"{each.transport}.port == {each.responder.port}" if port else each.transport)
+    elif each.transport.startswith("ip-"):
+        parts.append(f"ip.proto == {each.transport[3:]}")
+    else:
+        parts.append(each.transport)
+    return " && ".join(parts)
+
+
+def family(address: str) -> str:
+    return "ipv6.addr" if ":" in address else "ip.addr"

@@ -185,7 +185,7 @@ class Scan:
         clock = self.clock[0]
         filled = 0
         while filled < 24:
-            count = source.readinto(memoryview(buffer)[filled:])
+            count = source.readinto(buffer[filled:].data)
             if not count:
                 break
             filled += count
@@ -231,7 +231,7 @@ class Scan:
                 before += position
                 position, filled = 0, rest
                 try:
-                    count = source.readinto(memoryview(buffer)[filled:])
+                    count = source.readinto(buffer[filled:].data)
                 except CaptureError as error:
                     if not int(clock["frame"]):
                         raise

@@ -1,8 +1,34 @@
-"""Who is who in a capture: base stations, and the services that they talk to."""
+"""Who is who in a capture: base stations, and how they were recognised."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from analyzer.conversations import Conversation, Service, State
+from analyzer.expected import ExpectedFlow, ExpectedTable
+from analyzer.heads import Direction
+from analyzer.messages import messages
+from analyzer.protocols import esp, ike
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A conversation that shows by transport, port and direction that its client lives by a table."""
+
+    row: ExpectedFlow
+    conversation: Conversation
+    client: str
+    """Address of the end that the row says is the base station."""
+    server: str
+
+    @property
+    def established(self) -> bool:
+        """Both sides took part; else it is only an attempt."""
+        return self.conversation.state in (State.ESTABLISHED, State.MIDSTREAM, State.TWOWAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +45,230 @@ class Station:
     """The user named it; else its flows gave it away."""
     evidence: tuple[str, ...]
     """Why it is held for a base station, one clause each."""
+    signatures: tuple[Signature, ...] = ()
+    """Its conversations that fit a signature row of any table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Hosts that the user named: each an address, a network (``10.0.0.0/8``) or, of base stations, a MAC address."""
+
+    base_stations: tuple[str, ...] = ()
+    tpe: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """``ValueError`` for what is none of these."""
+        for name in (*self.base_stations, *self.tpe):
+            if not (MAC.fullmatch(name) and name in self.base_stations):
+                try:
+                    ipaddress.ip_network(name, strict=False)
+                except ValueError:
+                    raise ValueError(f"{name!r} is no address, network or MAC address") from None
+
+    def is_station(self, address: str, mac: str | None) -> bool:
+        return any(matches(name, address, mac) for name in self.base_stations)
+
+    def is_tpe(self, address: str) -> bool:
+        return any(matches(name, address, None) for name in self.tpe)
+
+
+MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
+
+
+def matches(name: str, address: str, mac: str | None) -> bool:
+    """Whether a host is the one, or one of those, that a name means."""
+    if MAC.fullmatch(name):
+        return mac == name.lower().replace("-", ":")
+    network = ipaddress.ip_network(name, strict=False)
+    return ipaddress.ip_address(address) in network
+
+
+def services(tables: Mapping[str, ExpectedTable]) -> frozenset[Service]:
+    """Transport and port of every row of every table."""
+    return frozenset((row.transport, port) for table in tables.values() for row in table.flows for port in row.ports)
+
+
+def carries_esp(conversation: Conversation) -> bool:
+    """ESP is among its packets, bare or inside UDP (RFC 3948)."""
+    facts = conversation.dissection.facts
+    return isinstance(facts, (esp.EspFacts, ike.IkeFacts)) and bool(facts.spis)
+
+
+def shaped(row: ExpectedFlow, conversation: Conversation) -> bool:
+    """Whether a conversation has a row's transport and port; its ends are not looked at."""
+    if row.transport == "icmp":
+        return conversation.transport in ("icmp", "icmpv6")
+    if row.transport == "esp":
+        # AH between the same ends stands where ESP should: it fits, and is judged as malformed.
+        return conversation.transport in ("esp", "ip-51") or carries_esp(conversation)
+    if conversation.transport != row.transport:
+        return False
+    if row.protocol == ike.NAME and conversation.protocol == esp.NAME:
+        return False
+    return conversation.responder.port in row.ports
+
+
+def ends(row: ExpectedFlow, conversation: Conversation) -> tuple[str, str]:
+    """(base station's end, other end) of a conversation that fits a row's shape.
+
+    IKE tells who initiated the SA in every message (RFC 7296 section 3.1, flag I), even in mid-session.
+    """
+    one, two = conversation.originator.address, conversation.responder.address
+    if row.bidirectional and conversation.protocol == ike.NAME:
+        for item, header in messages(conversation.dissection.items, ike.IkeHeader):
+            if header.major >= 2:
+                by_originator = (item.direction is Direction.ORIGINATOR) == bool(header.flags & 0x08)
+                return (one, two) if by_originator else (two, one)
+    return one, two
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An address that may be a base station's."""
+
+    signatures: list[Signature] = field(default_factory=list)
+
+    def servers(self) -> set[str]:
+        """Responders of its established signatures; without one, of its attempts."""
+        return {each.server for each in self.strongest()}
+
+    def strongest(self) -> list[Signature]:
+        return [each for each in self.signatures if each.established] or self.signatures
+
+    def rank(self) -> tuple[int, int, int]:
+        """Ascending: better evidence first."""
+        established = {each.row.id for each in self.signatures if each.established}
+        attempted = {each.row.id for each in self.signatures}
+        return -len(established), -len(attempted), min(each.conversation.id for each in self.signatures)
+
+
+def find_stations(
+    conversations: Sequence[Conversation], tables: Mapping[str, ExpectedTable], names: Names
+) -> tuple[Station, ...]:
+    """The base stations that the user named; without names, those that their flows give away."""
+    macs = owned_macs(conversations)
+    candidates = find_candidates(conversations, tables, names)
+    if names.base_stations:
+        seen = {end.address: None for each in conversations for end in (each.originator, each.responder)}
+        accepted = [address for address in seen if names.is_station(address, macs.get(address))]
+    else:
+        accepted = recognise(candidates)
+    groups = group(accepted, macs, conversations)
+    return tuple(station(addresses, candidates, macs, names) for addresses in groups)
+
+
+def find_candidates(
+    conversations: Iterable[Conversation], tables: Mapping[str, ExpectedTable], names: Names
+) -> dict[str, Candidate]:
+    """Addresses that originate a flow of a signature row; with TPE named, towards TPE only."""
+    rows = [row for table in tables.values() for row in table.flows if row.signature]
+    by_port = defaultdict(list)
+    for row in rows:
+        for number in row.ports:
+            by_port[row.transport, number].append(row)
+    portless = [row for row in rows if not row.ports]
+    candidates: dict[str, Candidate] = defaultdict(Candidate)
+    for each in conversations:
+        port = each.responder.port
+        possible = by_port.get((each.transport, port), []) if port is not None else []
+        if each.transport in ("esp", "ip-51") or carries_esp(each):
+            possible = [*possible, *portless]
+        for row in possible:
+            if shaped(row, each):
+                client, server = ends(row, each)
+                if not names.tpe or names.is_tpe(server):
+                    candidates[client].signatures.append(Signature(row, each, client, server))
+    return candidates
+
+
+def recognise(candidates: Mapping[str, Candidate]) -> list[str]:
+    """Candidates that are base stations, best evidence first.
+
+    A host that reaches only base stations is none itself (it scans them, or is the core that looks after them), nor
+    is the core that base stations reach.
+    """
+    accepted: dict[str, Candidate] = {}
+    cores: set[str] = set()
+    for address, candidate in sorted(candidates.items(), key=lambda pair: pair[1].rank()):
+        servers = candidate.servers() - accepted.keys()
+        if servers and address not in cores:
+            accepted[address] = candidate
+            cores |= servers
+    return list(accepted)
+
+
+def owned_macs(conversations: Iterable[Conversation]) -> dict[str, str]:
+    """Address → MAC address, where the MAC address is the host's own and not a router's.
+
+    A MAC address behind which more than one address of a version stands (link-local ones aside) is a router's.
+    """
+    behind: dict[str, dict[str, None]] = defaultdict(dict)
+    for each in conversations:
+        for end, mac in zip((each.originator, each.responder), each.macs, strict=True):
+            if mac is not None:
+                behind[mac][end.address] = None
+    own: dict[str, str] = {}
+    for mac, addresses in behind.items():
+        parsed = [ipaddress.ip_address(address) for address in addresses]
+        lasting = [each for each in parsed if not (each.is_link_local or each.is_unspecified)]
+        if all(sum(each.version == version for each in lasting) <= 1 for version in (4, 6)):
+            own.update((str(each), mac) for each in parsed if not each.is_unspecified)
+    return own
+
+
+def group(accepted: Sequence[str], macs: Mapping[str, str], conversations: Iterable[Conversation]) -> list[list[str]]:
+    """Addresses of one device together: those that share its MAC address, and those between which an IKE SA moved."""
+    parent = {address: address for address in accepted}
+
+    def root(address: str) -> str:
+        while parent[address] != address:
+            address = parent[address]
+        return address
+
+    first: dict[str, str] = {}
+    for address in accepted:
+        if address in macs:
+            parent[root(address)] = root(first.setdefault(macs[address], address))
+    # The device's other addresses need no signature of their own.
+    for address, mac in macs.items():
+        if mac in first and address not in parent:
+            parent[address] = root(first[mac])
+    for each in conversations:
+        facts = each.dissection.facts
+        if isinstance(facts, ike.IkeFacts):
+            address = each.originator.address
+            if address in parent:
+                spi = f"spi {facts.initiator_spi}"
+                parent[root(address)] = root(first.setdefault(spi, address))
+    groups: dict[str, list[str]] = {}
+    for address in parent:
+        groups.setdefault(root(address), []).append(address)
+    return [sorted(addresses, key=address_order) for addresses in groups.values()]
+
+
+def address_order(address: str) -> tuple[bool, int, int]:
+    """IPv4 before IPv6, link-local last, then by number."""
+    parsed = ipaddress.ip_address(address)
+    return parsed.is_link_local, parsed.version, int(parsed)
+
+
+def station(
+    addresses: Sequence[str], candidates: Mapping[str, Candidate], macs: Mapping[str, str], names: Names
+) -> Station:
+    """One device with all that is known of it."""
+    signatures = sorted(
+        (each for address in addresses if address in candidates for each in candidates[address].signatures),
+        key=lambda each: each.conversation.id,
+    )
+    named = [address for address in addresses if names.is_station(address, macs.get(address))]
+    used = [each.client for each in signatures if each.established] or [each.client for each in signatures]
+    address = (named or used or list(addresses))[0]
+    mac = macs.get(address)
+    if named:
+        evidence: tuple[str, ...] = ("named by the user",)
+    else:
+        rows = {each.row.id: each for each in reversed(signatures)}
+        evidence = tuple(
+            f"opens flow {each.conversation.id} of row {row} ({each.row.mode})" for row, each in reversed(rows.items())
+        )
+    return Station(address, tuple(addresses), mac, bool(named), evidence, tuple(signatures))

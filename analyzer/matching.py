@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from analyzer.conversations import Conversation
-from analyzer.expected import ExpectedFlow, Requirement
-from analyzer.hosts import Station
+from analyzer.conversations import Conversation, FtpDataFacts, State
+from analyzer.expected import Deployment, ExpectedFlow, ExpectedTable, Occurrence, Peer, Requirement
+from analyzer.heads import Direction
+from analyzer.hosts import Station, carries_esp, shaped
+from analyzer.messages import messages
+from analyzer.modes import UNKNOWN, Mode
+from analyzer.protocols import dhcp, ftp, icmp, ike
 
 
 class Status(enum.Enum):
@@ -80,3 +85,397 @@ class StationVerdict:
     """Addresses of the TPE that it talks to."""
     rows: tuple[RowVerdict, ...]
     """In the order of the table; empty in mode ``unknown``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A conversation from or to a base station that fits no row of its table."""
+
+    conversation: Conversation
+    inbound: bool
+    """The peer opened it."""
+    nearest: ExpectedFlow | None
+    """The row that it fails by the fewest fields."""
+    mismatch: str | None
+    """The field of that row that it fails: ``direction``, ``destination``, ``port``, ``transport``."""
+    elsewhere: tuple[ExpectedFlow, ...] = ()
+    """Rows of other modes that it fits."""
+
+    @property
+    def peer(self) -> str:
+        return (self.conversation.originator if self.inbound else self.conversation.responder).address
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """All conversations of one base station, sorted by what they are to its table."""
+
+    station: Station
+    mode: Mode
+    rows: tuple[ExpectedFlow, ...]
+    """The rows that it is judged by: its table's; in mode unknown those that every table has."""
+    fits: tuple[Fit, ...]
+    strays: tuple[Stray, ...]
+    unjudged: tuple[int, ...]
+    """Ids of conversations that are no deviation without a row: link-local housekeeping that every host has
+    (neighbour discovery, group management); in mode unknown also what some table expects."""
+    first: int
+    """When the capture began to show the station, nanoseconds since the epoch."""
+    last: int
+    """When the capture ended."""
+
+    @property
+    def watched(self) -> float:
+        """Seconds for which the capture watched the station."""
+        return (self.last - self.first) / 1e9
+
+
+def match(
+    station: Station,
+    mode: Mode,
+    tables: Mapping[str, ExpectedTable],
+    tpe: Collection[str],
+    conversations: Sequence[Conversation],
+    until: int,
+) -> Matched:
+    """Put each conversation of a station where it belongs. ``until`` is the end of the capture in nanoseconds."""
+    rows = common_rows(tables) if mode.name == UNKNOWN else tables[mode.name].flows
+    fits: list[Fit] = []
+    strays: list[Stray] = []
+    unjudged: list[int] = []
+    protected_from = min(
+        (each.first for each in conversations if each.protocol in ("tls", "ike", "esp")), default=until
+    )
+    controls: dict[int, tuple[ExpectedFlow, ...]] = {}
+    for each in conversations:
+        if each.control is not None:
+            continue
+        fitting = tuple(row for row in rows if fits_row(row, each, station, tpe))
+        if fitting:
+            found = list(split(station, each, fitting, protected_from))
+            controls[each.id] = tuple(row for fit in found for row in fit.rows)
+            fits.extend(found)
+        elif is_housekeeping(each) or (mode.name == UNKNOWN and fits_any(tables, each, station, tpe)):
+            unjudged.append(each.id)
+        else:
+            strays.append(stray(station, each, rows, tables, mode, tpe))
+    for each in conversations:
+        if each.control is not None:
+            fits.extend(data_fit(station, each, controls.get(each.control, ())))
+            if not controls.get(each.control):
+                strays.append(stray(station, each, rows, tables, mode, tpe))
+    first = min((each.first for each in conversations), default=until)
+    return Matched(station, mode, rows, tuple(fits), tuple(strays), tuple(unjudged), first, until)
+
+
+def common_rows(tables: Mapping[str, ExpectedTable]) -> tuple[ExpectedFlow, ...]:
+    """Rows that stand in every table under the same id."""
+    everywhere = set.intersection(*({row.id for row in table.flows} for table in tables.values()))
+    first = next(iter(tables.values()))
+    return tuple(row for row in first.flows if row.id in everywhere)
+
+
+def fits_row(row: ExpectedFlow, each: Conversation, station: Station, tpe: Collection[str]) -> bool:
+    """Whether transport, port, direction and the other end are the row's."""
+    return shaped(row, each) and directed(row, each, station) and reaches(row, each, station, tpe)
+
+
+def directed(row: ExpectedFlow, each: Conversation, station: Station) -> bool:
+    """The base station stands at the end where the row wants it."""
+    if row.bidirectional:
+        return True
+    return each.originator.address in station.addresses or (
+        row.peer is Peer.DHCP and each.responder.address not in station.addresses
+    )
+
+
+def reaches(row: ExpectedFlow, each: Conversation, station: Station, tpe: Collection[str]) -> bool:
+    """The other end is one that the row names."""
+    if row.peer is Peer.TPE or row.decided_by == "peer":
+        outer = each.responder.address if each.originator.address in station.addresses else each.originator.address
+        if row.peer is Peer.TPE:
+            return outer in tpe
+        return (outer in tpe) == (row.destination.system.upper() == "TPE")
+    return True
+
+
+def fits_any(tables: Mapping[str, ExpectedTable], each: Conversation, station: Station, tpe: Collection[str]) -> bool:
+    """Whether any table expects a conversation."""
+    return any(fits_row(row, each, station, tpe) for table in tables.values() for row in table.flows)
+
+
+def is_housekeeping(each: Conversation) -> bool:
+    """Neighbour discovery, multicast listener discovery (ICMPv6 130 to 137, 143) and IGMP stay on the link."""
+    if each.transport == "ip-2":
+        return True
+    if each.transport != "icmpv6":
+        return False
+    types = {message.type for _, message in messages(each.dissection.items, icmp.IcmpMessage)}
+    return bool(types) and all(130 <= kind <= 136 or kind == 143 for kind in types)
+
+
+# -- rows that share a port -------------------------------------------------------------------------------------
+
+
+def split(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...], protected_from: int) -> Iterable[Fit]:
+    """The fits of a conversation with rows of its shape: one each, or one with all that cannot be told apart."""
+    deciding = {row.decided_by for row in rows}
+    if deciding == {"ssh-session"} and len(rows) > 1:
+        decided = ssh_rows(each, rows, protected_from)
+    elif deciding <= {"ftp-retrieve", "ftp-store"} and len(rows) > 1:
+        decided = ftp_rows(each, rows)
+    else:
+        decided = [(row,) for row in rows]
+    return [Fit(station.address, each, group) for group in decided]
+
+
+def ssh_rows(each: Conversation, rows: tuple[ExpectedFlow, ...], protected_from: int) -> list[tuple[ExpectedFlow, ...]]:
+    """Key installer or reverse SSH, by the session's shape; the banner is the same box's.
+
+    Reverse SSH stays up for an hour. The key installer is one short download before the first protected
+    conversation. All else is undecided.
+    """
+    installer = tuple(row for row in rows if row.bidirectional is False and "SFTP" in row.service.upper())
+    reverse = tuple(row for row in rows if row not in installer)
+    if not installer or not reverse or each.state is not State.ESTABLISHED:
+        return [rows]
+    sent, received = each.payload
+    if each.duration > 60:
+        return [reverse]
+    short = each.duration < 30 and 4096 < received < 262144 and received > 2 * sent
+    return [installer] if short and each.last < protected_from else [rows]
+
+
+def ftp_rows(each: Conversation, rows: tuple[ExpectedFlow, ...]) -> list[tuple[ExpectedFlow, ...]]:
+    """Downloads (RETR) are one row, uploads (STOR and its like) the other; a session with both is both."""
+    facts = each.dissection.facts
+    verbs = {transfer.verb for transfer in facts.transfers} if isinstance(facts, ftp.FtpFacts) else set()
+    decided = [(row,) for row in rows if verbs & FTP_VERBS[row.decided_by or ""]]
+    return list(decided) or [rows]
+
+
+FTP_VERBS = {"ftp-retrieve": {"RETR"}, "ftp-store": {"STOR", "STOU", "APPE"}}
+
+
+def data_fit(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...]) -> list[Fit]:
+    """An FTP data connection takes the row of the command that opened it; a listing takes its session's rows."""
+    facts = each.dissection.facts
+    verb = facts.verb if isinstance(facts, FtpDataFacts) else None
+    own = tuple(row for row in rows if verb in FTP_VERBS.get(row.decided_by or "", ()))
+    return [Fit(station.address, each, (row,)) for row in own or rows]
+
+
+# -- what fits no row -------------------------------------------------------------------------------------------
+
+
+def stray(
+    station: Station,
+    each: Conversation,
+    rows: Sequence[ExpectedFlow],
+    tables: Mapping[str, ExpectedTable],
+    mode: Mode,
+    tpe: Collection[str],
+) -> Stray:
+    """An unexpected conversation, with the row that it comes nearest to."""
+    inbound = each.originator.address not in station.addresses
+    ranked = sorted(
+        ((failed_fields(row, each, station, tpe), index, row) for index, row in enumerate(rows)),
+        key=lambda entry: (len(entry[0]), entry[1]),
+    )
+    nearest, mismatch = None, None
+    if ranked and len(ranked[0][0]) <= 2 and "transport" not in ranked[0][0]:
+        fields, _, nearest = ranked[0]
+        mismatch = fields[0] if fields else None
+    elsewhere = tuple(
+        row
+        for name, table in tables.items()
+        if name != mode.name
+        for row in table.flows
+        if shaped(row, each) and directed(row, each, station)
+    )
+    return Stray(each, inbound, nearest, mismatch, elsewhere)
+
+
+def failed_fields(row: ExpectedFlow, each: Conversation, station: Station, tpe: Collection[str]) -> tuple[str, ...]:
+    """The fields of a row that a conversation fails, the most telling first."""
+    same_transport = (
+        each.transport in ("icmp", "icmpv6") if row.transport == "icmp" else each.transport == row.transport
+    )
+    tests = (
+        ("direction", directed(row, each, station)),
+        ("destination", reaches(row, each, station, tpe)),
+        ("port", not row.ports or each.responder.port in row.ports),
+        ("transport", same_transport),
+    )
+    return tuple(name for name, holds in tests if not holds)
+
+
+# -- what becomes of the rows -----------------------------------------------------------------------------------
+
+
+def completed(fit: Fit) -> bool:
+    """The conversation got through: there is an answer that counts."""
+    each = fit.conversation
+    facts = each.dissection.facts
+    if fit.row.protocol == ike.NAME and isinstance(facts, ike.IkeFacts):
+        return ike_completed(each, facts)
+    if fit.row.transport == "esp":
+        return all(each.packets)
+    if isinstance(facts, ftp.FtpFacts) and facts.login == "refused":
+        return False
+    if fit.row.peer is Peer.DHCP:
+        return True  # client and server send to different addresses: judged over all conversations of the row
+    return not each.silent
+
+
+def ike_completed(each: Conversation, facts: ike.IkeFacts) -> bool:
+    """An IKE_SA_INIT alone is no tunnel: IKE_AUTH must be answered, unless the session began before the capture."""
+    if not all(each.packets):
+        return False
+    headers = [header for _, header in messages(each.dissection.items, ike.IkeHeader)]
+    if any(header.exchange == IKE_AUTH for header in headers):
+        return any(header.exchange == IKE_AUTH and header.response for header in headers)
+    return True
+
+
+IKE_AUTH = 35
+
+
+def verdicts(
+    matched: Matched,
+    deployment: Deployment,
+    malformed: Mapping[str, Collection[int]],
+    lrr_version: tuple[int, ...] | None,
+) -> tuple[RowVerdict, ...]:
+    """The status of each row. ``malformed``: row id → conversations with a malformed finding of medium or above."""
+    by_row: dict[str, list[Fit]] = {row.id: [] for row in matched.rows}
+    for fit in matched.fits:
+        for row in fit.rows:
+            by_row[row.id].append(fit)
+    tunnel = any(fit.row.transport == "esp" and completed(fit) for fit in matched.fits)
+    return tuple(
+        verdict(row, by_row[row.id], matched, row.requirement(deployment), malformed, tunnel, lrr_version)
+        for row in matched.rows
+    )
+
+
+def verdict(
+    row: ExpectedFlow,
+    fits: Sequence[Fit],
+    matched: Matched,
+    requirement: Requirement,
+    malformed: Mapping[str, Collection[int]],
+    tunnel: bool,
+    lrr_version: tuple[int, ...] | None,
+) -> RowVerdict:
+    """One row of one base station."""
+    flows = tuple(sorted({fit.conversation.id for fit in fits}))
+    own = [fit for fit in fits if len(fit.rows) == 1]
+    through = [fit for fit in own if got_through(row, fit, fits)]
+    certainty, why = confidence(row, matched, tunnel, lrr_version)
+    if any(flow in malformed.get(row.id, ()) for flow in flows):
+        return RowVerdict(row, requirement, Status.MALFORMED, None, None, flows)
+    if through:
+        return RowVerdict(row, requirement, Status.PRESENT, None, remark(row, through), flows)
+    shared = [fit for fit in fits if len(fit.rows) > 1]
+    if any(completed(fit) for fit in shared):
+        others = " or ".join(each.id for each in shared[0].rows if each.id != row.id)
+        reason = f"the packets cannot tell whether this is row {row.id} or {others}"
+        return RowVerdict(row, requirement, Status.UNDECIDED, None, reason, flows)
+    if fits:
+        reason = f"{how_blocked(row, fits[-1].conversation)}; {why}"
+        return RowVerdict(row, requirement, Status.BLOCKED, certainty, reason, flows)
+    if requirement is Requirement.OPTIONAL or not applies(row, lrr_version):
+        return RowVerdict(row, requirement, Status.ABSENT, None, None, flows)
+    return RowVerdict(row, requirement, Status.MISSING, certainty, why, flows)
+
+
+def got_through(row: ExpectedFlow, fit: Fit, fits: Sequence[Fit]) -> bool:
+    """Whether a conversation fulfils its row."""
+    if row.peer is Peer.DHCP:
+        return any(answered(each.conversation) for each in fits)
+    if row.protocol == ike.NAME:
+        # IKE_SA_INIT on port 500 goes on with IKE_AUTH on 4500: one without the other is no tunnel.
+        return completed(fit) and not unanswered_auth(fits)
+    return completed(fit)
+
+
+def answered(each: Conversation) -> bool:
+    """A DHCP server spoke in it."""
+    facts = each.dissection.facts
+    if isinstance(facts, dhcp.DhcpFacts):
+        return any(name in ("OFFER", "ACK", "NAK") for name in facts.messages)
+    return all(each.packets)
+
+
+def unanswered_auth(fits: Sequence[Fit]) -> bool:
+    """IKE_AUTH was sent and no conversation of the row shows an answer, nor anything that needs one."""
+    exchanges = [header for fit in fits for _, header in messages(fit.conversation.dissection.items, ike.IkeHeader)]
+    asked = any(header.exchange == IKE_AUTH and not header.response for header in exchanges)
+    later = any(header.exchange > IKE_AUTH or (header.exchange == IKE_AUTH and header.response) for header in exchanges)
+    tunnel = any(carries_esp(fit.conversation) for fit in fits)
+    return asked and not later and not tunnel
+
+
+def remark(row: ExpectedFlow, through: Sequence[Fit]) -> str | None:
+    """What a present row cannot show."""
+    if all(fit.conversation.state is State.MIDSTREAM for fit in through):
+        return "its beginning is not in the capture: only what follows was judged"
+    if row.transport == "tcp" and not any(any(fit.conversation.payload) for fit in through):
+        return "opened, but without any content"
+    return None
+
+
+def how_blocked(row: ExpectedFlow, each: Conversation) -> str:
+    """Why a conversation never completed: one clause."""
+    facts = each.dissection.facts
+    for error in each.icmp_errors:
+        return f"{error.sender} answered with ICMP type {error.type} code {error.code} ({unreachable(error.code)})"
+    if isinstance(facts, ftp.FtpFacts) and facts.login == "refused":
+        return "the server refused the login"
+    if row.protocol == ike.NAME and each.packets[Direction.RESPONDER]:
+        return "IKE_AUTH was never answered"
+    if row.transport == "esp" and any(each.packets):
+        return "ESP packets go in one direction only"
+    if each.refused is not None:
+        return f"{each.responder.address} reset the connection"
+    if each.transport == "tcp":
+        return "the connection was never completed" if each.packets[1] else "no answer to the SYN"
+    return "no answer"
+
+
+def unreachable(code: int) -> str:
+    """RFC 792 and RFC 1812 section 5.2.7.1, as far as firewalls use them."""
+    prohibited = {9: "network prohibited", 10: "host prohibited", 13: "administratively prohibited"}
+    return {0: "network unreachable", 1: "host unreachable", 3: "port unreachable", **prohibited}.get(
+        code, "unreachable"
+    )
+
+
+def applies(row: ExpectedFlow, lrr_version: tuple[int, ...] | None) -> bool:
+    """Whether the station's LRR, if its version is known, uses the row at all."""
+    return row.since is None or lrr_version is None or lrr_version >= version(row.since)
+
+
+def version(text: str) -> tuple[int, ...]:
+    """``2.8.10`` as numbers; ``ValueError`` for anything else."""
+    return tuple(int(part) for part in text.split("."))
+
+
+def confidence(
+    row: ExpectedFlow, matched: Matched, tunnel: bool, lrr_version: tuple[int, ...] | None
+) -> tuple[Certainty, str]:
+    """How sure a row is missing or blocked, and why."""
+    if row.tunnelled and tunnel:
+        return Certainty.WEAK, "the tunnel may carry it inside"
+    if row.since is not None and lrr_version is None:
+        return Certainty.WEAK, f"only LRR {row.since} and later use it, and the version is unknown"
+    if row.occurrence is Occurrence.ON_DEMAND:
+        return Certainty.WEAK, "it is used on demand only"
+    if row.occurrence is Occurrence.STARTUP:
+        return Certainty.WEAK, "it is used at start-up only"
+    assert row.period is not None
+    seconds = matched.watched
+    if seconds <= 2 * row.period:
+        return Certainty.WEAK, f"watched for {seconds:.0f} s, less than two of its periods of {row.period:.0f} s"
+    return Certainty.FIRM, f"watched for {seconds:.0f} s, more than two of its periods of {row.period:.0f} s"

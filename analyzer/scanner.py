@@ -221,6 +221,7 @@ ERRORS = 8
 # Numba types its functions' arguments itself; the arrays' dtypes are given where they are made.
 Buffer = Any
 Record = Any
+Number = Any
 
 
 def compiled(function: Any) -> Any:
@@ -229,33 +230,33 @@ def compiled(function: Any) -> Any:
 
 
 @compiled
-def u16(b: Buffer, at: int) -> int:
+def u16(b: Buffer, at: Number) -> Number:
     return np.int64(b[at]) << 8 | np.int64(b[at + 1])
 
 
 @compiled
-def u32(b: Buffer, at: int) -> int:
+def u32(b: Buffer, at: Number) -> Number:
     return np.int64(b[at]) << 24 | np.int64(b[at + 1]) << 16 | np.int64(b[at + 2]) << 8 | np.int64(b[at + 3])
 
 
 @compiled
-def u48(b: Buffer, at: int) -> int:
+def u48(b: Buffer, at: Number) -> Number:
     return u16(b, at) << 32 | u32(b, at + 2)
 
 
 @compiled
-def u64(b: Buffer, at: int) -> np.uint64:
+def u64(b: Buffer, at: Number) -> Number:
     return np.uint64(u32(b, at)) << np.uint64(32) | np.uint64(u32(b, at + 4))
 
 
 @compiled
-def host16(b: Buffer, at: int, little: bool) -> int:
+def host16(b: Buffer, at: Number, little: bool) -> Number:
     """A 16-bit number of the file's own byte order."""
     return np.int64(b[at + 1]) << 8 | np.int64(b[at]) if little else u16(b, at)
 
 
 @compiled
-def host32(b: Buffer, at: int, little: bool) -> int:
+def host32(b: Buffer, at: Number, little: bool) -> Number:
     """A 32-bit number of the file's own byte order."""
     if little:
         return np.int64(b[at + 3]) << 24 | np.int64(b[at + 2]) << 16 | np.int64(b[at + 1]) << 8 | np.int64(b[at])
@@ -263,7 +264,7 @@ def host32(b: Buffer, at: int, little: bool) -> int:
 
 
 @compiled
-def decode(b: Buffer, p: Record, tunnels: Any) -> int:
+def decode(b: Buffer, p: Record, tunnels: Any) -> Number:
     """Link, network and transport header of the packet in ``b[p.start:p.end]``."""
     p.source_mac = -1
     p.destination_mac = -1
@@ -321,7 +322,7 @@ def decode(b: Buffer, p: Record, tunnels: Any) -> int:
 
 
 @compiled
-def decode_ip(b: Buffer, p: Record, tunnels: Any) -> int:
+def decode_ip(b: Buffer, p: Record, tunnels: Any) -> Number:
     """IP header at ``p.network`` and the transport header behind it."""
     at = p.network
     if at >= p.end:
@@ -382,7 +383,7 @@ def decode_ip(b: Buffer, p: Record, tunnels: Any) -> int:
 
 
 @compiled
-def decode_transport(b: Buffer, p: Record, at: int, limit: int, tunnels: Any) -> int:
+def decode_transport(b: Buffer, p: Record, at: Number, limit: Number, tunnels: Any) -> Number:
     """Transport header at ``at``; ``limit`` is the end of the packet that the IP header declares."""
     p.source_port = -1
     p.destination_port = -1
@@ -434,7 +435,7 @@ def decode_transport(b: Buffer, p: Record, at: int, limit: int, tunnels: Any) ->
 
 
 @compiled
-def quoted(b: Buffer, error: Record, inner: Record) -> bool:
+def quoted(b: Buffer, error: Record, inner: Record) -> Number:
     """Decode the packet that an ICMP error quotes, into ``inner``: addresses, protocol and ports."""
     inner.start = error.payload + 8
     inner.end = error.end
@@ -475,7 +476,7 @@ def quoted(b: Buffer, error: Record, inner: Record) -> bool:
 
 
 @compiled
-def mix(x: np.uint64) -> np.uint64:
+def mix(x: Number) -> Number:
     """A finaliser of MurmurHash3: every bit of the input moves every bit of the output."""
     x ^= x >> np.uint64(33)
     x *= np.uint64(0xFF51AFD7ED558CCD)
@@ -486,15 +487,15 @@ def mix(x: np.uint64) -> np.uint64:
 
 @compiled
 def flow_hash(
-    protocol: int,
-    high0: np.uint64,
-    low0: np.uint64,
-    port0: int,
-    high1: np.uint64,
-    low1: np.uint64,
-    port1: int,
-    seed: np.uint64,
-) -> np.uint64:
+    protocol: Number,
+    high0: Number,
+    low0: Number,
+    port0: Number,
+    high1: Number,
+    low1: Number,
+    port1: Number,
+    seed: Number,
+) -> Number:
     """The same for both directions; seeded, so that a capture cannot be made to collide."""
     one = mix(mix(high0 ^ seed) ^ low0 ^ mix(np.uint64(port0 + 1) ^ seed))
     two = mix(mix(high1 ^ seed) ^ low1 ^ mix(np.uint64(port1 + 1) ^ seed))
@@ -502,7 +503,7 @@ def flow_hash(
 
 
 @compiled
-def find(slots: Any, flows: Any, p: Record, seed: np.uint64) -> tuple[int, int]:
+def find(slots: Any, flows: Any, p: Record, seed: Number) -> Number:
     """(slot, flow) of the packet's conversation; flow -1: not there, slot is where it belongs."""
     mask = np.uint64(len(slots) - 1)
     at = (
@@ -536,7 +537,7 @@ def find(slots: Any, flows: Any, p: Record, seed: np.uint64) -> tuple[int, int]:
 
 
 @compiled
-def same(f: Record, high0: Any, low0: Any, port0: Any, high1: Any, low1: Any, port1: Any) -> bool:
+def same(f: Record, high0: Any, low0: Any, port0: Any, high1: Any, low1: Any, port1: Any) -> Number:
     return (
         f.low0 == low0
         and f.low1 == low1
@@ -548,7 +549,7 @@ def same(f: Record, high0: Any, low0: Any, port0: Any, high1: Any, low1: Any, po
 
 
 @compiled
-def sent_by_first(f: Record, p: Record) -> bool:
+def sent_by_first(f: Record, p: Record) -> Number:
     """Whether side 0 of the flow sent the packet."""
     return (
         f.low0 == p.source_low
@@ -561,7 +562,7 @@ def sent_by_first(f: Record, p: Record) -> bool:
 
 
 @compiled
-def content_of(b: Buffer, p: Record, size: int) -> int:
+def content_of(b: Buffer, p: Record, size: Number) -> Number:
     """What the first payload of a TCP conversation looks like."""
     first = b[p.payload]
     second = b[p.payload + 1] if size > 1 else np.uint8(0)
@@ -582,7 +583,7 @@ def content_of(b: Buffer, p: Record, size: int) -> int:
 
 
 @compiled
-def store(b: Buffer, begin: int, count: int, pieces: Any, arena: Any, clock: Record) -> int:
+def store(b: Buffer, begin: Number, count: Number, pieces: Any, arena: Any, clock: Record) -> Number:
     """Copy bytes into the arena and take the next piece; the caller made sure of the room."""
     offset = clock.arena
     chunk_offset = offset % CHUNK
@@ -597,7 +598,9 @@ def store(b: Buffer, begin: int, count: int, pieces: Any, arena: Any, clock: Rec
 
 
 @compiled
-def describe(piece: Record, p: Record, clock: Record, flow: int, side: int, offset: int, error: int) -> None:
+def describe(
+    piece: Record, p: Record, clock: Record, flow: Number, side: Number, offset: Number, error: Number
+) -> None:
     piece.frame = p.frame
     piece.time = p.time
     piece.capture = clock.capture
@@ -610,7 +613,7 @@ def describe(piece: Record, p: Record, clock: Record, flow: int, side: int, offs
 
 @compiled
 def keep_stream(
-    b: Buffer, p: Record, f: Record, s: Record, flow: int, side: int, pieces: Any, arena: Any, clock: Record
+    b: Buffer, p: Record, f: Record, s: Record, flow: Number, side: Number, pieces: Any, arena: Any, clock: Record
 ) -> None:
     """Keep the part of a TCP segment that lengthens the head of its direction."""
     begin = p.payload
@@ -643,7 +646,7 @@ def keep_stream(
 
 @compiled
 def keep_datagram(
-    b: Buffer, p: Record, s: Record, flow: int, side: int, pieces: Any, arena: Any, clock: Record
+    b: Buffer, p: Record, s: Record, flow: Number, side: Number, pieces: Any, arena: Any, clock: Record
 ) -> None:
     """Keep a datagram of anything but TCP, within its direction's limits."""
     begin = p.payload
@@ -668,7 +671,7 @@ def keep_datagram(
 
 @compiled
 def follow_tcp(
-    b: Buffer, p: Record, f: Record, s: Record, flow: int, side: int, pieces: Any, arena: Any, clock: Record
+    b: Buffer, p: Record, f: Record, s: Record, flow: Number, side: Number, pieces: Any, arena: Any, clock: Record
 ) -> None:
     """Sequence numbers, handshake and close of a TCP conversation, and its head."""
     flags = p.flags
@@ -699,9 +702,8 @@ def follow_tcp(
         s.base = sequence
         s.next = sequence
         s.based = 1
-    if flags & FIN:
-        if s.ending < 0:
-            s.ending = np.int64(np.int32(np.uint32(sequence - s.base))) + p.length
+    if flags & FIN and s.ending < 0:
+        s.ending = np.int64(np.int32(np.uint32(sequence - s.base))) + p.length
     if p.length:
         ahead = np.int64(np.int32(np.uint32(sequence + np.uint32(p.length) - s.next)))
         if ahead > 0:
@@ -801,7 +803,7 @@ def account_error(
 
 
 @compiled
-def rehash(slots: Any, flows: Any, count: int, seed: np.uint64) -> None:
+def rehash(slots: Any, flows: Any, count: Number, seed: Number) -> None:
     """Fill an empty table of slots; of flows with the same key the newest wins, as while scanning."""
     mask = np.uint64(len(slots) - 1)
     for flow in range(count):
@@ -819,7 +821,7 @@ def rehash(slots: Any, flows: Any, count: int, seed: np.uint64) -> None:
 
 
 @compiled
-def next_record(b: Buffer, end: int, p: Record, interfaces: Any, clock: Record) -> int:
+def next_record(b: Buffer, end: Number, p: Record, interfaces: Any, clock: Record) -> Number:
     """Read the framing of the record at ``clock.position`` into ``p`` and move behind it.
 
     Returns DECODED for a packet, else EMPTY - 10, BLOCK - 10 or DAMAGED - 10 with the position unmoved.
@@ -897,7 +899,7 @@ def next_record(b: Buffer, end: int, p: Record, interfaces: Any, clock: Record) 
 @njit(cache=True, boundscheck=True, nogil=True)
 def scan(
     b: Buffer,
-    end: int,
+    end: Number,
     packets: Any,
     interfaces: Any,
     tunnels: Any,
@@ -908,7 +910,7 @@ def scan(
     arena: Any,
     ethertypes: Any,
     clocks: Any,
-) -> int:
+) -> Number:
     """Account for all packets in ``b[clock.position:end]``; says why it came back.
 
     ``packets`` has two records: the packet, and scratch for what ICMP errors quote. With SINGLE framing exactly
@@ -962,6 +964,6 @@ def scan(
 
 
 @njit(cache=True, boundscheck=True, nogil=True)
-def index(slots: Any, flows: Any, count: int, seed: np.uint64) -> None:
+def index(slots: Any, flows: Any, count: Number, seed: Number) -> None:
     """Compiled face of :func:`rehash`."""
     rehash(slots, flows, count, seed)

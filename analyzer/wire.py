@@ -127,6 +127,14 @@ class Reader:
         end = len(self.data) if self.fence == UNBOUNDED else self.fence
         return self.take(max(0, end - self.pos), field)
 
+    def line(self, limit: int, field: str) -> bytes:
+        """The next line without its end (CR LF or bare LF); no end within ``limit`` bytes is malformed."""
+        end = self.data.find(b"\n", self.pos, min(self.fence, self.pos + limit))
+        if end < 0 and self.left >= limit:
+            self.malformed(field, f"no line end within {limit} bytes")
+        raw = self.take((self.left if end < 0 else end - self.pos) + 1, field)
+        return raw[:-2] if raw.endswith(b"\r\n") else raw[:-1]
+
     @contextmanager
     def block(self, count: int, field: str) -> Iterator[Reader]:
         """A reader fenced to the next ``count`` bytes, which the ``with`` body must use up exactly.

@@ -14,10 +14,10 @@ A protocol is a module listed in :data:`PROTOCOLS` (in order: the first whose ``
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
-from analyzer.heads import Direction, Frame, Head
+from analyzer.heads import Direction, Frame, Head, Stream
 from analyzer.messages import Facts, Item
 from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, ntp, ssh, tls
 from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop
@@ -71,7 +71,33 @@ def dissect(head: Head) -> Dissection:
     for module in PROTOCOLS:
         if module.probe(head):
             return dissect_as(module, head)
+    for module in PROTOCOLS:
+        resumed = resume(module, head)
+        if resumed is not None:
+            return dissect_as(module, resumed)
     return Dissection()
+
+
+RESUMES = 8
+"""Frames at whose beginnings a stream without its own beginning is tried."""
+
+
+def resume(module: ProtocolModule, head: Head) -> Head | None:
+    """A head whose midstream streams begin where the protocol does: messages mostly start with a segment."""
+    streams = list(head.streams)
+    resumed = False
+    for direction, stream in zip(Direction, head.streams, strict=True):
+        if stream.begins or not stream.data:
+            continue
+        for skipped, mark in enumerate(stream.marks[:RESUMES]):
+            marks = tuple(replace(each, offset=each.offset - mark.offset) for each in stream.marks[skipped:])
+            trimmed = replace(stream, data=stream.data[mark.offset :], marks=marks)
+            alone = (trimmed, Stream()) if direction is Direction.ORIGINATOR else (Stream(), trimmed)
+            if module.probe(replace(head, streams=alone)):
+                streams[direction] = trimmed
+                resumed = True
+                break
+    return replace(head, streams=(streams[0], streams[1])) if resumed else None
 
 
 def dissect_as(module: ProtocolModule, head: Head) -> Dissection:
@@ -86,6 +112,9 @@ def dissect_as(module: ProtocolModule, head: Head) -> Dissection:
                 mark = stream.mark_at(position)
                 assert mark is not None
                 if isinstance(found, Anomaly):
+                    # What looks contradictory in a stream without its beginning may only lack that beginning.
+                    if found.cause is Cause.MALFORMED and not stream.begins:
+                        found = replace(found, cause=Cause.TRUNCATED)
                     breaks.append(Break(found, direction, mark.frame, mark.time))
                 else:
                     arrival = max(arrival, mark.frame)

@@ -1,0 +1,299 @@
+"""The audit: capture files in, a verdict on every base station out; the whole way at a glance."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike, fspath
+from typing import TYPE_CHECKING
+
+from analyzer import checks, expected, flows
+from analyzer.capture import CaptureFile
+from analyzer.conversations import Conversation, converse
+from analyzer.expected import Deployment, ExpectedTable
+from analyzer.findings import ANY, Case, CaseCheck, ContentCheck, Finding, Kind, Severity, charge, reprove
+from analyzer.flows import Progress
+from analyzer.heads import Frame
+from analyzer.hosts import Names, Station, carries_esp, find_stations, services
+from analyzer.matching import Fit, Matched, StationVerdict, match, verdicts, version
+from analyzer.modes import find_tpe, mode_of
+from analyzer.protocols import dhcp, esp, ftp
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Path = str | PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What became of every packet, and what was found; the report prints the names as they are."""
+
+    packets: int
+    packets_in_flows: int
+    packets_of_base_stations: int
+    """In flows with a base station at an end (part of those in flows)."""
+    packets_out_of_scope: int
+    """In flows without a base station at an end (the other part)."""
+    icmp_errors: int
+    """Counted with the flow that they quote, not in it."""
+    packets_without_ip: int
+    packets_unreadable: int
+    flows: int
+    flows_out_of_scope: int
+    without_ip: Mapping[str, int]
+    """By kind of frame."""
+    unreadable: Mapping[str, int]
+    """By reason."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything that an audit found; reports see nothing else."""
+
+    profile: str
+    deployment: Deployment
+    captures: tuple[CaptureFile, ...]
+    base_stations: tuple[StationVerdict, ...]
+    findings: tuple[Finding, ...]
+    """Most severe first."""
+    flows: tuple[Conversation, ...]
+    flow_rows: Mapping[int, tuple[str, ...]]
+    """Flow id → ids of the rows that it fits."""
+    flow_stations: Mapping[int, str]
+    """Flow id → address of its base station."""
+    totals: Totals
+
+    def flows_frame(self) -> pd.DataFrame:
+        """One row a flow, as a pandas DataFrame."""
+        from analyzer.reports import frames
+
+        return frames.flows_frame(self)
+
+    def findings_frame(self) -> pd.DataFrame:
+        """One row a finding, as a pandas DataFrame."""
+        from analyzer.reports import frames
+
+        return frames.findings_frame(self)
+
+    def rows_frame(self) -> pd.DataFrame:
+        """One row a base station and row of its table, as a pandas DataFrame."""
+        from analyzer.reports import frames
+
+        return frames.rows_frame(self)
+
+    def fails(self, threshold: Severity = Severity.MEDIUM) -> bool:
+        """Whether a finding reaches the threshold, or no base station could be recognised."""
+        return not self.base_stations or any(finding.severity >= threshold for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowListing:
+    """The flows of captures, not judged."""
+
+    captures: tuple[CaptureFile, ...]
+    conversations: tuple[Conversation, ...]
+
+
+def listing(
+    captures: Path | Sequence[Path], *, profile: str = expected.DEFAULT_PROFILE, progress: Progress | None = None
+) -> FlowListing:
+    """Read captures into conversations, without judging them. Raises as :func:`audit`."""
+    read = flows.read(as_paths(captures), progress)
+    return FlowListing(read.captures, converse(read, services(expected.load(profile))))
+
+
+def audit(
+    captures: Path | Sequence[Path],
+    *,
+    profile: str = expected.DEFAULT_PROFILE,
+    deployment: Deployment | str = Deployment.STANDALONE,
+    mode: str | None = None,
+    base_stations: Sequence[str] = (),
+    tpe: Sequence[str] = (),
+    lrr_version: str | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Audit one capture, or several read as one timeline.
+
+    ``mode`` overrides the detected one; ``base_stations`` and ``tpe`` name hosts by address, network or (base
+    stations) MAC address; ``lrr_version`` ("2.8") settles rows that only newer stations use.
+
+    Raises ``CaptureError`` for a file that is no capture, ``RuleError`` for a bad profile and ``ValueError`` for a
+    name that is none.
+    """
+    tables = expected.load(profile)
+    if mode is not None and mode not in tables:
+        raise ValueError(f"profile {profile} has no mode {mode!r}: it has {', '.join(tables)}")
+    names = Names(tuple(base_stations), tuple(tpe))
+    lrr = version(lrr_version) if lrr_version else None
+    read = flows.read(as_paths(captures), progress)
+    conversations = converse(read, services(tables))
+    stations = find_stations(conversations, tables, names)
+    modes = [mode_of(station, tables, mode) for station in stations]
+    core = find_tpe(modes, stations, names, addresses(conversations))
+    own = conversations_of(stations, conversations)
+    until = max((file.last for file in read.captures if file.last is not None), default=0)
+    matched = tuple(
+        match(station, each, tables, core, own[station.address], until)
+        for station, each in zip(stations, modes, strict=True)
+    )
+    findings = [finding for each in matched for finding in content_findings(each)]
+    judged = tuple(judge(each, Deployment(deployment), findings, lrr, core) for each in matched)
+    case = Case(read.captures, read.tally, Deployment(deployment), matched, judged, conversations, core)
+    for check in checks.CHECKS:
+        if isinstance(check, CaseCheck):
+            findings.extend(charge(check, found) for found in check.judge(case))
+    findings.sort(key=report_order)
+    flow_rows = rows_by_flow(matched)
+    flow_stations = {each.id: station.address for station in reversed(stations) for each in own[station.address]}
+    return Audit(
+        profile,
+        Deployment(deployment),
+        read.captures,
+        judged,
+        tuple(findings),
+        tuple(with_rows(each, flow_rows.get(each.id, ()), tables) for each in conversations),
+        flow_rows,
+        flow_stations,
+        totals(read.tally, conversations, flow_stations),
+    )
+
+
+def as_paths(captures: Path | Sequence[Path]) -> list[str]:
+    return [fspath(captures)] if isinstance(captures, (str, PathLike)) else [fspath(path) for path in captures]
+
+
+def addresses(conversations: Sequence[Conversation]) -> dict[str, None]:
+    """All addresses, in the order of their first conversation."""
+    return {end.address: None for each in conversations for end in (each.originator, each.responder)}
+
+
+def conversations_of(
+    stations: Sequence[Station], conversations: Sequence[Conversation]
+) -> dict[str, list[Conversation]]:
+    """Station → its conversations: by address; before it has one (DHCP), by MAC address."""
+    by_address: dict[str, str] = {}
+    by_mac: dict[str, str] = {}
+    for station in stations:
+        by_address.update(dict.fromkeys(station.addresses, station.address))
+        if station.mac is not None:
+            by_mac[station.mac] = station.address
+    found: dict[str, list[Conversation]] = {station.address: [] for station in stations}
+    for each in conversations:
+        owners = {
+            by_address[end.address]: None for end in (each.originator, each.responder) if end.address in by_address
+        }
+        if not owners and each.protocol == dhcp.NAME:
+            facts = each.dissection.facts
+            client = facts.client_mac if isinstance(facts, dhcp.DhcpFacts) else each.macs[0]
+            owners = {by_mac[client]: None} if client in by_mac else {}
+        for owner in owners:
+            found[owner].append(each)
+    return found
+
+
+def content_findings(matched: Matched) -> Iterator[Finding]:
+    """What the content checks say; a conversation that fits several rows of one protocol is asked once."""
+    asked: dict[tuple[int, str], Fit] = {}
+    for fit in matched.fits:
+        key = (fit.conversation.id, fit.row.protocol)
+        before = asked.get(key)
+        rows = tuple(dict.fromkeys((*before.rows, *fit.rows))) if before else fit.rows
+        asked[key] = replace(fit, rows=rows)
+    content_checks = [check for check in checks.CHECKS if isinstance(check, ContentCheck)]
+    for fit in asked.values():
+        for check in content_checks:
+            if check.protocol == ANY or (check.protocol == fit.row.protocol and speaks(fit)):
+                for remark in check.judge(fit):
+                    yield reprove(check, fit, remark)
+
+
+def speaks(fit: Fit) -> bool:
+    """The conversation's content is the protocol of its row."""
+    wanted = fit.row.protocol
+    return fit.conversation.protocol == wanted or (wanted == esp.NAME and carries_esp(fit.conversation))
+
+
+def judge(
+    matched: Matched,
+    deployment: Deployment,
+    findings: Sequence[Finding],
+    lrr: tuple[int, ...] | None,
+    core: frozenset[str],
+) -> StationVerdict:
+    """The rows of one base station, once their contents are judged."""
+    malformed: dict[str, set[int]] = defaultdict(set)
+    for finding in findings:
+        serious = finding.kind is Kind.MALFORMED and finding.severity >= Severity.MEDIUM
+        if serious and finding.base_station == matched.station.address and finding.flow is not None:
+            for row in finding.rows:
+                malformed[row].add(finding.flow)
+    used = {
+        end.address: None
+        for fit in matched.fits
+        for end in (fit.conversation.originator, fit.conversation.responder)
+        if end.address in core
+    }
+    return StationVerdict(
+        matched.station,
+        matched.mode.name,
+        matched.mode.evidence,
+        tuple(used),
+        verdicts(matched, deployment, malformed, lrr),
+    )
+
+
+def report_order(finding: Finding) -> tuple[object, ...]:
+    """Most severe first, then by station, check and place in the capture."""
+    return (
+        -finding.severity,
+        finding.base_station is None,
+        finding.base_station or "",
+        finding.check,
+        finding.frames[:1] or (Frame(sys.maxsize, 0),),
+        finding.rows,
+        finding.summary,
+    )
+
+
+def rows_by_flow(matched: Sequence[Matched]) -> dict[int, tuple[str, ...]]:
+    """Flow id → ids of the rows that it fits, in the order of the table."""
+    found: dict[int, dict[str, None]] = defaultdict(dict)
+    for each in matched:
+        for fit in each.fits:
+            found[fit.conversation.id].update(dict.fromkeys(row.id for row in fit.rows))
+    return {flow: tuple(rows) for flow, rows in sorted(found.items())}
+
+
+def with_rows(each: Conversation, rows: tuple[str, ...], tables: Mapping[str, ExpectedTable]) -> Conversation:
+    """An FTP conversation whose transfers name their row; any other as it is."""
+    facts = each.dissection.facts
+    if not isinstance(facts, ftp.FtpFacts) or not facts.transfers or not rows:
+        return each
+    verbs = {"RETR": "ftp-retrieve"}
+    by_decision = {row.decided_by: row.id for table in tables.values() for row in table.flows if row.id in rows}
+    transfers = tuple(
+        replace(transfer, row=by_decision.get(verbs.get(transfer.verb, "ftp-store"))) for transfer in facts.transfers
+    )
+    return replace(each, dissection=replace(each.dissection, facts=replace(facts, transfers=transfers)))
+
+
+def totals(tally: flows.Tally, conversations: Sequence[Conversation], flow_stations: Mapping[int, str]) -> Totals:
+    """The account of all packets."""
+    scoped = sum(sum(each.packets) for each in conversations if each.id in flow_stations)
+    return Totals(
+        packets=tally.packets,
+        packets_in_flows=tally.in_flows,
+        packets_of_base_stations=scoped,
+        packets_out_of_scope=tally.in_flows - scoped,
+        icmp_errors=tally.icmp_errors,
+        packets_without_ip=sum(tally.not_ip.values()),
+        packets_unreadable=sum(tally.unreadable.values()),
+        flows=len(conversations),
+        flows_out_of_scope=sum(each.id not in flow_stations for each in conversations),
+        without_ip=tally.not_ip,
+        unreadable=tally.unreadable,
+    )

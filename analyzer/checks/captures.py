@@ -1,0 +1,110 @@
+"""What the capture itself could not show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from analyzer.findings import Case, Charge, Check, Kind, Severity, case_check
+from analyzer.wire import Cause
+
+
+@case_check("TPE001", "damaged-capture", Severity.LOW, Kind.NOTICE)
+def damaged_capture(case: Case) -> Iterator[Charge]:
+    """Flags: A file of the capture could not be read to its end.
+
+    Why: What comes behind the damage was not audited; a file cut in the middle of a packet was still being written,
+    or its disk was full.
+
+    Evidence: The file, the offset of the damage and the reason.
+
+    Remedy: Capture anew, or repair the file with a tool that skips damaged records, and audit it again.
+    """
+    for file in case.captures:
+        for problem in file.problems:
+            yield Charge(f"{file.path}: {problem}.")
+
+
+@case_check("TPE002", "unreadable-packets", Severity.LOW, Kind.NOTICE)
+def unreadable_packets(case: Case) -> Iterator[Charge]:
+    """Flags: Packets of the capture whose headers could not be read.
+
+    Why: What was in them is not judged: a flow may hide there.
+
+    Evidence: How many, by reason.
+
+    Remedy: Capture with a larger snap length or on another interface, if the reason is not known to be harmless.
+    """
+    for reason, count in case.tally.unreadable.items():
+        yield Charge(f"{count} packet{'s' if count > 1 else ''} could not be read: {reason}.")
+
+
+@case_check("TPE003", "cut-packets", Severity.INFO, Kind.NOTICE)
+def cut_packets(case: Case) -> Iterator[Charge]:
+    """Flags: Packets were captured shorter than they were.
+
+    Why: Content behind the snap length is unknown and was judged neither right nor wrong.
+
+    Evidence: How many.
+
+    Remedy: Capture whole packets (tcpdump -s 0) if contents are to be judged.
+    """
+    if case.tally.snapped:
+        yield Charge(f"{case.tally.snapped} of {case.tally.packets} packets were cut by the snap length.")
+
+
+@case_check("TPE004", "empty-capture", Severity.INFO, Kind.NOTICE)
+def empty_capture(case: Case) -> Iterator[Charge]:
+    """Flags: The capture holds no packet.
+
+    Why: Nothing can be said about any base station; the capture filter or the interface may be wrong.
+
+    Evidence: The number of packets.
+
+    Remedy: Check the capture's interface and filter, and capture while the base station is running.
+    """
+    if not case.tally.packets:
+        yield Charge("The capture holds no packet.")
+
+
+@case_check("TPE005", "no-base-station", Severity.MEDIUM, Kind.NOTICE)
+def no_base_station(case: Case) -> Iterator[Charge]:
+    """Flags: No host of the capture could be recognised as a base station.
+
+    Why: No verdict is possible: no host opens a flow of a signature row of any mode, or the named one is not there.
+
+    Evidence: The number of conversations that were looked at.
+
+    Remedy: Name the base station with --base-station, or capture where its traffic passes.
+    """
+    if not case.stations:
+        yield Charge(f"No base station was recognised among {len(case.conversations)} conversations.")
+
+
+@case_check("TPE900", "program-defect", Severity.HIGH, Kind.NOTICE)
+def program_defect(case: Case) -> Iterator[Charge]:
+    """Flags: This program failed while it read a conversation.
+
+    Why: The conversation was not judged. The fault is the program's, not the station's.
+
+    Evidence: The conversation and the error.
+
+    Remedy: Report the defect with the capture, if you may share it.
+    """
+    for each in case.conversations:
+        for broken in each.dissection.breaks:
+            if broken.anomaly.cause is Cause.DEFECT:
+                yield Charge(
+                    f"Reading {each.protocol} of flow {each.id} failed: {broken.anomaly.reason}.",
+                    conversations=(each,),
+                    frames=(broken.frame,),
+                )
+
+
+CHECKS: tuple[Check, ...] = (
+    damaged_capture,
+    unreadable_packets,
+    cut_packets,
+    empty_capture,
+    no_base_station,
+    program_defect,
+)

@@ -1,0 +1,536 @@
+"""What is there and should not be, and what should be there and is not: flows against the table."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+
+from analyzer.conversations import Conversation, State
+from analyzer.expected import Deployment, Requirement
+from analyzer.findings import (
+    ANY,
+    Case,
+    Charge,
+    Check,
+    Kind,
+    Remark,
+    Severity,
+    case_check,
+    content_check,
+    family,
+    flow_filter,
+)
+from analyzer.heads import Direction, Frame
+from analyzer.hosts import carries_esp
+from analyzer.matching import Certainty, Fit, Matched, RowVerdict, Status, Stray
+from analyzer.modes import UNKNOWN
+from analyzer.protocols import esp
+from analyzer.wire import text
+
+NAMES = {
+    "dhcp": "DHCP",
+    "dns": "DNS",
+    "esp": "ESP",
+    "ftp": "FTP",
+    "http": "HTTP in clear",
+    "iec104": "IEC 104 in clear",
+    "icmp": "ICMP",
+    "ike": "IKE",
+    "ntp": "NTP",
+    "ssh": "SSH",
+    "tls": "TLS",
+}
+"""How protocols are called in sentences."""
+
+SCAN = 5
+"""Service ports of one peer from which on its flows are one scan."""
+
+CHATTER = {137, 138, 1900, 5353, 5355}
+"""UDP ports by which hosts look for each other on a link: NetBIOS, SSDP, mDNS, LLMNR."""
+
+# -- unexpected -------------------------------------------------------------------------------------------------
+
+
+def groups(matched: Matched) -> list[list[Stray]]:
+    """Strays by peer, transport, service port and direction; of a scan, all ports together."""
+    by_key: dict[tuple[object, ...], list[Stray]] = {}
+    for each in matched.strays:
+        key = (each.peer, each.conversation.transport, each.conversation.responder.port, each.inbound)
+        by_key.setdefault(key, []).append(each)
+    by_peer: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
+    for key in by_key:
+        if key[1] in ("tcp", "udp"):
+            by_peer.setdefault((key[0], key[1], key[3]), []).append(key)
+    for keys in by_peer.values():
+        unanswered = [key for key in keys if not any(reached(each.conversation) for each in by_key[key])]
+        if len(unanswered) >= SCAN:
+            merged = [each for key in unanswered for each in by_key.pop(key)]
+            by_key[(*unanswered[0][:2], None, unanswered[0][3])] = sorted(merged, key=lambda each: each.conversation.id)
+    return sorted(by_key.values(), key=lambda strays: strays[0].conversation.id)
+
+
+def reached(each: Conversation) -> bool:
+    """Something was said in it."""
+    return any(each.payload) and not each.silent
+
+
+def is_scan(strays: Sequence[Stray]) -> bool:
+    return len({each.conversation.responder.port for each in strays}) >= SCAN
+
+
+def is_chatter(each: Conversation) -> bool:
+    address = ipaddress.ip_address(each.responder.address)
+    return (
+        each.transport == "udp" and each.responder.port in CHATTER and (address.is_multicast or not address.is_global)
+    )
+
+
+def charged(matched: Matched, strays: Sequence[Stray], sentence: str, severity: Severity | None = None) -> Charge:
+    """One finding for a group of strays."""
+    first = strays[0]
+    rows = (first.nearest.id,) if first.nearest else ()
+    return Charge(
+        sentence,
+        matched.station.address,
+        rows,
+        tuple(each.conversation for each in strays),
+        filter=flow_filter(first.conversation, port=not is_scan(strays)),
+        mismatch=first.mismatch if rows else None,
+        severity=severity,
+    )
+
+
+def what(each: Conversation) -> str:
+    """The service in words: ``HTTP in clear on tcp/80``."""
+    service = each.transport if each.responder.port is None else f"{each.transport}/{each.responder.port}"
+    return f"{NAMES.get(each.protocol, each.protocol)} on {service}" if each.protocol else service
+
+
+def times(strays: Sequence[Stray]) -> str:
+    return "once" if len(strays) == 1 else f"in {len(strays)} flows"
+
+
+def nearly(strays: Sequence[Stray]) -> str:
+    first = strays[0]
+    if first.nearest is None or first.mismatch is None:
+        return "no row of its table comes near"
+    return f"row {first.nearest.id} comes nearest and fails by {first.mismatch}"
+
+
+@case_check("TPE101", "unexpected-outbound", Severity.MEDIUM, Kind.UNEXPECTED)
+def unexpected_outbound(case: Case) -> Iterator[Charge]:
+    """Flags: The base station opened a conversation that no row of its mode's table allows.
+
+    Why: Whatever is not in the table does not serve the base station's work: a forgotten service, a changed
+    configuration or somebody using the device.
+
+    Evidence: The conversations with one peer, transport and port; the row that comes nearest and the field of it
+    that fails.
+
+    Remedy: Find out what on the base station opens this conversation, and stop it or block it at the gateway.
+    """
+    for matched in case.stations:
+        for strays in groups(matched):
+            first = strays[0]
+            if first.inbound or is_chatter(first.conversation) or is_scan(strays) or other_mode(matched, first):
+                continue
+            sentence = (
+                f"{matched.station.address} talks to {first.peer}, {what(first.conversation)}, {times(strays)}: "
+                f"{nearly(strays)}."
+            )
+            yield charged(matched, strays, sentence)
+
+
+@case_check("TPE102", "unexpected-inbound", Severity.MEDIUM, Kind.UNEXPECTED)
+def unexpected_inbound(case: Case) -> Iterator[Charge]:
+    """Flags: Another host opened a conversation with the base station, and no row allows that direction.
+
+    Why: A base station opens all of its flows itself; its firewall and the gateway need to let nothing in. What
+    comes in is an administrator on a wrong path, or an attacker. Where the capture does not show who opened it, it
+    weighs less.
+
+    Evidence: The conversations of one peer, transport and port.
+
+    Remedy: Block new conversations towards the base station at the gateway and look into who opened this one.
+    """
+    for matched in case.stations:
+        for strays in groups(matched):
+            first = strays[0]
+            if not first.inbound or is_scan(strays) or is_chatter(first.conversation):
+                continue
+            certain = any(each.conversation.originator_certain for each in strays)
+            answered = any(reached(each.conversation) for each in strays)
+            severity = Severity.LOW if not certain else Severity.HIGH if answered else None
+            redirects = redirected(strays)
+            if redirects:
+                severity = Severity.HIGH
+            sentence = (
+                f"{first.peer} opened {what(first.conversation)} towards {matched.station.address} {times(strays)}"
+                f"{', with ICMP redirects' if redirects else ''}: {nearly(strays)}."
+            )
+            yield charged(matched, strays, sentence, severity)
+
+
+def redirected(strays: Sequence[Stray]) -> bool:
+    """ICMP redirects are among them."""
+    return any("redirect" in str(getattr(each.conversation.dissection.facts, "types", "")) for each in strays)
+
+
+@case_check("TPE103", "port-scan", Severity.HIGH, Kind.UNEXPECTED)
+def port_scan(case: Case) -> Iterator[Charge]:
+    """Flags: One host tried many ports of another, the base station being one of them, mostly without an answer.
+
+    Why: This is how an attacker looks for a way in, or how a taken-over base station looks for the next victim.
+
+    Evidence: All attempts of the two hosts together, with the number of ports.
+
+    Remedy: Find the host that scans, and block it before anything else.
+    """
+    for matched in case.stations:
+        for strays in groups(matched):
+            if not is_scan(strays):
+                continue
+            first = strays[0].conversation
+            ports = sorted({each.conversation.responder.port or 0 for each in strays})
+            listed = ", ".join(map(str, ports[:12])) + (", …" if len(ports) > 12 else "")
+            yield charged(
+                matched,
+                strays,
+                f"{first.originator.address} tried {len(ports)} {first.transport.upper()} ports of "
+                f"{first.responder.address}: {listed}.",
+            )
+
+
+@case_check("TPE104", "other-modes-flow", Severity.HIGH, Kind.UNEXPECTED)
+def other_modes_flow(case: Case) -> Iterator[Charge]:
+    """Flags: The base station uses a row of another mode's table beside those of its own.
+
+    Why: A station that lives by a tunnel or by TLS and sends the same traffic in clear beside it gives away what the
+    protection is for.
+
+    Evidence: The conversations, the row and the mode that they belong to.
+
+    Remedy: Correct the base station's connectivity settings so that all of its traffic takes the protected way.
+    """
+    for matched in case.stations:
+        for strays in groups(matched):
+            row = other_mode(matched, strays[0])
+            if row is None:
+                continue
+            first = strays[0]
+            yield charged(
+                matched,
+                strays,
+                f"{matched.station.address} opened {what(first.conversation)} to {first.peer} {times(strays)}: that is "
+                f"row {row[0]} of mode {row[1]}, not of its mode {matched.mode.name}.",
+            )
+
+
+def other_mode(matched: Matched, each: Stray) -> tuple[str, str] | None:
+    """(row, mode) of the signature row of another table that a conversation shows."""
+    if each.inbound or matched.mode.name == UNKNOWN:
+        return None
+    own = {signature.conversation.id: signature.row for signature in matched.mode.contradicting}
+    row = own.get(each.conversation.id)
+    return (row.id, row.mode) if row else None
+
+
+@case_check("TPE105", "name-discovery", Severity.LOW, Kind.UNEXPECTED)
+def name_discovery(case: Case) -> Iterator[Charge]:
+    """Flags: mDNS, SSDP, LLMNR or NetBIOS from or to the base station.
+
+    Why: A base station needs none of them; they tell every host on the link what it is and what it runs.
+
+    Evidence: The conversations of one peer and port.
+
+    Remedy: Switch the discovery service off on the base station.
+    """
+    for matched in case.stations:
+        for strays in groups(matched):
+            first = strays[0]
+            if is_chatter(first.conversation) and not is_scan(strays):
+                here = "received" if first.inbound else "sent"
+                name = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}.get(
+                    first.conversation.responder.port or 0, "NetBIOS"
+                )
+                yield charged(matched, strays, f"{matched.station.address} {here} {name} {times(strays)}.")
+
+
+# -- missing ----------------------------------------------------------------------------------------------------
+
+
+def rows_of(case: Case, *statuses: Status) -> Iterator[tuple[Matched, RowVerdict]]:
+    for matched, verdict in zip(case.stations, case.verdicts, strict=True):
+        for row in verdict.rows:
+            if row.status in statuses:
+                yield matched, row
+
+
+def service_filter(matched: Matched, row: RowVerdict) -> str:
+    """A display filter for what the row would look like."""
+    station = matched.station.address
+    parts = [f"{family(station)} == {station}"]
+    if row.row.ports:
+        parts.append(" || ".join(f"{row.row.transport}.port == {port}" for port in row.row.ports))
+        if len(row.row.ports) > 1:
+            parts[-1] = f"({parts[-1]})"
+    else:
+        parts.append(row.row.transport)
+    return " && ".join(parts)
+
+
+@case_check("TPE111", "missing-flow", Severity.HIGH, Kind.MISSING)
+def missing_flow(case: Case) -> Iterator[Charge]:
+    """Flags: The table demands a flow of which the capture shows nothing.
+
+    Why: A flow that never comes means that the base station is not set up for it, or that something before the
+    capture point stops it. Where the row is used on demand only, where the capture is short, or where the tunnel may
+    carry it inside, its absence proves little: then the finding is of low severity and says why.
+
+    Evidence: The row, how long the base station was watched, and how sure its absence is.
+
+    Remedy: Check that the base station is configured for this flow and that no firewall before the capture point
+    drops it, or capture for longer.
+    """
+    for matched, row in rows_of(case, Status.MISSING):
+        yield Charge(
+            f"{matched.station.address} never used row {row.row.id} ({row.row.service}, {place(row)}): {row.reason}.",
+            matched.station.address,
+            (row.row.id,),
+            filter=service_filter(matched, row),
+            severity=None if row.certainty is Certainty.FIRM else Severity.LOW,
+        )
+
+
+@case_check("TPE112", "blocked-flow", Severity.HIGH, Kind.MISSING)
+def blocked_flow(case: Case) -> Iterator[Charge]:
+    """Flags: The base station tried a flow of its table and never got through.
+
+    Why: A firewall, a routing error or a service that is down stands between the base station and its core.
+
+    Evidence: The attempts, and what answered them: nothing, a reset, an ICMP error, a refused login.
+
+    Remedy: Allow this flow in the firewall that stands where the attempts end, or start the service that refuses
+    them.
+    """
+    for matched, row in rows_of(case, Status.BLOCKED):
+        tried = tuple(case.conversations[flow - 1] for flow in row.flows)
+        severity = None if row.certainty is Certainty.FIRM else Severity.MEDIUM
+        if row.requirement is Requirement.OPTIONAL:
+            severity = Severity.LOW
+        attempts = "attempt" if len(tried) == 1 else f"{len(tried)} attempts"
+        yield Charge(
+            f"{attempts[:1].upper()}{attempts[1:]} of {matched.station.address} at row {row.row.id} "
+            f"({row.row.service}, {place(row)}) came to nothing: {row.reason}.",
+            matched.station.address,
+            (row.row.id,),
+            tried,
+            frames=blocking(tried),
+            filter=flow_filter(tried[0]) if tried else service_filter(matched, row),
+            severity=severity,
+        )
+
+
+def place(row: RowVerdict) -> str:
+    """Transport and ports of a row."""
+    return "/".join([row.row.transport, *([" or ".join(map(str, row.row.ports))] if row.row.ports else [])])
+
+
+def blocking(tried: Sequence[Conversation]) -> tuple[Frame, ...]:
+    """The attempts and what refused them."""
+    frames = [each.first_frame for each in tried]
+    frames += [each.refused for each in tried if each.refused is not None]
+    frames += [error.frame for each in tried for error in each.icmp_errors]
+    return tuple(sorted(set(frames)))
+
+
+# -- malformed --------------------------------------------------------------------------------------------------
+
+
+@content_check("TPE121", "wrong-protocol", Severity.MEDIUM, ANY)
+def wrong_protocol(fit: Fit) -> Iterator[Remark]:
+    """Flags: The conversation goes where the row says, and its content is not the row's protocol.
+
+    Why: Cleartext where TLS belongs gives everything away; any other content on an expected port is a tunnel through
+    the firewall, or a misconfigured service.
+
+    Evidence: The first frames with content, and what the content is.
+
+    Remedy: Make both ends speak the row's protocol on this port, and find out what used the port otherwise.
+    """
+    each, row = fit.conversation, fit.row
+    if each.transport == "ip-51":
+        yield Remark(
+            f"AH instead of ESP between {each.originator} and {each.responder}: nothing is encrypted.",
+            (),
+            Severity.HIGH,
+        )
+        return
+    if each.protocol == row.protocol or each.protocol == "ftp-data":
+        return
+    if row.protocol == esp.NAME and carries_esp(each):
+        return
+    frames, sample = opening(each)
+    expected = f"Row {' and '.join(one.id for one in fit.rows)} expects {NAMES[row.protocol]} on {what_port(each)}"
+    if each.protocol is not None:
+        severity = (
+            Severity.HIGH if row.protocol in ("tls", "esp", "ike") and each.protocol not in ("tls", "ssh") else None
+        )
+        yield Remark(f"{expected}, but the content is {NAMES.get(each.protocol, each.protocol)}.", frames, severity)
+    elif sample and begins(each):
+        yield Remark(f"{expected}, but the content is no protocol known here: it begins with {shown(sample)}.", frames)
+
+
+def what_port(each: Conversation) -> str:
+    return each.transport if each.responder.port is None else f"{each.transport}/{each.responder.port}"
+
+
+def begins(each: Conversation) -> bool:
+    """The content's beginning is in the capture, and not cut away."""
+    if each.transport == "tcp":
+        return any(stream.begins and stream.data for stream in each.head.streams)
+    return any(len(datagram.data) >= min(datagram.length, 64) for datagram in each.head.datagrams)
+
+
+def opening(each: Conversation) -> tuple[tuple[Frame, ...], bytes]:
+    """The frames that carry the first content of either side, and the first bytes."""
+    frames = [stream.marks[0].frame for stream in each.head.streams if stream.marks]
+    for direction in Direction:
+        frames += [one.frame for one in each.head.datagrams if one.direction is direction][:1]
+    sample = each.head.first(Direction.ORIGINATOR) or each.head.first(Direction.RESPONDER)
+    return tuple(sorted(frames)), sample[:16]
+
+
+def shown(sample: bytes) -> str:
+    """A few bytes in hexadecimal, and as text where they are text."""
+    readable = sample.decode("latin-1")
+    return f'"{text(sample)}"' if readable.isascii() and readable.strip().isprintable() else sample.hex(" ")
+
+
+@content_check("TPE122", "broken-protocol", Severity.MEDIUM, ANY)
+def broken_protocol(fit: Fit) -> Iterator[Remark]:
+    """Flags: The content is the row's protocol, but a length or a field contradicts itself or the protocol.
+
+    Why: A sound implementation does not send this: it is a broken one, an attempt at breaking the other end, or
+    something that only begins like the protocol. What the capture merely cut off is never reported here.
+
+    Evidence: The frame that holds the field, the field's name and its offset in the stream or datagram.
+
+    Remedy: Look at the frame in Wireshark, and replace or update the software that sent it.
+    """
+    each = fit.conversation
+    wanted = each.protocol == fit.row.protocol or (fit.row.protocol == esp.NAME and carries_esp(each))
+    if not wanted or each.protocol is None:
+        return
+    for broken in each.dissection.malformed[:1]:
+        sender = each.originator if broken.direction is Direction.ORIGINATOR else each.responder
+        anomaly = broken.anomaly
+        more = len(each.dissection.malformed) - 1
+        others = f" (and {more} more like it)" if more else ""
+        yield Remark(
+            f"{NAMES.get(each.protocol, each.protocol)} from {sender} is broken at {anomaly.field}, byte "
+            f"{anomaly.offset}: {anomaly.reason}{others}.",
+            tuple(dict.fromkeys(one.frame for one in each.dissection.malformed))[:8],
+        )
+
+
+# -- notices ----------------------------------------------------------------------------------------------------
+
+
+@case_check("TPE131", "mixed-modes", Severity.LOW, Kind.NOTICE)
+def mixed_modes(case: Case) -> Iterator[Charge]:
+    """Flags: One base station shows signature rows of more than one mode.
+
+    Why: It was reconfigured during the capture, or it sends in clear beside its protection; each such flow is
+    reported of its own as well.
+
+    Evidence: The first conversation of each other mode.
+
+    Remedy: Check which mode the base station is meant to use, and name it with --mode if the detection is wrong.
+    """
+    for matched in case.stations:
+        found = matched.mode.contradicting
+        if found:
+            modes = sorted({each.row.mode for each in found})
+            yield Charge(
+                f"{matched.station.address} is judged by mode {matched.mode.name}, and also shows flows of mode "
+                f"{' and '.join(modes)}.",
+                matched.station.address,
+                tuple(sorted({each.row.id for each in found})),
+                tuple(each.conversation for each in found),
+                filter=flow_filter(found[0].conversation),
+            )
+
+
+@case_check("TPE132", "mode-unknown", Severity.LOW, Kind.NOTICE)
+def mode_unknown(case: Case) -> Iterator[Charge]:
+    """Flags: Nothing in the capture shows by which table the base station lives.
+
+    Why: Without its mode no row is missing, and only flows that no table has are unexpected.
+
+    Evidence: The absence of every signature row.
+
+    Remedy: Capture while the base station is connected to its core, or name the mode with --mode.
+    """
+    for matched in case.stations:
+        if matched.mode.name == UNKNOWN:
+            yield Charge(
+                f"The mode of {matched.station.address} cannot be told: no flow of any mode's signature rows is there.",
+                matched.station.address,
+            )
+
+
+@case_check("TPE133", "several-tpe", Severity.LOW, Kind.NOTICE)
+def several_tpe(case: Case) -> Iterator[Charge]:
+    """Flags: In a standalone deployment, more than one address serves the rows that lead to TPE.
+
+    Why: A standalone TPE is one node. A second one may be a second interface, or an impostor.
+
+    Evidence: Each address with the rows that it serves.
+
+    Remedy: Name the addresses of your TPE with --tpe, and look into any other.
+    """
+    if case.deployment is not Deployment.STANDALONE or len(case.tpe) < 2:
+        return
+    served: dict[str, set[str]] = {address: set() for address in case.tpe}
+    for matched in case.stations:
+        for fit in matched.fits:
+            for end in (fit.conversation.originator.address, fit.conversation.responder.address):
+                if end in served:
+                    served[end].update(row.id for row in fit.rows)
+    listed = "; ".join(
+        f"{address} serves {', '.join(sorted(rows)) or 'none'}" for address, rows in sorted(served.items())
+    )
+    yield Charge(f"{len(case.tpe)} addresses act as TPE in a standalone deployment: {listed}.")
+
+
+@content_check("TPE134", "midstream", Severity.INFO, ANY, Kind.NOTICE)
+def midstream(fit: Fit) -> Iterator[Remark]:
+    """Flags: The conversation began before the capture.
+
+    Why: Its handshake cannot be judged any more: versions, algorithms and certificates are unknown.
+
+    Evidence: Its first frame.
+
+    Remedy: Start the capture before the base station connects, if its handshakes are to be judged.
+    """
+    each = fit.conversation
+    if each.state is State.MIDSTREAM and fit.row.transport == "tcp":
+        yield Remark(f"{what(each).replace(' on ', ' on ', 1)} with {each.responder} began before the capture.")
+
+
+CHECKS: tuple[Check, ...] = (
+    unexpected_outbound,
+    unexpected_inbound,
+    port_scan,
+    other_modes_flow,
+    name_discovery,
+    missing_flow,
+    blocked_flow,
+    wrong_protocol,
+    broken_protocol,
+    mixed_modes,
+    mode_unknown,
+    several_tpe,
+    midstream,
+)

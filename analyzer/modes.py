@@ -1,0 +1,83 @@
+"""Which table a base station lives by, and the core that it lives with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from analyzer.conversations import Conversation
+from analyzer.expected import ExpectedTable
+from analyzer.hosts import Names, Signature, Station, shaped
+
+UNKNOWN = "unknown"
+"""Mode of a base station of which the capture shows no signature row."""
+
+PREFERENCE = ("ipsec", "tls", "basics", "plain")
+"""Among modes with equal evidence the more protected one is the claim, and cleartext beside it the deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """The table of one base station."""
+
+    name: str
+    """``ipsec``, ``tls``, ``plain``, ``basics`` or ``unknown``."""
+    evidence: tuple[str, ...]
+    """Why, one clause each."""
+    signatures: tuple[Signature, ...]
+    """The conversations that show it."""
+    contradicting: tuple[Signature, ...] = ()
+    """Conversations that show another mode and have no place in this one's table."""
+
+
+def mode_of(station: Station, tables: Mapping[str, ExpectedTable], override: str | None = None) -> Mode:
+    """The table whose signature rows the station uses: established before attempted, then :data:`PREFERENCE`."""
+    by_mode: dict[str, list[Signature]] = {}
+    for signature in station.signatures:
+        by_mode.setdefault(signature.row.mode, []).append(signature)
+    if override is not None:
+        name = override
+        reasons: tuple[str, ...] = ("named by the user",)
+    elif by_mode:
+        order = (*PREFERENCE, *sorted(by_mode.keys() - set(PREFERENCE)))
+        name = min(by_mode, key=lambda mode: (not any(each.established for each in by_mode[mode]), order.index(mode)))
+        reasons = tuple(clauses(by_mode[name]))
+    else:
+        return Mode(UNKNOWN, ("no flow of any mode's signature rows",), ())
+    table = tables[name]
+    contradicting = tuple(
+        signature
+        for mode, signatures in by_mode.items()
+        if mode != name
+        for signature in signatures
+        if not any(shaped(row, signature.conversation) for row in table.flows)
+    )
+    return Mode(name, reasons, tuple(by_mode.get(name, ())), contradicting)
+
+
+def clauses(signatures: Sequence[Signature]) -> Iterable[str]:
+    """One clause per row: how often, and its first conversation."""
+    rows: dict[str, list[Signature]] = {}
+    for signature in signatures:
+        rows.setdefault(signature.row.id, []).append(signature)
+    for row, found in rows.items():
+        best = next((each for each in found if each.established), found[0])
+        what = "established" if best.established else "attempted"
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        yield f"row {row} {what}: {describe(best.conversation)}{more}"
+
+
+def describe(conversation: Conversation) -> str:
+    """A conversation in one clause: ``flow 3, tcp 10.0.0.2:4000 to 10.0.9.1:3001``."""
+    return f"flow {conversation.id}, {conversation.transport} {conversation.originator} to {conversation.responder}"
+
+
+def find_tpe(modes: Iterable[Mode], stations: Sequence[Station], names: Names, seen: Iterable[str]) -> frozenset[str]:
+    """Addresses of TPE: those that the user named, else every responder of a signature row of the detected modes.
+
+    ``seen`` are all addresses of the capture, among which the user's networks are looked up.
+    """
+    if names.tpe:
+        return frozenset(address for address in seen if names.is_tpe(address))
+    own = {address for station in stations for address in station.addresses}
+    return frozenset(signature.server for mode in modes for signature in mode.signatures) - own
