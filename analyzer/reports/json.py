@@ -178,21 +178,21 @@ def frame_json(frame: Frame) -> dict[str, int]:
 # -- how it is written -----------------------------------------------------------------------------------------
 
 
-class Line:
-    """A value that stands on one line."""
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
-    __slots__ = ("value",)
+
+class Line:
+    """A value that stands on one line. It is encoded at once, so that a million flows are never held as objects."""
+
+    __slots__ = ("text",)
 
     def __init__(self, value: object) -> None:
-        self.value = value
+        self.text = encode(value)
 
 
 def lines(values: Iterable[object]) -> list[Line]:
     """A list of which each element stands on a line of its own."""
     return [Line(value) for value in values]
-
-
-encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def document(value: Mapping[str, object]) -> str:
@@ -224,4 +224,4 @@ def write(value: object, indent: str, parts: list[str]) -> None:
             separator = ","
         parts += indent, "]"
     else:
-        parts.append(encode(value.value if isinstance(value, Line) else value))
+        parts.append(value.text if isinstance(value, Line) else encode(value))
