@@ -1,23 +1,184 @@
-"""Not written yet."""
+"""Internet Control Message Protocol (RFC 792, RFC 4443): echoes, errors with the packet that they quote, the rest.
+
+A datagram is a message from its type byte on. Both versions share this module: their types hardly overlap, and
+where they do the quoted packet tells.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from analyzer.heads import Direction, Head
-from analyzer.messages import Facts, Item
+from analyzer.messages import Facts, Item, messages
 from analyzer.wire import Reader
 
 NAME = "icmp"
 
+SAMPLE = 48
+"""Bytes kept from the beginning of an echo's data; iputils, BSD and Windows send 56 or 32 by default."""
+
+ECHO_REQUEST = (8, 128)
+ECHO_REPLY = (0, 129)
+
+TYPES = {
+    0: "echo-reply",
+    3: "destination-unreachable",
+    4: "source-quench",
+    5: "redirect",
+    8: "echo-request",
+    9: "router-advertisement",
+    10: "router-solicitation",
+    11: "time-exceeded",
+    12: "parameter-problem",
+    13: "timestamp-request",
+    14: "timestamp-reply",
+    15: "information-request",
+    16: "information-reply",
+    17: "address-mask-request",
+    18: "address-mask-reply",
+    30: "traceroute",
+    40: "photuris",
+    42: "extended-echo-request",
+    43: "extended-echo-reply",
+    100: "private-experimentation-100",
+    101: "private-experimentation-101",
+    128: "echo-request",
+    129: "echo-reply",
+    130: "multicast-listener-query",
+    131: "multicast-listener-report",
+    132: "multicast-listener-done",
+    133: "router-solicitation",
+    134: "router-advertisement",
+    135: "neighbor-solicitation",
+    136: "neighbor-advertisement",
+    137: "redirect",
+    138: "router-renumbering",
+    139: "node-information-query",
+    140: "node-information-response",
+    143: "multicast-listener-report-v2",
+    160: "extended-echo-request",
+    161: "extended-echo-reply",
+}
+"""Types that say by their number which version they belong to; 128 and above are ICMPv6."""
+
+ICMPV6_ERRORS = {1: "destination-unreachable", 2: "packet-too-big", 3: "time-exceeded", 4: "parameter-problem"}
+"""Numbers that ICMPv4 uses too, or leaves unassigned."""
+
+ERRORS = frozenset({"destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem", "source-quench"})
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpMessage:
+    """A message that is neither an echo nor an error."""
+
+    name: str
+    type: int
+    code: int
+    length: int
+    """Declared length of the whole message, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Echo or echo reply (RFC 792, page 14; RFC 4443, 4.1 and 4.2)."""
+
+    name: str
+    type: int
+    code: int
+    identifier: int
+    sequence: int
+    length: int
+    """Declared length of the data, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class EchoData:
+    """The first :data:`SAMPLE` bytes of data of the echo before, or all if it has fewer; absent where cut."""
+
+    beginning: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorMessage:
+    """An error message or a redirect; the packet that it quotes follows as :class:`Quoted`."""
+
+    name: str
+    type: int
+    code: int
+    parameter: int
+    """The second word: gateway of a redirect, MTU of a packet too big, else mostly unused."""
+    length: int
+    """Declared length of the whole message, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """The beginning of the packet that an error is about."""
+
+    version: int
+    """Of IP: 4 or 6."""
+    protocol: int
+    source: bytes
+    destination: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpFacts(Facts):
+    types: Mapping[str, int]
+    """Messages in the head by name of their type: ``{"echo-request": 3, "echo-reply": 3}``."""
+    identifiers: tuple[int, ...]
+    """Of echoes, at most 16, in order of first appearance."""
+    largest_payload: int | None
+    """Declared bytes of data in the largest echo."""
+
 
 def probe(head: Head) -> bool:
-    return False
+    return head.transport in ("icmp", "icmpv6") and bool(head.datagrams)
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    yield from ()
+    start = reader.pos
+    kind = reader.u8("type")
+    code = reader.u8("code")
+    reader.u16("checksum")
+    length = min(reader.fence, 1 << 32) - start
+    if kind in ECHO_REQUEST or kind in ECHO_REPLY:
+        identifier = reader.u16("identifier")
+        sequence = reader.u16("sequence number")
+        yield Echo(TYPES[kind], kind, code, identifier, sequence, length - 8)
+        sample = min(SAMPLE, length - 8)
+        if reader.left >= sample:
+            yield EchoData(reader.take(sample, "data"))
+    elif kind in (1, 2, 3, 4, 5, 11, 12):
+        parameter = reader.u32("rest of header")
+        version = reader.u8("quoted packet") >> 4
+        reader.pos -= 1
+        name = ICMPV6_ERRORS.get(kind) if version == 6 else TYPES.get(kind)
+        yield ErrorMessage(name or f"type-{kind}", kind, code, parameter, length)
+        yield quoted(reader, version)
+    else:
+        yield IcmpMessage(TYPES.get(kind, f"type-{kind}"), kind, code, length)
 
 
-def facts(items: Sequence[Item]) -> Facts:
-    return Facts()
+def quoted(reader: Reader, version: int) -> Quoted:
+    """The IP header in an error (RFC 792: "Internet Header + 64 bits of Data Datagram"; RFC 4443, 3.1)."""
+    if version == 6:
+        reader.take(6, "quoted IPv6 header")
+        protocol = reader.u8("quoted next header")
+        reader.take(1, "quoted hop limit")
+        return Quoted(6, protocol, reader.take(16, "quoted source"), reader.take(16, "quoted destination"))
+    if version != 4:
+        reader.malformed("quoted packet", f"its IP version is {version}")
+    reader.take(9, "quoted IPv4 header")
+    protocol = reader.u8("quoted protocol")
+    reader.take(2, "quoted header checksum")
+    return Quoted(4, protocol, reader.take(4, "quoted source"), reader.take(4, "quoted destination"))
+
+
+def facts(items: Sequence[Item]) -> IcmpFacts:
+    names = Counter(item.message.name for item in items if isinstance(item.message, (IcmpMessage, Echo, ErrorMessage)))
+    echoes = [echo for _, echo in messages(items, Echo)]
+    identifiers = tuple(dict.fromkeys(echo.identifier for echo in echoes))
+    return IcmpFacts(dict(names), identifiers[:16], max((echo.length for echo in echoes), default=None))

@@ -1,23 +1,971 @@
-"""Not written yet."""
+"""Internet Key Exchange: version 2 (RFC 7296, 7383, 9370) and version 1 (RFC 2408, 2409, 3947) over UDP/500 and 4500.
+
+A datagram is an IKE message, the same behind a non-ESP marker of four zero bytes, a NAT keepalive, or an ESP packet
+inside UDP (RFC 3948); its bytes tell which. Proposals are named in strongSwan's notation: ``aes128-sha256-ecp256``.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from analyzer.heads import Direction, Head
+from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
+from analyzer.protocols import esp
 from analyzer.wire import Reader
 
 NAME = "ike"
 
+PORTS = (500, esp.NAT_TRAVERSAL_PORT)
+MARKER = bytes(4)
+HEADER = 28
+NO_SPI = bytes(8)
+
+MAX_COMBINATIONS = 64
+"""A proposal with more combinations of its transforms is written in one joined form."""
+MAX_OFFERED = 256
+MAX_NOTIFIES = 64
+MAX_VENDOR_IDS = 16
+MAX_FRAMES = 8
+
+IKE_SA_INIT, IKE_AUTH = 34, 35
+MAIN_MODE, AGGRESSIVE_MODE = 2, 4
+
+OPENING_EXCHANGES = {1: (1, MAIN_MODE, AGGRESSIVE_MODE), 2: (IKE_SA_INIT,)}
+"""Those that negotiate an IKE SA in clear, by major version."""
+
+EXCHANGES = {
+    1: {
+        1: "Base",
+        2: "Identity Protection (Main Mode)",
+        3: "Authentication Only",
+        4: "Aggressive",
+        5: "Informational",
+        6: "Transaction (Config Mode)",
+        32: "Quick Mode",
+        33: "New Group Mode",
+    },
+    2: {
+        34: "IKE_SA_INIT",
+        35: "IKE_AUTH",
+        36: "CREATE_CHILD_SA",
+        37: "INFORMATIONAL",
+        38: "IKE_SESSION_RESUME",
+        39: "GSA_AUTH",
+        40: "GSA_REGISTRATION",
+        41: "GSA_REKEY",
+        43: "IKE_INTERMEDIATE",
+        44: "IKE_FOLLOWUP_KE",
+    },
+}
+"""By major version (RFC 2408, 3.1; IANA "IKEv2 Exchange Types")."""
+
+RESPONSE_FLAG = {1: 0, 2: 0x20}
+ENCRYPTED_FLAG = 0x01
+FLAGS = {1: 0x07, 2: 0x38}
+"""All flags that a version defines."""
+FIRST_PAYLOADS = {1: (*range(22), *range(128, 140)), 2: (0, *range(33, 55))}
+
+ENCR, PRF, INTEG, KE, ESN = 1, 2, 3, 4, 5
+KEY_LENGTH = 14
+
+ENCRYPTION = {
+    1: "des-iv64",
+    2: "des",
+    3: "3des",
+    4: "rc5",
+    5: "idea",
+    6: "cast{}",
+    7: "blowfish{}",
+    8: "3idea",
+    9: "des-iv32",
+    11: "null",
+    12: "aes{}",
+    13: "aes{}ctr",
+    14: "aes{}ccm8",
+    15: "aes{}ccm12",
+    16: "aes{}ccm16",
+    18: "aes{}gcm8",
+    19: "aes{}gcm12",
+    20: "aes{}gcm16",
+    21: "aes{}gmac",
+    23: "camellia{}",
+    24: "camellia{}ctr",
+    25: "camellia{}ccm8",
+    26: "camellia{}ccm12",
+    27: "camellia{}ccm16",
+    28: "chacha20poly1305",
+}
+"""Transform type 1; the braces take the key length in bits."""
+
+PSEUDO_RANDOM = {
+    1: "prfmd5",
+    2: "prfsha1",
+    4: "prfaesxcbc",
+    5: "prfsha256",
+    6: "prfsha384",
+    7: "prfsha512",
+    8: "prfaescmac",
+}
+INTEGRITY = {
+    1: "md5",
+    2: "sha1",
+    5: "aesxcbc",
+    6: "md5_128",
+    7: "sha1_160",
+    8: "aescmac",
+    9: "aes128gmac",
+    10: "aes192gmac",
+    11: "aes256gmac",
+    12: "sha256",
+    13: "sha384",
+    14: "sha512",
+}
+IMPLIED_PRF = {1: 1, 2: 2, 5: 4, 6: 1, 7: 2, 8: 8, 12: 5, 13: 6, 14: 7}
+"""Integrity algorithm → the PRF that goes without saying beside it."""
+
+GROUPS = {
+    0: "none",
+    1: "modp768",
+    2: "modp1024",
+    5: "modp1536",
+    14: "modp2048",
+    15: "modp3072",
+    16: "modp4096",
+    17: "modp6144",
+    18: "modp8192",
+    19: "ecp256",
+    20: "ecp384",
+    21: "ecp521",
+    22: "modp1024s160",
+    23: "modp2048s224",
+    24: "modp2048s256",
+    25: "ecp192",
+    26: "ecp224",
+    27: "ecp224bp",
+    28: "ecp256bp",
+    29: "ecp384bp",
+    30: "ecp512bp",
+    31: "curve25519",
+    32: "curve448",
+    35: "mlkem512",
+    36: "mlkem768",
+    37: "mlkem1024",
+}
+
+ISAKMP_ENCRYPTION = {
+    1: "des",
+    2: "idea",
+    3: "blowfish{}",
+    4: "rc5",
+    5: "3des",
+    6: "cast{}",
+    7: "aes{}",
+    8: "camellia{}",
+}
+ISAKMP_HASH = {1: "md5", 2: "sha1", 3: "tiger", 4: "sha256", 5: "sha384", 6: "sha512"}
+ISAKMP_ENCRYPTION_ATTRIBUTE, ISAKMP_HASH_ATTRIBUTE, ISAKMP_GROUP_ATTRIBUTE = 1, 2, 4
+"""Attribute classes of IKEv1 (RFC 2409, appendix A); the key length is 14 in both versions."""
+
+NO_PROPOSAL_CHOSEN, INVALID_KE_PAYLOAD, AUTHENTICATION_FAILED, COOKIE = 14, 17, 24, 16390
+FIRST_STATUS = 16384
+"""Notify types below report an error (RFC 7296, 3.10.1; RFC 2408, 3.14.1)."""
+
+NOTIFIES = {
+    1: "UNSUPPORTED_CRITICAL_PAYLOAD",
+    4: "INVALID_IKE_SPI",
+    5: "INVALID_MAJOR_VERSION",
+    7: "INVALID_SYNTAX",
+    9: "INVALID_MESSAGE_ID",
+    11: "INVALID_SPI",
+    14: "NO_PROPOSAL_CHOSEN",
+    17: "INVALID_KE_PAYLOAD",
+    24: "AUTHENTICATION_FAILED",
+    34: "SINGLE_PAIR_REQUIRED",
+    35: "NO_ADDITIONAL_SAS",
+    36: "INTERNAL_ADDRESS_FAILURE",
+    37: "FAILED_CP_REQUIRED",
+    38: "TS_UNACCEPTABLE",
+    39: "INVALID_SELECTORS",
+    40: "UNACCEPTABLE_ADDRESSES",
+    41: "UNEXPECTED_NAT_DETECTED",
+    42: "USE_ASSIGNED_HoA",
+    43: "TEMPORARY_FAILURE",
+    44: "CHILD_SA_NOT_FOUND",
+    45: "INVALID_GROUP_ID",
+    46: "AUTHORIZATION_FAILED",
+    47: "STATE_NOT_FOUND",
+    16384: "INITIAL_CONTACT",
+    16385: "SET_WINDOW_SIZE",
+    16386: "ADDITIONAL_TS_POSSIBLE",
+    16387: "IPCOMP_SUPPORTED",
+    16388: "NAT_DETECTION_SOURCE_IP",
+    16389: "NAT_DETECTION_DESTINATION_IP",
+    16390: "COOKIE",
+    16391: "USE_TRANSPORT_MODE",
+    16392: "HTTP_CERT_LOOKUP_SUPPORTED",
+    16393: "REKEY_SA",
+    16394: "ESP_TFC_PADDING_NOT_SUPPORTED",
+    16395: "NON_FIRST_FRAGMENTS_ALSO",
+    16396: "MOBIKE_SUPPORTED",
+    16397: "ADDITIONAL_IP4_ADDRESS",
+    16398: "ADDITIONAL_IP6_ADDRESS",
+    16399: "NO_ADDITIONAL_ADDRESSES",
+    16400: "UPDATE_SA_ADDRESSES",
+    16401: "COOKIE2",
+    16402: "NO_NATS_ALLOWED",
+    16403: "AUTH_LIFETIME",
+    16404: "MULTIPLE_AUTH_SUPPORTED",
+    16405: "ANOTHER_AUTH_FOLLOWS",
+    16406: "REDIRECT_SUPPORTED",
+    16407: "REDIRECT",
+    16408: "REDIRECTED_FROM",
+    16409: "TICKET_LT_OPAQUE",
+    16410: "TICKET_REQUEST",
+    16411: "TICKET_ACK",
+    16412: "TICKET_NACK",
+    16413: "TICKET_OPAQUE",
+    16414: "LINK_ID",
+    16415: "USE_WESP_MODE",
+    16416: "ROHC_SUPPORTED",
+    16417: "EAP_ONLY_AUTHENTICATION",
+    16418: "CHILDLESS_IKEV2_SUPPORTED",
+    16419: "QUICK_CRASH_DETECTION",
+    16420: "IKEV2_MESSAGE_ID_SYNC_SUPPORTED",
+    16421: "IPSEC_REPLAY_COUNTER_SYNC_SUPPORTED",
+    16422: "IKEV2_MESSAGE_ID_SYNC",
+    16423: "IPSEC_REPLAY_COUNTER_SYNC",
+    16424: "SECURE_PASSWORD_METHODS",
+    16425: "PSK_PERSIST",
+    16426: "PSK_CONFIRM",
+    16427: "ERX_SUPPORTED",
+    16428: "IFOM_CAPABILITY",
+    16429: "SENDER_REQUEST_ID",
+    16430: "IKEV2_FRAGMENTATION_SUPPORTED",
+    16431: "SIGNATURE_HASH_ALGORITHMS",
+    16432: "CLONE_IKE_SA_SUPPORTED",
+    16433: "CLONE_IKE_SA",
+    16434: "PUZZLE",
+    16435: "USE_PPK",
+    16436: "PPK_IDENTITY",
+    16437: "NO_PPK_AUTH",
+    16438: "INTERMEDIATE_EXCHANGE_SUPPORTED",
+    16441: "ADDITIONAL_KEY_EXCHANGE",
+    16442: "USE_AGGFRAG",
+    16443: "SUPPORTED_AUTH_METHODS",
+}
+"""IANA "IKEv2 Notify Message Types"."""
+
+ISAKMP_NOTIFIES = {
+    1: "INVALID-PAYLOAD-TYPE",
+    2: "DOI-NOT-SUPPORTED",
+    3: "SITUATION-NOT-SUPPORTED",
+    4: "INVALID-COOKIE",
+    5: "INVALID-MAJOR-VERSION",
+    6: "INVALID-MINOR-VERSION",
+    7: "INVALID-EXCHANGE-TYPE",
+    8: "INVALID-FLAGS",
+    9: "INVALID-MESSAGE-ID",
+    10: "INVALID-PROTOCOL-ID",
+    11: "INVALID-SPI",
+    12: "INVALID-TRANSFORM-ID",
+    13: "ATTRIBUTES-NOT-SUPPORTED",
+    14: "NO-PROPOSAL-CHOSEN",
+    15: "BAD-PROPOSAL-SYNTAX",
+    16: "PAYLOAD-MALFORMED",
+    17: "INVALID-KEY-INFORMATION",
+    18: "INVALID-ID-INFORMATION",
+    19: "INVALID-CERT-ENCODING",
+    20: "INVALID-CERTIFICATE",
+    21: "CERT-TYPE-UNSUPPORTED",
+    22: "INVALID-CERT-AUTHORITY",
+    23: "INVALID-HASH-INFORMATION",
+    24: "AUTHENTICATION-FAILED",
+    25: "INVALID-SIGNATURE",
+    26: "ADDRESS-NOTIFICATION",
+    27: "NOTIFY-SA-LIFETIME",
+    28: "CERTIFICATE-UNAVAILABLE",
+    29: "UNSUPPORTED-EXCHANGE-TYPE",
+    30: "UNEQUAL-PAYLOAD-LENGTHS",
+    24576: "RESPONDER-LIFETIME",
+    24577: "REPLAY-STATUS",
+    24578: "INITIAL-CONTACT",
+    36136: "R-U-THERE",
+    36137: "R-U-THERE-ACK",
+}
+"""RFC 2408, 3.14.1; RFC 2407, 4.6.3; RFC 3706."""
+
+
+# -- messages ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IkeHeader:
+    """RFC 7296, 3.1; in IKEv1 the SPIs are called cookies. Begins a message; its payloads follow."""
+
+    initiator_spi: bytes
+    responder_spi: bytes
+    next_payload: int
+    major: int
+    minor: int
+    exchange: int
+    flags: int
+    message_id: int
+    length: int
+    """In bytes, header included, non-ESP marker not."""
+    non_esp_marker: bool
+
+    @property
+    def response(self) -> bool:
+        """IKEv2: the Response flag. IKEv1, which has none: a responder cookie is set."""
+        return bool(self.flags & 0x20) if self.major == 2 else self.responder_spi != NO_SPI
+
+
+class Transform(NamedTuple):
+    """RFC 7296, 3.3.2."""
+
+    type: int
+    id: int
+    key_length: int | None
+    """Bits; ``None`` where the attribute is absent."""
+
+
+class IsakmpTransform(NamedTuple):
+    """RFC 2408, 3.6: a whole combination of algorithms."""
+
+    number: int
+    id: int
+    attributes: tuple[tuple[int, int], ...]
+    """Class and value; values longer than 8 bytes are cut to their first 8."""
+
+    def value(self, kind: int) -> int | None:
+        return next((value for each, value in self.attributes if each == kind), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One proposal of a Security Association payload (RFC 7296, 3.3.1; RFC 2408, 3.5)."""
+
+    number: int
+    protocol: int
+    """1 IKE, 2 AH, 3 ESP."""
+    spi: bytes
+    transforms: tuple[Transform, ...] | tuple[IsakmpTransform, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyExchange:
+    group: int | None
+    """Key exchange method; ``None`` in IKEv1, which does not repeat it here."""
+    length: int
+    """Of the key exchange data, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nonce:
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    protocol: int
+    type: int
+    spi: bytes
+    data: bytes
+    """First 64 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class VendorId:
+    id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NatDetection:
+    """IKEv1 NAT-D (RFC 3947, 3.2); in IKEv2 the same is a :class:`Notify`."""
+
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    payload: int
+    """35 IDi, 36 IDr; 5 in IKEv1."""
+    type: int
+    """1 IPv4 address, 2 FQDN, 3 user at FQDN, 5 IPv6 address, 9 distinguished name, 11 key id."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    encoding: int
+    authority: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    protocol: int
+    spis: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """What follows is encrypted: the SK payload of IKEv2, or a whole IKEv1 message with the Encryption flag."""
+
+    next_payload: int
+    """Type of the first payload inside."""
+    length: int
+    """Of the payload's body, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedFragment:
+    """SKF (RFC 7383, 2.5)."""
+
+    next_payload: int
+    number: int
+    total: int
+    length: int
+    """Of the payload's body, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPayload:
+    """A payload that is skipped by its length."""
+
+    type: int
+    length: int
+    """Of the payload's body, bytes."""
+
+
+# -- facts ------------------------------------------------------------------------------------------------------
+
+
+class ClearNotify(NamedTuple):
+    """A notification that was not encrypted."""
+
+    type: int
+    name: str
+    direction: Direction
+    frame: Frame
+
+
+@dataclass(slots=True)
+class IkeSa:
+    """What the clear messages of one initiator SPI show."""
+
+    initiator_spi: str
+    major: int
+    first_exchange: int
+    responder_spi: str | None = None
+    exchanges: list[int] = field(default_factory=list)
+    """Exchange types in order of first appearance."""
+    proposals: tuple[Proposal, ...] = ()
+    """Of the last offer."""
+    offered: tuple[str, ...] = ()
+    choice: Proposal | None = None
+    chosen: str | None = None
+    notifies: list[ClearNotify] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    """The first few."""
+    offer_frames: list[Frame] = field(default_factory=list)
+    choice_frames: list[Frame] = field(default_factory=list)
+    retransmitted: bool = False
+    """The same message came twice (also where the capture holds copies)."""
+    cookie_retry: bool = False
+    """The responder asked for a cookie before it went on (RFC 7296, 2.6)."""
+    group_retry: bool = False
+    """The responder asked for another key exchange group, and a new offer followed (RFC 7296, 1.2)."""
+
+    def notified(self, kind: int) -> tuple[Frame, ...]:
+        """Frames of the clear notifications of a type."""
+        return tuple(notify.frame for notify in self.notifies if notify.type == kind)
+
+
+@dataclass(frozen=True, slots=True)
+class IkeFacts(Facts):
+    """What the clear part of an IKE flow shows; offer and choice are those of the last SA that was agreed."""
+
+    version: str
+    exchanges: tuple[str, ...]
+    """In order of first appearance."""
+    offered: tuple[str, ...]
+    chosen: str | None
+    nat_traversal: bool
+    """In use in this flow: non-ESP markers, NAT keepalives or ESP inside UDP (RFC 3948). Not: a NAT is there."""
+    notifies: tuple[str, ...]
+    """Names of the clear notifications in order of first appearance."""
+    vendor_ids: tuple[str, ...]
+    """Hexadecimal, at most :data:`MAX_VENDOR_IDS`."""
+    initiator_spi: str
+    """Hexadecimal, 16 digits."""
+    responder_spi: str | None
+    spis: tuple[str, ...]
+    """Of ESP inside the flow."""
+    udp_encapsulated: bool | None
+    """``True`` where ESP is in the flow."""
+    _sas: tuple[IkeSa, ...] = ()
+    """In order of first appearance."""
+
+
+# -- recognition ------------------------------------------------------------------------------------------------
+
 
 def probe(head: Head) -> bool:
-    return False
+    if head.transport != "udp":
+        return False
+    if head.ports[0] in PORTS or head.ports[1] in PORTS:
+        return any(shaped(datagram.data, marker(datagram.data)) for datagram in head.datagrams)
+    return bool(head.datagrams) and exact(head.datagrams[0].data, head.datagrams[0].length)
+
+
+def marker(data: bytes) -> int:
+    """Length of the non-ESP marker in front of a message: 4 or 0 bytes."""
+    return 4 if data[:4] == MARKER and data[4:12] != NO_SPI else 0
+
+
+def shaped(data: bytes, start: int) -> bool:
+    """Whether an IKE header can begin at ``start``: version, exchange, flags and first payload exist.
+
+    Without a marker nothing but its shape tells a message from an ESP packet, so its length must fit a datagram too.
+    """
+    if len(data) < start + HEADER:
+        return False
+    major = data[start + 17] >> 4
+    return (
+        major in EXCHANGES
+        and data[start + 17] & 0x0F == 0
+        and data[start + 18] in EXCHANGES[major]
+        and not data[start + 19] & ~FLAGS[major]
+        and data[start + 16] in FIRST_PAYLOADS[major]
+        and (start > 0 or data[24:26] == b"\x00\x00")
+    )
+
+
+def exact(data: bytes, length: int) -> bool:
+    """Whether a datagram is an IKE message beyond doubt, for ports that promise nothing."""
+    start = marker(data)
+    if not shaped(data, start) or data[start : start + 8] == NO_SPI or data[start + 16] == 0:
+        return False
+    first = int.from_bytes(data[start + HEADER + 2 : start + HEADER + 4], "big")
+    encrypted_v1 = data[start + 17] >> 4 == 1 and data[start + 19] & ENCRYPTED_FLAG
+    chained = bool(encrypted_v1) or 4 <= first <= length - start - HEADER
+    return int.from_bytes(data[start + 24 : start + 28], "big") == length - start and chained
+
+
+# -- dissection -------------------------------------------------------------------------------------------------
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    yield from ()
+    if reader.fence == 1 and reader.peek(1) == esp.KEEPALIVE:
+        yield esp.keepalive(reader)
+        return
+    if reader.fence >= HEADER and len(reader.data) < HEADER:
+        reader.take(HEADER, "IKE header")  # too little was captured to tell IKE from ESP
+    start = marker(reader.data)
+    if start == 0 and not shaped(reader.data, 0):
+        yield from esp.packet(reader, udp_encapsulated=True)
+        return
+    reader.take(start, "non-ESP marker")
+    yield from message(reader, start > 0)
 
 
-def facts(items: Sequence[Item]) -> Facts:
-    return Facts()
+def message(reader: Reader, non_esp_marker: bool) -> Iterator[object]:
+    """One IKE message: header, then payloads up to the declared length."""
+    initiator_spi = reader.take(8, "IKE SA Initiator's SPI")
+    responder_spi = reader.take(8, "IKE SA Responder's SPI")
+    first = reader.u8("Next Payload")
+    version = reader.u8("Version")
+    exchange = reader.u8("Exchange Type")
+    flags = reader.u8("Flags")
+    message_id = reader.u32("Message ID")
+    length = reader.u32("Length")
+    major = version >> 4
+    yield IkeHeader(
+        initiator_spi,
+        responder_spi,
+        first,
+        major,
+        version & 0x0F,
+        exchange,
+        flags,
+        message_id,
+        length,
+        non_esp_marker,
+    )
+    if major not in EXCHANGES:
+        reader.malformed("Version", f"major version {major} is neither 1 nor 2", reader.pos - 11)
+    if length < HEADER:
+        reader.malformed("Length", f"{length} bytes are less than the header itself", reader.pos - 4)
+    body = reader.fenced(length - HEADER, "Length")
+    if major == 1 and flags & ENCRYPTED_FLAG:
+        yield Encrypted(first, length - HEADER)
+        body.pos = body.fence
+    else:
+        for found in payloads(body, first, major):
+            reader.pos = body.pos
+            yield found
+    reader.pos = body.fence
+    if reader.fence != body.fence and reader.more:
+        reader.malformed("Length", f"{reader.fence - reader.pos} bytes follow the declared end of the message")
+
+
+def payloads(body: Reader, kind: int, major: int) -> Iterator[object]:
+    """The chain of payloads (RFC 7296, 3.2); it must end where the message ends."""
+    while kind:
+        following = body.u8("Next Payload")
+        body.u8("Critical")
+        length = body.u16("Payload Length")
+        if length < 4:
+            body.malformed("Payload Length", f"{length} bytes are less than the payload's own header", body.pos - 2)
+        with body.block(length - 4, "Payload Length") as inner:
+            if major == 2:
+                yield from payload(inner, kind, following, length - 4)
+            else:
+                yield from isakmp_payload(inner, kind, length - 4)
+        if major == 2 and kind in (46, 53):  # their Next Payload names what is inside
+            break
+        kind = following
+    if body.pos != body.fence:
+        body.malformed("Next Payload", f"the chain ends {body.fence - body.pos} bytes before the message does")
+
+
+def payload(inner: Reader, kind: int, following: int, length: int) -> Iterator[object]:
+    """The body of one IKEv2 payload."""
+    if kind == 33:
+        yield from proposals(inner, major=2)
+    elif kind == 34:
+        group = inner.u16("Key Exchange Method")
+        inner.u16("RESERVED")
+        yield KeyExchange(group, length - 4)
+        inner.pos = inner.fence
+    elif kind in (35, 36):
+        id_type = inner.u8("ID Type")
+        inner.u24("RESERVED")
+        yield Identification(kind, id_type, inner.rest("Identification Data"))
+    elif kind == 38:
+        yield CertificateRequest(inner.u8("Cert Encoding"), inner.rest("Certification Authority"))
+    elif kind == 40:
+        yield Nonce(length)
+        inner.pos = inner.fence
+    elif kind == 41:
+        yield from notify(inner)
+    elif kind == 42:
+        yield from delete(inner)
+    elif kind == 43:
+        yield VendorId(inner.rest("Vendor ID"))
+    elif kind == 46:
+        yield Encrypted(following, length)
+        inner.pos = inner.fence
+    elif kind == 53:
+        number = inner.u16("Fragment Number")
+        total = inner.u16("Total Fragments")
+        if not 1 <= number <= total:
+            inner.malformed("Fragment Number", f"fragment {number} of {total}", inner.pos - 4)
+        yield EncryptedFragment(following, number, total, length)
+        inner.pos = inner.fence
+    else:
+        yield OtherPayload(kind, length)
+        inner.pos = inner.fence
+
+
+def isakmp_payload(inner: Reader, kind: int, length: int) -> Iterator[object]:
+    """The body of one IKEv1 payload that is not encrypted."""
+    if kind == 1:
+        doi = inner.u32("DOI")
+        if doi == 1 and inner.u32("Situation") == 1:
+            yield from proposals(inner, major=1)
+        else:  # labelled situations and other domains are not for IPsec peers
+            inner.pos = inner.fence
+    elif kind == 4:
+        yield KeyExchange(None, length)
+        inner.pos = inner.fence
+    elif kind == 5:
+        id_type = inner.u8("ID Type")
+        inner.u24("Protocol ID and Port")
+        yield Identification(kind, id_type, inner.rest("Identification Data"))
+    elif kind == 7:
+        yield CertificateRequest(inner.u8("Cert Encoding"), inner.rest("Certification Authority"))
+    elif kind == 10:
+        yield Nonce(length)
+        inner.pos = inner.fence
+    elif kind == 11:
+        inner.u32("DOI")
+        yield from notify(inner)
+    elif kind == 12:
+        inner.u32("DOI")
+        yield from delete(inner)
+    elif kind == 13:
+        yield VendorId(inner.rest("Vendor ID"))
+    elif kind in (20, 130):
+        yield NatDetection(inner.rest("NAT-D"))
+    else:
+        yield OtherPayload(kind, length)
+        inner.pos = inner.fence
+
+
+def notify(inner: Reader) -> Iterator[object]:
+    protocol = inner.u8("Protocol ID")
+    size = inner.u8("SPI Size")
+    kind = inner.u16("Notify Message Type")
+    spi = inner.take(size, "SPI")
+    yield Notify(protocol, kind, spi, inner.rest("Notification Data")[:64])
+
+
+def delete(inner: Reader) -> Iterator[object]:
+    protocol = inner.u8("Protocol ID")
+    size = inner.u8("SPI Size")
+    count = inner.u16("Num of SPIs")
+    with inner.block(size * count, "Num of SPIs") as listed:
+        raw = listed.rest("SPIs")
+    yield Delete(protocol, tuple(raw[at : at + size] for at in range(0, len(raw), size or 1)))
+
+
+def proposals(inner: Reader, major: int) -> Iterator[object]:
+    """The proposals of an SA payload, each as soon as it is read."""
+    more = True
+    while more:
+        more = inner.u8("Last Substruc") != 0
+        inner.u8("RESERVED")
+        length = inner.u16("Proposal Length")
+        if length < 8:
+            inner.malformed("Proposal Length", f"{length} bytes are less than the proposal's own header", inner.pos - 2)
+        with inner.block(length - 4, "Proposal Length") as part:
+            number = part.u8("Proposal Num")
+            protocol = part.u8("Protocol ID")
+            size = part.u8("SPI Size")
+            count = part.u8("Num Transforms")
+            spi = part.take(size, "SPI")
+            if major == 2:
+                yield Proposal(number, protocol, spi, tuple(transform(part) for _ in range(count)))
+            else:
+                yield Proposal(number, protocol, spi, tuple(isakmp_transform(part) for _ in range(count)))
+
+
+def transform(part: Reader) -> Transform:
+    part.u16("Last Substruc")
+    length = part.u16("Transform Length")
+    if length < 8:
+        part.malformed("Transform Length", f"{length} bytes are less than the transform's own header", part.pos - 2)
+    with part.block(length - 4, "Transform Length") as inner:
+        kind = inner.u8("Transform Type")
+        inner.u8("RESERVED")
+        number = inner.u16("Transform ID")
+        key_length = next((value for attribute, value in attributes(inner) if attribute == KEY_LENGTH), None)
+    return Transform(kind, number, key_length)
+
+
+def isakmp_transform(part: Reader) -> IsakmpTransform:
+    part.u16("Next Payload")
+    length = part.u16("Payload Length")
+    if length < 8:
+        part.malformed("Payload Length", f"{length} bytes are less than the transform's own header", part.pos - 2)
+    with part.block(length - 4, "Payload Length") as inner:
+        number = inner.u8("Transform #")
+        kind = inner.u8("Transform-Id")
+        inner.u16("RESERVED2")
+        listed = attributes(inner)
+    return IsakmpTransform(number, kind, listed)
+
+
+def attributes(inner: Reader) -> tuple[tuple[int, int], ...]:
+    """Transform attributes up to the fence (RFC 7296, 3.3.5; RFC 2408, 3.3)."""
+    found = []
+    while inner.more:
+        kind = inner.u16("Attribute Type")
+        value = inner.u16("Attribute Value")
+        if not kind & 0x8000:
+            value = int.from_bytes(inner.take(value, "Attribute Value")[:8], "big")
+        found.append((kind & 0x7FFF, value))
+    return tuple(found)
+
+
+# -- what follows from the messages -----------------------------------------------------------------------------
+
+
+def facts(items: Sequence[Item]) -> IkeFacts:
+    sas: dict[bytes, IkeSa] = {}
+    exchanges: dict[str, None] = {}
+    vendors: dict[str, None] = {}
+    latest: IkeSa | None = None
+    seen: set[tuple[object, ...]] = set()
+    for header, items_of_message in messages_of(items):
+        exchanges[exchange_name(header)] = None
+        sa = sas.get(header.initiator_spi)
+        if sa is None:
+            sa = IkeSa(header.initiator_spi.hex(), header.major, header.exchange)
+            sas[header.initiator_spi] = sa
+        whole = tuple(item.message for item in items_of_message)
+        sa.retransmitted = sa.retransmitted or whole in seen
+        seen.add(whole)
+        if learn(sa, header, items_of_message):
+            latest = sa
+        for message in whole:
+            if isinstance(message, VendorId) and len(vendors) < MAX_VENDOR_IDS:
+                vendors[message.id[:64].hex()] = None
+    listed = tuple(sas.values())
+    shown = latest or next((sa for sa in reversed(listed) if sa.offered), listed[-1] if listed else None)
+    packets = [item.message for item in items if isinstance(item.message, esp.EspPacket)]
+    marked = any(isinstance(item.message, IkeHeader) and item.message.non_esp_marker for item in items)
+    kept_alive = any(isinstance(item.message, esp.NatKeepalive) for item in items)
+    inside = packets if marked or not listed else []  # a flow without markers cannot tell ESP from IKE
+    return IkeFacts(
+        version=f"{shown.major}.0" if shown else "",
+        exchanges=tuple(exchanges),
+        offered=shown.offered if shown else (),
+        chosen=shown.chosen if shown else None,
+        nat_traversal=marked or kept_alive or bool(inside),
+        notifies=tuple(dict.fromkeys(notify.name for sa in listed for notify in sa.notifies))[:MAX_NOTIFIES],
+        vendor_ids=tuple(vendors),
+        initiator_spi=shown.initiator_spi if shown else "",
+        responder_spi=shown.responder_spi if shown else None,
+        spis=esp.spis(inside),
+        udp_encapsulated=True if inside else None,
+        _sas=listed,
+    )
+
+
+def messages_of(items: Sequence[Item]) -> Iterator[tuple[IkeHeader, list[Item]]]:
+    """Each IKE message: its header, and the items of the whole message, the header's own included."""
+    current: list[Item] = []
+    header: IkeHeader | None = None
+    for item in items:
+        if isinstance(item.message, IkeHeader):
+            if header is not None:
+                yield header, current
+            header, current = item.message, [item]
+        elif isinstance(item.message, (esp.EspPacket, esp.EspPayload, esp.NatKeepalive)):
+            continue
+        else:
+            current.append(item)
+    if header is not None:
+        yield header, current
+
+
+def learn(sa: IkeSa, header: IkeHeader, items: Sequence[Item]) -> bool:
+    """Add one message to what is known of its SA; whether it was a responder's choice."""
+    frame = items[0].frame
+    if header.exchange not in sa.exchanges:
+        sa.exchanges.append(header.exchange)
+    note(sa.frames, frame)
+    if header.responder_spi != NO_SPI:
+        sa.responder_spi = header.responder_spi.hex()
+    for item in items:
+        if isinstance(item.message, Notify) and len(sa.notifies) < MAX_NOTIFIES:
+            name = notify_name(item.message.type, header.major)
+            sa.notifies.append(ClearNotify(item.message.type, name, item.direction, frame))
+            if header.major == 2 and header.response:
+                sa.cookie_retry = sa.cookie_retry or item.message.type == COOKIE
+    found = tuple(item.message for item in items if isinstance(item.message, Proposal))
+    if not found or header.exchange not in OPENING_EXCHANGES[header.major]:
+        return False
+    if header.response:
+        sa.choice = found[0]
+        sa.chosen = joined(found[0])
+        note(sa.choice_frames, frame)
+        return True
+    sa.group_retry = sa.group_retry or (header.major == 2 and bool(sa.notified(INVALID_KE_PAYLOAD)))
+    sa.proposals = found
+    combinations = itertools.chain.from_iterable(notations(each) for each in found)
+    sa.offered = tuple(dict.fromkeys(itertools.islice(combinations, MAX_OFFERED)))
+    note(sa.offer_frames, frame)
+    return False
+
+
+def note(frames: list[Frame], frame: Frame) -> None:
+    if len(frames) < MAX_FRAMES:
+        frames.append(frame)
+
+
+def exchange_name(header: IkeHeader) -> str:
+    return EXCHANGES.get(header.major, {}).get(header.exchange, f"exchange-{header.exchange}")
+
+
+def notify_name(kind: int, major: int) -> str:
+    names = ISAKMP_NOTIFIES if major == 1 else NOTIFIES
+    return names.get(kind, f"NOTIFY_{kind}")
+
+
+# -- strongSwan's notation --------------------------------------------------------------------------------------
+
+
+def notations(proposal: Proposal) -> tuple[str, ...]:
+    """A proposal as single combinations, ``aes128-sha256-ecp256``; as one joined form if there are too many."""
+    groups = alternatives(proposal)
+    count = 1
+    for group in groups:
+        count *= len(group)
+    if any(isinstance(each, IsakmpTransform) for each in proposal.transforms):
+        return tuple(
+            dict.fromkeys(isakmp_notation(each) for each in proposal.transforms if isinstance(each, IsakmpTransform))
+        )
+    if count > MAX_COMBINATIONS:
+        return (joined(proposal),)
+    return tuple(combination(transforms) for transforms in itertools.product(*groups))
+
+
+def alternatives(proposal: Proposal) -> list[list[Transform]]:
+    """IKEv2 transforms by type, each a list of alternatives, in strongSwan's order of types."""
+    by_type: dict[int, list[Transform]] = {}
+    for each in proposal.transforms:
+        if isinstance(each, Transform) and each not in by_type.setdefault(each.type, []):
+            by_type[each.type].append(each)
+    return [by_type[kind] for kind in sorted(by_type, key=lambda kind: ({INTEG: 1.5}.get(kind, kind), kind))]
+
+
+def combination(transforms: Sequence[Transform]) -> str:
+    """One combination: at most one transform of each type."""
+    integrity = next((each.id for each in transforms if each.type == INTEG), 0)
+    implied = IMPLIED_PRF.get(integrity)
+    words = (keyword(each) for each in transforms if not (each.type == PRF and each.id == implied))
+    return "-".join(word for word in words if word)
+
+
+def joined(proposal: Proposal) -> str:
+    """A proposal in one string, with all transforms of each type: ``aes128-aes256-sha256-ecp256``."""
+    plain = [each for each in proposal.transforms if isinstance(each, Transform)]
+    if not plain:
+        return "-".join(isakmp_notation(each) for each in proposal.transforms[:1] if isinstance(each, IsakmpTransform))
+    implied = {IMPLIED_PRF.get(each.id) for each in plain if each.type == INTEG}
+    said = implied != {each.id for each in plain if each.type == PRF}
+    ordered = itertools.chain.from_iterable(alternatives(proposal))
+    words = (keyword(each) for each in ordered if each.type != PRF or said)
+    return "-".join(word for word in words if word)
+
+
+def keyword(transform: Transform) -> str:
+    """strongSwan's word for a transform; empty for "none", ``encr_99`` and the like for what it does not know."""
+    kind, number = transform.type, transform.id
+    bits = "" if transform.key_length is None else str(transform.key_length)
+    if kind == ENCR:
+        return ENCRYPTION[number].format(bits) if number in ENCRYPTION else f"encr_{number}"
+    if kind == PRF:
+        return PSEUDO_RANDOM.get(number, f"prf_{number}")
+    if kind == INTEG:
+        return INTEGRITY.get(number, f"integ_{number}") if number else ""
+    if kind == KE:
+        return GROUPS.get(number, f"ke_{number}") if number else ""
+    if kind == ESN:
+        return {0: "noesn", 1: "esn"}.get(number, f"esn_{number}")
+    if 6 <= kind <= 12:  # Additional Key Exchange 1 to 7 (RFC 9370)
+        return f"ke{kind - 5}_{GROUPS.get(number, number)}"
+    return f"transform_{kind}_{number}"
+
+
+def isakmp_notation(transform: IsakmpTransform) -> str:
+    """An IKEv1 transform: encryption, hash and group; the authentication method has no word in the notation."""
+    words = []
+    encryption = transform.value(ISAKMP_ENCRYPTION_ATTRIBUTE)
+    if encryption is not None:
+        bits = transform.value(KEY_LENGTH)
+        pattern = ISAKMP_ENCRYPTION.get(encryption, f"encr_{encryption}")
+        words.append(pattern.format("" if bits is None else bits))
+    hashing = transform.value(ISAKMP_HASH_ATTRIBUTE)
+    if hashing is not None:
+        words.append(ISAKMP_HASH.get(hashing, f"hash_{hashing}"))
+    group = transform.value(ISAKMP_GROUP_ATTRIBUTE)
+    if group is not None:
+        words.append(GROUPS.get(group, f"ke_{group}"))
+    return "-".join(words)

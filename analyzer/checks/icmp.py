@@ -1,0 +1,255 @@
+"""ICMP: pings and their replies, nothing else, and nothing hidden in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from analyzer.findings import Remark, Severity, content_check
+from analyzer.heads import Direction, Frame
+from analyzer.matching import Fit
+from analyzer.messages import messages
+from analyzer.protocols.icmp import ECHO_REQUEST, Echo, EchoData, ErrorMessage, IcmpMessage
+
+MAX_FRAMES = 8
+
+LARGE = 1472
+"""Bytes of data that fit unfragmented into an Ethernet frame with IPv4."""
+CARRYING = 128
+"""Mean bytes of data above which differing payloads are taken as somebody's data."""
+SEVERAL = 4
+"""Replies that must differ from their requests to call it a tunnel."""
+VARYING = 8
+"""Requests with different data to call it a transfer."""
+STAMP = 24
+"""Bytes at the beginning of a ping's data that may differ from ping to ping: time stamps and counters."""
+
+CONTROL = ("redirect", "source-quench", "router-advertisement", "address-mask-reply", "router-renumbering")
+"""Messages that change how their receiver routes or sends."""
+CONTROL_ERRORS = {"icmp": {4: "source-quench", 5: "redirect"}, "icmpv6": {137: "redirect"}}
+"""Types of :class:`~analyzer.conversations.IcmpError` that do so too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """One echo request or reply where it stands in the capture."""
+
+    echo: Echo
+    direction: Direction
+    frame: Frame
+    time: int
+    beginning: bytes | None
+    """Of its data; ``None`` where too little was kept."""
+
+    @property
+    def is_request(self) -> bool:
+        return self.echo.type in ECHO_REQUEST
+
+
+def pings(fit: Fit) -> list[Ping]:
+    """The echoes of a conversation, in the order of the capture."""
+    found = []
+    items = fit.conversation.dissection.items
+    for index, item in enumerate(items):
+        if isinstance(item.message, Echo):
+            after = items[index + 1].message if index + 1 < len(items) else None
+            beginning = after.beginning if isinstance(after, EchoData) else None
+            found.append(Ping(item.message, item.direction, item.frame, item.time, beginning))
+    return found
+
+
+def first_frames(frames: Iterable[Frame]) -> tuple[Frame, ...]:
+    return tuple(sorted(set(frames))[:MAX_FRAMES])
+
+
+@content_check("TPE241", "icmp-not-echo", Severity.MEDIUM, "icmp")
+def not_echo(fit: Fit) -> Iterator[Remark]:
+    """Flags: ICMP messages that are neither echoes nor errors, such as timestamp or address mask requests.
+
+    Why: The row is for pings; the other queries have no use here but to learn about a host.
+
+    Evidence: The type of the ICMP message.
+
+    Remedy: Find out which program sends these messages, and let the firewall pass echoes and errors only.
+    """
+    other = [
+        (item.frame, message.name)
+        for item, message in messages(fit.conversation.dissection.items, IcmpMessage)
+        if message.name not in CONTROL
+    ]
+    if other:
+        names = ", ".join(dict.fromkeys(name for _, name in other))
+        yield Remark(f"The flow carries ICMP {names} instead of pings only.", first_frames(frame for frame, _ in other))
+
+
+@content_check("TPE242", "icmp-control-message", Severity.HIGH, "icmp")
+def control(fit: Fit) -> Iterator[Remark]:
+    """Flags: redirects and other ICMP messages that tell their receiver how to route or send; high towards the
+    base station, medium from it.
+
+    Why: A redirect or router advertisement that a base station believes leads its traffic through somebody else.
+
+    Evidence: The type of the ICMP message and its direction.
+
+    Remedy: Find out who sends these messages, and make the base station ignore ICMP redirects and advertisements.
+    """
+    station_originates = fit.conversation.responder.address != fit.station
+    station = Direction.ORIGINATOR if station_originates else Direction.RESPONDER
+    found: list[tuple[Frame, str, bool]] = []
+    for item in fit.conversation.dissection.items:
+        message = item.message
+        if isinstance(message, (IcmpMessage, ErrorMessage)) and message.name in CONTROL:
+            found.append((item.frame, message.name, item.direction != station))
+    names = CONTROL_ERRORS.get(fit.conversation.transport, {})
+    for error in fit.conversation.icmp_errors:
+        if error.type in names:
+            found.append((error.frame, names[error.type], error.quoted == station))
+    for towards in (True, False):
+        chosen = [(frame, name) for frame, name, at_station in found if at_station is towards]
+        if chosen:
+            listed = ", ".join(dict.fromkeys(name for _, name in chosen))
+            way = "The base station is sent" if towards else "The base station sends"
+            yield Remark(
+                f"{way} ICMP {listed}.",
+                first_frames(frame for frame, _ in chosen),
+                None if towards else Severity.MEDIUM,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """What the replies of a conversation show beside their requests."""
+
+    differing: tuple[tuple[Ping, Ping], ...]
+    """Request and reply of the same identifier and sequence number with other data."""
+    unasked: tuple[Ping, ...]
+    """Replies that no request of the capture asked for, though it would have shown it."""
+
+
+def replies(fit: Fit) -> Replies:
+    """Match replies with the requests before them. What may lie before the capture or past the head is left out."""
+    found = pings(fit)
+    requests: dict[tuple[Direction, int, int], list[Ping]] = {}
+    differing: list[tuple[Ping, Ping]] = []
+    unasked: list[Ping] = []
+    asked = [each for each in found if each.is_request]
+    counts = [sum(1 for each in asked if each.direction is direction) for direction in Direction]
+    for each in found:
+        if each.is_request:
+            requests.setdefault((each.direction, each.echo.identifier, each.echo.sequence), []).append(each)
+            continue
+        asker = Direction(1 - each.direction)
+        candidates = requests.get((asker, each.echo.identifier, each.echo.sequence), [])[-8:]
+        if any(same(request, each) for request in candidates):
+            continue
+        if candidates:
+            differing.append((candidates[-1], each))
+            continue
+        whole = counts[asker] >= fit.conversation.packets[asker]
+        covered = whole or any(other.time > each.time for other in asked if other.direction is asker)
+        begun = bool(requests)  # before the first request of the capture a reply may answer an earlier one
+        if covered and begun:
+            unasked.append(each)
+    return Replies(tuple(differing), tuple(unasked))
+
+
+def same(request: Ping, reply: Ping) -> bool:
+    """Whether a reply returns the request's data, as far as the capture shows it."""
+    known = request.beginning is not None and reply.beginning is not None
+    return request.echo.length == reply.echo.length and (not known or request.beginning == reply.beginning)
+
+
+def tunnelling(fit: Fit) -> tuple[str, list[Ping]] | None:
+    """Why a conversation looks like a tunnel, with the messages that show it."""
+    found = pings(fit)
+    differing = replies(fit).differing
+    if len(differing) >= SEVERAL and mean(each for pair in differing for each in pair) >= CARRYING:
+        both = [each for pair in differing for each in pair]
+        return f"{len(differing)} replies carry other data than their requests", both
+    for direction in Direction:
+        sent = [each for each in found if each.is_request and each.direction is direction]
+        tails = {each.beginning[STAMP:] for each in sent if each.beginning and len(each.beginning) > STAMP}
+        if len(tails) >= VARYING and 2 * len(tails) >= len(sent) and mean(sent) >= CARRYING:
+            return f"{len(sent)} requests carry ever other data", sent
+    return None
+
+
+def mean(found: Iterable[Ping]) -> float:
+    """Mean bytes of data."""
+    lengths = [each.echo.length for each in found]
+    return sum(lengths) / len(lengths)
+
+
+@content_check("TPE243", "icmp-reply-mismatch", Severity.MEDIUM, "icmp")
+def reply_mismatch(fit: Fit) -> Iterator[Remark]:
+    """Flags: echo replies whose identifier and sequence number no request had, or whose data is not the request's.
+
+    Why: A host must return the data of the request unchanged (RFC 792; RFC 4443, 4.2); anything else is a broken
+    host, a forged reply or hidden data.
+
+    Evidence: Identifier, sequence number, length and the first 48 bytes of data of requests and replies. A host that
+    pings itself is not judged, for its packets have no direction.
+
+    Remedy: Find out which host or program on the way makes these replies.
+    """
+    if tunnelling(fit) or fit.conversation.originator.address == fit.conversation.responder.address:
+        return
+    found = replies(fit)
+    if found.differing:
+        request, reply = found.differing[0]
+        lengths = f"{request.echo.length} bytes asked, {reply.echo.length} bytes answered"
+        how = lengths if request.echo.length != reply.echo.length else "the same length, other bytes"
+        yield Remark(
+            f"{len(found.differing)} echo repl{'ies' if len(found.differing) > 1 else 'y'} did not return the data of"
+            f" the request ({how} in the first).",
+            first_frames(each.frame for pair in found.differing for each in pair),
+        )
+    if found.unasked:
+        first = found.unasked[0].echo
+        yield Remark(
+            f"{len(found.unasked)} echo repl{'ies answer' if len(found.unasked) > 1 else 'y answers'} no request of the"
+            f" capture (identifier {first.identifier}, sequence {first.sequence} in the first).",
+            first_frames(each.frame for each in found.unasked),
+        )
+
+
+@content_check("TPE244", "icmp-tunnel", Severity.MEDIUM, "icmp")
+def tunnel(fit: Fit) -> Iterator[Remark]:
+    """Flags: many large echoes whose replies differ from their requests, or whose data differs from ping to ping.
+
+    Why: Data in pings is how an ICMP tunnel passes firewalls; a ping repeats its data and the reply returns it.
+
+    Evidence: Lengths and the first 48 bytes of data of requests and replies; time stamps at the front do not count.
+
+    Remedy: Find the program that makes these pings on the base station or TPE, and stop it.
+    """
+    found = tunnelling(fit)
+    if found:
+        why, shown = found
+        yield Remark(
+            f"The pings look like a tunnel: {why}, {mean(shown):.0f} bytes each on average.",
+            first_frames(each.frame for each in shown),
+        )
+
+
+@content_check("TPE245", "icmp-large-payload", Severity.LOW, "icmp")
+def large_payload(fit: Fit) -> Iterator[Remark]:
+    """Flags: echoes with more than 1472 bytes of data, which must be fragmented on Ethernet.
+
+    Why: A base station pings with 56 bytes, or 8 on a cellular link; large pings are somebody's test of the path or
+    somebody's data.
+
+    Evidence: The length of the data.
+
+    Remedy: Find out who sends large pings, and reduce their size.
+    """
+    large = [each for each in pings(fit) if each.echo.length > LARGE]
+    if large and not tunnelling(fit):
+        most = max(each.echo.length for each in large)
+        yield Remark(
+            f"{len(large)} echo{'es carry' if len(large) > 1 else ' carries'} up to {most} bytes of data.",
+            first_frames(each.frame for each in large),
+        )
+
+
+CHECKS = (not_echo, control, reply_mismatch, tunnel, large_payload)
