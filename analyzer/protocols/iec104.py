@@ -1,8 +1,18 @@
-"""Not written yet."""
+"""IEC 60870-5-104 as ThingPark's base stations speak it: the standard's APDUs, a long form, and a private payload.
+
+The framing (APCI) is the standard's, with two additions of the LRR: start byte 0x69 with a length of two bytes, and
+I frames with an empty ASDU. What an I frame carries is either the LRR's own payload or a standard ASDU; each is read
+as what its first bytes say.
+Source: IEC 60870-5-104, clauses 5 to 7; ThingPark LRR behaviour, framing and payload header.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import enum
+import struct
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
@@ -10,14 +20,347 @@ from analyzer.wire import Reader
 
 NAME = "iec104"
 
+PORTS = (2404, 2504)
+SHORT, LONG = 0x68, 0x69
+SHORT_LENGTHS = range(4, 253 + 1)
+LONG_LENGTHS = range(254, 16 * 1024 + 1)
+
+LRR_HEADER = struct.Struct("<BHHHIIHBB")
+"""After the version: zero, header size, flags, type, LRR-ID, delay, id extension, id prefix, more flags."""
+LRR_HEADER_SIZE = 1 + LRR_HEADER.size
+
+LRR_TYPES: Mapping[int, str] = {
+    0: "radio",
+    1: "LRR-ID",
+    2: "GPS",
+    3: "capabilities",
+    5: "statistics",
+    6: "upgrade",
+    7: "upgrade",
+    8: "upgrade",
+    10: "shell command",
+    11: "RF cell",
+    12: "configuration/WAN",
+    13: "configuration/WAN",
+    14: "configuration/WAN",
+    15: "configuration/WAN",
+    20: "command reply",
+    24: "sent indication",
+    30: "versions",
+    31: "UUID query",
+    32: "UUID answer",
+    44: "timers",
+}
+HIGHEST_LRR_TYPE = 47
+
+TYPES: Mapping[int, tuple[str, int | None]] = {
+    1: ("M_SP_NA_1", 1),
+    2: ("M_SP_TA_1", 4),
+    3: ("M_DP_NA_1", 1),
+    4: ("M_DP_TA_1", 4),
+    5: ("M_ST_NA_1", 2),
+    6: ("M_ST_TA_1", 5),
+    7: ("M_BO_NA_1", 5),
+    8: ("M_BO_TA_1", 8),
+    9: ("M_ME_NA_1", 3),
+    10: ("M_ME_TA_1", 6),
+    11: ("M_ME_NB_1", 3),
+    12: ("M_ME_TB_1", 6),
+    13: ("M_ME_NC_1", 5),
+    14: ("M_ME_TC_1", 8),
+    15: ("M_IT_NA_1", 5),
+    16: ("M_IT_TA_1", 8),
+    17: ("M_EP_TA_1", 6),
+    18: ("M_EP_TB_1", 7),
+    19: ("M_EP_TC_1", 7),
+    20: ("M_PS_NA_1", 5),
+    21: ("M_ME_ND_1", 2),
+    30: ("M_SP_TB_1", 8),
+    31: ("M_DP_TB_1", 8),
+    32: ("M_ST_TB_1", 9),
+    33: ("M_BO_TB_1", 12),
+    34: ("M_ME_TD_1", 10),
+    35: ("M_ME_TE_1", 10),
+    36: ("M_ME_TF_1", 12),
+    37: ("M_IT_TB_1", 12),
+    38: ("M_EP_TD_1", 10),
+    39: ("M_EP_TE_1", 11),
+    40: ("M_EP_TF_1", 11),
+    45: ("C_SC_NA_1", 1),
+    46: ("C_DC_NA_1", 1),
+    47: ("C_RC_NA_1", 1),
+    48: ("C_SE_NA_1", 3),
+    49: ("C_SE_NB_1", 3),
+    50: ("C_SE_NC_1", 5),
+    51: ("C_BO_NA_1", 4),
+    58: ("C_SC_TA_1", 8),
+    59: ("C_DC_TA_1", 8),
+    60: ("C_RC_TA_1", 8),
+    61: ("C_SE_TA_1", 10),
+    62: ("C_SE_TB_1", 10),
+    63: ("C_SE_TC_1", 12),
+    64: ("C_BO_TA_1", 11),
+    70: ("M_EI_NA_1", 1),
+    100: ("C_IC_NA_1", 1),
+    101: ("C_CI_NA_1", 1),
+    102: ("C_RD_NA_1", 0),
+    103: ("C_CS_NA_1", 7),
+    104: ("C_TS_NA_1", 2),
+    105: ("C_RP_NA_1", 1),
+    106: ("C_CD_NA_1", 2),
+    107: ("C_TS_TA_1", 9),
+    110: ("P_ME_NA_1", 3),
+    111: ("P_ME_NB_1", 3),
+    112: ("P_ME_NC_1", 5),
+    113: ("P_AC_NA_1", 1),
+    120: ("F_FR_NA_1", None),
+    121: ("F_SR_NA_1", None),
+    122: ("F_SC_NA_1", None),
+    123: ("F_LS_NA_1", None),
+    124: ("F_AF_NA_1", None),
+    125: ("F_SG_NA_1", None),
+    126: ("F_DR_TA_1", None),
+    127: ("F_SC_NB_1", None),
+}
+"""Type identifications: name, and bytes of one information element set (``None``: it varies)."""
+PRIVATE_TYPES = range(128, 256)
+
+
+class Function(enum.IntEnum):
+    """What a U frame says: its first control byte."""
+
+    STARTDT_ACT = 0x07
+    STARTDT_CON = 0x0B
+    STOPDT_ACT = 0x13
+    STOPDT_CON = 0x23
+    TESTFR_ACT = 0x43
+    TESTFR_CON = 0x83
+
+
+FUNCTIONS = frozenset(int(function) for function in Function)
+
+
+@dataclass(frozen=True, slots=True)
+class UFrame:
+    """Unnumbered control function."""
+
+    function: Function
+
+
+@dataclass(frozen=True, slots=True)
+class SFrame:
+    """Numbered supervisory function: an acknowledgement."""
+
+    receive_sequence_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class LrrPayload:
+    """The LRR's own payload: the fields of its header (ThingPark LRR behaviour, payload header)."""
+
+    header_size: int
+    """In bytes, with the structure that belongs to the type."""
+    flags: int
+    """0x8000 infrastructure, 1 uplink, 2 downlink."""
+    type: int
+    lrr_id: int
+    lrr_id_extension: int
+    lrr_id_prefix: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asdu:
+    """A standard application service data unit: its data unit identifier (IEC 60870-5-101, clause 7.2)."""
+
+    type_identification: int
+    number_of_objects: int
+    cause_of_transmission: int
+    common_address: int
+
+
+@dataclass(frozen=True, slots=True)
+class IFrame:
+    """Numbered information transfer."""
+
+    send_sequence_number: int
+    receive_sequence_number: int
+    payload: LrrPayload | Asdu | None
+    """``None``: an empty ASDU, which the LRR takes as a forced acknowledgement."""
+    long: bool
+    """Framed with 0x69."""
+
+
+@dataclass(frozen=True, slots=True)
+class Iec104Facts(Facts):
+    """What went over the link."""
+
+    apdus: int
+    dialect: str | None = None
+    """``lrr``, ``standard``, or ``None`` while no I frame has shown a payload."""
+    i_frames: int = 0
+    s_frames: int = 0
+    u_frames: int = 0
+    long_apdus: int = 0
+    """I frames with start byte 0x69."""
+    startdt_by: str | None = None
+    """``originator`` or ``responder``: who sent the first STARTDT act."""
+    lrr_types: Mapping[str, int] = field(default_factory=dict)
+    """Counts of LRR payloads by type."""
+    lrr_ids: tuple[str, ...] = ()
+    """Eight hexadecimal digits each, in the order of the capture."""
+    type_ids: Mapping[str, int] = field(default_factory=dict)
+    """Counts of standard ASDUs by type identification."""
+
 
 def probe(head: Head) -> bool:
-    return False
+    """On the protocol's port one side that begins with an APDU; elsewhere all that is seen must look like it."""
+    if head.transport != "tcp":
+        return False
+    both = [stream.data for stream in head.streams if stream.data]
+    if head.ports[1] in PORTS or head.ports[0] in PORTS:
+        return any(apdu_length(data) is not None for data in both)
+    return bool(both) and all(consistent(data) for data in both)
+
+
+def apdu_length(data: bytes) -> int | None:
+    """Bytes of the APDU at the beginning of ``data`` from start byte to end, if its APCI is a valid one."""
+    if data[:1] == b"\x68" and len(data) >= 6 and data[1] in SHORT_LENGTHS:
+        length, control = data[1], data[2:6]
+        if control[0] & 1 and (length != 4 or not (control[0] in FUNCTIONS or control[:2] == b"\x01\x00")):
+            return None
+        return None if control[2] & 1 else length + 2
+    if data[:1] == b"\x69" and len(data) >= 7 and int.from_bytes(data[1:3], "big") in LONG_LENGTHS:
+        return None if data[3] & 1 or data[5] & 1 else int.from_bytes(data[1:3], "big") + 3
+    return None
+
+
+def consistent(data: bytes) -> bool:
+    """Whether bytes on any port are this protocol: an APDU with a payload of either dialect, and then another one."""
+    length = apdu_length(data)
+    if length is None or data[length : length + 1] not in (b"", b"\x68", b"\x69"):
+        return False
+    asdu = data[6 if data[0] == SHORT else 7 : length]
+    return not asdu or asdu[:2] == b"\x01\x00" or (asdu[0] in TYPES and 1 <= int.from_bytes(asdu[2:3], "big") & 63 < 48)
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    yield from ()
+    """APDU after APDU."""
+    while reader.more:
+        yield apdu(reader)
 
 
-def facts(items: Sequence[Item]) -> Facts:
-    return Facts()
+def apdu(reader: Reader) -> UFrame | SFrame | IFrame:
+    """One APDU (IEC 60870-5-104, clause 5)."""
+    at = reader.pos
+    start = reader.u8("start byte")
+    if start == SHORT:
+        length = reader.u8("APDU length")
+        if length not in SHORT_LENGTHS:
+            reader.malformed("APDU length", f"{length} is not between 4 and 253", at + 1)
+    elif start == LONG:
+        length = reader.u16("APDU length")
+        if length not in LONG_LENGTHS:
+            reader.malformed("APDU length", f"{length} is not between 254 and 16384 after start byte 0x69", at + 1)
+    else:
+        reader.malformed("start byte", f"0x{start:02x} is neither 0x68 nor 0x69", at)
+    body = reader.fenced(length, "APDU")
+    one, two, three, four = body.take(4, "control field")
+    frame: UFrame | SFrame | IFrame
+    if one & 1 == 0:
+        if three & 1:
+            body.malformed("control field", "the lowest bit of octet 3 of an I frame is set", body.pos - 2)
+        frame = IFrame((one | two << 8) >> 1, (three | four << 8) >> 1, payload(body), start == LONG)
+    else:
+        if length != 4:
+            body.malformed("APDU length", f"{length} for an S or U frame, which always has 4", at + 1)
+        if one & 2 == 0:
+            frame = SFrame((three | four << 8) >> 1)
+        elif one in FUNCTIONS:
+            frame = UFrame(Function(one))
+        else:
+            body.malformed("control field", f"0x{one:02x} is no function of a U frame", body.pos - 4)
+    reader.pos = body.fence  # every kind of frame is read up to its end
+    return frame
+
+
+def payload(body: Reader) -> LrrPayload | Asdu | None:
+    """What an I frame carries; an LRR's payload begins with 1, 0, which would be a standard ASDU without objects."""
+    if not body.more:
+        return None
+    start = body.pos
+    first = body.u8("payload")
+    if first in (0, 1) and body.peek(1) in (b"\x00", b""):
+        return lrr_payload(body, first, start)
+    return asdu(body, first, start)
+
+
+def lrr_payload(body: Reader, version: int, start: int) -> LrrPayload:
+    """The rest of an LRR payload after its version."""
+    if version != 1:
+        body.malformed("LRR version", f"{version} is not 1", start)
+    _, size, flags, kind, lrr_id, _, extension, prefix, _ = LRR_HEADER.unpack(body.take(LRR_HEADER.size, "LRR header"))
+    if not LRR_HEADER_SIZE <= size <= body.fence - start:
+        have = body.fence - start
+        body.malformed("LRR header size", f"{size} is not between {LRR_HEADER_SIZE} and the {have} bytes", start + 2)
+    body.rest("LRR payload")
+    return LrrPayload(size, flags, kind, lrr_id, extension, prefix)
+
+
+def asdu(body: Reader, kind: int, start: int) -> Asdu:
+    """The rest of a standard ASDU after its type identification."""
+    if kind not in TYPES and kind not in PRIVATE_TYPES:
+        body.malformed("payload", f"first byte {kind} is neither an LRR payload's nor a standard ASDU's", start)
+    qualifier, cause, _ = body.take(3, "data unit identifier")
+    address = int.from_bytes(body.take(2, "common address"), "little")
+    if cause & 63 == 0:
+        body.malformed("cause of transmission", "0 is not used", start + 2)
+    count = qualifier & 0x7F
+    size = TYPES.get(kind, ("", None))[1]
+    have = body.fence - body.pos
+    if size is not None:
+        need = count * (3 + size) if qualifier < 0x80 or count == 0 else 3 + count * size
+        if need != have:
+            name = TYPES[kind][0]
+            body.malformed("information objects", f"{count} of {name} take {need} bytes, {have} are declared")
+    body.rest("information objects")
+    return Asdu(kind, count, cause & 63, address)
+
+
+def facts(items: Sequence[Item]) -> Iec104Facts:
+    """Counts by kind of APDU and by what the I frames carry."""
+    kinds = Counter[type]()
+    lrr_types = Counter[int]()
+    type_ids = Counter[int]()
+    lrr_ids: dict[str, None] = {}
+    long_apdus = 0
+    startdt_by: str | None = None
+    for item in items:
+        frame = item.message
+        kinds[type(frame)] += 1
+        if isinstance(frame, IFrame):
+            long_apdus += frame.long
+            if isinstance(frame.payload, LrrPayload):
+                lrr_types[frame.payload.type] += 1
+                lrr_ids[f"{frame.payload.lrr_id:08x}"] = None
+            elif isinstance(frame.payload, Asdu):
+                type_ids[frame.payload.type_identification] += 1
+        elif startdt_by is None and frame == UFrame(Function.STARTDT_ACT):
+            startdt_by = item.direction.name.lower()
+    by_name = Counter[str]()
+    for kind, count in sorted(lrr_types.items()):
+        by_name[LRR_TYPES.get(kind, f"type {kind}")] += count
+    dialect = None
+    if lrr_types or type_ids:
+        dialect = "lrr" if lrr_types.total() >= type_ids.total() else "standard"
+    return Iec104Facts(
+        apdus=len(items),
+        dialect=dialect,
+        i_frames=kinds[IFrame],
+        s_frames=kinds[SFrame],
+        u_frames=kinds[UFrame],
+        long_apdus=long_apdus,
+        startdt_by=startdt_by,
+        lrr_types=dict(by_name),
+        lrr_ids=tuple(lrr_ids),
+        type_ids={TYPES.get(kind, (f"type {kind}", None))[0]: count for kind, count in sorted(type_ids.items())},
+    )

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from analyzer.checks import ssh as checks
+from analyzer.conversations import Conversation, Endpoint, State
+from analyzer.findings import ContentCheck, Remark, Severity
+from analyzer.heads import Frame, Head
+from analyzer.matching import Fit
+from analyzer.protocols import ProtocolModule, dissect_as, ssh
+from tests.protocols.test_ssh import BANNER, MODERN, head_of, kexinit, packet, session, string
+
+
+def fit_of(module: ProtocolModule, head: Head, client: str = "10.20.30.10", server: str = "172.16.40.10") -> Fit:
+    """A conversation of a base station with TPE, as matching hands it to the checks."""
+    conversation = Conversation(
+        id=1,
+        transport="tcp",
+        originator=Endpoint(client, head.ports[0]),
+        responder=Endpoint(server, head.ports[1]),
+        originator_certain=True,
+        state=State.ESTABLISHED,
+        packets=(9, 9),
+        bytes=(900, 900),
+        payload=(len(head.streams[0].data), len(head.streams[1].data)),
+        first=0,
+        last=10**9,
+        first_frame=Frame(0, 1),
+        last_frame=Frame(0, 99),
+        macs=(None, None),
+        head=head,
+        dissection=dissect_as(module, head),
+    )
+    return Fit(client, conversation, ())
+
+
+def remarks(check: ContentCheck, fit: Fit) -> list[tuple[Severity, str]]:
+    """What a check says, with the severity that counts."""
+    found: list[Remark] = list(check.judge(fit))
+    for remark in found:
+        assert remark.sentence[0].isupper() and remark.sentence.endswith(".")
+        assert remark.frames == tuple(sorted(set(remark.frames))) and 0 < len(remark.frames) <= 8
+    return [(check.severity if each.severity is None else each.severity, each.sentence) for each in found]
+
+
+def said(check: ContentCheck, head: Head) -> list[tuple[Severity, str]]:
+    return remarks(check, fit_of(ssh, head))
+
+
+def both(
+    kex: str = "curve25519-sha256", key: str = "ssh-ed25519", cipher: str = "aes128-ctr", mac: str = "hmac-sha2-256"
+) -> Head:
+    lists = (kex, key, cipher, mac, "none")
+    return session(lists, lists)
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
+def test_a_modern_session_is_fine(check: ContentCheck) -> None:
+    assert said(check, session(ends=True)) == []
+    assert said(check, head_of(BANNER, BANNER)) == []
+    assert said(check, head_of(b"", BANNER)) == []
+
+
+def test_old_protocol_versions() -> None:
+    old = head_of(b"SSH-1.5-OpenSSH_6.2\n", b"SSH-1.99-OpenSSH_3.9p1\n")
+    assert said(checks.protocol_below_2, old) == [
+        (Severity.HIGH, "SSH protocol below 2.0: the client announces 1.5 and the server announces 1.99."),
+    ]
+    both_offered = head_of(BANNER, b"SSH-1.99-OpenSSH_3.9p1\n")
+    assert [each[0] for each in said(checks.protocol_below_2, both_offered)] == [Severity.MEDIUM]
+
+
+@pytest.mark.parametrize(
+    ("check", "head", "severity"),
+    [
+        (checks.key_exchange_broken, both(kex="diffie-hellman-group1-sha1"), Severity.MEDIUM),
+        (checks.key_exchange_broken, both(kex="diffie-hellman-group-exchange-sha1"), Severity.LOW),
+        (checks.cipher_broken, both(cipher="arcfour128"), Severity.HIGH),
+        (checks.cipher_broken, both(cipher="none"), Severity.HIGH),
+        (checks.cipher_broken, both(cipher="3des-cbc"), Severity.MEDIUM),
+        (checks.mac_broken, both(mac="hmac-md5"), Severity.MEDIUM),
+        (checks.mac_broken, both(mac="none"), Severity.HIGH),
+        (checks.host_key_broken, both(key="ssh-dss"), Severity.MEDIUM),
+        (checks.host_key_broken, both(key="ssh-rsa"), Severity.LOW),
+    ],
+)
+def test_broken_algorithms_once_each(check: ContentCheck, head: Head, severity: Severity) -> None:
+    assert [each[0] for each in said(check, head)] == [severity]
+    others = [other for other in checks.CHECKS if other is not check]
+    assert [said(other, head) for other in others] == [[] for _ in others]
+
+
+def test_an_algorithm_only_offered_is_no_defect() -> None:
+    assert said(checks.cipher_broken, session(("k", "h", "aes128-ctr,3des-cbc", "m", "none"), MODERN)) == []
+
+
+def test_short_keys_and_groups() -> None:
+    rsa = string(b"ssh-rsa") + string(b"\1\0\1") + string(b"\0" + b"\xff" * 128)
+    lists = ("curve25519-sha256", "rsa-sha2-256", "aes128-ctr", "hmac-sha2-256", "none")
+    assert said(checks.host_key_broken, session(lists, lists, rsa)) == [
+        (Severity.MEDIUM, "The server's RSA host key has 1024 bits; 2048 are needed."),
+    ]
+    group = packet(b"\x1f" + string(b"\0" + b"\xc0" * 128) + string(b"\x02"))
+    assert [each[0] for each in said(checks.key_exchange_broken, head_of(BANNER, BANNER + group))] == [Severity.MEDIUM]
+
+
+def test_a_connection_closed_before_its_keys() -> None:
+    assert said(checks.key_exchange_not_completed, head_of(BANNER, BANNER, ends=True)) == [
+        (Severity.MEDIUM, "The connection was closed before the key exchange was completed."),
+    ]
+    nothing_shared = head_of(
+        BANNER + kexinit("k", "h", "aes128-ctr", "m", "none"),
+        BANNER + kexinit("k", "h", "3des-cbc", "m", "none"),
+        ends=True,
+    )
+    ((_, sentence),) = said(checks.key_exchange_not_completed, nothing_shared)
+    assert sentence.endswith("completed: the two sides have no cipher in common.")
+    bye = packet(b"\x01" + struct.pack(">I", 11) + string(b"Too many authentication failures") + string(b""))
+    ((_, sentence),) = said(checks.key_exchange_not_completed, head_of(BANNER, BANNER + bye, ends=True))
+    assert sentence.endswith("; the server gave reason 11, Too many authentication failures.")
+
+
+def test_what_the_capture_cannot_show_is_not_blamed() -> None:
+    check = checks.key_exchange_not_completed
+    assert said(check, head_of(BANNER, BANNER, ends=False)) == []
+    assert said(check, head_of(BANNER, b"", ends=True)) == []
+    assert said(check, head_of(b"SSH-1.5-x\n", b"SSH-1.5-y\n", ends=True)) == []
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
+def test_documentation_has_its_four_paragraphs(check: ContentCheck) -> None:
+    paragraphs = [part.strip() for part in check.documentation.strip().split("\n\n")]
+    assert [part.split(":")[0] for part in paragraphs] == ["Flags", "Why", "Evidence", "Remedy"]

@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analyzer.heads import Direction, Frame, Head, Mark, Stream
+from analyzer.messages import to_json
+from analyzer.protocols import Dissection, dissect_as, ftp
+from analyzer.protocols.ftp import Command, DataConnection, Endpoint, FtpFacts, Reply
+from analyzer.wire import Cause
+from tests.protocols.test_ssh import CAPTURES, CORPUS, conversations, head_of, one_side
+
+Line = tuple[str, str]
+
+
+def talk(*lines: Line, ports: tuple[int, int] = (40000, 21), begins: bool = True, ends: bool = False) -> Head:
+    """A dialogue, one frame a line: ``C`` the client, ``S`` the server."""
+    data: dict[str, bytes] = {"C": b"", "S": b""}
+    marks: dict[str, list[Mark]] = {"C": [], "S": []}
+    for number, (who, line) in enumerate(lines, 1):
+        marks[who].append(Mark(len(data[who]), Frame(0, number), number * 10**6))
+        data[who] += line.encode() + b"\r\n"
+    client, server = (Stream(data[who], tuple(marks[who]), begins, ends) for who in "CS")
+    return Head("tcp", ports, (client, server))
+
+
+LOGIN: tuple[Line, ...] = (
+    ("S", "220 (vsFTPd 3.0.3)"),
+    ("C", "USER ftp-lrc"),
+    ("S", "331 Please specify the password."),
+    ("C", "PASS s3cr3t words"),
+    ("S", "230 Login successful."),
+)
+DOWNLOAD: tuple[Line, ...] = (
+    ("C", "PWD"),
+    ("S", '257 "/" is the current directory'),
+    ("C", "CWD lrr"),
+    ("S", "250 Directory successfully changed."),
+    ("C", "EPSV"),
+    ("S", "229 Entering Extended Passive Mode (|||50010|)"),
+    ("C", "TYPE I"),
+    ("S", "200 Switching to Binary mode."),
+    ("C", "RETR lrr-2.8.41.tar.gz"),
+    ("S", "150 Opening BINARY mode data connection."),
+    ("S", "226 Transfer complete."),
+)
+UPLOAD: tuple[Line, ...] = (
+    ("C", "PASV"),
+    ("S", "227 Entering Passive Mode (172,16,40,10,195,127)."),
+    ("C", "STOR /UPLOAD_LRR/RFSCAN/rfscan_1.csv.gz"),
+    ("S", "150 Ok to send data."),
+    ("S", "226 Transfer complete."),
+    ("C", "QUIT"),
+    ("S", "221-You have transferred 1 file.\r\n221-\r\n 221 is not the end\r\n221 Goodbye."),
+)
+
+EXAMPLES: list[Head] = [
+    talk(*LOGIN, *DOWNLOAD, *UPLOAD),
+    talk(*LOGIN[:4], ("S", "530 Login incorrect."), ends=True),
+]
+
+
+def read(head: Head) -> Dissection:
+    return dissect_as(ftp, head)
+
+
+def facts(head: Head) -> FtpFacts:
+    found = read(head).facts
+    assert isinstance(found, FtpFacts)
+    return found
+
+
+def test_a_session_is_told() -> None:
+    head = talk(*LOGIN, *DOWNLOAD, *UPLOAD)
+    assert not read(head).breaks
+    said = facts(head)
+    assert to_json(said) == {
+        "commands": dict.fromkeys(("USER", "PASS", "PWD", "CWD", "EPSV", "TYPE", "RETR", "PASV", "STOR", "QUIT"), 1),
+        "replies": {
+            "220": 1,
+            "331": 1,
+            "230": 1,
+            "257": 1,
+            "250": 1,
+            "229": 1,
+            "200": 1,
+            "150": 2,
+            "226": 2,
+            "227": 1,
+            "221": 1,
+        },
+        "transfers": [
+            {"verb": "RETR", "path": "/lrr/lrr-2.8.41.tar.gz"},
+            {"verb": "STOR", "path": "/UPLOAD_LRR/RFSCAN/rfscan_1.csv.gz"},
+        ],
+        "greeting": "(vsFTPd 3.0.3)",
+        "user": "ftp-lrc",
+        "login": "accepted",
+        "auth_tls": False,
+    }
+    first, second = said._transfers
+    assert (first.passive, first.endpoint, first.verb, first.reply) == (True, Endpoint(None, 50010), "RETR", 226)
+    assert first.frame == Frame(0, 11)
+    assert (second.endpoint, second.path) == (
+        Endpoint("172.16.40.10", 50047),
+        "/UPLOAD_LRR/RFSCAN/rfscan_1.csv.gz",
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["PASS hunter2", "pass hunter2", "ACCT hunter2", " PASS  hunter2", "PASS\thunter2", "hunter2"]
+)
+def test_passwords_are_kept_nowhere(line: str) -> None:
+    found = read(talk(*LOGIN[:3], ("C", line), ("S", "230 ok")))
+    assert "hunter2" not in repr(found)
+
+
+def test_a_refused_login() -> None:
+    refused = talk(*LOGIN[:4], ("S", "530 Login incorrect."))
+    assert facts(refused).login == "refused"
+    assert facts(talk(*LOGIN[:4], ("S", "530 Login incorrect."), *LOGIN[1:])).login == "accepted"
+    too_early = talk(LOGIN[0], ("C", "SYST"), ("S", "530 Please login with USER and PASS."))
+    assert facts(too_early).login is None
+
+
+def test_active_mode_names_the_clients_endpoint() -> None:
+    head = talk(
+        *LOGIN,
+        ("C", "PORT 10,20,30,10,198,55"),
+        ("S", "200 PORT command successful."),
+        ("C", "RETR a"),
+        ("S", "150 ok"),
+        ("S", "226 ok"),
+        ("C", "EPRT |2|2001:DB8:0::1|5282|"),
+        ("S", "200 EPRT command successful."),
+        ("C", "LIST"),
+        ("C", "PORT 10,20,30,10,1,1"),
+        ("S", "500 Illegal PORT command."),
+    )
+    # LIST is answered by the 500, PORT by nothing: the pairing follows the order
+    endpoints = [(each.endpoint, each.verb, each.passive) for each in facts(head)._transfers[:2]]
+    assert endpoints == [
+        (Endpoint("10.20.30.10", 50743), "RETR", False),
+        (Endpoint("2001:db8::1", 5282), "LIST", False),
+    ]
+
+
+def test_a_refused_port_opens_nothing() -> None:
+    head = talk(*LOGIN, ("C", "PORT 1,2,3,4,5,6"), ("S", "500 Illegal PORT command."))
+    assert facts(head)._transfers == ()
+
+
+def test_an_endpoint_that_no_command_used_is_told_too() -> None:
+    (unused,) = facts(talk(*LOGIN, ("C", "EPSV"), ("S", "229 ok (|||50011|)")))._transfers
+    assert unused == DataConnection(True, Frame(0, 7), 7 * 10**6, Endpoint(None, 50011))
+
+
+def test_one_direction_alone_still_shows_transfers_and_endpoints() -> None:
+    lines = (*LOGIN, *DOWNLOAD, *UPLOAD)
+    client_only = facts(talk(*(line for line in lines if line[0] == "C")))
+    assert [(each.verb, each.path) for each in client_only.transfers] == [
+        ("RETR", "lrr/lrr-2.8.41.tar.gz"),
+        ("STOR", "/UPLOAD_LRR/RFSCAN/rfscan_1.csv.gz"),
+    ]
+    server_only = facts(talk(*(line for line in lines if line[0] == "S")))
+    assert [each.endpoint for each in server_only._transfers] == [
+        Endpoint(None, 50010),
+        Endpoint("172.16.40.10", 50047),
+    ]
+    assert server_only.login == "accepted"
+
+
+def test_after_auth_tls_nothing_more_is_read() -> None:
+    plain = talk(("S", "220 ready"), ("C", "AUTH TLS"), ("S", "234 Proceed with negotiation."))
+    client, server = plain.streams
+    hello = b"\x16\x03\x01\x02\0\x01" + bytes(range(200))
+    head = head_of(client.data + hello, server.data + hello, (40000, 21))
+    found = read(head)
+    assert not found.breaks
+    assert facts(head).auth_tls and facts(head).commands == {"AUTH": 1}
+    refused = talk(("S", "220 ready"), ("C", "AUTH TLS"), ("S", "502 Not implemented."), ("C", "USER x"))
+    assert not facts(refused).auth_tls and facts(refused).user == "x"
+
+
+def test_telnet_synch_before_abor_is_skipped() -> None:
+    found = read(head_of(b"RETR x\r\n\xff\xf4\xff\xf2ABOR\r\n", b"", (40000, 21)))
+    assert [item.message for item in found.items] == [Command("RETR", "x"), Command("ABOR", "")]
+
+
+def test_working_directory_follows_the_servers_answers() -> None:
+    head = talk(
+        *LOGIN,
+        *(("C", "CWD a"), ("S", "250 ok"), ("C", "CWD nowhere"), ("S", "550 no"), ("C", "STOR 1"), ("S", "226 ok")),
+        *(("C", "CDUP"), ("S", "250 ok"), ("C", "CWD /b"), ("S", "250 ok"), ("C", "APPE 2"), ("S", "226 ok")),
+    )
+    assert [each.path for each in facts(head).transfers] == ["a/1", "/b/2"]
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "field"),
+    [
+        (b"220 ok\r\nHello there\r\n", b"USER x\r\n", "reply"),
+        (b"220 ok\r\n22 ok\r\n", b"", "reply"),
+        (b"220 ok\r\n731 ok\r\n", b"", "reply"),
+        (b"220 ok\r\n331x ok\r\n", b"", "reply"),
+        (b"220 " + b"x" * 5000, b"", "reply"),
+        (b"220 ok\r\n", b"\x16\x03\x01\0\x05hello\n", "command"),
+        (b"220 ok\r\n", b"USER " + b"x" * 5000, "command"),
+        (b"220 ok\r\n", b"Host: example.org\r\n", "command"),
+    ],
+)
+def test_lines_out_of_grammar_are_malformed(server: bytes, client: bytes, field: str) -> None:
+    found = read(head_of(client, server, (40000, 21)))
+    assert [(each.anomaly.cause, each.anomaly.field) for each in found.breaks] == [(Cause.MALFORMED, field)]
+
+
+def test_a_line_that_the_capture_cut_is_truncated() -> None:
+    found = read(head_of(b"USER ftp\r\nPAS", b"220-Welcome\r\nto", (40000, 21)))
+    assert [each.anomaly.cause for each in found.breaks] == [Cause.TRUNCATED] * 2
+    assert [item.message for item in found.items] == [Command("USER", "ftp")]
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (talk(*LOGIN), True),
+        (talk(*LOGIN, ports=(40000, 2121)), True),
+        (head_of(b"", b"220 (vsFTPd 3.0.3)\r\n", (40000, 2121)), True),
+        (head_of(b"", b"220 ready\r\n", (40000, 21)), True),
+        (head_of(b"", b"220 ready\r\n", (40000, 2121)), False),
+        (head_of(b"", b"220 mail.example.org ESMTP\r\n", (40000, 25)), False),
+        (head_of(b"EHLO x\r\n", b"220 mail.example.org ESMTP\r\n", (40000, 21)), False),
+        (head_of(b"USER x\r\n", b"+OK POP3 ready\r\n", (40000, 110)), False),
+        (head_of(b"USER x\r\n", b"", (40000, 21)), True),
+        (head_of(b"USER x\r\n", b"", (40000, 110)), False),
+        (head_of(b"GET / HTTP/1.1\r\n", b"220 (vsFTPd 3.0.3)\r\n", (40000, 21)), True),
+        (head_of(b"GET / HTTP/1.1\r\n", b"HTTP/1.1 200 OK\r\n", (40000, 21)), False),
+        (head_of(b"EPSV\r\n", b"229 ok (|||1|)\r\n", (40000, 2121), begins=False), True),
+        (head_of(b"\x16\x03\x01\0\5hello", b"", (40000, 21)), False),
+        (head_of(), False),
+    ],
+)
+def test_content_decides(head: Head, expected: bool) -> None:
+    assert ftp.probe(head) is expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200), st.binary(max_size=200), st.booleans())
+def test_no_bytes_are_a_defect(client: bytes, server: bytes, ends: bool) -> None:
+    for start in (b"", b"EPRT |2|", b"PORT 1,2,3,"):
+        found = read(head_of(start + client, b"229 (|||" + server, (40000, 21), ends=ends))
+        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.breaks)
+
+
+VERBS = st.sampled_from(
+    ["USER a", "PASS b", "PWD", "CWD x", "CDUP", "PASV", "EPSV", "PORT 1,2,3,4,5,6", "RETR f", "LIST", "REIN"]
+)
+CODES = st.sampled_from(
+    ["220 x", "230 x", "530 x", '257 "/d"', "227 (1,2,3,4,5,6)", "229 (|||7|)", "150 x", "226 x", "500 x"]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(st.tuples(st.just("C"), VERBS), st.tuples(st.just("S"), CODES)), max_size=30))
+def test_any_dialogue_counts_every_line_once(lines: list[Line]) -> None:
+    said = facts(talk(*lines))
+    assert sum(said.commands.values()) == sum(who == "C" for who, _ in lines)
+    assert sum(said.replies.values()) == sum(who == "S" for who, _ in lines)
+    used = [each.verb for each in said._transfers if each.verb]
+    assert Counter(used) == Counter(line.split()[0] for _, line in lines if line in ("RETR f", "LIST"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 600), st.sampled_from(list(Direction)))
+def test_a_prefix_says_less_and_never_other_things(size: int, direction: Direction) -> None:
+    data = EXAMPLES[0].streams[direction].data
+    full, part = read(one_side(direction, data)).items, read(one_side(direction, data[:size]))
+    assert part.items == full[: len(part.items)]
+    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.breaks)
+
+
+def test_a_hostile_banner_is_shown_and_bounded() -> None:
+    banner = "220-\x1b]0;owned\x07\r\n" + "220-again\r\n" * 500 + "220 done"
+    (item,) = read(talk(("S", banner))).items
+    assert isinstance(item.message, Reply)
+    assert item.message.lines[0] == "\\x1b]0;owned\\x07"
+    assert len(item.message.lines) == 16
+
+
+def test_recorded_sessions_are_read_whole() -> None:
+    found = [each for each in conversations(CAPTURES / "plain-full-passive.pcap") if each.protocol == "ftp"]
+    assert not any(each.dissection.breaks for each in found)
+    paths = []
+    for each in found:
+        said = each.dissection.facts
+        assert isinstance(said, FtpFacts) and said.login == "accepted"
+        paths += [(one.verb, one.path) for one in said.transfers]
+    assert paths == [
+        ("RETR", "/lrr/lrr-2.8.41.cpkg"),
+        ("RETR", "/lrr/custom.ini"),
+        ("STOR", "/upload/bs-rfscan.csv"),
+    ]
+
+
+@pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
+def test_commands_and_endpoints_of_the_corpus() -> None:
+    assert CORPUS is not None
+    compared = 0
+    for line in (Path(CORPUS) / "truth.jsonl").read_text().splitlines():
+        truth = json.loads(line)
+        if "ftp" not in truth or "malformed" in truth["tags"]:
+            continue
+        shown = {}
+        for each in conversations(Path(CORPUS) / truth["name"]):
+            said = each.dissection.facts
+            if isinstance(said, FtpFacts):
+                client, server = (f"{end.address}:{end.port}" for end in (each.originator, each.responder))
+                endpoints = Counter(
+                    f"{one.endpoint.address or each.responder.address}:{one.endpoint.port}"
+                    for one in said._transfers
+                    if one.endpoint
+                )
+                shown[client, server] = (dict(said.commands), endpoints)
+        for stream in truth["ftp"]:
+            where = (truth["name"], stream["tcp_stream"])
+            commands, endpoints = shown[stream["client"], stream["server"]]
+            assert commands == stream["commands"], where
+            wanted = Counter(one.split()[1] for one in stream["data_endpoints"])
+            assert not endpoints - wanted, where
+            compared += 1
+    assert compared > 15

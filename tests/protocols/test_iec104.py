@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analyzer.heads import Direction, Head
+from analyzer.messages import to_json
+from analyzer.protocols import Dissection, dissect_as, iec104
+from analyzer.protocols.iec104 import Asdu, Function, Iec104Facts, IFrame, LrrPayload, SFrame, UFrame
+from analyzer.wire import Cause
+from tests.protocols.test_ssh import CAPTURES, CORPUS, conversations, head_of
+
+STARTDT_ACT, STARTDT_CON = bytes.fromhex("680407000000"), bytes.fromhex("68040b000000")
+TESTFR_ACT, TESTFR_CON = bytes.fromhex("680443000000"), bytes.fromhex("680483000000")
+
+STANDARD_SERVER = bytes.fromhex(
+    "68040b000000"
+    "6812000000000d8101002f000b000000001c4100"
+    "680e02000200640107002f0000000014"
+    "680e04000200018114002f000c000000"
+    "68140a000400670107002f0000000004c91507160b1a"
+)
+"""What a standard station sends (recorded)."""
+STANDARD_CLIENT = bytes.fromhex("680407000000680e0000000064010600" + "2f0000000014" + "680401002a00")
+
+
+def lrr(kind: int, struct_size: int = 30, data: bytes = b"", lrr_id: int = 0x000056AA, flags: int = 1) -> bytes:
+    """An LRR's payload: 20 bytes of header, the type's structure, data."""
+    return (
+        struct.pack("<BBHHHIIHBB", 1, 0, 20 + struct_size, flags, kind, lrr_id, 0, 0, 0, 0) + b"\0" * struct_size + data
+    )
+
+
+def i_frame(number: int, asdu: bytes, acknowledged: int = 0) -> bytes:
+    control = struct.pack("<HH", number << 1, acknowledged << 1)
+    if len(asdu) < 250:
+        return b"\x68" + struct.pack("B", 4 + len(asdu)) + control + asdu
+    return b"\x69" + struct.pack(">H", 4 + len(asdu)) + control + asdu
+
+
+def s_frame(acknowledged: int) -> bytes:
+    return b"\x68\x04\x01\x00" + struct.pack("<H", acknowledged << 1)
+
+
+def link(ports: tuple[int, int] = (40000, 2404), ends: bool = False, station: bytes = b"", server: bytes = b"") -> Head:
+    """An LRR's link as it starts: the server starts data transfer, the base station introduces itself."""
+    return head_of(
+        TESTFR_ACT
+        + STARTDT_CON
+        + b"".join(i_frame(n, lrr(kind)) for n, kind in enumerate((1, 2, 3, 12)))
+        + i_frame(4, lrr(30, 461))
+        + i_frame(5, lrr(0, 75, b"\x40" * 23))
+        + station,
+        TESTFR_CON + STARTDT_ACT + s_frame(6) + i_frame(0, b"") + i_frame(1, lrr(24, flags=2)) + server,
+        ports,
+        ends=ends,
+        cut=90,
+    )
+
+
+EXAMPLES: list[Head] = [link(), link(ends=True), head_of(STANDARD_CLIENT, STANDARD_SERVER, (40000, 2404))]
+
+
+def read(head: Head) -> Dissection:
+    return dissect_as(iec104, head)
+
+
+def facts(head: Head) -> Iec104Facts:
+    found = read(head).facts
+    assert isinstance(found, Iec104Facts)
+    return found
+
+
+def station(data: bytes) -> Dissection:
+    return read(head_of(data, ports=(40000, 2404)))
+
+
+def test_an_lrr_link_is_counted() -> None:
+    found = read(link())
+    assert not found.breaks
+    assert to_json(found.facts) == {
+        "apdus": 13,
+        "dialect": "lrr",
+        "i_frames": 8,
+        "s_frames": 1,
+        "u_frames": 4,
+        "long_apdus": 1,
+        "startdt_by": "responder",
+        "lrr_types": {
+            "radio": 1,
+            "LRR-ID": 1,
+            "GPS": 1,
+            "capabilities": 1,
+            "configuration/WAN": 1,
+            "sent indication": 1,
+            "versions": 1,
+        },
+        "lrr_ids": ["000056aa"],
+    }
+
+
+def test_a_standard_link_is_told_apart() -> None:
+    found = read(head_of(STANDARD_CLIENT, STANDARD_SERVER, (40000, 2404)))
+    assert not found.breaks
+    said = facts(head_of(STANDARD_CLIENT, STANDARD_SERVER, (40000, 2404)))
+    assert (said.apdus, said.dialect, said.startdt_by) == (8, "standard", "originator")
+    assert said.type_ids == {"M_SP_NA_1": 1, "M_ME_NC_1": 1, "C_IC_NA_1": 2, "C_CS_NA_1": 1}
+    assert IFrame(0, 0, Asdu(100, 1, 6, 47), False) in [item.message for item in found.items]
+
+
+def test_no_payload_no_dialect() -> None:
+    assert facts(head_of(STARTDT_CON + s_frame(3), TESTFR_ACT, (40000, 2404))).dialect is None
+
+
+def test_frames_are_read_field_by_field() -> None:
+    found = station(STARTDT_CON + s_frame(32766) + i_frame(32766, lrr(10, lrr_id=0xABCDEF01), 5) + i_frame(0, b"", 7))
+    assert [item.message for item in found.items] == [
+        UFrame(Function.STARTDT_CON),
+        SFrame(32766),
+        IFrame(32766, 5, LrrPayload(50, 1, 10, 0xABCDEF01, 0, 0), False),
+        IFrame(0, 7, None, False),
+    ]
+    assert [item.offset for item in found.items] == [0, 6, 12, 68]
+
+
+@pytest.mark.parametrize(("size", "start"), [(249, 0x68), (250, 0x69), (481, 0x69), (16380, 0x69)])
+def test_the_long_form_takes_over_at_250_bytes(size: int, start: int) -> None:
+    apdu = i_frame(0, lrr(30, size - 20))
+    assert apdu[0] == start
+    found = station(apdu)
+    assert not found.breaks
+    assert [item.message.long for item in found.items if isinstance(item.message, IFrame)] == [start == 0x69]
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "reason"),
+    [
+        (bytes.fromhex("990443000000"), "start byte", "0x99 is neither 0x68 nor 0x69"),
+        (bytes.fromhex("6803070000"), "APDU length", "3 is not between 4 and 253"),
+        (bytes.fromhex("68fe1c1d08ce9c"), "APDU length", "254 is not between 4 and 253"),
+        (bytes.fromhex("6900fd00000000"), "APDU length", "253 is not between 254 and 16384 after start byte 0x69"),
+        (bytes.fromhex("69400100000000"), "APDU length", "16385 is not between 254 and 16384 after start byte 0x69"),
+        (bytes.fromhex("680400000100"), "control field", "the lowest bit of octet 3 of an I frame is set"),
+        (bytes.fromhex("68040f000000"), "control field", "0x0f is no function of a U frame"),
+        (bytes.fromhex("680543000000aa"), "APDU length", "5 for an S or U frame, which always has 4"),
+        (bytes.fromhex("680501000000aa"), "APDU length", "5 for an S or U frame, which always has 4"),
+        (i_frame(0, b"\0\0" + lrr(1)[2:]), "LRR version", "0 is not 1"),
+        (i_frame(0, lrr(1)[:2] + b"\x13\0" + lrr(1)[4:]), "LRR header size", "19 is not between 20 and the 50 bytes"),
+        (i_frame(0, lrr(1)[:2] + b"\x33\0" + lrr(1)[4:]), "LRR header size", "51 is not between 20 and the 50 bytes"),
+        (i_frame(0, b"\x01"), "LRR header", "needs 19 bytes, 0 are left of the declared length"),
+        (
+            i_frame(0, b"\x37" + b"\x01" * 20),
+            "payload",
+            "first byte 55 is neither an LRR payload's nor a standard ASDU's",
+        ),
+        (i_frame(0, bytes.fromhex("640100002f0000000014")), "cause of transmission", "0 is not used"),
+        (
+            i_frame(0, bytes.fromhex("640206002f0000000014")),
+            "information objects",
+            "2 of C_IC_NA_1 take 8 bytes, 4 are declared",
+        ),
+        (b"STARTDT\r\n", "start byte", "0x53 is neither 0x68 nor 0x69"),
+    ],
+)
+def test_broken_framing_is_malformed_and_says_why(data: bytes, field: str, reason: str) -> None:
+    found = station(STARTDT_CON + data)
+    assert [(each.anomaly.cause, each.anomaly.field) for each in found.breaks] == [(Cause.MALFORMED, field)]
+    assert reason in found.breaks[0].anomaly.reason
+    assert [item.message for item in found.items] == [UFrame(Function.STARTDT_CON)]
+
+
+def test_an_apdu_that_the_capture_cut_is_truncated() -> None:
+    found = station(STARTDT_CON + i_frame(0, lrr(1))[:30])
+    assert [each.anomaly.cause for each in found.breaks] == [Cause.TRUNCATED]
+    closed = read(head_of(STARTDT_CON + i_frame(0, lrr(1))[:30], ports=(40000, 2404), ends=True))
+    assert [each.anomaly.cause for each in closed.breaks] == [Cause.MALFORMED]
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (link(), True),
+        (link((40000, 8080)), True),
+        (head_of(b"", STANDARD_SERVER, (40000, 3001)), True),
+        (head_of(STARTDT_ACT + b"nonsense", b"nonsense", (40000, 2404)), True),
+        (head_of(STARTDT_ACT + b"nonsense", b"", (40000, 8080)), False),
+        (head_of(STARTDT_ACT, b"nonsense", (40000, 8080)), False),
+        (head_of(b"hello everybody on this port", b"", (40000, 8080)), False),
+        (head_of(b"GET / HTTP/1.1\r\n\r\n", b"", (40000, 2404)), False),
+        (head_of(b"\x16\x03\x01\0\5hello", b"", (40000, 2404)), False),
+        (head_of(b"h\x04", b"", (40000, 2404)), False),
+        (head_of(ports=(40000, 2404)), False),
+    ],
+)
+def test_content_decides(head: Head, expected: bool) -> None:
+    assert iec104.probe(head) is expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300), st.booleans())
+def test_no_bytes_are_a_defect(data: bytes, ends: bool) -> None:
+    for start in (b"", b"\x68\x20\x00\x00\x00\x00", b"\x69\x01\x20\x00\x00\x00\x00\x01\x00", STANDARD_SERVER):
+        found = read(head_of(start + data, start + data, (1, 2404), ends=ends))
+        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.breaks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from(list(Direction)))
+def test_a_prefix_says_less_and_never_other_things(size: int, direction: Direction) -> None:
+    data = link().streams[direction].data
+    full, part = station(data).items, station(data[:size])
+    assert part.items == full[: len(part.items)]
+    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.breaks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 47), st.integers(0, 600), st.binary(max_size=300), st.integers(0, 32766))
+def test_whatever_an_lrr_sends_is_understood(kind: int, size: int, data: bytes, number: int) -> None:
+    found = station(i_frame(number, lrr(kind, size, data)))
+    assert not found.breaks
+    (item,) = found.items
+    assert isinstance(item.message, IFrame) and isinstance(item.message.payload, LrrPayload)
+    assert (item.message.send_sequence_number, item.message.payload.type) == (number, kind)
+
+
+def test_recorded_links_are_read() -> None:
+    (whole,) = [each for each in conversations(CAPTURES / "plain-full-passive.pcap") if each.protocol == "iec104"]
+    assert not whole.dissection.breaks
+    said = whole.dissection.facts
+    assert isinstance(said, Iec104Facts)
+    assert (said.apdus, said.dialect) == (32, "standard")
+
+    broken = [
+        each for each in conversations(CAPTURES / "plain-iec104-broken-framing.pcap") if each.protocol == "iec104"
+    ]
+    assert len(broken) == 2
+    for each in broken:
+        assert {one.anomaly.field for one in each.dissection.malformed} == {"APDU length"}
+        assert len(each.dissection.malformed) == 2
+
+
+@pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
+@pytest.mark.parametrize(
+    ("name", "apdus"),
+    [
+        ("icspcap_IEC104_SQ.pcapng", 4),
+        ("iti_090813_diverse.pcap", 86),
+        ("ndpi_IEC104.pcap", 8),
+        ("snort3demo_iec104_apci_type.pcap", 3),
+        ("zeekiec104_iec104.pcap", 115),
+    ],
+)
+def test_links_of_the_corpus_are_whole_and_standard(name: str, apdus: int) -> None:
+    assert CORPUS is not None
+    total = 0
+    for each in conversations(Path(CORPUS) / name):
+        said = each.dissection.facts
+        if isinstance(said, Iec104Facts):
+            total += said.apdus
+            assert not each.dissection.breaks and said.dialect in ("standard", None)
+    assert total == apdus
