@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from analyzer.checks import captures, flows, ftp, iec104, ssh
+from analyzer.checks import captures, dhcp, dns, esp, flows, ftp, icmp, iec104, ike, ntp, ssh, tls
 from analyzer.findings import Check
 
-CHECKS: tuple[Check, ...] = (*captures.CHECKS, *flows.CHECKS, *ssh.CHECKS, *iec104.CHECKS, *ftp.CHECKS)
+CHECKS: tuple[Check, ...] = (
+    *captures.CHECKS,
+    *flows.CHECKS,
+    *ike.CHECKS,
+    *esp.CHECKS,
+    *icmp.CHECKS,
+    *ssh.CHECKS,
+    *tls.CHECKS,
+    *iec104.CHECKS,
+    *ftp.CHECKS,
+    *ntp.CHECKS,
+    *dns.CHECKS,
+    *dhcp.CHECKS,
+)
 """Every check there is."""
 
 

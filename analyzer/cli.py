@@ -1,0 +1,274 @@
+"""The command line: arguments, streams and exit codes; nothing else.
+
+Exit codes: 0 nothing found at or above ``--fail-on`` · 1 something found, or no base station recognised · 2 wrong
+usage or unreadable input · 3 a defect of this program. The report goes to standard output, all else to standard
+error. Modules that are slow to import are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from analyzer.flows import Progress
+
+CLEAN, FOUND, USAGE, DEFECT = 0, 1, 2, 3
+
+EXAMPLES = """examples:
+  tpe-pcap audit capture.pcap
+  tpe-pcap audit *.pcap --base-station 10.0.0.2 --deployment ha --format json --output report.json
+  tcpdump -w - | tpe-pcap audit -
+  tpe-pcap flows capture.pcap
+  tpe-pcap rules tls
+  tpe-pcap explain TPE101
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from analyzer import __version__
+
+    top = argparse.ArgumentParser(
+        prog="tpe-pcap",
+        description="Audit captures of LoRaWAN base stations against the flows that ThingPark Enterprise expects.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"tpe-pcap {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    audit = commands.add_parser("audit", help="judge every base station of a capture against its mode's table")
+    captures(audit)
+    audit.add_argument(
+        "--mode", metavar="MODE", help="judge by this table (ipsec, tls, plain, basics), not the detected one"
+    )
+    audit.add_argument(
+        "--deployment", choices=("standalone", "ha"), default="standalone", help="which requirements count (standalone)"
+    )
+    audit.add_argument(
+        "--base-station",
+        metavar="HOST",
+        action="append",
+        default=[],
+        help="address, network or MAC address; repeatable",
+    )
+    audit.add_argument(
+        "--tpe", metavar="HOST", action="append", default=[], help="address or network of TPE; repeatable"
+    )
+    audit.add_argument("--lrr-version", metavar="N.N", help="settles rows that only newer base stations use")
+    audit.add_argument(
+        "--fail-on",
+        choices=("info", "low", "medium", "high"),
+        default="medium",
+        help="exit with 1 from this severity on (medium)",
+    )
+    report_options(audit)
+    audit.set_defaults(run=run_audit)
+
+    flows = commands.add_parser("flows", help="list every flow of a capture with its protocol")
+    captures(flows)
+    report_options(flows)
+    flows.set_defaults(run=run_flows)
+
+    rules = commands.add_parser("rules", help="print the tables of expected flows")
+    rules.add_argument("mode", nargs="?", metavar="MODE", help="ipsec, tls, plain or basics (all)")
+    report_options(rules)
+    rules.set_defaults(run=run_rules)
+
+    explain = commands.add_parser("explain", help="what a check flags, why, on what evidence, and what to do")
+    explain.add_argument("check", nargs="?", metavar="CHECK", help="id or slug (list all)")
+    explain.set_defaults(run=run_explain)
+    return top
+
+
+def captures(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "captures", nargs="+", metavar="CAPTURE", help="pcap or pcapng, also compressed; - for standard input"
+    )
+
+
+def report_options(command: argparse.ArgumentParser) -> None:
+    """Options of every command that reports."""
+    command.add_argument("--format", choices=("text", "json"), default="text", help="of the report (text)")
+    command.add_argument("--output", metavar="FILE", help="write the report there, not to standard output")
+    command.add_argument(
+        "--profile",
+        default="tpe-self-hosted",
+        help="set of tables: a name, or a folder of .toml files (tpe-self-hosted)",
+    )
+
+
+# -- commands ---------------------------------------------------------------------------------------------------
+
+
+def run_audit(options: argparse.Namespace) -> int:
+    from analyzer.audit import audit
+    from analyzer.findings import Severity
+    from analyzer.reports import FORMATS
+
+    with progress(options.captures) as told:
+        result = audit(
+            options.captures,
+            profile=options.profile,
+            deployment=options.deployment,
+            mode=options.mode,
+            base_stations=options.base_station,
+            tpe=options.tpe,
+            lrr_version=options.lrr_version,
+            progress=told,
+        )
+    report = next(each for each in FORMATS if each.NAME == options.format)
+    deliver(options.output, lambda colour: report.render(result, colour))
+    if any(finding.check == "TPE900" for finding in result.findings):
+        return DEFECT
+    return FOUND if result.fails(Severity[options.fail_on.upper()]) else CLEAN
+
+
+def run_flows(options: argparse.Namespace) -> int:
+    from analyzer.audit import listing
+    from analyzer.reports import json, text
+
+    with progress(options.captures) as told:
+        found = listing(options.captures, profile=options.profile, progress=told)
+    render = json.render_flows if options.format == "json" else text.render_flows_text
+    deliver(options.output, lambda _: render(found.captures, found.conversations))
+    return CLEAN
+
+
+def run_rules(options: argparse.Namespace) -> int:
+    from analyzer import expected
+    from analyzer.reports import rules
+
+    tables = expected.load(options.profile)
+    if options.mode is not None and options.mode not in tables:
+        raise ValueError(f"profile {options.profile} has no mode {options.mode!r}: it has {', '.join(tables)}")
+    render = rules.render_rules_json if options.format == "json" else rules.render_rules_text
+    deliver(options.output, lambda _: render(tables, options.mode))
+    return CLEAN
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    from analyzer import checks
+    from analyzer.reports import explain
+
+    if options.check is None:
+        deliver(None, lambda _: explain.render_catalogue(checks.CHECKS))
+        return CLEAN
+    check = checks.find(options.check)
+    if check is None:
+        raise ValueError(f"there is no check {options.check!r}: 'tpe-pcap explain' lists all")
+    deliver(None, lambda _: explain.render_check(check))
+    return CLEAN
+
+
+# -- streams ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def progress(paths: Sequence[str]) -> Iterator[Progress | None]:
+    """A bar on standard error while captures are read: on a terminal only, and only where reading takes time."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    size = sum(Path(path).stat().st_size for path in paths if Path(path).is_file())
+    if size < SLOW:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=size, unit="B", unit_scale=True, leave=False, file=sys.stderr) as bar:
+        yield bar.update
+
+
+SLOW = 64 << 20
+"""Bytes of captures that are read without a progress bar."""
+
+
+def deliver(path: str | None, render: Callable[[bool], str]) -> None:
+    """Write a report to standard output, or to a file: wholly or not at all."""
+    if path is None:
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        sys.stdout.write(render(colour))
+        sys.stdout.flush()
+        return
+    target = Path(path)
+    report = render(False).encode()
+    if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
+        target.write_bytes(report)
+        return
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        try:
+            file.write(report)
+            os.fchmod(file.fileno(), 0o666 & ~umask())
+            Path(file.name).replace(target)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def umask() -> int:
+    """The process's file mode creation mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    with contextlib.suppress(AttributeError, ValueError):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else USAGE
+    from analyzer.capture import CaptureError
+    from analyzer.expected import RuleError
+
+    try:
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except (CaptureError, RuleError, ValueError) as error:
+        return complain(error)
+    except BrokenPipeError:
+        # Whoever read the report has seen enough; nothing more can be written, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLEAN
+    except OSError as error:
+        return complain(f"{error.filename}: {(error.strerror or str(error)).lower()}" if error.filename else error)
+    except KeyboardInterrupt:
+        interrupted()
+    except Exception as error:
+        return confess(error)
+
+
+def complain(reason: object) -> int:
+    print(f"tpe-pcap: {reason}", file=sys.stderr)
+    return USAGE
+
+
+def confess(error: Exception) -> int:
+    """A defect of this program: said in one line, with the place; the traceback only for who asks for it."""
+    if os.environ.get("TPE_PCAP_TRACEBACK"):
+        raise error
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    reason = " ".join(str(error).split())
+    print(f"tpe-pcap: defect of this program at {where}: {type(error).__name__}: {reason}", file=sys.stderr)
+    print("tpe-pcap: set TPE_PCAP_TRACEBACK=1 for the details, and please report it", file=sys.stderr)
+    return DEFECT
+
+
+def interrupted() -> NoReturn:
+    """End as a process does that was interrupted, so that a shell loop around it ends too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    raise SystemExit(130)
