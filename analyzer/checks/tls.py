@@ -490,7 +490,7 @@ def names(certificate: X509Certificate, name: str) -> bool:
 def covers(pattern: str, name: str) -> bool:
     """Whether a DNS name of a certificate covers a host name; a wildcard stands for exactly one leftmost label."""
     labels, wanted = (each.rstrip(".").lower().split(".") for each in (pattern, name))
-    if labels[0] == "*" and len(labels) > 2:
+    if labels[0] == "*" and len(labels) > 1:
         return len(labels) == len(wanted) and labels[1:] == wanted[1:]
     return labels == wanted
 
