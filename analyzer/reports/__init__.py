@@ -1,6 +1,6 @@
 """What an audit looks like: a module per format; each sees nothing but the audit.
 
-A format is a module listed in :data:`FORMATS` with ``NAME``, as the user types it, and ``render(audit)``.
+A format is a module listed in :data:`FORMATS` with ``NAME``, as the user types it, and ``render(audit, colour)``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class ReportModule(Protocol):
 
     NAME: str
 
-    def render(self, audit: Audit) -> str:
-        """The whole report, ending with a line feed."""
+    def render(self, audit: Audit, colour: bool = False) -> str:
+        """The whole report, ending with a line feed; coloured for a terminal if the format can be."""
         ...
 
 

@@ -6,6 +6,7 @@ Outer objects are indented, each capture, row, finding and flow stands on a line
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
@@ -19,10 +20,9 @@ from analyzer.heads import Frame
 from analyzer.matching import RowVerdict, StationVerdict
 from analyzer.messages import to_json
 from analyzer.reports.times import finding_time, iso
-from analyzer.version import version
 
 if TYPE_CHECKING:
-    from analyzer.audit import Audit
+    from analyzer.audit import Audit, Totals
 
 NAME = "json"
 
@@ -33,8 +33,8 @@ Rows = Mapping[int, tuple[str, ...]]
 Stations = Mapping[int, str]
 
 
-def render(audit: Audit) -> str:
-    """The audit as one JSON object."""
+def render(audit: Audit, colour: bool = False) -> str:
+    """The audit as one JSON object; it has no colours."""
     digits = [capture.digits for capture in audit.captures]
     flows = (
         flow_json(flow, digits, audit.flow_rows.get(flow.id, ()), audit.flow_stations.get(flow.id))
@@ -48,7 +48,7 @@ def render(audit: Audit) -> str:
             "captures": lines(map(capture_json, audit.captures)),
             "base_stations": [station_json(station) for station in audit.base_stations],
             "findings": lines(finding_json(finding, audit.captures) for finding in audit.findings),
-            "totals": to_json(audit.totals),
+            "totals": totals_json(audit.totals),
             "flows": lines(flows),
         }
     )
@@ -79,7 +79,9 @@ def schema() -> dict[str, Any]:
 
 
 def heading() -> dict[str, Any]:
-    return {"schema_version": SCHEMA_VERSION, "tool": Line({"name": "tpe-pcap", "version": version()})}
+    from analyzer import __version__  # the package's own names are there only once it is imported wholly
+
+    return {"schema_version": SCHEMA_VERSION, "tool": Line({"name": "tpe-pcap", "version": __version__})}
 
 
 def capture_json(capture: CaptureFile) -> dict[str, Any]:
@@ -173,6 +175,11 @@ def by_direction(numbers: tuple[int, int]) -> dict[str, int]:
 
 def frame_json(frame: Frame) -> dict[str, int]:
     return {"capture": frame.capture, "number": frame.number}
+
+
+def totals_json(totals: Totals) -> dict[str, Any]:
+    """The account by name; a number, or the parts of one by kind."""
+    return {field.name: to_json(getattr(totals, field.name)) for field in dataclasses.fields(totals)}
 
 
 # -- how it is written -----------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from analyzer.reports.times import finding_time, iso, span
 from analyzer.wire import escaped
 
 if TYPE_CHECKING:
-    from analyzer.audit import Audit
+    from analyzer.audit import Audit, Totals
 
 NAME = "text"
 
@@ -218,10 +218,16 @@ def frames_text(frames: Sequence[Frame], captures: Sequence[CaptureFile]) -> str
 # -- totals and flows ------------------------------------------------------------------------------------------
 
 
-def totals_lines(totals: object) -> Iterator[str]:
-    """One line per field of the audit's totals."""
-    assert dataclasses.is_dataclass(totals) and not isinstance(totals, type)
-    counted = [(field.name.replace("_", " "), getattr(totals, field.name)) for field in dataclasses.fields(totals)]
+def totals_lines(totals: Totals) -> Iterator[str]:
+    """One line per number of the audit's totals, and per part where a number is told by kind."""
+    counted: list[tuple[str, int]] = []
+    for field in dataclasses.fields(totals):
+        words = (word.upper() if word in ("ip", "icmp") else word for word in field.name.split("_"))
+        name, value = " ".join(words), getattr(totals, field.name)
+        if isinstance(value, Mapping):
+            counted += [(f"{name}: {safe(kind)}", number) for kind, number in value.items()]
+        else:
+            counted.append((name, value))
     width = max(len(f"{number:,}") for _, number in counted)
     for name, number in counted:
         yield f"  {number:>{width},}  {name}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from analyzer.audit import Audit, Totals
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Endpoint, State
 from analyzer.expected import Deployment, load
@@ -20,26 +20,32 @@ START = 1_795_329_420_123_456_000
 SECOND = 1_000_000_000
 
 
-@dataclass(frozen=True)
-class Totals:
-    packets: int = 1234
-    in_flows: int = 1200
-    out_of_scope: int = 30
-    housekeeping: int = 4
-    unreadable: int = 0
+TOTALS = Totals(
+    packets=1234,
+    packets_in_flows=1220,
+    packets_of_base_stations=1200,
+    packets_out_of_scope=20,
+    icmp_errors=3,
+    packets_without_ip=10,
+    packets_unreadable=1,
+    flows=7,
+    flows_out_of_scope=1,
+    without_ip={"ARP": 8, "LLDP": 2},
+    unreadable={"IPv4 header is cut": 1},
+)
+NOTHING = Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, {}, {})
 
-
-@dataclass(frozen=True)
-class Audit:
-    profile: str = "tpe-self-hosted"
-    deployment: Deployment = Deployment.STANDALONE
-    captures: tuple[CaptureFile, ...] = ()
-    base_stations: tuple[StationVerdict, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    flows: tuple[Conversation, ...] = ()
-    flow_rows: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    flow_stations: Mapping[int, str] = field(default_factory=dict)
-    totals: Totals = Totals()
+BARE = Audit(
+    profile="tpe-self-hosted",
+    deployment=Deployment.STANDALONE,
+    captures=(),
+    base_stations=(),
+    findings=(),
+    flows=(),
+    flow_rows={},
+    flow_stations={},
+    totals=NOTHING,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,19 +259,22 @@ FINDINGS = (
     ),
 )
 
-EXAMPLE = Audit(
+EXAMPLE = replace(
+    BARE,
     captures=(GW, NANO),
     base_stations=(TLS_STATION, UNKNOWN_STATION),
     findings=FINDINGS,
     flows=FLOWS,
     flow_rows={1: ("i38",), 2: ("i3",), 3: ("i4", "i5"), 7: ("i40",)},
     flow_stations={1: "10.0.0.2", 2: "10.0.0.2", 3: "10.0.0.2", 4: "10.0.0.2", 6: "10.0.0.2", 7: "10.0.0.2"},
+    totals=TOTALS,
 )
 
 HOSTILE = "\x1b[31mred\r\n\x00\x9b\u202e\ud8ff"
 """What a stranger may hope to send to a terminal."""
 
-HOSTILE_AUDIT = Audit(
+HOSTILE_AUDIT = replace(
+    BARE,
     profile=HOSTILE,
     captures=(replace(GW, path=HOSTILE, problems=(HOSTILE,)), replace(NANO, path="café \udcff.pcap")),
     base_stations=(
@@ -278,4 +287,5 @@ HOSTILE_AUDIT = Audit(
     ),
     findings=(finding(summary=HOSTILE * 20, remedy=HOSTILE, filter=HOSTILE, frames=(Frame(0, 1), Frame(1, 1))),),
     flows=(flow(1, facts=TlsFacts(server_name=HOSTILE)),),
+    totals=replace(TOTALS, unreadable={HOSTILE: 1}),
 )

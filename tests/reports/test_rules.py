@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from analyzer import __version__
 from analyzer.expected import ExpectedTable, Requirement, load
 from analyzer.reports.rules import render_rules_json, render_rules_text
-from analyzer.version import version
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TABLES = load()
@@ -22,7 +22,7 @@ def test_the_tables_are_the_golden_ones() -> None:
 
 def test_the_json_is_the_golden_one() -> None:
     golden = (GOLDEN / "rules.json").read_text(encoding="utf-8")
-    assert render_rules_json(TABLES).replace(f'"version": "{version()}"', '"version": "VERSION"') == golden
+    assert render_rules_json(TABLES).replace(f'"version": "{__version__}"', '"version": "VERSION"') == golden
 
 
 def test_they_fit_the_terminal() -> None:

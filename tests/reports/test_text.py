@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from analyzer.audit import Audit
 from analyzer.reports import text
-from tests.reports.audits import EMPTY, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, TLS_STATION, Audit, finding
+from tests.reports.audits import BARE, EMPTY, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, TLS_STATION, finding
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -92,17 +93,17 @@ def test_each_finding_has_its_evidence_and_its_remedy() -> None:
 
 
 def test_an_empty_capture_is_stated_clearly() -> None:
-    report = text.render(Audit(captures=(EMPTY,)))
+    report = text.render(replace(BARE, captures=(EMPTY,)))
     assert "There is no packet in the capture: nothing could be judged." in report
     assert "pcap, 0 packets, 24 bytes\n" in report
 
 
 def test_a_capture_without_a_base_station_is_stated_clearly() -> None:
-    assert "No base station could be recognised. No findings." in text.render(Audit(captures=(GW,)))
+    assert "No base station could be recognised. No findings." in text.render(replace(BARE, captures=(GW,)))
 
 
 def test_a_clean_audit_says_so() -> None:
-    report = text.render(Audit(captures=(GW,), base_stations=(TLS_STATION,)))
+    report = text.render(replace(BARE, captures=(GW,), base_stations=(TLS_STATION,)))
     assert "1 base station. No findings." in report
     assert "\nFindings" not in report
 
