@@ -20,6 +20,7 @@ from analyzer.heads import Frame
 from analyzer.matching import RowVerdict, StationVerdict
 from analyzer.messages import to_json
 from analyzer.reports.times import finding_time, iso
+from analyzer.version import __version__
 
 if TYPE_CHECKING:
     from analyzer.audit import Audit, Totals
@@ -79,8 +80,6 @@ def schema() -> dict[str, Any]:
 
 
 def heading() -> dict[str, Any]:
-    from analyzer import __version__  # the package's own names are there only once it is imported wholly
-
     return {"schema_version": SCHEMA_VERSION, "tool": Line({"name": "tpe-pcap", "version": __version__})}
 
 

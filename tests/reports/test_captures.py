@@ -1,0 +1,37 @@
+"""Every recorded capture, from the file to the reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from analyzer import audit
+from analyzer.reports import FORMATS, text
+from analyzer.reports import json as report
+from tests.reports.test_text import wide_lines
+
+CAPTURES = sorted((Path(__file__).parents[2] / "captures").glob("**/*.pcap*"))
+VALIDATOR = jsonschema.Draft202012Validator(
+    report.schema(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+)
+
+
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.stem)
+def test_the_reports_of_a_capture(path: Path) -> None:
+    result = audit(path)
+    VALIDATOR.validate(json.loads(report.render(result)))
+    shown = text.render(result)
+    assert [line for line in wide_lines(shown) if str(path) not in line] == []
+    assert all(character == "\n" or character.isprintable() for character in shown)
+    for finding in result.findings:
+        assert finding.check in shown
+
+
+def test_every_format_renders_in_one_way() -> None:
+    result = audit(CAPTURES[0])
+    assert len({each.NAME for each in FORMATS}) == len(FORMATS)
+    for each in FORMATS:
+        assert each.render(result, False).endswith("\n")
