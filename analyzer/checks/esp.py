@@ -270,8 +270,8 @@ def impossible_length(fit: Fit) -> Iterator[Remark]:
     if bad:
         lengths = ", ".join(map(str, sorted({each.packet.length for each in bad})[:MAX_FRAMES]))
         yield Remark(
-            f"{len(bad)} ESP packet{'s have' if len(bad) > 1 else ' has'} a length that AES-GCM with a 16-byte tag"
-            f" cannot make ({lengths} bytes); this is certain.",
+            f"AES-GCM with a 16-byte tag cannot make the length of {len(bad)} ESP packet{'s' if len(bad) > 1 else ''}"
+            f" ({lengths} bytes); this is certain.",
             first_frames(each.frame for each in bad),
         )
 

@@ -200,15 +200,15 @@ def reply_mismatch(fit: Fit) -> Iterator[Remark]:
         lengths = f"{request.echo.length} bytes asked, {reply.echo.length} bytes answered"
         how = lengths if request.echo.length != reply.echo.length else "the same length, other bytes"
         yield Remark(
-            f"{len(found.differing)} echo repl{'ies' if len(found.differing) > 1 else 'y'} did not return the data of"
-            f" the request ({how} in the first).",
+            f"Echo replies did not return the data of their requests, {len(found.differing)} in all"
+            f" ({how} in the first).",
             first_frames(each.frame for pair in found.differing for each in pair),
         )
     if found.unasked:
         first = found.unasked[0].echo
         yield Remark(
-            f"{len(found.unasked)} echo repl{'ies answer' if len(found.unasked) > 1 else 'y answers'} no request of the"
-            f" capture (identifier {first.identifier}, sequence {first.sequence} in the first).",
+            f"Echo replies answer no request of the capture, {len(found.unasked)} in all"
+            f" (identifier {first.identifier}, sequence {first.sequence} in the first).",
             first_frames(each.frame for each in found.unasked),
         )
 
@@ -247,7 +247,7 @@ def large_payload(fit: Fit) -> Iterator[Remark]:
     if large and not tunnelling(fit):
         most = max(each.echo.length for each in large)
         yield Remark(
-            f"{len(large)} echo{'es carry' if len(large) > 1 else ' carries'} up to {most} bytes of data.",
+            f"The flow carries {len(large)} large echo{'es' if len(large) > 1 else ''}, up to {most} bytes of data.",
             first_frames(each.frame for each in large),
         )
 

@@ -86,14 +86,17 @@ def all_printable(datagrams: Sequence[Datagram]) -> bool:
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    if reader.fence == 1 and reader.peek(1) == KEEPALIVE:
+    if reader.fence == 1:
         yield keepalive(reader)
     else:
         yield from packet(reader, udp_encapsulated=False)
 
 
 def keepalive(reader: Reader) -> NatKeepalive:
-    reader.take(1, "NAT keepalive")
+    """A datagram of one byte; no ESP packet is that short."""
+    value = reader.u8("NAT keepalive")
+    if value != KEEPALIVE[0]:
+        reader.malformed("NAT keepalive", f"a datagram of the single byte {value:#04x}", reader.pos - 1)
     return NatKeepalive()
 
 

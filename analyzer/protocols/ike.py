@@ -559,7 +559,7 @@ def exact(data: bytes, length: int) -> bool:
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    if reader.fence == 1 and reader.peek(1) == esp.KEEPALIVE:
+    if reader.fence == 1:
         yield esp.keepalive(reader)
         return
     if reader.fence >= HEADER and len(reader.data) < HEADER:

@@ -18,7 +18,7 @@ facts = esp.facts
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    if reader.fence == 1 and reader.peek(1) == esp.KEEPALIVE:
+    if reader.fence == 1:
         yield esp.keepalive(reader)
     else:
         yield from esp.packet(reader, udp_encapsulated=True)

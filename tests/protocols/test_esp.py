@@ -14,7 +14,7 @@ from analyzer.protocols import dissect_as, esp, ike, natt
 from analyzer.protocols.esp import EspPacket, EspPayload, NatKeepalive
 from analyzer.wire import Cause
 
-O, R = Direction.ORIGINATOR, Direction.RESPONDER
+SENT, BACK = Direction.ORIGINATOR, Direction.RESPONDER
 
 # strongSwan 6.0.1 with esp=null-sha256, own recording: a ping inside
 NULL_PACKET = bytes.fromhex(
@@ -42,8 +42,8 @@ def head(
 
 
 EXAMPLES = [
-    head((O, NULL_PACKET, 112), (R, GCM_PACKET, 108), (O, GCM_PACKET[:60], 60)),
-    head((O, GCM_PACKET, 108), (O, b"\xff", 1), (R, GCM_PACKET, 108), transport="udp", ports=(4500, 4500)),
+    head((SENT, NULL_PACKET, 112), (BACK, GCM_PACKET, 108), (SENT, GCM_PACKET[:60], 60)),
+    head((SENT, GCM_PACKET, 108), (SENT, b"\xff", 1), (BACK, GCM_PACKET, 108), transport="udp", ports=(4500, 4500)),
 ]
 
 
@@ -55,7 +55,7 @@ def test_spis_of_both_directions_are_facts() -> None:
 
 
 def test_a_packet_of_which_only_the_beginning_was_kept_is_whole() -> None:
-    dissection = dissect_as(esp, head((O, GCM_PACKET, 1440)))
+    dissection = dissect_as(esp, head((SENT, GCM_PACKET, 1440)))
     assert dissection.breaks == ()
     packet, payload = (item.message for item in dissection.items)
     assert isinstance(packet, EspPacket) and isinstance(payload, EspPayload)
@@ -64,21 +64,21 @@ def test_a_packet_of_which_only_the_beginning_was_kept_is_whole() -> None:
 
 
 def test_too_little_for_a_header_is_truncated_or_malformed_by_whose_fault_it_is() -> None:
-    (cut,) = dissect_as(esp, head((O, GCM_PACKET[:6], 108))).breaks
-    (short,) = dissect_as(esp, head((O, GCM_PACKET[:6], 6))).breaks
+    (cut,) = dissect_as(esp, head((SENT, GCM_PACKET[:6], 108))).breaks
+    (short,) = dissect_as(esp, head((SENT, GCM_PACKET[:6], 6))).breaks
     assert (cut.anomaly.cause, short.anomaly.cause) == (Cause.TRUNCATED, Cause.MALFORMED)
 
 
 def test_esp_on_port_4500_is_known_by_its_shape() -> None:
     alone = EXAMPLES[1]
     assert esp.probe(alone) and natt.probe(alone) and not ike.probe(alone)
-    assert not esp.probe(head((O, b"GET / HTTP/1.1\r\n\r\n..", 20), transport="udp", ports=(40000, 4500)))
-    assert not esp.probe(head((O, bytes(40), 40), transport="udp", ports=(4500, 4500)))
-    assert not esp.probe(head((O, GCM_PACKET, 108), transport="udp", ports=(4501, 4501)))
+    assert not esp.probe(head((SENT, b"GET / HTTP/1.1\r\n\r\n..", 20), transport="udp", ports=(40000, 4500)))
+    assert not esp.probe(head((SENT, bytes(40), 40), transport="udp", ports=(4500, 4500)))
+    assert not esp.probe(head((SENT, GCM_PACKET, 108), transport="udp", ports=(4501, 4501)))
 
 
 def test_keepalives_alone_are_the_nat_traversal_of_a_silent_tunnel() -> None:
-    alone = head((O, b"\xff", 1), (O, b"\xff", 1), transport="udp", ports=(4500, 4500))
+    alone = head((SENT, b"\xff", 1), (SENT, b"\xff", 1), transport="udp", ports=(4500, 4500))
     assert esp.probe(alone)
     dissection = dissect_as(natt, alone)
     assert [type(item.message) for item in dissection.items] == [NatKeepalive, NatKeepalive]
@@ -86,7 +86,7 @@ def test_keepalives_alone_are_the_nat_traversal_of_a_silent_tunnel() -> None:
 
 
 def test_udp_encapsulation_is_said_where_it_is_read_as_such() -> None:
-    dissection = dissect_as(natt, head((O, GCM_PACKET, 108), transport="udp", ports=(4500, 4500)))
+    dissection = dissect_as(natt, head((SENT, GCM_PACKET, 108), transport="udp", ports=(4500, 4500)))
     assert dissection.protocol == "esp"
     assert to_json(dissection.facts)["udp_encapsulated"] is True
 
@@ -95,7 +95,7 @@ def test_udp_encapsulation_is_said_where_it_is_read_as_such() -> None:
 @given(st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 1500)), min_size=1, max_size=8))
 def test_any_bytes_are_survived(module: object, sent: list[tuple[bytes, int]]) -> None:
     known = {"esp": esp, "natt": natt}[getattr(module, "__name__", "").rpartition(".")[2]]
-    packets = [(O, data, max(len(data), length)) for data, length in sent]
+    packets = [(SENT, data, max(len(data), length)) for data, length in sent]
     for ports in ((0, 0), (4500, 4500)):
         given_head = head(*packets, transport="udp", ports=ports)
         known.probe(given_head)
@@ -104,7 +104,7 @@ def test_any_bytes_are_survived(module: object, sent: list[tuple[bytes, int]]) -
 
 
 def test_many_spis_are_listed_up_to_a_bound() -> None:
-    many = head(*((O, struct.pack(">II", 1000 + index, 1) + bytes(40), 48) for index in range(200)))
+    many = head(*((SENT, struct.pack(">II", 1000 + index, 1) + bytes(40), 48) for index in range(200)))
     facts = dissect_as(esp, many).facts
     assert isinstance(facts, esp.EspFacts)
     assert len(facts.spis) == esp.MAX_SPIS and facts.packets_read == 200

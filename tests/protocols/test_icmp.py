@@ -14,7 +14,7 @@ from analyzer.protocols import Dissection, dissect_as, icmp
 from analyzer.protocols.icmp import Echo, EchoData, ErrorMessage, IcmpMessage, Quoted
 from analyzer.wire import Cause
 
-O, R = Direction.ORIGINATOR, Direction.RESPONDER
+SENT, BACK = Direction.ORIGINATOR, Direction.RESPONDER
 
 PING_DATA = bytes(range(56))
 IPV4 = bytes.fromhex("4500005400004000400100000a141e0aac10280a")
@@ -43,9 +43,14 @@ def read(*sent: tuple[Direction, bytes], transport: str = "icmp") -> Dissection:
 
 
 EXAMPLES = [
-    head((O, echo(8)), (R, echo(0)), (O, echo(8, sequence=2, data=bytes(8))), (R, message(3, 1, bytes(4) + IPV4))),
-    head((O, echo(128)), (R, echo(129)), (R, message(3, 0, bytes(4) + IPV6)), transport="icmpv6"),
-    head((R, message(5, 1, b"\x0a\x00\x00\x01" + IPV4 + bytes(8))), (O, message(13, 0, bytes(16)))),
+    head(
+        (SENT, echo(8)),
+        (BACK, echo(0)),
+        (SENT, echo(8, sequence=2, data=bytes(8))),
+        (BACK, message(3, 1, bytes(4) + IPV4)),
+    ),
+    head((SENT, echo(128)), (BACK, echo(129)), (BACK, message(3, 0, bytes(4) + IPV6)), transport="icmpv6"),
+    head((BACK, message(5, 1, b"\x0a\x00\x00\x01" + IPV4 + bytes(8))), (SENT, message(13, 0, bytes(16)))),
 ]
 
 
@@ -56,18 +61,20 @@ def test_good_messages_are_read(example: Head) -> None:
 
 
 def test_messages_are_counted_by_the_name_of_their_type() -> None:
-    shown = to_json(read((O, echo(8)), (R, echo(0)), (O, echo(8, sequence=2)), (R, message(13, 0, bytes(16)))).facts)
+    shown = to_json(
+        read((SENT, echo(8)), (BACK, echo(0)), (SENT, echo(8, sequence=2)), (BACK, message(13, 0, bytes(16)))).facts
+    )
     assert shown["types"] == {"echo-request": 2, "echo-reply": 1, "timestamp-request": 1}
     assert shown["identifiers"] == [7] and shown["largest_payload"] == 56
 
 
 def test_both_versions_have_the_same_words() -> None:
-    shown = to_json(read((O, echo(128)), (R, echo(129)), transport="icmpv6").facts)
+    shown = to_json(read((SENT, echo(128)), (BACK, echo(129)), transport="icmpv6").facts)
     assert shown["types"] == {"echo-request": 1, "echo-reply": 1}
 
 
 def test_an_echo_shows_what_identifies_it() -> None:
-    asked, data = (item.message for item in read((O, echo(8, 0x1234, 5))).items)
+    asked, data = (item.message for item in read((SENT, echo(8, 0x1234, 5))).items)
     assert asked == Echo("echo-request", 8, 0, 0x1234, 5, 56)
     assert data == EchoData(PING_DATA[:48])
 
@@ -86,18 +93,18 @@ def test_an_echo_shows_what_identifies_it() -> None:
     ],
 )
 def test_the_quoted_packet_tells_which_version_an_error_belongs_to(kind: int, quotes: bytes, name: str) -> None:
-    error, quoted = (item.message for item in read((R, message(kind, 0, bytes(4) + quotes))).items)
+    error, quoted = (item.message for item in read((BACK, message(kind, 0, bytes(4) + quotes))).items)
     assert isinstance(error, ErrorMessage) and error.name == name
     assert isinstance(quoted, Quoted) and quoted.version == quotes[0] >> 4
 
 
 def test_an_unknown_type_stays_a_number() -> None:
-    (item,) = read((O, message(77))).items
+    (item,) = read((SENT, message(77))).items
     assert isinstance(item.message, IcmpMessage) and item.message.name == "type-77"
 
 
 def test_a_fragmented_ping_shows_its_declared_length() -> None:
-    cut = Datagram(O, echo(8, data=bytes(1472)), 2808, Frame(0, 1), 0)
+    cut = Datagram(SENT, echo(8, data=bytes(1472)), 2808, Frame(0, 1), 0)
     dissection = dissect_as(icmp, Head("icmp", datagrams=(cut,)))
     assert dissection.breaks == ()
     first = dissection.items[0].message
@@ -105,19 +112,19 @@ def test_a_fragmented_ping_shows_its_declared_length() -> None:
 
 
 def test_a_message_shorter_than_its_header_is_malformed_and_a_cut_one_truncated() -> None:
-    (short,) = read((O, b"\x08\x00\x00\x00\x00")).breaks
+    (short,) = read((SENT, b"\x08\x00\x00\x00\x00")).breaks
     assert short.anomaly.cause is Cause.MALFORMED
-    cut = Datagram(O, b"\x08\x00\x00\x00\x00", 64, Frame(0, 1), 0)
+    cut = Datagram(SENT, b"\x08\x00\x00\x00\x00", 64, Frame(0, 1), 0)
     (broken,) = dissect_as(icmp, Head("icmp", datagrams=(cut,))).breaks
     assert broken.anomaly.cause is Cause.TRUNCATED
 
 
 def test_an_error_that_quotes_no_ip_packet_is_malformed() -> None:
-    dissection = read((R, message(3, 1, bytes(4) + b"\x00" * 28)))
+    dissection = read((BACK, message(3, 1, bytes(4) + b"\x00" * 28)))
     assert dissection.malformed and isinstance(dissection.items[0].message, ErrorMessage)
 
 
-@given(st.lists(st.tuples(st.sampled_from([O, R]), st.binary(max_size=90), st.integers(0, 100)), max_size=8))
+@given(st.lists(st.tuples(st.sampled_from([SENT, BACK]), st.binary(max_size=90), st.integers(0, 100)), max_size=8))
 def test_any_bytes_are_survived(sent: list[tuple[Direction, bytes, int]]) -> None:
     datagrams = tuple(
         Datagram(direction, data, len(data) + more, Frame(0, index + 1), index)

@@ -20,7 +20,7 @@ from analyzer.protocols import Dissection, dissect_as, ike
 from analyzer.protocols.esp import EspPacket, NatKeepalive
 from analyzer.wire import Cause
 
-O, R = Direction.ORIGINATOR, Direction.RESPONDER
+SENT, BACK = Direction.ORIGINATOR, Direction.RESPONDER
 
 # strongSwan 6.0.1, own recording: ike=aes128-sha256-ecp256,aes128-sha384-ecp384,aes256-sha512-ecp521
 INIT_REQUEST = bytes.fromhex(
@@ -143,9 +143,16 @@ AGGRESSIVE = (
 QUICK = SPI_I + SPI_R + struct.pack(">BBBBII", 8, 0x10, 32, 1, 7, 28 + 48) + bytes(48)
 
 EXAMPLES = [
-    head((O, INIT_REQUEST), (R, INIT_RESPONSE)),
-    head((O, FRAGMENT), (O, MARKED_AUTH), (O, ESP_BYTES), (R, ESP_BYTES), (O, KEEPALIVE), ports=(4500, 4500)),
-    head((O, AGGRESSIVE[0]), (R, AGGRESSIVE[1]), (O, QUICK)),
+    head((SENT, INIT_REQUEST), (BACK, INIT_RESPONSE)),
+    head(
+        (SENT, FRAGMENT),
+        (SENT, MARKED_AUTH),
+        (SENT, ESP_BYTES),
+        (BACK, ESP_BYTES),
+        (SENT, KEEPALIVE),
+        ports=(4500, 4500),
+    ),
+    head((SENT, AGGRESSIVE[0]), (BACK, AGGRESSIVE[1]), (SENT, QUICK)),
 ]
 
 
@@ -153,7 +160,7 @@ EXAMPLES = [
 
 
 def test_the_first_exchange_shows_offer_and_choice() -> None:
-    shown = to_json(facts_of((O, INIT_REQUEST), (R, INIT_RESPONSE)))
+    shown = to_json(facts_of((SENT, INIT_REQUEST), (BACK, INIT_RESPONSE)))
     assert shown["version"] == "2.0"
     assert shown["exchanges"] == ["IKE_SA_INIT"]
     assert shown["offered"] == ["aes128-sha256-ecp256", "aes128-sha384-ecp384", "aes256-sha512-ecp521"]
@@ -174,7 +181,11 @@ def test_good_messages_are_read_to_their_end(example: Head) -> None:
 
 def test_esp_and_keepalives_inside_the_flow_are_told_from_ike() -> None:
     found = read(
-        (O, MARKED_AUTH), (O, ESP_BYTES), (R, b"\x23\x6a\xb7\x64" + ESP_BYTES[4:]), (O, KEEPALIVE), ports=(4500, 4500)
+        (SENT, MARKED_AUTH),
+        (SENT, ESP_BYTES),
+        (BACK, b"\x23\x6a\xb7\x64" + ESP_BYTES[4:]),
+        (SENT, KEEPALIVE),
+        ports=(4500, 4500),
     )
     packets = [item.message for item in found.items if isinstance(item.message, EspPacket)]
     assert [packet.spi for packet in packets] == [0xFBF1CCCF, 0x236AB764]
@@ -187,14 +198,14 @@ def test_esp_and_keepalives_inside_the_flow_are_told_from_ike() -> None:
 
 
 def test_encrypted_parts_are_passed_over_by_their_length_even_where_they_were_not_kept() -> None:
-    cut = Datagram(O, MARKED_AUTH[:40], len(MARKED_AUTH), Frame(0, 1), 0)
+    cut = Datagram(SENT, MARKED_AUTH[:40], len(MARKED_AUTH), Frame(0, 1), 0)
     dissection = dissect_as(ike, Head("udp", (4500, 4500), datagrams=(cut,)))
     assert dissection.breaks == ()
     assert [type(item.message) for item in dissection.items] == [ike.IkeHeader, ike.Encrypted]
 
 
 def test_version_1_shows_its_proposals_and_stops_quietly_where_it_is_encrypted() -> None:
-    facts = facts_of((O, AGGRESSIVE[0]), (R, AGGRESSIVE[1]), (O, QUICK))
+    facts = facts_of((SENT, AGGRESSIVE[0]), (BACK, AGGRESSIVE[1]), (SENT, QUICK))
     assert facts.version == "1.0"
     assert facts.exchanges == ("Aggressive", "Quick Mode")
     assert facts.offered == ("aes128-sha1-modp1024", "3des-md5-modp1536")
@@ -219,24 +230,24 @@ def test_version_1_shows_its_proposals_and_stops_quietly_where_it_is_encrypted()
 def test_proposals_are_named_as_strongswan_names_them(
     transforms: tuple[tuple[int, int, int | None], ...], notation: list[str]
 ) -> None:
-    offered = facts_of((O, message(34, (33, proposal(1, *transforms))))).offered
+    offered = facts_of((SENT, message(34, (33, proposal(1, *transforms))))).offered
     assert list(offered) == notation
 
 
 def test_an_offer_with_too_many_combinations_is_written_in_one() -> None:
     many = (*((1, 12, bits) for bits in (128, 192, 256)), *((3, kind, None) for kind in (12, 13, 14)))
     many += (*((2, kind, None) for kind in (5, 6, 7)), *((4, kind, None) for kind in (19, 20, 21)))
-    offered = facts_of((O, message(34, (33, proposal(1, *many))))).offered
+    offered = facts_of((SENT, message(34, (33, proposal(1, *many))))).offered
     assert offered == ("aes128-aes192-aes256-sha256-sha384-sha512-ecp256-ecp384-ecp521",)
 
 
 def test_a_retry_with_another_group_is_one_sa_and_the_last_offer_counts() -> None:
     other = (AES128, (3, 13, None), (2, 6, None), (4, 20, None))
     facts = facts_of(
-        (O, message(34, (33, proposal(1, *other)))),
-        (R, message(34, notify(17, b"\x00\x13"), flags=0x20)),
-        (O, message(34, (33, proposal(1, *GOOD)))),
-        (R, message(34, (33, proposal(1, *GOOD)), flags=0x20, spi_r=SPI_R)),
+        (SENT, message(34, (33, proposal(1, *other)))),
+        (BACK, message(34, notify(17, b"\x00\x13"), flags=0x20)),
+        (SENT, message(34, (33, proposal(1, *GOOD)))),
+        (BACK, message(34, (33, proposal(1, *GOOD)), flags=0x20, spi_r=SPI_R)),
     )
     (sa,) = facts._sas
     assert sa.group_retry and not sa.retransmitted
@@ -247,17 +258,17 @@ def test_a_retry_with_another_group_is_one_sa_and_the_last_offer_counts() -> Non
 def test_the_last_agreed_sa_counts_and_retransmissions_are_seen() -> None:
     second = b"\x22" * 8
     facts = facts_of(
-        (O, INIT_REQUEST),
-        (O, INIT_REQUEST),
-        (R, INIT_RESPONSE),
-        (O, message(34, (33, proposal(1, AES256, SHA256, PRF256, ECP256)), spi_i=second)),
+        (SENT, INIT_REQUEST),
+        (SENT, INIT_REQUEST),
+        (BACK, INIT_RESPONSE),
+        (SENT, message(34, (33, proposal(1, AES256, SHA256, PRF256, ECP256)), spi_i=second)),
     )
     assert facts.initiator_spi == SPI_I.hex()
     assert [(sa.retransmitted, sa.chosen is not None) for sa in facts._sas] == [(True, True), (False, False)]
 
 
 def test_a_cookie_request_is_seen() -> None:
-    (sa,) = facts_of((O, INIT_REQUEST), (R, message(34, notify(16390, b"cookie"), flags=0x20)))._sas
+    (sa,) = facts_of((SENT, INIT_REQUEST), (BACK, message(34, notify(16390, b"cookie"), flags=0x20)))._sas
     assert sa.cookie_retry and sa.chosen is None
 
 
@@ -275,22 +286,22 @@ def test_a_cookie_request_is_seen() -> None:
     ],
 )
 def test_other_content_is_not_taken_for_ike(data: bytes, ports: tuple[int, int]) -> None:
-    assert not ike.probe(head((O, data), ports=ports))
+    assert not ike.probe(head((SENT, data), ports=ports))
 
 
 def test_ike_is_known_on_any_port() -> None:
-    assert ike.probe(head((O, INIT_REQUEST), ports=(40000, 15500)))
+    assert ike.probe(head((SENT, INIT_REQUEST), ports=(40000, 15500)))
 
 
 def malformed(data: bytes) -> str:
-    (broken,) = read((O, data)).malformed
+    (broken,) = read((SENT, data)).malformed
     return broken.anomaly.field
 
 
 @pytest.mark.parametrize("delta", [-1, 1, 1000])
 def test_a_message_length_that_is_wrong_is_malformed(delta: int) -> None:
     wrong = INIT_REQUEST[:24] + struct.pack(">I", len(INIT_REQUEST) + delta) + INIT_REQUEST[28:]
-    assert read((O, wrong)).malformed
+    assert read((SENT, wrong)).malformed
 
 
 @pytest.mark.parametrize("offset", [30, 34, 42, 42 + 4 + 8, 28 + 0x88 + 2])
@@ -298,7 +309,7 @@ def test_a_message_length_that_is_wrong_is_malformed(delta: int) -> None:
 def test_an_inner_length_that_is_wrong_is_malformed(offset: int, delta: int) -> None:
     (length,) = struct.unpack_from(">H", INIT_REQUEST, offset)
     wrong = INIT_REQUEST[:offset] + struct.pack(">H", length + delta) + INIT_REQUEST[offset + 2 :]
-    assert read((O, wrong)).malformed
+    assert read((SENT, wrong)).malformed
 
 
 def test_a_payload_chain_that_goes_round_in_circles_ends() -> None:
@@ -317,7 +328,7 @@ def test_what_was_read_before_a_break_is_kept() -> None:
     first = proposal(1, *GOOD, last=False)
     second = bytearray(proposal(2, *GOOD))
     second[7] = 9  # claims more transforms than there are
-    facts = facts_of((O, message(34, (33, first + bytes(second)))))
+    facts = facts_of((SENT, message(34, (33, first + bytes(second)))))
     assert facts.offered == ("aes128-sha256-ecp256",)
 
 
@@ -327,12 +338,14 @@ def test_an_impossible_fragment_number_is_malformed() -> None:
 
 def test_bytes_that_were_not_captured_are_nobodys_fault() -> None:
     for kept in range(len(INIT_REQUEST)):
-        datagram = Datagram(O, INIT_REQUEST[:kept], len(INIT_REQUEST), Frame(0, 1), 0)
+        datagram = Datagram(SENT, INIT_REQUEST[:kept], len(INIT_REQUEST), Frame(0, 1), 0)
         breaks = dissect_as(ike, Head("udp", (500, 500), datagrams=(datagram,))).breaks
-        assert [each.anomaly.cause for each in breaks] == [Cause.TRUNCATED] or not breaks and kept > 300
+        assert [each.anomaly.cause for each in breaks] == [Cause.TRUNCATED] or (not breaks and kept > 300)
 
 
-@given(st.lists(st.tuples(st.sampled_from([O, R]), st.binary(max_size=200)), min_size=1, max_size=8), st.booleans())
+@given(
+    st.lists(st.tuples(st.sampled_from([SENT, BACK]), st.binary(max_size=200)), min_size=1, max_size=8), st.booleans()
+)
 def test_any_bytes_are_survived(sent: list[tuple[Direction, bytes]], marked: bool) -> None:
     prefix = bytes(4) + INIT_REQUEST[:24] if marked else b""
     breaks = read(*((direction, prefix + data) for direction, data in sent), ports=(4500, 4500)).breaks
@@ -343,7 +356,7 @@ def test_any_bytes_are_survived(sent: list[tuple[Direction, bytes]], marked: boo
 def test_any_changed_byte_is_survived(data: bytes, draw: st.DataObject) -> None:
     at = draw.draw(st.integers(0, len(data) - 1))
     changed = data[:at] + bytes([draw.draw(st.integers(0, 255))]) + data[at + 1 :]
-    breaks = read((O, changed), (R, INIT_RESPONSE)).breaks
+    breaks = read((SENT, changed), (BACK, INIT_RESPONSE)).breaks
     assert not [each for each in breaks if each.anomaly.cause is Cause.DEFECT]
 
 

@@ -1,0 +1,175 @@
+"""What is said of ESP packets under row i2."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import struct
+from collections.abc import Iterable
+
+import pytest
+
+from analyzer.checks import esp as checks
+from analyzer.findings import Severity
+from analyzer.heads import Datagram, Direction, Frame, Head
+from analyzer.protocols import esp, ike
+from tests.checks.test_ike import fit_of, judged
+from tests.protocols.test_esp import NULL_PACKET
+from tests.protocols.test_ike import BACK, MARKED_AUTH, SENT
+
+NOISE = random.Random(4303)
+KEPT = 64
+MILLISECOND = 1_000_000
+
+
+def packet(sequence: int, length: int, spi: int = 0xC0FFEE01, body: bytes = b"") -> bytes:
+    """The kept beginning of an ESP packet; noise where no body is given."""
+    return (struct.pack(">II", spi, sequence) + (body or NOISE.randbytes(KEPT)))[: min(KEPT, length)]
+
+
+def head(sent: Iterable[tuple[bytes, int]], direction: Direction = SENT, spacing: int = MILLISECOND) -> Head:
+    """Packets given as (kept bytes, declared length)."""
+    return Head(
+        "esp",
+        datagrams=tuple(
+            Datagram(direction, data, length, Frame(0, index + 1), index * spacing)
+            for index, (data, length) in enumerate(sent)
+        ),
+    )
+
+
+def traffic(lengths: Iterable[int]) -> Head:
+    return head((packet(index + 1, length), length) for index, length in enumerate(lengths))
+
+
+def said(given: Head) -> dict[str, tuple[Severity, str, tuple[int, ...]]]:
+    return judged(fit_of(esp, given, "i2"), checks.CHECKS)
+
+
+def inner_ipv6(length: int) -> bytes:
+    return struct.pack(">IHBB", 6 << 28, length - 40, 6, 64) + NOISE.randbytes(32)
+
+
+GCM = [108, 124, 128, 140, 116, 112, 1456, 132, 120, 184, 156, 144, 1020, 108, 124, 128, 140, 116]
+
+
+def test_documentation_has_its_four_paragraphs() -> None:
+    for check in checks.CHECKS:
+        paragraphs = [each.strip() for each in check.documentation.strip().split("\n\n")]
+        assert [each.split(":")[0] for each in paragraphs] == ["Flags", "Why", "Evidence", "Remedy"]
+
+
+def test_aes_gcm_is_fine() -> None:
+    assert said(traffic(GCM)) == {}
+    assert said(traffic(GCM[:1])) == {}
+
+
+def test_reserved_spis() -> None:
+    found = said(head([(packet(1, 108, spi=7), 108), (packet(2, 108, spi=7), 108)]))
+    assert set(found) == {"TPE221"}
+    assert "SPI 7" in found["TPE221"][1] and found["TPE221"][2] == (1, 2)
+    assert said(head([(packet(1, 108, spi=256), 108)])) == {}
+
+
+# -- sequence numbers -------------------------------------------------------------------------------------------
+
+
+def test_a_packet_that_comes_again_later_is_a_replay_and_at_once_a_copy() -> None:
+    first, second = packet(1, 108), packet(2, 108)
+    packets = [(first, 108), (second, 108), (first, 108)]
+    assert said(head(packets)) == {}
+    found = said(head(packets, spacing=1000 * MILLISECOND))
+    assert set(found) == {"TPE222"}
+    severity, sentence, frames = found["TPE222"]
+    assert severity is Severity.HIGH and frames == (3,) and "the same packets" in sentence
+
+
+def test_a_sequence_number_for_two_packets_is_high_however_soon() -> None:
+    found = said(head([(packet(number, 108), 108) for number in (1, 2, 3, 1, 2, 3)]))
+    assert found["TPE222"][0] is Severity.HIGH and "for other packets" in found["TPE222"][1]
+    assert found["TPE222"][2] == (4, 5, 6)
+
+
+def test_going_back_beyond_the_window_is_told_and_reordering_is_not() -> None:
+    assert said(head((packet(number, 108), 108) for number in (100, 101, 37, 102))) == {}
+    found = said(head((packet(number, 108), 108) for number in (100, 101, 36, 102)))
+    assert set(found) == {"TPE223"} and found["TPE223"][2] == (3,)
+
+
+def test_an_extended_sequence_number_may_wrap() -> None:
+    assert said(head((packet(number, 108), 108) for number in (0xFFFFFFFE, 0xFFFFFFFF, 0, 1, 2))) == {}
+
+
+def test_directions_and_spis_count_on_their_own() -> None:
+    both = head([(packet(5, 108, spi), 108) for spi in (0x1000, 0x2000)])
+    back = dataclasses.replace(both.datagrams[0], direction=BACK, frame=Frame(0, 9), data=packet(5, 108, 0x1000))
+    assert said(dataclasses.replace(both, datagrams=(*both.datagrams, back))) == {}
+
+
+# -- payloads ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("iv", [b"", bytes(8)])
+def test_a_readable_inner_packet_is_high(iv: bytes) -> None:
+    plain = NULL_PACKET[:8] + iv + NULL_PACKET[8:]
+    found = said(head([(plain[:KEPT], 112 + len(iv))]))
+    assert set(found) == {"TPE224"}
+    assert found["TPE224"][0] is Severity.HIGH and "1 of 1" in found["TPE224"][1]
+
+
+def test_readable_inner_ipv6_needs_several_packets() -> None:
+    sent = [(packet(number, 8 + 80 + 4 + 16, body=inner_ipv6(80)), 108) for number in range(1, 6)]
+    assert said(head(sent[:2])) == {}
+    assert "TPE224" in said(head(sent))
+
+
+def test_an_inner_header_that_does_not_add_up_is_noise() -> None:
+    wrong_checksum = NULL_PACKET[:20] + b"\x00\x00" + NULL_PACKET[22:]
+    assert said(head([(wrong_checksum, 112)])) == {}
+    assert said(head([(NULL_PACKET, 512)])) == {}
+
+
+def test_esp_inside_an_ike_flow_is_judged_as_well() -> None:
+    datagrams = (
+        Datagram(SENT, MARKED_AUTH, len(MARKED_AUTH), Frame(0, 1), 0),
+        Datagram(SENT, NULL_PACKET, 112, Frame(0, 2), MILLISECOND),
+    )
+    found = judged(fit_of(ike, Head("udp", (4500, 4500), datagrams=datagrams), "i2"), checks.CHECKS)
+    assert found["TPE224"][2] == (2,)
+
+
+# -- lengths ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [35, 32, 109, 110, 111])
+def test_a_length_that_aes_gcm_cannot_make(length: int) -> None:
+    found = said(traffic([108, length]))
+    assert set(found) == {"TPE225"}
+    assert str(length) in found["TPE225"][1] and found["TPE225"][2] == (2,)
+
+
+@pytest.mark.parametrize("icv", [12, 16, 24, 32])
+def test_lengths_that_only_show_cbc_padding(icv: int) -> None:
+    lengths = [8 + 16 + 16 * blocks + icv for blocks in (4, 5, 6, 7, 9, 12)] * 3
+    found = said(traffic(lengths))
+    assert set(found) == {"TPE226"}
+    assert "AES-CBC" in found["TPE226"][1] and "1,024" in found["TPE226"][1]
+
+
+def test_lengths_that_only_show_3des_padding() -> None:
+    found = said(traffic([8 + 8 + 8 * blocks + 12 for blocks in range(6, 24)]))
+    assert "3DES" in found["TPE226"][1]
+
+
+def test_few_packets_or_few_lengths_prove_nothing() -> None:
+    cbc = [8 + 16 + 16 * blocks + 12 for blocks in (4, 5, 6, 7, 9, 12)]
+    assert said(traffic(cbc)) == {}
+    assert said(traffic(cbc[:2] * 20)) == {}
+
+
+def test_lengths_are_not_judged_where_the_row_allows_other_ciphers() -> None:
+    fit = fit_of(esp, traffic([109] * 20), "i2")
+    assert "TPE225" in judged(fit, checks.CHECKS)
+    for proposals in ((), ("aes128gcm128", "aes128-sha256")):
+        free = dataclasses.replace(fit, rows=(dataclasses.replace(fit.row, esp_proposals=proposals),))
+        assert judged(free, checks.CHECKS) == {}

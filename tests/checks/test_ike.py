@@ -1,0 +1,207 @@
+"""What is said of IKE conversations under row i1."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from analyzer import expected
+from analyzer.checks import ike as checks
+from analyzer.conversations import Conversation, Endpoint, State
+from analyzer.findings import ContentCheck, Kind, Severity
+from analyzer.heads import Direction, Frame, Head
+from analyzer.matching import Fit
+from analyzer.protocols import ProtocolModule, dissect_as, ike
+from tests.protocols.test_ike import (
+    AES128,
+    AES256,
+    AGGRESSIVE,
+    BACK,
+    ECP256,
+    ESP_BYTES,
+    GOOD,
+    INIT_REQUEST,
+    INIT_RESPONSE,
+    KEEPALIVE,
+    MARKED_AUTH,
+    PRF256,
+    SENT,
+    SHA256,
+    SPI_R,
+    head,
+    isakmp_sa,
+    message,
+    notify,
+    proposal,
+)
+
+STATION, TPE = "10.20.30.10", "172.16.40.10"
+
+
+def fit_of(module: ProtocolModule, given: Head, row: str) -> Fit:
+    """A conversation of a base station with TPE in mode ipsec, as matching hands it to the checks."""
+    counts = [sum(1 for each in given.datagrams if each.direction is direction) for direction in Direction]
+    times = [each.time for each in given.datagrams]
+    conversation = Conversation(
+        id=1,
+        transport=given.transport,
+        originator=Endpoint(STATION, given.ports[0] or None),
+        responder=Endpoint(TPE, given.ports[1] or None),
+        originator_certain=True,
+        state=State.TWOWAY if all(counts) else State.ONEWAY,
+        packets=(counts[0], counts[1]),
+        bytes=(100 * counts[0], 100 * counts[1]),
+        payload=(60 * counts[0], 60 * counts[1]),
+        first=min(times),
+        last=max(times),
+        first_frame=given.datagrams[0].frame,
+        last_frame=given.datagrams[-1].frame,
+        macs=(None, None),
+        head=given,
+        dissection=dissect_as(module, given),
+    )
+    return Fit(STATION, conversation, (expected.load()["ipsec"].flow(row),))
+
+
+def judged(given: Fit, all_checks: tuple[ContentCheck, ...]) -> dict[str, tuple[Severity, str, tuple[int, ...]]]:
+    """What all checks say: severity, sentence and frame numbers by check; each says at most one thing here."""
+    found: dict[str, tuple[Severity, str, tuple[int, ...]]] = {}
+    for check in all_checks:
+        for remark in check.judge(given):
+            assert check.id not in found
+            assert remark.sentence[0].isupper() and remark.sentence.endswith(".")
+            assert remark.frames == tuple(sorted(set(remark.frames))) and 0 < len(remark.frames) <= 8
+            severity = check.severity if remark.severity is None else remark.severity
+            found[check.id] = (severity, remark.sentence, tuple(frame.number for frame in remark.frames))
+    return found
+
+
+def said(
+    *sent: tuple[Direction, bytes], ports: tuple[int, int] = (500, 500)
+) -> dict[str, tuple[Severity, str, tuple[int, ...]]]:
+    return judged(fit_of(ike, head(*sent, ports=ports), "i1"), checks.CHECKS)
+
+
+Transforms = tuple[tuple[int, int, int | None], ...]
+
+
+def offer(*proposals: Transforms) -> bytes:
+    parts = [proposal(at + 1, *each, last=at + 1 == len(proposals)) for at, each in enumerate(proposals)]
+    return message(34, (33, b"".join(parts)))
+
+
+def choice(transforms: Transforms) -> bytes:
+    return message(34, (33, proposal(1, *transforms)), flags=0x20, spi_r=SPI_R)
+
+
+def refusal(kind: int, data: bytes = b"") -> bytes:
+    return message(34, notify(kind, data), flags=0x20)
+
+
+NEAR_MISS = (AES256, SHA256, PRF256, ECP256)
+WEAK = ((1, 3, None), (3, 1, None), (2, 1, None), (4, 2, None))
+
+
+def test_documentation_has_its_four_paragraphs() -> None:
+    assert len({check.id for check in checks.CHECKS}) == len(checks.CHECKS)
+    for check in checks.CHECKS:
+        paragraphs = [each.strip() for each in check.documentation.strip().split("\n\n")]
+        assert [each.split(":")[0] for each in paragraphs] == ["Flags", "Why", "Evidence", "Remedy"]
+
+
+def test_a_compliant_tunnel_is_fine() -> None:
+    assert said((SENT, INIT_REQUEST), (BACK, INIT_RESPONSE)) == {}
+    assert said((SENT, MARKED_AUTH), (SENT, ESP_BYTES), (SENT, KEEPALIVE), ports=(4500, 4500)) == {}
+
+
+@pytest.mark.parametrize("aggressive", [False, True])
+def test_version_1_is_named_and_aggressive_mode_weighs_more(aggressive: bool) -> None:
+    sa = isakmp_sa(((1, 7), (14, 128), (2, 2), (4, 2), (3, 1)))
+    main = ((SENT, message(2, sa, version=0x10, flags=0)), (BACK, message(2, sa, version=0x10, flags=0, spi_r=SPI_R)))
+    found = said(*((SENT, AGGRESSIVE[0]), (BACK, AGGRESSIVE[1])) if aggressive else main)
+    assert set(found) == {"TPE201"}
+    severity, sentence, frames = found["TPE201"]
+    assert severity is (Severity.HIGH if aggressive else Severity.MEDIUM)
+    assert ("Aggressive" if aggressive else "Main Mode") in sentence and "aes128-sha1-modp1024" in sentence
+    assert frames == (1, 2)
+
+
+def test_a_choice_outside_of_the_list_is_high_and_a_near_miss_is_called_so() -> None:
+    severity, sentence, frames = said((SENT, offer(GOOD, NEAR_MISS)), (BACK, choice(NEAR_MISS)))["TPE202"]
+    assert severity is Severity.HIGH and frames == (2,)
+    assert "aes256-sha256-ecp256" in sentence and "near miss" in sentence
+    assert "near miss" not in said((SENT, offer(GOOD, WEAK)), (BACK, choice(WEAK)))["TPE202"][1]
+
+
+def test_an_offer_of_which_nothing_is_allowed_is_high() -> None:
+    found = said((SENT, offer(WEAK, NEAR_MISS)))
+    assert set(found) == {"TPE203"}
+    assert found["TPE203"][0] is Severity.HIGH and "3des-md5-modp1024" in found["TPE203"][1]
+
+
+def test_an_extra_offer_beside_good_ones_is_low() -> None:
+    found = said((SENT, offer(GOOD, WEAK)), (BACK, choice(GOOD)))
+    assert set(found) == {"TPE204"}
+    severity, sentence, frames = found["TPE204"]
+    assert severity is Severity.LOW and "3des-md5-modp1024" in sentence and "broken today: 3des" in sentence
+    assert frames == (1,)
+
+
+def test_another_prf_is_another_proposal() -> None:
+    other = (AES128, SHA256, (2, 6, None), ECP256)
+    found = said((SENT, offer(other)), (BACK, choice(other)))
+    assert "aes128-sha256-prfsha384-ecp256" in found["TPE202"][1]
+
+
+def test_a_refusal_is_told_with_what_had_been_offered() -> None:
+    found = said((SENT, offer(NEAR_MISS)), (BACK, refusal(14)))
+    severity, sentence, frames = found["TPE205"]
+    assert severity is Severity.MEDIUM and frames == (2,)
+    assert "NO_PROPOSAL_CHOSEN" in sentence and "aes256-sha256-ecp256" in sentence
+    later = said((SENT, offer(NEAR_MISS)), (BACK, refusal(14)), (SENT, INIT_REQUEST), (BACK, INIT_RESPONSE))
+    assert later["TPE205"][0] is Severity.LOW
+
+
+def test_another_group_is_normal_if_a_retry_succeeds() -> None:
+    other = (AES128, (3, 13, None), (2, 6, None), (4, 20, None))
+    attempt = ((SENT, offer(other, GOOD)), (BACK, refusal(17, b"\x00\x13")))
+    assert said(*attempt)["TPE206"][0] is Severity.MEDIUM
+    assert said(*attempt, (SENT, offer(other, GOOD)), (BACK, choice(GOOD))) == {}
+
+
+def test_authentication_failed_and_other_errors_in_clear() -> None:
+    assert said((SENT, INIT_REQUEST), (BACK, refusal(24)))["TPE207"][0] is Severity.MEDIUM
+    severity, sentence, _ = said((SENT, INIT_REQUEST), (BACK, refusal(7)))["TPE210"]
+    assert severity is Severity.LOW and "INVALID_SYNTAX" in sentence
+
+
+def test_weak_transforms_are_told_where_the_row_has_no_list() -> None:
+    fit = fit_of(ike, head((SENT, offer(WEAK)), (BACK, choice(WEAK))), "i1")
+    free = dataclasses.replace(fit, rows=(dataclasses.replace(fit.row, ike_proposals=()),))
+    found = judged(free, checks.CHECKS)
+    assert set(found) == {"TPE208"} and "modp1024" in found["TPE208"][1]
+
+
+def test_a_choice_that_was_never_offered_is_high() -> None:
+    other = (AES128, (3, 13, None), (2, 6, None), (4, 20, None))
+    found = said((SENT, offer(GOOD)), (BACK, choice(other)))
+    assert found["TPE209"][0] is Severity.HIGH and found["TPE209"][2] == (1, 2)
+
+
+def test_a_tunnel_that_was_there_before_the_capture_is_a_notice_only() -> None:
+    dpd = bytes(4) + message(37, (46, bytes(52)), flags=0x20, spi_r=SPI_R, message_id=2)
+    found = said((BACK, dpd), (SENT, dpd), (SENT, ESP_BYTES), ports=(4500, 4500))
+    assert set(found) == {"TPE211"} and found["TPE211"][0] is Severity.INFO
+    assert checks.not_seen.kind is Kind.NOTICE
+
+
+def test_other_datagrams_on_the_ike_port_are_told() -> None:
+    found = said((SENT, INIT_REQUEST), (BACK, INIT_RESPONSE), (SENT, b"what is this doing here?"))
+    assert set(found) == {"TPE212"} and found["TPE212"][2] == (3,)
+
+
+def test_frames_are_bounded() -> None:
+    sent = [(SENT, offer(WEAK))] * 40
+    assert len(said(*sent)["TPE203"][2]) == 8
+    assert Frame(0, 1).number == 1
