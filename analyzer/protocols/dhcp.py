@@ -1,23 +1,202 @@
-"""Not written yet."""
+"""DHCP for IPv4 (RFC 2131) with its options (RFC 2132), in the message format of BOOTP (RFC 951)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import socket
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader
+from analyzer.wire import Reader, text
 
 NAME = "dhcp"
 
+PORTS = frozenset({67, 68})
+BOOTREQUEST, BOOTREPLY = 1, 2
+ETHERNET = 1
+MAGIC_COOKIE = bytes.fromhex("63825363")
+"""Stands before the options (RFC 2131, section 3)."""
+
+PAD, ROUTERS, DNS_SERVERS, HOST_NAME, NTP_SERVERS, OVERLOAD, MESSAGE_TYPE, SERVER_IDENTIFIER, VENDOR_CLASS, END = (
+    0, 3, 6, 12, 42, 52, 53, 54, 60, 255,
+)  # fmt: skip
+"""Options (RFC 2132)."""
+OFFER, ACK, NAK = 2, 5, 6
+MESSAGE_TYPES = {
+    1: "DISCOVER",
+    2: "OFFER",
+    3: "REQUEST",
+    4: "DECLINE",
+    5: "ACK",
+    6: "NAK",
+    7: "RELEASE",
+    8: "INFORM",
+    9: "FORCERENEW",
+    10: "LEASEQUERY",
+    11: "LEASEUNASSIGNED",
+    12: "LEASEUNKNOWN",
+    13: "LEASEACTIVE",
+}
+"""RFC 2132, section 9.6; RFC 3203; RFC 4388."""
+
+HEADER = struct.Struct(">4BIHH4s4s4s4s16s")
+SNAME_LENGTH, FILE_LENGTH = 64, 128
+UNSPECIFIED = "0.0.0.0"
+ADDRESSES_SHOWN = 50
+"""Of each kind, in the facts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The fixed part of a message (RFC 2131, section 2) but for ``sname`` and ``file``."""
+
+    op: int
+    htype: int
+    hops: int
+    xid: int
+    secs: int
+    flags: int
+    ciaddr: str
+    yiaddr: str
+    siaddr: str
+    giaddr: str
+    chaddr: bytes
+    """The client's hardware address, ``hlen`` bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bootp:
+    """Says that the message is one of plain BOOTP: its vendor area is empty (RFC 951)."""
+
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as it stands; a long value comes in several (RFC 3396)."""
+
+    header: Header
+    """Of the message that it belongs to."""
+    code: int
+    data: bytes
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The value as IPv4 addresses, as far as it is whole ones."""
+        return tuple(ipv4(self.data[at : at + 4]) for at in range(0, len(self.data) - 3, 4))
+
 
 def probe(head: Head) -> bool:
-    return False
+    """The cookie proves it on any port; without it, on DHCP's ports, a BOOTP header for Ethernet."""
+    if head.transport != "udp" or not head.datagrams:
+        return False
+    first = head.datagrams[0].data
+    if first[:1] not in (b"\1", b"\2"):
+        return False
+    cookie = HEADER.size + SNAME_LENGTH + FILE_LENGTH
+    if first[cookie : cookie + len(MAGIC_COOKIE)] == MAGIC_COOKIE:
+        return True
+    return not PORTS.isdisjoint(head.ports) and first[1:3] == bytes((ETHERNET, 6))
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    yield from ()
+    fixed = HEADER.unpack(reader.take(HEADER.size, "header"))
+    op, htype, hlen, hops, xid, secs, flags, ciaddr, yiaddr, siaddr, giaddr, chaddr = fixed
+    if hlen > len(chaddr):
+        reader.malformed("hlen", f"a hardware address of {hlen} bytes in a field of {len(chaddr)}", 2)
+    addresses = ipv4(ciaddr), ipv4(yiaddr), ipv4(siaddr), ipv4(giaddr)
+    header = Header(op, htype, hops, xid, secs, flags, *addresses, chaddr[:hlen])
+    yield header
+    sname = reader.fenced(SNAME_LENGTH, "sname")
+    reader.take(SNAME_LENGTH, "sname")
+    file = reader.fenced(FILE_LENGTH, "file")
+    reader.take(FILE_LENGTH, "file")
+    cookie = reader.take(len(MAGIC_COOKIE), "magic cookie")
+    if not any(cookie) and not any(reader.peek(reader.left)):
+        reader.rest("vend")
+        yield Bootp(header)
+        return
+    if cookie != MAGIC_COOKIE:
+        reader.malformed("magic cookie", f"it is {cookie.hex()}", reader.pos - len(cookie))
+    overload = 0
+    for option in options(reader, header):
+        yield option
+        if option.code == OVERLOAD and option.data:
+            overload = option.data[0]
+    if overload & 1:  # first file, then sname (RFC 2131, section 4.1)
+        yield from options(file, header)
+    if overload & 2:
+        yield from options(sname, header)
+    reader.rest("padding")
 
 
-def facts(items: Sequence[Item]) -> Facts:
-    return Facts()
+def options(reader: Reader, header: Header) -> Iterator[Option]:
+    """The options of a field up to the end option, which it must have (RFC 2131, section 4.1)."""
+    while (code := reader.u8("option")) != END:
+        if code != PAD:
+            yield Option(header, code, reader.take(reader.u8("option length"), "option"))
+
+
+def ipv4(raw: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET, raw)
+
+
+@dataclass(frozen=True, slots=True)
+class DhcpFacts(Facts):
+    messages: Mapping[str, int]
+    """How many of each type, in the order of the capture; BOOTREQUEST and BOOTREPLY are those of plain BOOTP."""
+    client_mac: str | None
+    """Of the first message from an Ethernet client."""
+    host_name: str | None
+    vendor_class: str | None
+    """As the client tells them first, as is the name."""
+    servers: tuple[str, ...]
+    """Identifiers of the servers that offered or confirmed an address, or refused it."""
+    offered: tuple[str, ...]
+    """Addresses that a server offered or confirmed."""
+    routers: tuple[str, ...]
+    """This and those below as the servers handed out."""
+    dns_servers: tuple[str, ...]
+    ntp_servers: tuple[str, ...]
+
+
+def facts(items: Sequence[Item]) -> DhcpFacts:
+    messages: dict[str, int] = {}
+    client: dict[int, str] = {}
+    handed: dict[int, dict[str, None]] = {ROUTERS: {}, DNS_SERVERS: {}, NTP_SERVERS: {}, SERVER_IDENTIFIER: {}}
+    offered: dict[str, None] = {}
+    mac = None
+    for item in items:
+        message = item.message
+        if isinstance(message, Header):
+            if mac is None and message.htype == ETHERNET and len(message.chaddr) == 6:
+                mac = message.chaddr.hex(":")
+            if message.op == BOOTREPLY and message.yiaddr != UNSPECIFIED:
+                offered[message.yiaddr] = None
+        elif isinstance(message, Option):
+            if message.code == MESSAGE_TYPE and len(message.data) == 1:
+                count(messages, MESSAGE_TYPES.get(message.data[0], str(message.data[0])))
+            elif message.header.op == BOOTREPLY and message.code in handed:
+                handed[message.code] |= dict.fromkeys(message.addresses)
+            elif message.header.op == BOOTREQUEST and message.code in (HOST_NAME, VENDOR_CLASS):
+                client.setdefault(message.code, text(message.data.rstrip(b"\0")))  # RFC 2132, section 2
+        elif isinstance(message, Bootp):
+            count(messages, "BOOTREQUEST" if message.header.op == BOOTREQUEST else "BOOTREPLY")
+    routers, dns_servers, ntp_servers, servers = (tuple(each)[:ADDRESSES_SHOWN] for each in handed.values())
+    return DhcpFacts(
+        messages,
+        mac,
+        client.get(HOST_NAME),
+        client.get(VENDOR_CLASS),
+        servers,
+        tuple(offered),
+        routers,
+        dns_servers,
+        ntp_servers,
+    )
+
+
+def count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1

@@ -1,23 +1,252 @@
-"""Not written yet."""
+"""NTP: the Network Time Protocol (RFC 5905), its control messages (RFC 9327) and the private ones of ntpd."""
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader
+from analyzer.wire import UNBOUNDED, Reader
 
 NAME = "ntp"
 
+PORT = 123
+SYMMETRIC_ACTIVE, SYMMETRIC_PASSIVE, CLIENT, SERVER, BROADCAST, CONTROL, PRIVATE = 1, 2, 3, 4, 5, 6, 7
+"""Modes (RFC 5905, section 3)."""
+UNSYNCHRONIZED = 3
+"""Leap indicator of a clock that was never set (RFC 5905, section 7.3)."""
+MONLIST = frozenset({20, 42})
+"""Request codes MON_GETLIST and MON_GETLIST_1 of ntpd: whom the server spoke with."""
+
+PACKET = struct.Struct(">BBbb3I4Q")
+CONTROL_HEADER = struct.Struct(">BBHHHHH")
+PRIVATE_HEADER = struct.Struct(">BBBBHH")
+SHORTEST = {CONTROL: CONTROL_HEADER.size, PRIVATE: PRIVATE_HEADER.size}
+LARGEST_MAC = 24
+"""Bytes of the largest authenticator that RFC 5905 knows: a key identifier and 20 bytes of digest."""
+SHORTEST_EXTENSION = 16
+OTHER_PORT_LENGTHS = frozenset({PACKET.size, PACKET.size + 20})
+"""Lengths that count as NTP on other ports: a bare packet and one with an MD5 digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A time packet, modes 1 to 5 (RFC 5905, section 7.3)."""
+
+    leap: int
+    version: int
+    mode: int
+    stratum: int
+    poll: int
+    """Of the interval in seconds, the logarithm to base 2."""
+    precision: int
+    """Of the precision in seconds, the logarithm to base 2."""
+    root_delay: int
+    """NTP short format: seconds times 65536."""
+    root_dispersion: int
+    """NTP short format: seconds times 65536."""
+    reference_id: bytes
+    reference_timestamp: int
+    """NTP timestamp format: seconds since 1900 times 2**32, as are those below."""
+    origin_timestamp: int
+    receive_timestamp: int
+    transmit_timestamp: int
+
+    @property
+    def kiss(self) -> str | None:
+        """The kiss code of a server that turns its client away (RFC 5905, section 7.4)."""
+        turned_away = self.mode == SERVER and self.stratum == 0 and self.reference_id != bytes(4)
+        return reference(0, self.reference_id) if turned_away else None
+
+    @property
+    def synchronized(self) -> bool:
+        """Whether the sender says that its clock was set."""
+        return self.leap != UNSYNCHRONIZED and 0 < self.stratum < 16
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """An extension field (RFC 7822)."""
+
+    type: int
+    length: int
+    """Bytes, the four of type and length included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticator:
+    """A message authentication code; without a digest it is a crypto-NAK (RFC 5905, section 7.3)."""
+
+    key: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control message, mode 6 (RFC 9327, section 2)."""
+
+    version: int
+    response: bool
+    error: bool
+    more: bool
+    opcode: int
+    sequence: int
+    status: int
+    association: int
+    offset: int
+    count: int
+    """Bytes of data in this message."""
+    mode: int = CONTROL
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """A private message, mode 7, as ntpd has it."""
+
+    version: int
+    response: bool
+    more: bool
+    implementation: int
+    request: int
+    items: int
+    item_size: int
+    """Bytes."""
+    mode: int = PRIVATE
+
 
 def probe(head: Head) -> bool:
-    return False
+    if head.transport != "udp" or not head.datagrams:
+        return False
+    first = head.datagrams[0]
+    if not first.data:
+        return False
+    version, mode = first.data[0] >> 3 & 7, first.data[0] & 7
+    if PORT in head.ports:
+        return 1 <= version <= 4 and mode > 0 and first.length >= SHORTEST.get(mode, PACKET.size)
+    return (
+        first.length in OTHER_PORT_LENGTHS
+        and version in (3, 4)
+        and mode in (CLIENT, SERVER)
+        and len(first.data) >= PACKET.size
+        and believable(PACKET.unpack_from(first.data))
+    )
+
+
+def believable(fields: Sequence[int]) -> bool:
+    """Whether a packet's values are those of a clock: distances below 16 seconds, polls below two days."""
+    _, stratum, poll, _, root_delay, root_dispersion, _, *_, transmit = fields
+    return stratum <= 16 and 0 <= poll <= 17 and max(root_delay, root_dispersion) < 16 << 16 and transmit != 0
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    yield from ()
+    first = reader.peek(1)
+    mode = first[0] & 7 if first else CLIENT
+    if mode == CONTROL:
+        yield from read_control(reader)
+    elif mode == PRIVATE:
+        yield from read_private(reader)
+    else:
+        yield from read_packet(reader)
 
 
-def facts(items: Sequence[Item]) -> Facts:
-    return Facts()
+def read_packet(reader: Reader) -> Iterator[object]:
+    first, stratum, poll, precision, delay, dispersion, identifier, *timestamps = PACKET.unpack(
+        reader.take(PACKET.size, "header")
+    )
+    version, mode = first >> 3 & 7, first & 7
+    yield Packet(
+        first >> 6,
+        version,
+        mode,
+        stratum,
+        poll,
+        precision,
+        delay,
+        dispersion,
+        identifier.to_bytes(4, "big"),
+        *timestamps,
+    )
+    # Whatever follows is extension fields until no more than an authenticator is left (RFC 7822, section 3).
+    while version >= 4 and reader.fence != UNBOUNDED and reader.fence - reader.pos > LARGEST_MAC:
+        kind, length = reader.u16("extension field type"), reader.u16("extension field length")
+        if length < SHORTEST_EXTENSION or length % 4:
+            reader.malformed("extension field length", f"{length} bytes", reader.pos - 2)
+        reader.take(length - 4, "extension field")
+        yield Extension(kind, length)
+    if reader.more:
+        key = reader.u32("key identifier")
+        digest = reader.rest("digest")
+        if len(digest) % 4:
+            reader.malformed("digest", f"{len(digest)} bytes are left for it")
+        yield Authenticator(key, digest)
+
+
+def read_control(reader: Reader) -> Iterator[object]:
+    first, second, sequence, status, association, offset, count = CONTROL_HEADER.unpack(
+        reader.take(CONTROL_HEADER.size, "header")
+    )
+    yield Control(
+        first >> 3 & 7,
+        bool(second & 0x80),
+        bool(second & 0x40),
+        bool(second & 0x20),
+        second & 31,
+        sequence,
+        status,
+        association,
+        offset,
+        count,
+    )
+    reader.take(count, "data")
+    reader.rest("padding and authenticator")
+
+
+def read_private(reader: Reader) -> Iterator[object]:
+    first, _, implementation, request, items, size = PRIVATE_HEADER.unpack(reader.take(PRIVATE_HEADER.size, "header"))
+    response, count, item_size = bool(first & 0x80), items & 0xFFF, size & 0xFFF
+    yield Private(first >> 3 & 7, response, bool(first & 0x40), implementation, request, count, item_size)
+    if response:
+        reader.take(count * item_size, "data")
+    reader.rest("data and authenticator")
+
+
+def reference(stratum: int, identifier: bytes) -> str:
+    """A reference identifier as it is read at its stratum (RFC 5905, section 7.3): a name, else an address."""
+    name = identifier.rstrip(b"\0 ")
+    if stratum < 2 and name.isascii() and name.decode("ascii").isprintable():
+        return name.decode("ascii")
+    return socket.inet_ntop(socket.AF_INET, identifier)
+
+
+@dataclass(frozen=True, slots=True)
+class NtpFacts(Facts):
+    modes: tuple[int, ...]
+    """Ascending."""
+    versions: tuple[int, ...]
+    """Ascending."""
+    stratum: int | None = None
+    """This, the leap indicator and the reference as the last answer tells."""
+    leap: int | None = None
+    reference_id: str | None = None
+    """A name at stratum 1; above, an address, or for IPv6 servers four bytes of a hash written as one."""
+    kiss: str | None = None
+    """Code of the last kiss-o'-death."""
+
+
+def facts(items: Sequence[Item]) -> NtpFacts:
+    modes, versions = set(), set()
+    answer = kiss = None
+    for item in items:
+        message = item.message
+        if isinstance(message, (Packet, Control, Private)):
+            modes.add(message.mode)
+            versions.add(message.version)
+        if isinstance(message, Packet) and message.mode not in (SYMMETRIC_ACTIVE, CLIENT):
+            answer, kiss = message, message.kiss or kiss
+    if answer is None:
+        return NtpFacts(tuple(sorted(modes)), tuple(sorted(versions)))
+    source = None if answer.kiss is not None else reference(answer.stratum, answer.reference_id)
+    return NtpFacts(tuple(sorted(modes)), tuple(sorted(versions)), answer.stratum, answer.leap, source, kiss)

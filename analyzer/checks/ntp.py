@@ -1,0 +1,154 @@
+"""NTP: clients that ask and servers that answer, in today's versions; nothing else on the port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from analyzer.findings import Kind, Remark, Severity, content_check
+from analyzer.heads import Frame
+from analyzer.matching import Fit
+from analyzer.messages import Item, messages
+from analyzer.protocols.ntp import (
+    BROADCAST,
+    MONLIST,
+    SERVER,
+    SYMMETRIC_ACTIVE,
+    SYMMETRIC_PASSIVE,
+    UNSYNCHRONIZED,
+    Control,
+    Packet,
+    Private,
+)
+
+VERSIONS = (3, 4)
+ASSOCIATIONS = {SYMMETRIC_ACTIVE: "symmetric active", SYMMETRIC_PASSIVE: "symmetric passive", BROADCAST: "broadcast"}
+FRAMES_SHOWN = 8
+
+
+def first_frames(items: Sequence[Item]) -> tuple[Frame, ...]:
+    return tuple(sorted({item.frame for item in items})[:FRAMES_SHOWN])
+
+
+@content_check("TPE321", "ntp-control-message", Severity.MEDIUM, "ntp")
+def control_message(fit: Fit) -> Iterator[Remark]:
+    """Flags: NTP control messages (mode 6) beside or instead of time.
+
+    Why: They read and write a time server's variables; scanners and amplification attacks use them, base stations
+    do not.
+
+    Evidence: Mode 6 in the first byte of the datagram.
+
+    Remedy: Find out which program sends control messages and refuse them on the time server with "restrict noquery".
+    """
+    found = [item for item, _ in messages(fit.conversation.dissection.items, Control)]
+    if found:
+        yield Remark("NTP control messages (mode 6) use the port that is meant for the time.", first_frames(found))
+
+
+@content_check("TPE322", "ntp-private-message", Severity.MEDIUM, "ntp")
+def private_message(fit: Fit) -> Iterator[Remark]:
+    """Flags: private messages of ntpd (mode 7), among them monlist.
+
+    Why: Monlist tells whom a server spoke with and multiplies traffic, so that forged requests flood others;
+    base stations have no use for any private message.
+
+    Evidence: Mode 7 in the first byte of the datagram, and its request code.
+
+    Remedy: Update the time server to an ntpd of 4.2.7p26 or later, and disable its private messages.
+    """
+    found = [(item, message) for item, message in messages(fit.conversation.dissection.items, Private)]
+    for monlist in (True, False):
+        chosen = [(item, message) for item, message in found if (message.request in MONLIST) is monlist]
+        if chosen:
+            what = "the monitor list (monlist)" if monlist else f"request code {chosen[0][1].request}"
+            yield Remark(f"Private NTP messages (mode 7) carry {what}.", first_frames([item for item, _ in chosen]))
+
+
+@content_check("TPE323", "ntp-version", Severity.MEDIUM, "ntp")
+def version(fit: Fit) -> Iterator[Remark]:
+    """Flags: time packets of another NTP version than 3 or 4.
+
+    Why: Versions 1 and 2 are obsolete, and no program of a base station speaks them.
+
+    Evidence: The version number in the first byte of the packet.
+
+    Remedy: Configure NTP version 4 on the base station and its time server.
+    """
+    found = [
+        (item, packet)
+        for item, packet in messages(fit.conversation.dissection.items, Packet)
+        if packet.version not in VERSIONS
+    ]
+    for number in sorted({packet.version for _, packet in found}):
+        sent = [item for item, packet in found if packet.version == number]
+        yield Remark(f"Time packets have NTP version {number} instead of 3 or 4.", first_frames(sent))
+
+
+@content_check("TPE324", "ntp-mode", Severity.MEDIUM, "ntp")
+def association_mode(fit: Fit) -> Iterator[Remark]:
+    """Flags: time packets of symmetric or broadcast associations, or of the reserved mode 0.
+
+    Why: A base station is a client (mode 3) that a server answers (mode 4); in a symmetric association each side
+    may set the other's clock, and a broadcast sets it unasked.
+
+    Evidence: The mode in the first byte of the packet.
+
+    Remedy: Configure the time source as a server, not as a peer or broadcast source.
+    """
+    found = [
+        (item, packet)
+        for item, packet in messages(fit.conversation.dissection.items, Packet)
+        if packet.mode in ASSOCIATIONS or packet.mode == 0
+    ]
+    modes = sorted({packet.mode for _, packet in found})
+    if modes:
+        names = " and ".join(f"{mode} ({ASSOCIATIONS.get(mode, 'reserved')})" for mode in modes)
+        sentence = f"Time packets have mode {names} instead of 3 (client) and 4 (server)."
+        yield Remark(sentence, first_frames([item for item, _ in found]))
+
+
+@content_check("TPE325", "ntp-kiss-o-death", Severity.LOW, "ntp", Kind.NOTICE)
+def kiss_of_death(fit: Fit) -> Iterator[Remark]:
+    """Flags: a time server that turns the base station away with a kiss-o'-death.
+
+    Why: The base station gets no time from it; without the right time its certificates fail.
+
+    Evidence: Answers of stratum 0 and the kiss code in their reference identifier.
+
+    Remedy: Ask the time server less often, or choose one that serves this base station.
+    """
+    found = [
+        (item, packet)
+        for item, packet in messages(fit.conversation.dissection.items, Packet)
+        if packet.kiss is not None
+    ]
+    if found:
+        codes = ", ".join(sorted({packet.kiss or "" for _, packet in found}))
+        sentence = f"The time server answers with a kiss-o'-death ({codes})."
+        yield Remark(sentence, first_frames([item for item, _ in found]))
+
+
+@content_check("TPE326", "ntp-unsynchronized", Severity.LOW, "ntp", Kind.NOTICE)
+def unsynchronized(fit: Fit) -> Iterator[Remark]:
+    """Flags: a time server that says of itself that its clock is not set.
+
+    Why: Its answers are ignored, so the base station gets no time from it; without the right time its
+    certificates fail.
+
+    Evidence: Leap indicator 3, or a stratum of 0 or 16, in the server's answers.
+
+    Remedy: Give the time server a source of time, or choose another server.
+    """
+    found = [
+        (item, packet)
+        for item, packet in messages(fit.conversation.dissection.items, Packet)
+        if packet.mode == SERVER and packet.kiss is None and not packet.synchronized
+    ]
+    if found:
+        first = found[0][1]
+        sign = "leap indicator 3" if first.leap == UNSYNCHRONIZED else f"stratum {first.stratum}"
+        sentence = f"The time server says that its own clock is not synchronized ({sign})."
+        yield Remark(sentence, first_frames([item for item, _ in found]))
+
+
+CHECKS = (control_message, private_message, version, association_mode, kiss_of_death, unsynchronized)

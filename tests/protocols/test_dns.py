@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dpkt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analyzer import conversations, flows
+from analyzer.conversations import Conversation
+from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
+from analyzer.messages import to_json
+from analyzer.protocols import Dissection, dissect, dissect_as, dns
+from analyzer.protocols.dns import DnsFacts, Header, Question, Record, Trailer
+from analyzer.wire import Cause
+
+CORPUS = os.environ.get("TPE_PCAP_CORPUS")
+
+ASKED_A = bytes.fromhex("e24701000001000000000000036c6e73036c6162076578616d706c650000010001")
+ASKED_AAAA = bytes.fromhex("3a4001000001000000000000036c6e73036c6162076578616d706c6500001c0001")
+ANSWERED_A = bytes.fromhex(
+    "e24785800001000100000000036c6e73036c6162076578616d706c650000010001c00c00010001000000000004ac10280a"
+)
+ANSWERED_AAAA = bytes.fromhex("3a4081800001000000000000036c6e73036c6162076578616d706c6500001c0001")
+
+NAME = b"\3lns\3lab\7example\0"
+START = 12
+"""Where the question's name stands in a message."""
+
+
+def udp(ports: tuple[int, int], *sent: tuple[Direction, bytes], snap: int = 1 << 16) -> Head:
+    """A conversation of datagrams, each captured up to ``snap`` bytes; frames count from 1."""
+    datagrams = (
+        Datagram(direction, data[:snap], len(data), Frame(0, number), number * 1000)
+        for number, (direction, data) in enumerate(sent, start=1)
+    )
+    return Head("udp", ports, datagrams=tuple(datagrams))
+
+
+def asked(*messages: bytes, ports: tuple[int, int] = (40000, 53)) -> Head:
+    return udp(ports, *((Direction.ORIGINATOR, each) for each in messages))
+
+
+def answered(*messages: bytes, ports: tuple[int, int] = (40000, 53)) -> Head:
+    return udp(ports, *((Direction.RESPONDER, each) for each in messages))
+
+
+def tcp(client: bytes, server: bytes = b"", ends: bool = True, ports: tuple[int, int] = (40000, 53)) -> Head:
+    marks = ((Mark(0, Frame(0, 4), 0),), (Mark(0, Frame(0, 6), 0),))
+    streams = [Stream(data, mark, True, ends) for data, mark in zip((client, server), marks, strict=True)]
+    return Head("tcp", ports, (streams[0], streams[1]))
+
+
+def framed(*messages: bytes) -> bytes:
+    return b"".join(struct.pack(">H", len(each)) + each for each in messages)
+
+
+def message(
+    *records: bytes,
+    flags: int = 0x8180,
+    question: bytes = NAME + b"\0\1\0\1",
+    counts: tuple[int, int, int, int] | None = None,
+) -> bytes:
+    """A message with one question and answer records."""
+    return (
+        struct.pack(">6H", 7, flags, *(counts or (1 if question else 0, len(records), 0, 0)))
+        + question
+        + b"".join(records)
+    )
+
+
+def record(kind: int, data: bytes, name: bytes = b"\xc0\x0c") -> bytes:
+    return name + struct.pack(">HHIH", kind, 1, 60, len(data)) + data
+
+
+RICH = message(
+    record(5, b"\3www\xc0\x10"),
+    record(1, bytes([192, 0, 2, 1])),
+    record(28, bytes.fromhex("20010db8") + bytes(11) + b"\1"),
+    record(15, b"\0\x0a\4mail\xc0\x10"),
+    record(33, b"\0\1\0\2\x0b\xb9\xc0\x0c"),
+    record(16, b"\5hello\6 world"),
+    record(12, NAME),
+    record(99, b"\1\2\3"),
+    record(41, b"\0\x0a\0\2\1\2", name=b"\0"),
+)
+
+EXAMPLES = [
+    udp(
+        (54014, 53),
+        (Direction.ORIGINATOR, ASKED_A),
+        (Direction.ORIGINATOR, ASKED_AAAA),
+        (Direction.RESPONDER, ANSWERED_A),
+        (Direction.RESPONDER, ANSWERED_AAAA),
+    ),
+    udp((54014, 53), (Direction.ORIGINATOR, ASKED_A), (Direction.RESPONDER, RICH)),
+    tcp(framed(ASKED_A, ASKED_AAAA), framed(ANSWERED_A, RICH)),
+    answered(message(record(1, b"\1\2\3\4"), flags=0x8380)),
+]
+
+
+def messages(head: Head) -> list[object]:
+    return [item.message for item in dissect_as(dns, head).items]
+
+
+def facts_of(head: Head) -> DnsFacts:
+    facts = dissect_as(dns, head).facts
+    assert isinstance(facts, DnsFacts)
+    return facts
+
+
+def only_break(dissection: Dissection) -> tuple[Cause, str]:
+    (found,) = dissection.breaks
+    return found.anomaly.cause, found.anomaly.field
+
+
+def test_a_lookup() -> None:
+    dissection = dissect(EXAMPLES[0])
+    assert (dissection.protocol, dissection.breaks) == ("dns", ())
+    assert to_json(dissection.facts) == {
+        "queries": {"lns.lab.example": 2},
+        "answers": {"172.16.40.10": "lns.lab.example"},
+        "response_codes": {"NOERROR": 2},
+    }
+    frames = [item.frame.number for item in dissection.items if isinstance(item.message, Header)]
+    assert frames == [1, 2, 3, 4]
+
+
+def test_all_kinds_of_records() -> None:
+    dissection = dissect_as(dns, answered(RICH))
+    assert dissection.breaks == ()
+    assert [item.message.data for item in dissection.items if isinstance(item.message, Record)] == [
+        "www.lab.example",
+        "192.0.2.1",
+        "2001:db8::1",
+        "10 mail.lab.example",
+        "lns.lab.example:3001",
+        "hello world",
+        "lns.lab.example",
+        b"\1\2\3",
+        "",
+    ]
+
+
+def test_addresses_are_named_by_the_question() -> None:
+    through_alias = message(record(5, b"\3cdn\xc0\x10"), record(1, b"\1\2\3\4", name=b"\3cdn\xc0\x10"))
+    assert facts_of(answered(through_alias)).answers == {"1.2.3.4": "lns.lab.example"}
+    multicast = message(record(1, b"\1\2\3\4", name=NAME), question=b"")
+    assert facts_of(answered(multicast, ports=(5353, 5353))).answers == {"1.2.3.4": "lns.lab.example"}
+
+
+def test_dns_over_tcp_reads_as_over_udp() -> None:
+    over_tcp = tcp(framed(ASKED_A, ASKED_AAAA), framed(ANSWERED_A, ANSWERED_AAAA))
+    over_udp = EXAMPLES[0]
+    assert dissect(over_tcp).protocol == "dns"
+    assert facts_of(over_tcp) == facts_of(over_udp)
+    assert Counter(map(repr, messages(over_tcp))) == Counter(map(repr, messages(over_udp)))
+    unfinished = tcp(framed(ASKED_A), framed(ANSWERED_A), ends=False)
+    assert facts_of(unfinished).queries == {"lns.lab.example": 1}
+
+
+def test_a_message_longer_or_shorter_than_its_length_on_tcp_is_malformed() -> None:
+    for wrong in (len(ASKED_A) - 1, len(ASKED_A) + 1):
+        stream = struct.pack(">H", wrong) + ASKED_A + framed(ASKED_A)
+        assert dissect_as(dns, tcp(stream)).malformed
+
+
+@given(st.integers(0, 0xFFFF))
+def test_no_identifier_makes_a_datagram_look_framed(identifier: int) -> None:
+    for data in (ASKED_A, ANSWERED_A, RICH):
+        assert dissect_as(dns, asked(identifier.to_bytes(2, "big") + data[2:])).breaks == ()
+
+
+def test_the_root_and_odd_labels() -> None:
+    def name_of(wire: bytes) -> str:
+        (question,) = (
+            each
+            for each in messages(asked(message(question=wire + b"\0\1\0\1", flags=0x100)))
+            if isinstance(each, Question)
+        )
+        return question.name
+
+    assert name_of(b"\0") == "."
+    assert name_of(b"\3a.b\1c\0") == "a\\.b.c"
+    assert name_of(b"\4\x1b[2J\0") == "\\x1b[2J"
+    assert name_of(b"\2\xff\xfe\0") == "\\xff\\xfe"
+    assert name_of(b"\4caf\xc3\0") == "caf\\xc3"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (b"\xc0\x0c", "itself"),
+        (b"\xc0\x20", "forward"),
+        (b"\xc0\x04", "the header"),
+        (b"\1a\xc0\x0c", "its own beginning"),
+        (b"\x41a\0", "an extended label"),
+        (b"\x80a\0", "a reserved label"),
+        (b"".join(b"\x3f" + b"x" * 63 for _ in range(4)) + b"\0", "257 bytes"),
+        (b"\x3f" + b"x" * 20, "a label behind the end"),
+    ],
+)
+def test_impossible_names_are_malformed(name: bytes, why: str) -> None:
+    dissection = dissect_as(dns, asked(message(question=name, flags=0x100)))
+    assert only_break(dissection) == (Cause.MALFORMED, "name"), why
+    assert [type(item.message) for item in dissection.items] == [Header]
+
+
+def test_the_longest_name_is_fine() -> None:
+    longest = b"".join(b"\x3f" + b"x" * 63 for _ in range(3)) + b"\x3d" + b"x" * 61 + b"\0"
+    assert len(longest) == 255
+    assert dissect_as(dns, asked(message(question=longest + b"\0\1\0\1", flags=0x100))).breaks == ()
+    through_pointer = message(record(1, b"\1\2\3\4", name=b"\1y\xc0\x0c"), question=longest + b"\0\1\0\1")
+    assert only_break(dissect_as(dns, answered(through_pointer))) == (Cause.MALFORMED, "name")
+
+
+@pytest.mark.parametrize("kind", [1, 28, 5, 15, 33, 16, 41])
+def test_record_data_must_use_its_length_exactly(kind: int) -> None:
+    good = {1: bytes(4), 28: bytes(16), 5: NAME, 15: b"\0\1" + NAME, 33: bytes(6) + NAME, 16: b"\1a", 41: b"\0\1\0\1x"}
+    assert dissect_as(dns, answered(message(record(kind, good[kind])))).breaks == ()
+    for wrong in (good[kind] + b"\5", good[kind][:-1]):
+        assert only_break(dissect_as(dns, answered(message(record(kind, wrong)))))[0] is Cause.MALFORMED
+
+
+def test_counts_that_the_datagram_does_not_hold_are_malformed() -> None:
+    assert dissect_as(dns, answered(message(counts=(1, 1, 0, 0)))).malformed
+
+
+def test_a_truncated_answer_may_break_off_anywhere() -> None:
+    whole = message(record(1, b"\1\2\3\4"), record(1, b"\1\2\3\5"), flags=0x8380)
+    for length in range(START, len(whole)):
+        dissection = dissect_as(dns, answered(whole[:length]))
+        assert dissection.malformed == ()
+        assert dissection.breaks
+    assert facts_of(answered(whole)).truncated == ("lns.lab.example",)
+
+
+def test_bytes_behind_a_message() -> None:
+    assert messages(asked(ASKED_A + b"secret"))[-1] == Trailer(6)
+    assert dissect_as(dns, asked(ASKED_A + b"secret")).breaks == ()
+
+
+def test_an_update_may_leave_data_out() -> None:
+    update = message(record(1, b""), flags=5 << 11)
+    assert dissect_as(dns, asked(update)).breaks == ()
+
+
+def test_only_so_many_names_are_shown() -> None:
+    queries = [message(question=b"\4n%03d\0\0\1\0\1" % number, flags=0x100) for number in range(60)]
+    shown = facts_of(asked(*queries)).queries
+    assert len(shown) == dns.NAMES_SHOWN + 1
+    assert shown["…"] == 10
+    assert sum(shown.values()) == 60
+
+
+@pytest.mark.parametrize(
+    ("head", "is_dns"),
+    [
+        (asked(ASKED_A), True),
+        (asked(ASKED_A, ports=(5353, 5353)), True),
+        (asked(ASKED_A, ports=(40000, 8053)), True),
+        (answered(ANSWERED_A, ports=(40000, 8053)), True),
+        (tcp(framed(ASKED_A), ports=(40000, 8053)), True),
+        (udp((40000, 53), (Direction.ORIGINATOR, ASKED_A), snap=20), True),
+        (asked(ASKED_A, ports=(137, 137)), False),
+        (asked(ASKED_A + b"!", ports=(40000, 8053)), False),
+        (asked(ASKED_A[:11]), False),
+        (asked(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), False),
+        (tcp(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(100)), False),
+        (asked(bytes(48)[:1] + b"\x23" + bytes(46), ports=(40000, 123)), False),
+        (asked(b"\0" * 200, ports=(40000, 40001)), False),
+    ],
+)
+def test_probe(head: Head, is_dns: bool) -> None:
+    assert dns.probe(head) is is_dns
+
+
+labels = st.lists(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), min_size=1, max_size=8).map(".".join)
+
+
+@given(labels, labels, st.binary(min_size=4, max_size=4))
+def test_it_agrees_with_dpkt(name: str, alias: str, address: bytes) -> None:
+    answer = dpkt.dns.DNS(
+        id=1,
+        op=0x8180,
+        qd=[dpkt.dns.DNS.Q(name=name)],
+        an=[
+            dpkt.dns.DNS.RR(name=name, type=dpkt.dns.DNS_CNAME, cname=alias),
+            dpkt.dns.DNS.RR(name=alias, type=dpkt.dns.DNS_A, ip=address),
+        ],
+    )
+    dissection = dissect_as(dns, answered(bytes(answer)))
+    assert dissection.breaks == ()
+    records = [item.message for item in dissection.items if isinstance(item.message, Record)]
+    assert [(each.name, each.data) for each in records] == [(name, alias), (alias, ".".join(map(str, address)))]
+
+
+def test_a_chain_of_pointers_takes_no_time() -> None:
+    chain = b"".join(struct.pack(">H", 0xC000 | (START + max(0, 2 * number - 2))) for number in range(1, 8000))
+    hostile = message(question=NAME + b"\0\1\0\1" + chain[:60_000], flags=0x100, counts=(0xFFFF, 0, 0, 0))
+    assert dissect_as(dns, asked(hostile)).malformed
+
+
+def whole_captures() -> Iterator[tuple[dict[str, Any], list[Conversation]]]:
+    """Captures of the corpus that nobody damaged, with their conversations."""
+    assert CORPUS is not None
+    for line in (Path(CORPUS) / "truth.jsonl").read_text().splitlines():
+        truth = json.loads(line)
+        if (
+            "malformed" not in truth["tags"]
+            and not truth["malformed_frames"]
+            and truth["container"]["format"] != "snoop"
+        ):
+            yield truth, conversations.converse(flows.read([str(Path(CORPUS) / truth["name"])]))
+
+
+@pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
+def test_dns_of_the_corpus() -> None:
+    seen = 0
+    for truth, found in whole_captures():
+        for each in found:
+            if each.protocol == "dns":
+                seen += 1
+                assert each.dissection.malformed == (), truth["name"]
+    assert seen > 100
+
+
+@pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+def test_names_of_the_corpus_are_those_of_tshark() -> None:
+    compared = 0
+    for truth, found in whole_captures():
+        if not {"dns", "mdns", "llmnr"} & set(truth["protocols"]) or "dns-tunnel" in truth["tags"]:
+            continue
+        counted = [each.dissection.facts.queries for each in found if isinstance(each.dissection.facts, DnsFacts)]
+        ours: Counter[str] = sum(map(Counter, counted), Counter())
+        assert CORPUS is not None
+        command = ["tshark", "-r", str(Path(CORPUS) / truth["name"]), "-Y", "dns.flags.response == 0 && !icmp"]
+        command += ["-T", "fields", "-E", "aggregator=\t", "-e", "dns.qry.name"]
+        said = subprocess.run(command, capture_output=True, text=True).stdout.split()
+        theirs = Counter("." if name == "<Root>" else name for name in said)
+        if ours or truth["name"] != "zeek_radiotap.pcap":  # wireless LAN frames are not read
+            assert ours == theirs, truth["name"]
+            compared += 1
+    assert compared > 15

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analyzer.heads import Direction, Head
+from analyzer.messages import to_json
+from analyzer.protocols import dissect, dissect_as, ntp
+from analyzer.protocols.ntp import Authenticator, Control, Extension, NtpFacts, Packet, Private
+from analyzer.wire import Cause
+from tests.protocols.test_dns import CORPUS, udp, whole_captures
+
+REQUEST = bytes.fromhex(
+    "2300062000000000000000000000000000000000000000000000000000000000000000000000000024fbde6a5b2ce40e"
+)
+ANSWER = bytes.fromhex(
+    "240206e700000000000000007f7f0101eead16c0c341750424fbde6a5b2ce40eeead16c212c9af57eead16c212d1d290"
+)
+CONTROL_REQUEST = bytes.fromhex("160200440000000000000000")
+CONTROL_RESPONSE = bytes.fromhex("1682004406180000000000057374726174000000")
+MONLIST_REQUEST = bytes.fromhex("1700032a") + bytes(4)
+MONLIST_RESPONSE = bytes.fromhex("9700032a00020048") + bytes(2 * 72)
+
+
+def asked(*requests: bytes, ports: tuple[int, int] = (40000, 123)) -> Head:
+    return udp(ports, *((Direction.ORIGINATOR, each) for each in requests))
+
+
+def exchange(request: bytes, response: bytes, ports: tuple[int, int] = (54629, 123)) -> Head:
+    return udp(ports, (Direction.ORIGINATOR, request), (Direction.RESPONDER, response))
+
+
+def extension(kind: int, length: int) -> bytes:
+    return struct.pack(">HH", kind, length) + bytes(length - 4)
+
+
+EXAMPLES = [
+    exchange(REQUEST, ANSWER),
+    asked(REQUEST + extension(0x0104, 36) + extension(0x0204, 100), REQUEST + struct.pack(">I", 7) + bytes(16)),
+    exchange(CONTROL_REQUEST, CONTROL_RESPONSE),
+    exchange(MONLIST_REQUEST, MONLIST_RESPONSE),
+]
+
+
+def messages(head: Head) -> list[object]:
+    return [item.message for item in dissect_as(ntp, head).items]
+
+
+def facts_of(head: Head) -> NtpFacts:
+    facts = dissect_as(ntp, head).facts
+    assert isinstance(facts, NtpFacts)
+    return facts
+
+
+def changed(
+    packet: bytes, first: int | None = None, stratum: int | None = None, reference: bytes | None = None
+) -> bytes:
+    data = bytearray(packet)
+    data[0] = data[0] if first is None else first
+    data[1] = data[1] if stratum is None else stratum
+    data[12:16] = data[12:16] if reference is None else reference
+    return bytes(data)
+
+
+def test_an_exchange() -> None:
+    dissection = dissect(EXAMPLES[0])
+    assert (dissection.protocol, dissection.breaks) == ("ntp", ())
+    assert to_json(dissection.facts) == {
+        "modes": [3, 4],
+        "versions": [4],
+        "stratum": 2,
+        "leap": 0,
+        "reference_id": "127.127.1.1",
+    }
+    request, answer = messages(EXAMPLES[0])
+    assert isinstance(request, Packet) and isinstance(answer, Packet)
+    assert answer.origin_timestamp == request.transmit_timestamp == 0x24FBDE6A5B2CE40E
+
+
+@pytest.mark.parametrize(
+    ("stratum", "identifier", "shown", "kiss"),
+    [
+        (0, b"RATE", None, "RATE"),
+        (0, bytes(4), None, None),
+        (1, b"GPS\0", "GPS", None),
+        (1, b"\x7f\x7f\x01\x00", "127.127.1.0", None),
+        (2, b"GPS\0", "71.80.83.0", None),
+        (16, b"INIT", "73.78.73.84", None),
+    ],
+)
+def test_reference_identifiers(stratum: int, identifier: bytes, shown: str | None, kiss: str | None) -> None:
+    facts = facts_of(exchange(REQUEST, changed(ANSWER, stratum=stratum, reference=identifier)))
+    assert (facts.reference_id or None, facts.kiss) == (shown, kiss)
+
+
+def test_what_follows_the_header() -> None:
+    head = EXAMPLES[1]
+    assert dissect_as(ntp, head).breaks == ()
+    assert messages(head)[1:3] == [Extension(0x0104, 36), Extension(0x0204, 100)]
+    assert messages(head)[4] == Authenticator(7, bytes(16))
+    assert messages(asked(REQUEST + bytes(4)))[1] == Authenticator(0, b"")
+    windows = changed(REQUEST, first=0x1B) + struct.pack(">I", 1) + bytes(68)
+    assert messages(asked(windows))[1] == Authenticator(1, bytes(68))
+
+
+@pytest.mark.parametrize("extra", [1, 2, 3, 5, 21, 23, 25, 30])
+def test_lengths_that_no_packet_has_are_malformed(extra: int) -> None:
+    assert dissect_as(ntp, asked(REQUEST + b"\1" * extra)).malformed
+
+
+@pytest.mark.parametrize("length", [0, 3, 8, 15, 18, 0xFFFC])
+def test_impossible_extension_fields_are_malformed(length: int) -> None:
+    field = struct.pack(">HH", 0x0104, length) + bytes(36)
+    assert dissect_as(ntp, asked(REQUEST + field)).malformed
+
+
+def test_short_packets_are_malformed_and_cut_ones_are_not() -> None:
+    assert [each.anomaly.cause for each in dissect_as(ntp, asked(REQUEST[:47])).breaks] == [Cause.MALFORMED]
+    cut = udp((40000, 123), (Direction.ORIGINATOR, REQUEST), snap=47)
+    assert [each.anomaly.cause for each in dissect_as(ntp, cut).breaks] == [Cause.TRUNCATED]
+
+
+def test_control_and_private_messages() -> None:
+    request, response = messages(EXAMPLES[2])
+    assert isinstance(request, Control) and isinstance(response, Control)
+    assert (request.opcode, request.response, response.opcode, response.response) == (2, False, 2, True)
+    assert facts_of(EXAMPLES[2]).modes == (6,)
+    request, response = messages(EXAMPLES[3])
+    assert isinstance(request, Private) and isinstance(response, Private)
+    assert request.request in ntp.MONLIST and (response.items, response.item_size) == (2, 72)
+    assert (facts_of(EXAMPLES[3]).modes, facts_of(EXAMPLES[3]).versions) == ((7,), (2,))
+    assert dissect_as(ntp, asked(CONTROL_RESPONSE[:14])).malformed
+    assert dissect_as(ntp, asked(MONLIST_RESPONSE[:-1])).malformed
+
+
+@pytest.mark.parametrize(
+    ("head", "is_ntp"),
+    [
+        *((head, True) for head in EXAMPLES),
+        (asked(REQUEST, ports=(40000, 1234)), True),
+        (asked(ANSWER, ports=(1234, 40000)), True),
+        (asked(b"\x23" + b"\xaa" * 47, ports=(40000, 1234)), False),
+        (asked(CONTROL_REQUEST, ports=(40000, 1234)), False),
+        (asked(REQUEST[:47]), False),
+        (asked(b"\x00" * 48), False),
+        (asked(bytes([0x3B]) + REQUEST[1:]), False),
+    ],
+)
+def test_probe(head: Head, is_ntp: bool) -> None:
+    assert ntp.probe(head) is is_ntp
+
+
+@given(st.binary(min_size=48, max_size=48))
+def test_random_datagrams_on_other_ports_are_hardly_ever_ntp(data: bytes) -> None:
+    believable = data[1] <= 16 and data[2] <= 17 and data[4] == 0 and data[8] == 0
+    assert believable or not ntp.probe(asked(data, ports=(40000, 1234)))
+
+
+@pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
+def test_ntp_of_the_corpus() -> None:
+    seen = 0
+    for truth, found in whole_captures():
+        for each in found:
+            if each.protocol == "ntp":
+                seen += 1
+                assert each.dissection.malformed == (), truth["name"]
+        if truth["protocols"].get("ntp"):
+            assert any(each.protocol == "ntp" for each in found), truth["name"]
+    assert seen > 20
