@@ -7,10 +7,26 @@
 
 from __future__ import annotations
 
-from analyzer.audit import Audit, audit
-from analyzer.capture import CaptureError
-from analyzer.expected import RuleError
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from analyzer.version import __version__
+
+if TYPE_CHECKING:
+    from analyzer.auditing import Audit, audit
+    from analyzer.capture import CaptureError
+    from analyzer.expected import RuleError
 
 __all__ = ["Audit", "CaptureError", "RuleError", "__version__", "audit"]
+
+HOMES = {"Audit": "auditing", "audit": "auditing", "CaptureError": "capture", "RuleError": "expected"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names when they are used: ``tpe-pcap --help`` needs none of them."""
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"analyzer.{HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -35,7 +35,7 @@ EXAMPLES = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from analyzer import __version__
+    from analyzer.version import __version__
 
     top = argparse.ArgumentParser(
         prog="tpe-pcap",
@@ -111,7 +111,7 @@ def report_options(command: argparse.ArgumentParser) -> None:
 
 
 def run_audit(options: argparse.Namespace) -> int:
-    from analyzer.audit import audit
+    from analyzer.auditing import audit
     from analyzer.findings import Severity
     from analyzer.reports import FORMATS
 
@@ -134,7 +134,7 @@ def run_audit(options: argparse.Namespace) -> int:
 
 
 def run_flows(options: argparse.Namespace) -> int:
-    from analyzer.audit import listing
+    from analyzer.auditing import listing
     from analyzer.reports import json, text
 
     with progress(options.captures) as told:

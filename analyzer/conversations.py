@@ -149,17 +149,23 @@ def several(flows: Flows, start: int, stop: int, services: frozenset[Service]) -
     """The conversations of the flows ``start`` to ``stop - 1``."""
     columns = {name: flows.flow[name][start:stop].tolist() for name in scanner.FLOW.names or ()}
     sides = {name: flows.side[name][start:stop].tolist() for name in scanner.SIDE.names or ()}
+    pieces = flows.rows(start, stop)
     for index in range(start, stop):
         at = index - start
         row = {name: column[at] for name, column in columns.items()}
         side = {name: column[at] for name, column in sides.items()}
-        yield conversation(flows, index, row, side, services)
+        yield conversation(flows, index, row, side, pieces[at], services)
 
 
 def conversation(
-    flows: Flows, index: int, row: dict[str, Any], side: dict[str, Any], services: frozenset[Service]
+    flows: Flows,
+    index: int,
+    row: dict[str, Any],
+    side: dict[str, Any],
+    pieces: list[Any],
+    services: frozenset[Service],
 ) -> Conversation:
-    """One flow: ``row`` and ``side`` hold its columns."""
+    """One flow: ``row`` and ``side`` hold its columns, ``pieces`` what was kept of its payload."""
     protocol = row["protocol"]
     transport = TRANSPORTS.get(protocol, f"ip-{protocol}")
     ported = protocol in (scanner.TCP, scanner.UDP)
@@ -169,10 +175,10 @@ def conversation(
     ends = tuple(
         Endpoint(address(row[f"high{each}"], row[f"low{each}"]), ports[each]) for each in (originator, responder)
     )
-    errors = icmp_errors(flows, index, originator) if row["errors"] else ()
+    errors = icmp_errors(flows, pieces, originator) if row["errors"] else ()
     pair = (originator, responder)
     packets = (side["packets"][originator], side["packets"][responder])
-    head = flows.head(index, originator)
+    head = flows.head(index, originator, transport, pieces)
     notes = flows.notes[row["note"]] if row["note"] >= 0 else ()
     if row["vlan"] >= 0:
         notes = (f"vlan {row['vlan']}", *notes)
@@ -235,10 +241,10 @@ def state_of(row: dict[str, Any], side: dict[str, Any], originator: int, errors:
     return State.REJECTED if refused or unreachable else State.ATTEMPTED
 
 
-def icmp_errors(flows: Flows, index: int, originator: int) -> tuple[IcmpError, ...]:
+def icmp_errors(flows: Flows, pieces: list[Any], originator: int) -> tuple[IcmpError, ...]:
     """The kept ICMP errors that quote a flow (RFC 792; RFC 4443 section 3)."""
     found = []
-    for side, packet, frame, time in flows.errors(index):
+    for side, packet, frame, time in flows.errors(pieces):
         if packet[0] >> 4 == 4:
             at, sender = (packet[0] & 15) * 4, socket.inet_ntop(socket.AF_INET, packet[12:16])
         else:

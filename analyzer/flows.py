@@ -6,6 +6,7 @@ takes in what stands between packets, and carries rare packets over the slow pat
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
 BUFFER = 4 << 20
 """Bytes read at a time."""
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 """Told how many bytes of the file were read since the last call."""
 
 Records = npt.NDArray[Any]
@@ -64,7 +65,7 @@ class Flows:
     """Kept payload, by flow; dtype :data:`analyzer.scanner.PIECE`."""
     starts: npt.NDArray[np.int64]
     """Shape (n + 1,): the pieces of flow i are ``pieces[starts[i]:starts[i + 1]]``."""
-    arena: tuple[Records, ...]
+    arena: tuple[memoryview, ...]
     """Chunks of kept bytes."""
 
     def __len__(self) -> int:
@@ -75,60 +76,67 @@ class Flows:
         start = offset % scanner.CHUNK
         return self.arena[offset // scanner.CHUNK][start : start + count].tobytes()
 
-    def head(self, index: int, originator: int) -> Head:
-        """What was kept of a flow's payload; ``originator`` is the side (0 or 1) that opened it."""
+    def rows(self, start: int, stop: int) -> list[list[Any]]:
+        """The pieces of the flows ``start`` to ``stop - 1``: a list of tuples (see PIECE) for each flow."""
+        bounds = (self.starts[start : stop + 1] - self.starts[start]).tolist()
+        pieces = self.pieces[self.starts[start] : self.starts[stop]].tolist()
+        return [pieces[one:two] for one, two in itertools.pairwise(bounds)]
+
+    def head(self, index: int, originator: int, transport: str, rows: list[Any]) -> Head:
+        """What was kept of a flow's payload.
+
+        ``originator`` is the side (0 or 1) that opened it, ``rows`` are its pieces as :meth:`rows` gives them.
+        """
         flow = self.flow[index]
-        protocol = int(flow["protocol"])
-        transport = TRANSPORTS.get(protocol, f"ip-{protocol}")
         ports = (max(0, int(flow["port0"])), max(0, int(flow["port1"])))
         if originator:
             ports = ports[::-1]
-        pieces = self.pieces[self.starts[index] : self.starts[index + 1]]
-        if not len(pieces):
-            return Head(transport, ports)
-        rows = [
-            (side, offset, length, arena, kept, Frame(file, number), time)
-            for number, time, arena, _, file, offset, length, kept, side, error in pieces.tolist()
-            if not error
-        ]
-        if protocol != scanner.TCP:
+        if transport != "tcp":
             return Head(
                 transport,
                 ports,
                 datagrams=tuple(
-                    Datagram(Direction(side ^ originator), self.payload(arena, kept), length, frame, time)
-                    for side, _, length, arena, kept, frame, time in rows
+                    Datagram(
+                        DIRECTIONS[side ^ originator], self.payload(arena, kept), length, Frame(file, number), time
+                    )
+                    for number, time, arena, _, file, _, length, kept, side, error in rows
+                    if not error
                 ),
             )
         streams = tuple(
-            self.stream(index, side, [row for row in rows if row[0] == side]) for side in (originator, 1 - originator)
+            self.stream(index, side, [row for row in rows if row[8] == side and not row[9]])
+            for side in (originator, 1 - originator)
         )
         return Head(transport, ports, (streams[0], streams[1]))
 
-    def stream(self, index: int, side: int, rows: list[tuple[int, int, int, int, int, Frame, int]]) -> Stream:
+    def stream(self, index: int, side: int, rows: list[Any]) -> Stream:
         """Put the pieces of one TCP direction together, up to the first gap. Of overlapping bytes the first win."""
+        if not rows:
+            return Stream()
         column = self.side[index, side]
-        rows.sort(key=lambda row: row[1])
+        rows.sort(key=lambda row: row[5])
         parts: list[bytes] = []
         marks: list[Mark] = []
         size = 0
-        for _, offset, _, arena, kept, frame, time in rows:
+        for number, time, arena, _, file, offset, _, kept, _, _ in rows:
             if offset > size:
                 break
             if offset + kept > size:
-                marks.append(Mark(size, frame, time))
+                marks.append(Mark(size, Frame(file, number), time))
                 parts.append(self.payload(arena + size - offset, offset + kept - size))
                 size = offset + kept
         return Stream(b"".join(parts), tuple(marks), bool(column["begins"]), int(column["ending"]) == size > 0)
 
-    def errors(self, index: int) -> list[tuple[int, bytes, Frame, int]]:
-        """ICMP errors that quote the flow: (side that sent the quoted packet, IP packet, frame, time in ns)."""
-        pieces = self.pieces[self.starts[index] : self.starts[index + 1]]
+    def errors(self, rows: list[Any]) -> list[tuple[int, bytes, Frame, int]]:
+        """ICMP errors among a flow's pieces: (side that sent the quoted packet, IP packet, frame, time in ns)."""
         return [
             (side, self.payload(arena, kept), Frame(file, number), time)
-            for number, time, arena, _, file, _, _, kept, side, error in pieces.tolist()
+            for number, time, arena, _, file, _, _, kept, side, error in rows
             if error
         ]
+
+
+DIRECTIONS = tuple(Direction)
 
 
 def read(paths: Sequence[str], progress: Progress | None = None, buffer_size: int = BUFFER) -> Flows:
@@ -392,7 +400,7 @@ class Scan:
             tuple(self.notes),
             pieces,
             starts,
-            tuple(self.arena),
+            tuple(chunk.data for chunk in self.arena),
         )
 
 

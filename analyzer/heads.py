@@ -1,14 +1,15 @@
 """The head of a flow: its first payload bytes in each direction, in order, with the frames that carried them.
 
-Flows are columns of numbers; a head is what a dissector reads. TCP heads are two reassembled byte streams,
+Flows are columns of numbers; a head is what a dissector reads. Its parts are named tuples, because there are
+hundreds of thousands of them. TCP heads are two reassembled byte streams,
 the heads of everything else are the first datagrams as they came.
 """
 
 from __future__ import annotations
 
 import enum
+import sys
 from bisect import bisect_right
-from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -27,8 +28,11 @@ class Frame(NamedTuple):
     """1-based."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+LAST = Frame(sys.maxsize, sys.maxsize)
+"""Sorts behind every frame."""
+
+
+class Mark(NamedTuple):
     """Where the payload of one frame begins in a stream."""
 
     offset: int
@@ -38,8 +42,7 @@ class Mark:
     """Nanoseconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """One direction of a TCP conversation: contiguous bytes from its beginning, as far as they were kept."""
 
     data: bytes = b""
@@ -50,14 +53,16 @@ class Stream:
     ends: bool = False
     """``data`` ends with the last byte that the sender sent (its FIN is there and nothing is missing between)."""
 
-    def mark_at(self, offset: int) -> Mark | None:
-        """The mark of the frame that carried the byte at ``offset``; of the last frame for the end."""
-        index = bisect_right(self.marks, offset, key=lambda mark: mark.offset) - 1
-        return self.marks[index] if self.marks and index >= 0 else None
+    def mark_at(self, offset: int) -> Mark:
+        """The mark of the frame that carried the byte at ``offset``; of the last frame for the end.
+
+        ``IndexError`` for a stream without bytes.
+        """
+        # A mark compares by its offset first, and no frame has more numbers than this one.
+        return self.marks[bisect_right(self.marks, Mark(offset, LAST, 0)) - 1]
 
 
-@dataclass(frozen=True, slots=True)
-class Datagram:
+class Datagram(NamedTuple):
     """One datagram's payload (UDP payload, ICMP message from its type byte on, ESP packet from its SPI on)."""
 
     direction: Direction
@@ -70,8 +75,7 @@ class Datagram:
     """Nanoseconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What is kept of a flow's payload."""
 
     transport: str

@@ -370,7 +370,7 @@ def decode_ip(b: Buffer, p: Record, tunnels: Any) -> Number:
                 if u16(b, at + 2) & 0xFFF9:
                     p.protocol = b[at]
                     return RARE
-                step = 8
+                step = np.int64(8)
             else:
                 step = (np.int64(b[at + 1]) + 1) * 8
             following = np.int64(b[at])
@@ -622,7 +622,7 @@ def keep_stream(
     if offset < 0:
         begin -= offset
         captured += offset
-        offset = 0
+        offset = np.int64(0)
     if captured <= 0 or offset + captured <= s.contiguous:
         return
     if f.content <= CONTENT_OTHER or f.content == CONTENT_TEXT:

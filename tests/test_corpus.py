@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from analyzer import flows
-from analyzer.audit import audit, listing
+from analyzer.auditing import audit, listing
 from analyzer.capture import CaptureError
 from analyzer.conversations import Conversation
 from analyzer.wire import Cause

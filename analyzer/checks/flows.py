@@ -55,7 +55,12 @@ def groups(matched: Matched) -> list[list[Stray]]:
     """Strays by peer, transport, service port and direction; of a scan, all ports together."""
     by_key: dict[tuple[object, ...], list[Stray]] = {}
     for each in matched.strays:
-        key = (each.peer, each.conversation.transport, each.conversation.responder.port, each.inbound)
+        key: tuple[object, ...] = (
+            each.peer,
+            each.conversation.transport,
+            each.conversation.responder.port,
+            each.inbound,
+        )
         by_key.setdefault(key, []).append(each)
     by_peer: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
     for key in by_key:

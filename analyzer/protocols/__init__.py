@@ -19,7 +19,7 @@ from typing import Protocol, cast
 
 from analyzer.heads import Direction, Frame, Head, Stream
 from analyzer.messages import Facts, Item
-from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, ntp, ssh, tls
+from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, natt, ntp, ssh, tls
 from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop
 
 
@@ -35,7 +35,7 @@ class ProtocolModule(Protocol):
     def facts(self, items: Sequence[Item]) -> Facts: ...
 
 
-PROTOCOLS = cast(tuple[ProtocolModule, ...], (icmp, ike, esp, tls, ssh, iec104, ftp, http, dhcp, dns, ntp))
+PROTOCOLS = cast(tuple[ProtocolModule, ...], (icmp, ike, natt, esp, tls, ssh, iec104, ftp, http, dhcp, dns, ntp))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,45 +90,28 @@ def resume(module: ProtocolModule, head: Head) -> Head | None:
         if stream.begins or not stream.data:
             continue
         for skipped, mark in enumerate(stream.marks[:RESUMES]):
-            marks = tuple(replace(each, offset=each.offset - mark.offset) for each in stream.marks[skipped:])
-            trimmed = replace(stream, data=stream.data[mark.offset :], marks=marks)
+            marks = tuple(each._replace(offset=each.offset - mark.offset) for each in stream.marks[skipped:])
+            trimmed = stream._replace(data=stream.data[mark.offset :], marks=marks)
             alone = (trimmed, Stream()) if direction is Direction.ORIGINATOR else (Stream(), trimmed)
-            if module.probe(replace(head, streams=alone)):
+            if module.probe(head._replace(streams=alone)):
                 streams[direction] = trimmed
                 resumed = True
                 break
-    return replace(head, streams=(streams[0], streams[1])) if resumed else None
+    return head._replace(streams=(streams[0], streams[1])) if resumed else None
 
 
 def dissect_as(module: ProtocolModule, head: Head) -> Dissection:
     """Read a head as one given protocol."""
-    placed: list[tuple[Frame, Item]] = []
+    items: list[Item] = []
     breaks: list[Break] = []
-    for direction, stream in zip(Direction, head.streams, strict=True):
-        if stream.data:
-            arrival = stream.marks[0].frame  # a message is there once all bytes before it are: never goes back
-            fence = len(stream.data) if stream.ends else UNBOUNDED
-            for position, found in run(module, Reader(stream.data, 0, fence), direction):
-                mark = stream.mark_at(position)
-                assert mark is not None
-                if isinstance(found, Anomaly):
-                    # What looks contradictory in a stream without its beginning may only lack that beginning.
-                    if found.cause is Cause.MALFORMED and not stream.begins:
-                        found = replace(found, cause=Cause.TRUNCATED)
-                    breaks.append(Break(found, direction, mark.frame, mark.time))
-                else:
-                    arrival = max(arrival, mark.frame)
-                    placed.append((arrival, Item(found, direction, mark.frame, mark.time, position)))
     for datagram in head.datagrams:
-        reader = Reader(datagram.data, 0, datagram.length)
-        for position, found in run(module, reader, datagram.direction):
-            if isinstance(found, Anomaly):
-                breaks.append(Break(found, datagram.direction, datagram.frame, datagram.time))
-            else:
-                item = Item(found, datagram.direction, datagram.frame, datagram.time, position)
-                placed.append((datagram.frame, item))
-    placed.sort(key=lambda pair: pair[0])
-    items = [item for _, item in placed]
+        found, anomaly = read(module, Reader(datagram.data, 0, datagram.length), datagram.direction)
+        for began, message in found:
+            items.append(Item(message, datagram.direction, datagram.frame, datagram.time, began))
+        if anomaly is not None:
+            breaks.append(Break(anomaly, datagram.direction, datagram.frame, datagram.time))
+    if head.transport == "tcp":
+        items, breaks = dissect_streams(module, head)
     try:
         facts = module.facts(items)
     except Exception as error:  # our own bug must not hide the other flows; tests demand that it never happens
@@ -137,23 +120,45 @@ def dissect_as(module: ProtocolModule, head: Head) -> Dissection:
     return Dissection(module.NAME, tuple(items), tuple(breaks), facts)
 
 
-def run(module: ProtocolModule, reader: Reader, direction: Direction) -> Iterator[tuple[int, object]]:
-    """Drive one dissector: each message with the position where its reading began, last the anomaly, if any."""
+def dissect_streams(module: ProtocolModule, head: Head) -> tuple[list[Item], list[Break]]:
+    """Both directions of a TCP conversation, each on its own, their messages in the order of the capture."""
+    placed: list[tuple[Frame, Item]] = []
+    breaks: list[Break] = []
+    for direction, stream in zip(Direction, head.streams, strict=True):
+        if not stream.data:
+            continue
+        arrival = stream.marks[0].frame  # a message is there once all bytes before it are: never goes back
+        fence = len(stream.data) if stream.ends else UNBOUNDED
+        found, anomaly = read(module, Reader(stream.data, 0, fence), direction)
+        for began, message in found:
+            mark = stream.mark_at(began)
+            arrival = max(arrival, mark.frame)
+            placed.append((arrival, Item(message, direction, mark.frame, mark.time, began)))
+        if anomaly is not None:
+            # What looks contradictory in a stream without its beginning may only lack that beginning.
+            if anomaly.cause is Cause.MALFORMED and not stream.begins:
+                anomaly = replace(anomaly, cause=Cause.TRUNCATED)
+            mark = stream.mark_at(anomaly.offset)
+            breaks.append(Break(anomaly, direction, mark.frame, mark.time))
+    placed.sort(key=lambda pair: pair[0])
+    return [item for _, item in placed], breaks
+
+
+def read(
+    module: ProtocolModule, reader: Reader, direction: Direction
+) -> tuple[list[tuple[int, object]], Anomaly | None]:
+    """Drive one dissector: its messages, each with the position where its reading began; what stopped it, if so."""
+    found: list[tuple[int, object]] = []
     began = reader.pos
-    found = module.dissect(reader, direction)
-    while True:
-        try:
-            message = next(found)
-        except StopIteration:
-            return
-        except Stop as stop:
-            yield min(stop.anomaly.offset, max(0, len(reader.data) - 1)), stop.anomaly
-            return
-        except Exception as error:
-            yield began, Anomaly(Cause.DEFECT, module.NAME, began, f"{type(error).__name__}: {error}")
-            return
-        yield min(began, max(0, len(reader.data) - 1)), message
-        began = reader.pos
+    try:
+        for message in module.dissect(reader, direction):
+            found.append((began, message))
+            began = reader.pos
+    except Stop as stop:
+        return found, stop.anomaly
+    except Exception as error:
+        return found, Anomaly(Cause.DEFECT, module.NAME, began, f"{type(error).__name__}: {error}")
+    return found, None
 
 
 def defect(error: Exception, head: Head) -> Break:

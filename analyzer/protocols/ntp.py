@@ -21,14 +21,17 @@ UNSYNCHRONIZED = 3
 MONLIST = frozenset({20, 42})
 """Request codes MON_GETLIST and MON_GETLIST_1 of ntpd: whom the server spoke with."""
 
-PACKET = struct.Struct(">BBbb3I4Q")
-CONTROL_HEADER = struct.Struct(">BBHHHHH")
-PRIVATE_HEADER = struct.Struct(">BBBBHH")
-SHORTEST = {CONTROL: CONTROL_HEADER.size, PRIVATE: PRIVATE_HEADER.size}
+PACKET = struct.Struct(">Bbb3I4Q")
+CONTROL_HEADER = struct.Struct(">B5H")
+PRIVATE_HEADER = struct.Struct(">BBBHH")
+"""What follows the first byte, which tells leap indicator or flags, version and mode."""
+SHORTEST = 48
+SHORTEST_OF = {CONTROL: 12, PRIVATE: 8}
+"""Bytes of the shortest message, in any other mode and in these."""
 LARGEST_MAC = 24
 """Bytes of the largest authenticator that RFC 5905 knows: a key identifier and 20 bytes of digest."""
-SHORTEST_EXTENSION = 16
-OTHER_PORT_LENGTHS = frozenset({PACKET.size, PACKET.size + 20})
+LEAST_EXTENSION = 16
+OTHER_PORT_LENGTHS = frozenset({SHORTEST, SHORTEST + 20})
 """Lengths that count as NTP on other ports: a bare packet and one with an MD5 digest."""
 
 
@@ -125,35 +128,35 @@ def probe(head: Head) -> bool:
         return False
     version, mode = first.data[0] >> 3 & 7, first.data[0] & 7
     if PORT in head.ports:
-        return 1 <= version <= 4 and mode > 0 and first.length >= SHORTEST.get(mode, PACKET.size)
+        return 1 <= version <= 4 and mode > 0 and first.length >= SHORTEST_OF.get(mode, SHORTEST)
     return (
         first.length in OTHER_PORT_LENGTHS
         and version in (3, 4)
         and mode in (CLIENT, SERVER)
-        and len(first.data) >= PACKET.size
-        and believable(PACKET.unpack_from(first.data))
+        and len(first.data) >= SHORTEST
+        and believable(PACKET.unpack_from(first.data, 1))
     )
 
 
 def believable(fields: Sequence[int]) -> bool:
     """Whether a packet's values are those of a clock: distances below 16 seconds, polls below two days."""
-    _, stratum, poll, _, root_delay, root_dispersion, _, *_, transmit = fields
+    stratum, poll, _, root_delay, root_dispersion, _, *_, transmit = fields
     return stratum <= 16 and 0 <= poll <= 17 and max(root_delay, root_dispersion) < 16 << 16 and transmit != 0
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    first = reader.peek(1)
-    mode = first[0] & 7 if first else CLIENT
+    first = reader.u8("mode")
+    mode = first & 7
     if mode == CONTROL:
-        yield from read_control(reader)
+        yield from read_control(reader, first)
     elif mode == PRIVATE:
-        yield from read_private(reader)
+        yield from read_private(reader, first)
     else:
-        yield from read_packet(reader)
+        yield from read_packet(reader, first)
 
 
-def read_packet(reader: Reader) -> Iterator[object]:
-    first, stratum, poll, precision, delay, dispersion, identifier, *timestamps = PACKET.unpack(
+def read_packet(reader: Reader, first: int) -> Iterator[object]:
+    stratum, poll, precision, delay, dispersion, identifier, *timestamps = PACKET.unpack(
         reader.take(PACKET.size, "header")
     )
     version, mode = first >> 3 & 7, first & 7
@@ -172,7 +175,7 @@ def read_packet(reader: Reader) -> Iterator[object]:
     # Whatever follows is extension fields until no more than an authenticator is left (RFC 7822, section 3).
     while version >= 4 and reader.fence != UNBOUNDED and reader.fence - reader.pos > LARGEST_MAC:
         kind, length = reader.u16("extension field type"), reader.u16("extension field length")
-        if length < SHORTEST_EXTENSION or length % 4:
+        if length < LEAST_EXTENSION or length % 4:
             reader.malformed("extension field length", f"{length} bytes", reader.pos - 2)
         reader.take(length - 4, "extension field")
         yield Extension(kind, length)
@@ -184,8 +187,8 @@ def read_packet(reader: Reader) -> Iterator[object]:
         yield Authenticator(key, digest)
 
 
-def read_control(reader: Reader) -> Iterator[object]:
-    first, second, sequence, status, association, offset, count = CONTROL_HEADER.unpack(
+def read_control(reader: Reader, first: int) -> Iterator[object]:
+    second, sequence, status, association, offset, count = CONTROL_HEADER.unpack(
         reader.take(CONTROL_HEADER.size, "header")
     )
     yield Control(
@@ -204,8 +207,8 @@ def read_control(reader: Reader) -> Iterator[object]:
     reader.rest("padding and authenticator")
 
 
-def read_private(reader: Reader) -> Iterator[object]:
-    first, _, implementation, request, items, size = PRIVATE_HEADER.unpack(reader.take(PRIVATE_HEADER.size, "header"))
+def read_private(reader: Reader, first: int) -> Iterator[object]:
+    _, implementation, request, items, size = PRIVATE_HEADER.unpack(reader.take(PRIVATE_HEADER.size, "header"))
     response, count, item_size = bool(first & 0x80), items & 0xFFF, size & 0xFFF
     yield Private(first >> 3 & 7, response, bool(first & 0x40), implementation, request, count, item_size)
     if response:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from analyzer.reports import json, text
 
 if TYPE_CHECKING:
-    from analyzer.audit import Audit
+    from analyzer.auditing import Audit
 
 
 class ReportModule(Protocol):

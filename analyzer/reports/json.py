@@ -23,7 +23,7 @@ from analyzer.reports.times import finding_time, iso
 from analyzer.version import __version__
 
 if TYPE_CHECKING:
-    from analyzer.audit import Audit, Totals
+    from analyzer.auditing import Audit, Totals
 
 NAME = "json"
 

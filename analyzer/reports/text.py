@@ -19,7 +19,7 @@ from analyzer.reports.times import finding_time, iso, span
 from analyzer.wire import escaped
 
 if TYPE_CHECKING:
-    from analyzer.audit import Audit, Totals
+    from analyzer.auditing import Audit, Totals
 
 NAME = "text"
 

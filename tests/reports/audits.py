@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from analyzer.audit import Audit, Totals
+from analyzer.auditing import Audit, Totals
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Endpoint, State
 from analyzer.expected import Deployment, load

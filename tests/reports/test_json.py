@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from analyzer import __version__
-from analyzer.audit import Audit
+from analyzer.auditing import Audit
 from analyzer.reports import json as report
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, FLOWS, GW, HOSTILE, HOSTILE_AUDIT, finding
 

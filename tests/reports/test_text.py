@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.audit import Audit
+from analyzer.auditing import Audit
 from analyzer.reports import text
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, TLS_STATION, finding
 
