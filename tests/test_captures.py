@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analyzer.audit import Audit, audit
+from analyzer import Audit, audit
 from analyzer.findings import Finding, Kind, Severity
 
 CAPTURES = Path(__file__).parent.parent / "captures"
@@ -66,7 +66,7 @@ def test_verdict(capture: Path) -> None:
         unfounded = [each for each in unfounded if each not in reasons]
     assert not unfounded, "expected and not found"
 
-    # What is missing follows from the rows; one finding each, and none for any other row.
+    # What is missing follows from the rows, so no description repeats it.
     blocked_or_missing = [
         (station, row)
         for station, found in rows.items()
@@ -87,7 +87,7 @@ def describes(told: dict[str, Any], finding: Finding, result: Audit) -> bool:
         return True
     flow = next(each for each in result.flows if each.id == finding.flow)
     inbound = flow.responder.address == finding.base_station
-    return (
+    return bool(
         told["peer"] == (flow.originator if inbound else flow.responder).address
         and told["transport"] == flow.transport
         and told.get("port", flow.responder.port) == flow.responder.port

@@ -1,0 +1,51 @@
+"""The recorder's scenarios: they name what exists, and each has its capture. Nothing is recorded here."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+CAPTURES = Path(__file__).parent.parent / "captures"
+SCENARIOS = sorted(path.stem for path in (CAPTURES / "lab" / "scenarios").glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def recorder() -> ModuleType:
+    loader = SourceFileLoader("lab_record", str(CAPTURES / "lab" / "record"))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec
+    module = module_from_spec(spec)
+    sys.path.insert(0, str(CAPTURES / "lab"))
+    try:
+        loader.exec_module(module)
+    finally:
+        sys.path.remove(str(CAPTURES / "lab"))
+    return module
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario_names_what_exists(recorder: ModuleType, name: str) -> None:
+    told = recorder.scenario(name)
+    for services, entries in ((recorder.SERVERS, told["servers"]), (recorder.STATION_STEPS, told["station"])):
+        for options in entries.values():
+            if run := options["run"]:
+                arguments = {key: value for key, value in options.items() if key != "run"}
+                inspect.signature(services[run]).bind(None, **arguments)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario_has_its_capture(name: str) -> None:
+    assert f'ran = "lab/scenarios/{name}.toml"' in (CAPTURES / f"{name}.toml").read_text()
+
+
+def test_readme_shows_every_capture() -> None:
+    readme = (CAPTURES / "README.md").read_text()
+    assert [
+        path.name for path in CAPTURES.iterdir() if path.suffix == ".toml" and f"`{path.stem}.pcap" not in readme
+    ] == []
