@@ -7,7 +7,8 @@ import struct
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -315,17 +316,18 @@ def test_hostile_pointers_take_no_time() -> None:
     assert time.process_time() - began < 1
 
 
-def whole_captures() -> Iterator[tuple[dict[str, Any], Sequence[Conversation]]]:
+@cache
+def whole_captures() -> list[tuple[dict[str, Any], Sequence[Conversation]]]:
     """Captures of the corpus that nobody damaged, with their conversations."""
     assert CORPUS is not None
-    for line in (Path(CORPUS) / "truth.jsonl").read_text().splitlines():
-        truth = json.loads(line)
-        if (
-            "malformed" not in truth["tags"]
-            and not truth["malformed_frames"]
-            and truth["container"]["format"] != "snoop"
-        ):
-            yield truth, conversations.converse(flows.read([str(Path(CORPUS) / truth["name"])]))
+    truths = map(json.loads, (Path(CORPUS) / "truth.jsonl").read_text().splitlines())
+    return [
+        (truth, conversations.converse(flows.read([str(Path(CORPUS) / truth["name"])])))
+        for truth in truths
+        if "malformed" not in truth["tags"]
+        and not truth["malformed_frames"]
+        and truth["container"]["format"] != "snoop"
+    ]
 
 
 @pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
