@@ -6,6 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
@@ -203,12 +204,28 @@ def content_findings(matched: Matched) -> Iterator[Finding]:
         before = asked.get(key)
         rows = tuple(dict.fromkeys((*before.rows, *fit.rows))) if before else fit.rows
         asked[key] = replace(fit, rows=rows)
-    content_checks = [check for check in checks.CHECKS if isinstance(check, ContentCheck)]
+    silent: set[tuple[int, tuple[str, ...]]] = set()
     for fit in asked.values():
-        for check in content_checks:
-            if check.protocol == ANY or (check.protocol == fit.row.protocol and speaks(fit)):
-                for remark in check.judge(fit):
-                    yield reprove(check, fit, remark)
+        dissection = fit.conversation.dissection
+        # Conversations that say the same are judged the same: of those without a remark one is enough.
+        speech = (id(dissection.alike or dissection), tuple(row.id for row in fit.rows))
+        if dissection.alike is not None and speech in silent:
+            continue
+        remarks = False
+        for check in content_checks(fit.row.protocol if speaks(fit) else ANY):
+            for remark in check.judge(fit):
+                remarks = True
+                yield reprove(check, fit, remark)
+        if not remarks:
+            silent.add(speech)
+
+
+@cache
+def content_checks(protocol: str) -> tuple[ContentCheck, ...]:
+    """The checks to ask of a conversation whose content is a row's protocol; for :data:`ANY`: is not."""
+    return tuple(
+        check for check in checks.CHECKS if isinstance(check, ContentCheck) and check.protocol in (ANY, protocol)
+    )
 
 
 def speaks(fit: Fit) -> bool:

@@ -126,7 +126,7 @@ def run_audit(options: argparse.Namespace) -> int:
             lrr_version=options.lrr_version,
             progress=told,
         )
-    report = next(each for each in FORMATS if each.NAME == options.format)
+    report = next(each for each in FORMATS if options.format == each.NAME)
     deliver(options.output, lambda colour: report.render(result, colour))
     if any(finding.check == "TPE900" for finding in result.findings):
         return DEFECT

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 import socket
+from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analyzer import protocols, scanner
 from analyzer.flows import TRANSPORTS, Flows
@@ -134,8 +135,9 @@ def converse(
 ) -> tuple[Conversation, ...]:
     """Read the head of every flow. Without a handshake, a port of ``services`` tells the responder."""
     found: list[Conversation] = []
+    known: protocols.Known = {}
     for start in range(0, len(flows), STEP):
-        found.extend(several(flows, start, min(start + STEP, len(flows)), services))
+        found.extend(several(flows, start, min(start + STEP, len(flows)), services, known))
         if progress:
             progress(len(found))
     return tuple(with_ftp_data(found))
@@ -145,99 +147,102 @@ STEP = 4096
 """Flows whose columns are turned into Python numbers at a time."""
 
 
-def several(flows: Flows, start: int, stop: int, services: frozenset[Service]) -> Iterator[Conversation]:
+if TYPE_CHECKING:
+    Row = Any
+    Side = Any
+else:
+    Row = namedtuple("Row", scanner.FLOW.names)
+    """One flow's columns as Python numbers (see :data:`analyzer.scanner.FLOW`)."""
+    Side = namedtuple("Side", scanner.SIDE.names)
+    """One side's columns as Python numbers (see :data:`analyzer.scanner.SIDE`)."""
+
+
+def several(
+    flows: Flows, start: int, stop: int, services: frozenset[Service], known: protocols.Known
+) -> Iterator[Conversation]:
     """The conversations of the flows ``start`` to ``stop - 1``."""
-    columns = {name: flows.flow[name][start:stop].tolist() for name in scanner.FLOW.names or ()}
-    sides = {name: flows.side[name][start:stop].tolist() for name in scanner.SIDE.names or ()}
-    pieces = flows.rows(start, stop)
-    for index in range(start, stop):
-        at = index - start
-        row = {name: column[at] for name, column in columns.items()}
-        side = {name: column[at] for name, column in sides.items()}
-        yield conversation(flows, index, row, side, pieces[at], services)
+    rows = map(Row._make, flows.flow[start:stop].tolist())
+    sides = ((Side._make(one), Side._make(two)) for one, two in flows.side[start:stop].tolist())
+    pieces = flows.pieces_of(start, stop)
+    for number, row, both, kept in zip(range(start + 1, stop + 1), rows, sides, pieces, strict=True):
+        yield conversation(flows, number, row, both, kept, services, known)
 
 
 def conversation(
     flows: Flows,
-    index: int,
-    row: dict[str, Any],
-    side: dict[str, Any],
+    number: int,
+    row: Row,
+    sides: tuple[Side, Side],
     pieces: list[Any],
     services: frozenset[Service],
+    known: protocols.Known,
 ) -> Conversation:
-    """One flow: ``row`` and ``side`` hold its columns, ``pieces`` what was kept of its payload."""
-    protocol = row["protocol"]
-    transport = TRANSPORTS.get(protocol, f"ip-{protocol}")
-    ported = protocol in (scanner.TCP, scanner.UDP)
-    ports = (row["port0"], row["port1"]) if ported else (None, None)
-    originator, certain = opened_by(transport, row, ports, services)
-    responder = 1 - originator
-    ends = tuple(
-        Endpoint(address(row[f"high{each}"], row[f"low{each}"]), ports[each]) for each in (originator, responder)
-    )
-    errors = icmp_errors(flows, pieces, originator) if row["errors"] else ()
-    pair = (originator, responder)
-    packets = (side["packets"][originator], side["packets"][responder])
-    head = flows.head(index, originator, transport, pieces)
-    notes = flows.notes[row["note"]] if row["note"] >= 0 else ()
-    if row["vlan"] >= 0:
-        notes = (f"vlan {row['vlan']}", *notes)
+    """One flow with its 1-based number: its columns, and the pieces that were kept of its payload."""
+    transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
+    reversed_ = opened_by(transport, row, services)
+    one = Endpoint(address(row.high0, row.low0), row.port0 if transport in PORTED else None)
+    two = Endpoint(address(row.high1, row.low1), row.port1 if transport in PORTED else None)
+    originator, responder = sides
+    side = 0
+    if reversed_:
+        side, one, two, originator, responder = 1, two, one, responder, originator
+    head = flows.head(row, side, transport, (originator, responder), pieces)
+    errors = icmp_errors(flows, pieces, side) if row.errors else ()
+    notes = flows.notes[row.note] if row.note >= 0 else ()
+    if row.vlan >= 0:
+        notes = (f"vlan {row.vlan}", *notes)
     return Conversation(
-        id=index + 1,
+        id=number,
         transport=transport,
-        originator=ends[0],
-        responder=ends[1],
-        originator_certain=certain,
-        state=state_of(row, side, originator, errors),
-        packets=packets,
-        bytes=(side["bytes"][originator], side["bytes"][responder]),
-        payload=(side["payload"][originator], side["payload"][responder]),
-        first=row["first"],
-        last=row["last"],
-        first_frame=Frame(row["first_capture"], row["first_frame"]),
-        last_frame=Frame(row["last_capture"], row["last_frame"]),
-        macs=(mac(side["mac"][originator]), mac(side["mac"][responder])),
+        originator=one,
+        responder=two,
+        originator_certain=row.syn_side >= 0 or transport not in PORTED or (transport != "tcp" and not reversed_),
+        state=state_of(row, originator, responder, side, errors),
+        packets=(originator.packets, responder.packets),
+        bytes=(originator.bytes, responder.bytes),
+        payload=(originator.payload, responder.payload),
+        first=row.first,
+        last=row.last,
+        first_frame=Frame(row.first_capture, row.first_frame),
+        last_frame=Frame(row.last_capture, row.last_frame),
+        macs=(mac(originator.mac), mac(responder.mac)),
         head=head,
-        dissection=protocols.dissect(head),
+        dissection=protocols.dissect_known(head, known),
         icmp_errors=errors,
-        refused=Frame(row["reset_capture"], row["reset_frame"]) if row["reset_side"] == responder else None,
+        refused=Frame(row.reset_capture, row.reset_frame) if row.reset_side == 1 - side else None,
         notes=notes,
-        retransmissions=sum(side["retransmitted"][each] for each in pair),
+        retransmissions=originator.retransmitted + responder.retransmitted,
     )
 
 
-def opened_by(
-    transport: str, row: dict[str, Any], ports: tuple[int | None, int | None], services: frozenset[Service]
-) -> tuple[int, bool]:
-    """The side that opened a flow, and whether that is certain."""
-    if row["syn_side"] >= 0:
-        return row["syn_side"], True
-    one, two = ports
-    if one is None or two is None:
-        return 0, True  # who sent the first packet of an exchange without ports asked for it
-    named = ((transport, one) in services, (transport, two) in services)
-    if named[0] != named[1]:
-        originator = 1 if named[0] else 0
-    elif (one < 1024) != (two < 1024):
-        originator = 1 if one < 1024 else 0
-    else:
-        originator = 0
-    return originator, transport != "tcp" and originator == 0
+PORTED = ("tcp", "udp")
+"""Transports whose ends have ports."""
 
 
-def state_of(row: dict[str, Any], side: dict[str, Any], originator: int, errors: tuple[IcmpError, ...]) -> State:
-    """How far it came (see :class:`State`)."""
-    responder = 1 - originator
+def opened_by(transport: str, row: Row, services: frozenset[Service]) -> bool:
+    """Whether the flow was opened by its side 1: not by who sent the first packet that the capture shows."""
+    if row.syn_side >= 0:
+        return bool(row.syn_side)
+    if transport not in PORTED:
+        return False  # who sent the first packet of an exchange without ports asked for it
+    served = (transport, row.port0) in services
+    if served != ((transport, row.port1) in services):
+        return served
+    return bool(row.port0 < 1024 <= row.port1)
+
+
+def state_of(row: Row, originator: Side, responder: Side, side: int, errors: tuple[IcmpError, ...]) -> State:
+    """How far it came (see :class:`State`); ``side`` is the originator's."""
     unreachable = any(error.quoted is Direction.ORIGINATOR and error.type in (1, 3) for error in errors)
-    if row["protocol"] != scanner.TCP:
-        if side["packets"][originator] and side["packets"][responder]:
+    if row.protocol != scanner.TCP:
+        if originator.packets and responder.packets:
             return State.TWOWAY
         return State.REJECTED if unreachable else State.ONEWAY
-    if row["syn_side"] < 0:
+    if row.syn_side < 0:
         return State.MIDSTREAM
-    if side["acknowledged"][originator] or side["acknowledged"][responder]:
+    if originator.acknowledged or responder.acknowledged:
         return State.ESTABLISHED
-    refused = row["reset_side"] == responder and not side["flags"][responder] & scanner.SYN
+    refused = row.reset_side == 1 - side and not responder.flags & scanner.SYN
     return State.REJECTED if refused or unreachable else State.ATTEMPTED
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -76,67 +77,72 @@ class Flows:
         start = offset % scanner.CHUNK
         return self.arena[offset // scanner.CHUNK][start : start + count].tobytes()
 
-    def rows(self, start: int, stop: int) -> list[list[Any]]:
-        """The pieces of the flows ``start`` to ``stop - 1``: a list of tuples (see PIECE) for each flow."""
+    def pieces_of(self, start: int, stop: int) -> Iterator[list[Any]]:
+        """For each of the flows ``start`` to ``stop - 1`` the list of its pieces, as tuples (see PIECE)."""
         bounds = (self.starts[start : stop + 1] - self.starts[start]).tolist()
         pieces = self.pieces[self.starts[start] : self.starts[stop]].tolist()
-        return [pieces[one:two] for one, two in itertools.pairwise(bounds)]
+        return (pieces[one:two] for one, two in itertools.pairwise(bounds))
 
-    def head(self, index: int, originator: int, transport: str, rows: list[Any]) -> Head:
+    def head(self, row: Any, originator: int, transport: str, sides: tuple[Any, Any], pieces: list[Any]) -> Head:
         """What was kept of a flow's payload.
 
-        ``originator`` is the side (0 or 1) that opened it, ``rows`` are its pieces as :meth:`rows` gives them.
+        ``row`` is its record of FLOW, ``originator`` the side (0 or 1) that opened it, ``sides`` the records of SIDE
+        of originator and responder, ``pieces`` as :meth:`pieces_of` gives them.
         """
-        flow = self.flow[index]
-        ports = (max(0, int(flow["port0"])), max(0, int(flow["port1"])))
+        ports = (max(0, row.port0), max(0, row.port1))
         if originator:
             ports = ports[::-1]
         if transport != "tcp":
             return Head(
                 transport,
                 ports,
-                datagrams=tuple(
+                NO_STREAMS,
+                tuple(
                     Datagram(
                         DIRECTIONS[side ^ originator], self.payload(arena, kept), length, Frame(file, number), time
                     )
-                    for number, time, arena, _, file, _, length, kept, side, error in rows
+                    for number, time, arena, _, file, _, length, kept, side, error in pieces
                     if not error
                 ),
             )
-        streams = tuple(
-            self.stream(index, side, [row for row in rows if row[8] == side and not row[9]])
-            for side in (originator, 1 - originator)
+        own = [piece for piece in pieces if not piece[9]]
+        return Head(
+            transport,
+            ports,
+            (
+                self.stream(sides[0], [piece for piece in own if piece[8] == originator]),
+                self.stream(sides[1], [piece for piece in own if piece[8] != originator]),
+            ),
         )
-        return Head(transport, ports, (streams[0], streams[1]))
 
-    def stream(self, index: int, side: int, rows: list[Any]) -> Stream:
+    def stream(self, side: Any, pieces: list[Any]) -> Stream:
         """Put the pieces of one TCP direction together, up to the first gap. Of overlapping bytes the first win."""
-        if not rows:
-            return Stream()
-        column = self.side[index, side]
-        rows.sort(key=lambda row: row[5])
+        if not pieces:
+            return NO_STREAMS[0]
+        pieces.sort(key=itemgetter(5))
         parts: list[bytes] = []
         marks: list[Mark] = []
         size = 0
-        for number, time, arena, _, file, offset, _, kept, _, _ in rows:
+        for number, time, arena, _, file, offset, _, kept, _, _ in pieces:
             if offset > size:
                 break
             if offset + kept > size:
                 marks.append(Mark(size, Frame(file, number), time))
                 parts.append(self.payload(arena + size - offset, offset + kept - size))
                 size = offset + kept
-        return Stream(b"".join(parts), tuple(marks), bool(column["begins"]), int(column["ending"]) == size > 0)
+        return Stream(b"".join(parts), tuple(marks), bool(side.begins), side.ending == size > 0)
 
-    def errors(self, rows: list[Any]) -> list[tuple[int, bytes, Frame, int]]:
+    def errors(self, pieces: list[Any]) -> list[tuple[int, bytes, Frame, int]]:
         """ICMP errors among a flow's pieces: (side that sent the quoted packet, IP packet, frame, time in ns)."""
         return [
             (side, self.payload(arena, kept), Frame(file, number), time)
-            for number, time, arena, _, file, _, _, kept, side, error in rows
+            for number, time, arena, _, file, _, _, kept, side, error in pieces
             if error
         ]
 
 
 DIRECTIONS = tuple(Direction)
+NO_STREAMS = (Stream(), Stream())
 
 
 def read(paths: Sequence[str], progress: Progress | None = None, buffer_size: int = BUFFER) -> Flows:

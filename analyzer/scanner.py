@@ -128,6 +128,7 @@ SIDE = np.dtype(
         ("begins", np.uint8),  # base follows a SYN
         ("acknowledged", np.uint8),  # sent an ACK that is neither SYN nor RST
         ("closed", np.uint8),  # no more head is kept
+        ("shapes", np.uint64),  # ICMP and NTP: a bit for each kind of datagram that is kept
     ]
 )
 
@@ -213,8 +214,10 @@ DATAGRAMS = 64
 """Datagrams per direction that are kept of anything but TCP and ESP."""
 DATAGRAM_BYTES = 4096
 DATAGRAMS_BYTES = 65536
-ESP_PACKETS = 256
+ESP_PACKETS = 64
 ESP_BYTES = 64
+REPETITIONS = 4
+"""Datagrams per direction from which on ICMP and NTP keep only kinds that were not there before."""
 ERRORS = 8
 """ICMP errors that are kept per flow."""
 
@@ -414,7 +417,7 @@ def decode_transport(b: Buffer, p: Record, at: Number, limit: Number, tunnels: A
             p.length = min(p.length, declared - 8)
         if tunnels[256 + p.destination_port] or tunnels[256 + p.source_port]:
             return RARE
-    elif protocol == ICMP or protocol == ICMPV6:
+    elif protocol in (ICMP, ICMPV6):
         if at + 4 > p.end:
             return CUT
         kind = b[at]
@@ -468,10 +471,9 @@ def quoted(b: Buffer, error: Record, inner: Record) -> Number:
             return False
         inner.source_port = u16(b, at)
         inner.destination_port = u16(b, at + 2)
-    elif (inner.protocol == ICMP or inner.protocol == ICMPV6) and at + 6 <= inner.end:
-        if b[at] in (8, 0, 128, 129):
-            inner.source_port = u16(b, at + 4)
-            inner.destination_port = inner.source_port
+    elif (inner.protocol == ICMP or inner.protocol == ICMPV6) and at + 6 <= inner.end and b[at] in (8, 0, 128, 129):
+        inner.source_port = u16(b, at + 4)
+        inner.destination_port = inner.source_port
     return True
 
 
@@ -566,10 +568,9 @@ def content_of(b: Buffer, p: Record, size: Number) -> Number:
     """What the first payload of a TCP conversation looks like."""
     first = b[p.payload]
     second = b[p.payload + 1] if size > 1 else np.uint8(0)
-    if p.source_port == 21 or p.destination_port == 21:
-        if first < 0x80 and first != 22:
-            return CONTENT_FTP
-    if 20 <= first <= 23 and second == 3 or first >= 0x80 and size > 2 and b[p.payload + 2] == 1:
+    if (p.source_port == 21 or p.destination_port == 21) and first < 0x80 and first != 22:
+        return CONTENT_FTP
+    if (20 <= first <= 23 and second == 3) or (first >= 0x80 and size > 2 and b[p.payload + 2] == 1):
         return CONTENT_TLS
     if first == 0x68 or first == 0x69:
         return CONTENT_IEC104
@@ -663,6 +664,12 @@ def keep_datagram(
         most = ESP_PACKETS
     if captured <= 0 or s.pieces >= most or s.kept >= DATAGRAMS_BYTES:
         return
+    if p.protocol == ICMP or p.protocol == ICMPV6 or p.source_port == 123 or p.destination_port == 123:
+        # Endless repetitions of one kind say nothing new; another type, mode or length does.
+        shape = np.uint64(1) << np.uint64((np.int64(b[begin]) * 31 + p.length) & 63)
+        if s.pieces >= REPETITIONS and s.shapes & shape:
+            return
+        s.shapes |= shape
     index = store(b, begin, min(captured, limit), pieces, arena, clock)
     describe(pieces[index], p, clock, flow, side, 0, 0)
     s.pieces += 1

@@ -13,9 +13,9 @@ A protocol is a module listed in :data:`PROTOCOLS` (in order: the first whose ``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from typing import Protocol, cast, overload
 
 from analyzer.heads import Direction, Frame, Head, Stream
 from analyzer.messages import Facts, Item
@@ -55,15 +55,84 @@ class Dissection:
 
     protocol: str | None = None
     """``NAME`` of the protocol whose content it is; ``None``: none that is known."""
-    items: tuple[Item, ...] = ()
+    items: Sequence[Item] = ()
     """Messages in the order of the capture (by frame; within a direction always in stream order)."""
     breaks: tuple[Break, ...] = ()
     facts: Facts | None = None
+    alike: Dissection | None = None
+    """The dissection of an earlier conversation that says the same (see :func:`likeness`)."""
 
     @property
     def malformed(self) -> tuple[Break, ...]:
         """The breaks that are the sender's fault."""
         return tuple(each for each in self.breaks if each.anomaly.cause is Cause.MALFORMED)
+
+
+class Again(Sequence[Item]):
+    """The items of a conversation like an earlier one: read only if somebody asks for them."""
+
+    __slots__ = ("head",)
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        return dissect(self.head).items[index]
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(dissect(self.head).items)
+
+    def __len__(self) -> int:
+        return len(dissect(self.head).items)
+
+
+Known = dict[Hashable, Dissection]
+"""Dissections of short datagram conversations by what they say."""
+
+MOST_KNOWN = 1 << 15
+"""Entries of :data:`Known` above which no more are remembered."""
+
+LIKENESS = {("udp", 53): dns.likeness, ("udp", 123): ntp.likeness, ("icmp", 0): icmp.likeness}
+"""How to tell what a datagram says from what only makes it unique, by transport and the responder's port."""
+
+
+def dissect_known(head: Head, known: Known) -> Dissection:
+    """:func:`dissect`, sparing the work for what was read before: every base station asks the same again and again."""
+    key = likeness(head)
+    if key is None:
+        return dissect(head)
+    before = known.get(key)
+    if before is not None:
+        return Dissection(before.protocol, Again(head), (), before.facts, before)
+    dissection = dissect(head)
+    if not dissection.breaks and len(known) < MOST_KNOWN:
+        known[key] = dissection
+    return dissection
+
+
+def likeness(head: Head) -> Hashable:
+    """What a conversation says, without what only makes it unique; ``None``: it has to be read.
+
+    Of each datagram the protocol's ``likeness`` gives what matters, and what matters only by being equal to that of
+    another datagram of the conversation (identifiers, echoed data): the latter is numbered in order of appearance.
+    """
+    one, two = (0, 0) if head.transport == "icmp" else head.ports
+    function = LIKENESS.get((head.transport, two))
+    if function is None or len(head.datagrams) > 8:
+        return None
+    parts: list[Hashable] = [head.transport, two, one if one < 1024 else 0]
+    tokens: dict[bytes, int] = {}
+    for direction, data, length, _, _ in head.datagrams:
+        alike = function(data, length)
+        if alike is None:
+            return None
+        essence, unique = alike
+        parts.append((direction, length, essence, tokens.setdefault(unique, len(tokens))))
+    return tuple(parts)
 
 
 def dissect(head: Head) -> Dissection:

@@ -128,14 +128,17 @@ class Quoted:
 class IcmpFacts(Facts):
     types: Mapping[str, int]
     """Messages in the head by name of their type: ``{"echo-request": 3, "echo-reply": 3}``."""
-    identifiers: tuple[int, ...]
-    """Of echoes, at most 16, in order of first appearance."""
     largest_payload: int | None
     """Declared bytes of data in the largest echo."""
 
 
 def probe(head: Head) -> bool:
     return head.transport in ("icmp", "icmpv6") and bool(head.datagrams)
+
+
+def likeness(data: bytes, length: int) -> tuple[bytes, bytes] | None:
+    """Type and code of an echo of ICMP; a reply has its request's identifier, sequence number and data."""
+    return (data[:2], data[4:]) if len(data) == length >= 8 and data[0] in (0, 8) else None
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
@@ -180,5 +183,4 @@ def quoted(reader: Reader, version: int) -> Quoted:
 def facts(items: Sequence[Item]) -> IcmpFacts:
     names = Counter(item.message.name for item in items if isinstance(item.message, (IcmpMessage, Echo, ErrorMessage)))
     echoes = [echo for _, echo in messages(items, Echo)]
-    identifiers = tuple(dict.fromkeys(echo.identifier for echo in echoes))
-    return IcmpFacts(dict(names), identifiers[:16], max((echo.length for echo in echoes), default=None))
+    return IcmpFacts(dict(names), max((echo.length for echo in echoes), default=None))

@@ -289,6 +289,8 @@ def payload(body: Reader) -> LrrPayload | Asdu | None:
         return None
     start = body.pos
     first = body.u8("payload")
+    if body.more and not body.left:
+        body.take(1, "payload")  # cut where the next byte would tell the dialect
     if first in (0, 1) and body.peek(1) in (b"\x00", b""):
         return lrr_payload(body, first, start)
     return asdu(body, first, start)

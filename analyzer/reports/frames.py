@@ -148,5 +148,5 @@ def frame(columns: Mapping[str, str], rows: Iterable[Mapping[str, object]]) -> p
         if kind == TIME:
             table[name] = pd.to_datetime(table[name].astype("Int64"), unit="ns", utc=True)
         else:
-            table[name] = table[name].astype(kind)
+            table[name] = table[name].astype(pd.api.types.pandas_dtype(kind))
     return table
