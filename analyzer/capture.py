@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -96,7 +97,11 @@ class Source:
         except OSError as error:
             raise CaptureError(path, (error.strerror or str(error)).lower()) from None
         self.raw = file
-        start = read_fully(file, 6)
+        self.failure: CaptureError | None = None
+        try:
+            start = read_fully(file, 6)
+        except OSError as error:
+            raise CaptureError(path, (error.strerror or str(error)).lower()) from None
         self.compression = next((name for magic, name in MAGICS.items() if start.startswith(magic)), None)
         self.consumed = 0
         rejoined = cast(BinaryIO, Rejoined(start, file, self))
@@ -108,12 +113,30 @@ class Source:
             raise CaptureError(path, f"is compressed with {self.compression}, which is not supported: unpack it first")
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill the beginning of a buffer; 0 at the end. :class:`CaptureError` if the compressed data are damaged."""
-        try:
-            return self.stream.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
-        except (OSError, EOFError, lzma.LZMAError) as error:
-            reason = f"{self.compression} data are damaged: {error}" if self.compression else str(error)
-            raise CaptureError(self.path, reason, self.consumed) from None
+        """Fill the beginning of a buffer; 0 at the end. :class:`CaptureError` if the compressed data are damaged.
+
+        What could be unpacked before the damage is given first.
+        """
+        filled = 0
+        while self.failure is None and filled < len(buffer):
+            try:
+                if self.compression is None:
+                    count = self.stream.readinto(buffer[filled:])  # type: ignore[attr-defined]
+                else:
+                    # read1 and not readinto, which loses what it has unpacked when it comes upon damage
+                    part = self.stream.read1(len(buffer) - filled)  # type: ignore[attr-defined]
+                    count = len(part)
+                    buffer[filled : filled + count] = part
+            except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+                reason = f"{self.compression} data are damaged: {error}" if self.compression else str(error)
+                self.failure = CaptureError(self.path, reason, self.consumed)
+                break
+            filled += count
+            if self.compression is None or not count:
+                break
+        if not filled and self.failure is not None:
+            raise self.failure
+        return filled
 
     def close(self) -> None:
         if self.path != "-":
@@ -285,7 +308,19 @@ def first_time(path: str) -> int | None:
         return None
     source = Source(path)
     try:
-        start = read_fully(source.stream, 1 << 16)
+        buffer = bytearray(1 << 16)
+        filled = 0
+        while filled < len(buffer):
+            try:
+                count = source.readinto(memoryview(buffer)[filled:])
+            except CaptureError:
+                if not filled:
+                    raise
+                break
+            if not count:
+                break
+            filled += count
+        start = bytes(buffer[:filled])
         framing, at = recognise(path, start[:64])
         order: Order
         while at + 12 <= len(start):

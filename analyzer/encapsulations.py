@@ -46,17 +46,29 @@ def peel(frame: bytes, linktype: int) -> Peeled:
     """Find the innermost IP header of a frame."""
     layer = Layer("link", linktype, 0)
     network = -1
+    peeled: tuple[str, ...] = ()
     notes: list[str] = []
     for _ in range(DEPTH):
         following, reason = step(frame, layer)
-        if layer.kind == "ethertype" and layer.code in (IPV4, IPV6):
-            network = layer.at
+        # A tunnel without a sound IP header in it is no tunnel, but what its bearer carries.
+        if layer.kind == "ethertype" and layer.code in (IPV4, IPV6) and (network < 0 or sound(frame, layer)):
+            network, peeled = layer.at, tuple(notes)
         if following is None:
-            return Peeled(network, tuple(notes), reason if network < 0 else None)
+            return Peeled(network, peeled if network >= 0 else tuple(notes), reason if network < 0 else None)
         if following.note:
             notes.append(following.note)
         layer = following
-    return Peeled(network, tuple(notes), None if network >= 0 else "too many nested layers")
+    return Peeled(network, peeled, None if network >= 0 else "too many nested layers")
+
+
+def sound(frame: bytes, layer: Layer) -> bool:
+    """Whether an IP header stands there, whole, with the version that was announced."""
+    if layer.at >= len(frame):
+        return False
+    if layer.code == IPV6:
+        return frame[layer.at] >> 4 == 6 and layer.at + 40 <= len(frame)
+    size = (frame[layer.at] & 15) * 4
+    return frame[layer.at] >> 4 == 4 and size >= 20 and layer.at + size <= len(frame)
 
 
 def step(frame: bytes, layer: Layer) -> tuple[Layer | None, str]:

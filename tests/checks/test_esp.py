@@ -102,8 +102,8 @@ def test_an_extended_sequence_number_may_wrap() -> None:
 
 def test_directions_and_spis_count_on_their_own() -> None:
     both = head([(packet(5, 108, spi), 108) for spi in (0x1000, 0x2000)])
-    back = dataclasses.replace(both.datagrams[0], direction=BACK, frame=Frame(0, 9), data=packet(5, 108, 0x1000))
-    assert said(dataclasses.replace(both, datagrams=(*both.datagrams, back))) == {}
+    back = both.datagrams[0]._replace(direction=BACK, frame=Frame(0, 9), data=packet(5, 108, 0x1000))
+    assert said(both._replace(datagrams=(*both.datagrams, back))) == {}
 
 
 # -- payloads ---------------------------------------------------------------------------------------------------

@@ -212,8 +212,8 @@ def test_an_orderly_close_or_a_warning_is_no_refusal(alert: bytes) -> None:
 def test_a_handshake_that_both_sides_left() -> None:
     left = handshake(answer=b"")
     assert judged(left) == {}  # the capture may have ended
-    client, server = (replace(stream, ends=True) for stream in left.streams)
-    closed = replace(left, streams=(client, server))
+    client, server = (stream._replace(ends=True) for stream in left.streams)
+    closed = left._replace(streams=(client, server))
     assert only(closed, "tls-handshake-abandoned").severity is Severity.LOW
     hello = record(22, client_hello())
     marks = (Mark(0, Frame(0, 1), NOVEMBER_2026),)
@@ -345,5 +345,5 @@ def test_every_check_is_documented_and_numbered() -> None:
 
 def test_direction_does_not_matter_where_the_beginning_is_unknown() -> None:
     head = handshake(issued(ends=-1))
-    swapped = replace(head, streams=(head.streams[Direction.RESPONDER], head.streams[Direction.ORIGINATOR]))
+    swapped = head._replace(streams=(head.streams[Direction.RESPONDER], head.streams[Direction.ORIGINATOR]))
     assert "tls-certificate-expired" in judged(swapped)
