@@ -54,7 +54,7 @@ def peel(frame: bytes, linktype: int) -> Peeled:
         if layer.kind == "ethertype" and layer.code in (IPV4, IPV6) and (network < 0 or sound(frame, layer)):
             network, peeled = layer.at, tuple(notes)
         if following is None:
-            return Peeled(network, peeled if network >= 0 else tuple(notes), reason if network < 0 else None)
+            return Peeled(network, peeled, reason if network < 0 else None)
         if following.note:
             notes.append(following.note)
         layer = following
