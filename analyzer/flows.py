@@ -20,7 +20,7 @@ import numpy.typing as npt
 from analyzer import capture, scanner
 from analyzer.capture import CaptureError, CaptureFile, Framing, Source
 from analyzer.encapsulations import IP_PROTOCOLS, UDP_PORTS, peel
-from analyzer.fragments import Fragments
+from analyzer.fragments import Fragments, Packet
 from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
 
 BUFFER = 4 << 20
@@ -218,7 +218,7 @@ class Scan:
             if outcome == scanner.SLOW:
                 self.slow(buffer)
             elif outcome == scanner.DAMAGED:
-                problems.append(f"damaged record at byte {before + position}: its length is impossible")
+                problems.append(f"damaged record at byte {before + position}: its length or interface is impossible")
                 break
             else:
                 if outcome == scanner.BLOCK and filled - position >= 12:
@@ -346,12 +346,21 @@ class Scan:
             reason = peeled.reason or "no IP"
             (self.not_ip if reason == "no IP" else self.unreadable)[reason] += 1
             return
-        datagrams = self.fragments.add(frame[peeled.network :], packet.copy(), peeled.notes)
+        datagrams = self.fragments.add(
+            frame[peeled.network :], packet.copy(), int(self.clock["capture"][0]), peeled.notes
+        )
         if datagrams is None:
             self.single(frame, packet.copy(), peeled.network, peeled.notes)
             return
-        for datagram, carrier, notes, count_only in datagrams:
-            self.single(datagram, carrier, 0, notes, count_only)
+        self.fragmented(datagrams)
+
+    def fragmented(self, datagrams: list[Packet]) -> None:
+        """Account for fragments, each with the file that it was in."""
+        capture = int(self.clock["capture"][0])
+        for packet in datagrams:
+            self.clock["capture"] = packet.capture
+            self.single(packet.data, packet.carrier, 0, packet.notes, packet.count_only)
+        self.clock["capture"] = capture
 
     def single(
         self, data: bytes, carrier: Records, network: int, notes: tuple[str, ...], count_only: bool = False
@@ -369,8 +378,7 @@ class Scan:
 
     def finish(self) -> None:
         """Account for the fragments whose datagram never became whole."""
-        for datagram, carrier, notes, count_only in self.fragments.flush():
-            self.single(datagram, carrier, 0, notes, count_only)
+        self.fragmented(self.fragments.flush())
 
     # -- the result -----------------------------------------------------------------------------------------
 

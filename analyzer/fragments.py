@@ -12,6 +12,12 @@ import numpy.typing as npt
 
 PENDING = 4096
 """Incomplete datagrams that are kept at the same time; the oldest gives way."""
+PENDING_BYTES = 64 << 20
+"""Payload of incomplete datagrams that is kept at the same time; the oldest gives way."""
+PARTS = 1024
+"""Fragments of one datagram that are waited for: more are somebody's trap."""
+RECENT = 256
+"""Whole datagrams that are remembered, so that copies of their fragments are known as such."""
 LARGEST = 65535
 """Bytes of a datagram's payload."""
 
@@ -25,6 +31,8 @@ class Packet(NamedTuple):
     data: bytes
     """An IP packet without fragmentation fields."""
     carrier: Carrier
+    capture: int
+    """Index of the carrier's file."""
     notes: tuple[str, ...]
     count_only: bool
     """Count the carrier, but do not look at the payload (another fragment of the datagram brings it)."""
@@ -35,7 +43,8 @@ class Datagram:
     """Fragments of one datagram, as they came."""
 
     notes: tuple[str, ...]
-    carriers: list[Carrier] = field(default_factory=list)
+    carriers: list[tuple[Carrier, int]] = field(default_factory=list)
+    """With the index of the file of each."""
     parts: dict[int, bytes] = field(default_factory=dict)
     """By offset in the payload."""
     header: bytes = b""
@@ -43,10 +52,12 @@ class Datagram:
     total: int | None = None
     """Payload length, known from the last fragment."""
     overlaps: bool = False
+    held: int = 0
+    """Bytes of all parts."""
 
     def whole(self) -> bytes | None:
         """The payload, once nothing is missing."""
-        if self.total is None or 0 not in self.parts:
+        if self.total is None or self.held < self.total or 0 not in self.parts:
             return None
         payload = self.contiguous()
         return payload[: self.total] if len(payload) >= self.total else None
@@ -62,41 +73,64 @@ class Datagram:
             payload += part[len(payload) - offset :]
         return bytes(payload)
 
+    def length(self, payload: bytes) -> int:
+        """Bytes of the whole payload: of an incomplete datagram what is known of it, and more than is there."""
+        if self.total is not None:
+            return self.total
+        declared = int.from_bytes(payload[4:6], "big") if protocol_of(self.header) == 17 else 0
+        return max(declared, len(payload) + 1, *(offset + len(part) for offset, part in self.parts.items()))
+
     def packets(self, payload: bytes) -> list[Packet]:
         """All carriers as packets of the flow; the last one carries the payload."""
         notes = (*self.notes, "overlapping fragments" if self.overlaps else "fragments")
-        data = with_length(self.header, len(payload)) + payload
-        counted = [Packet(data, carrier, notes, True) for carrier in self.carriers[:-1]]
-        return [*counted, Packet(data, self.carriers[-1], notes, False)]
+        data = with_length(self.header, self.length(payload)) + payload
+        last = len(self.carriers) - 1
+        return [Packet(data, *carrier, notes, index != last) for index, carrier in enumerate(self.carriers)]
+
+    def repeats(self, fragment: Fragment) -> bool:
+        """Whether a fragment is a copy of one that is there."""
+        return bool(fragment.payload) and self.parts.get(fragment.offset) == fragment.payload
 
 
 class Fragments:
     """The datagrams of which fragments were seen."""
 
     def __init__(self) -> None:
-        self.pending: dict[tuple[bytes, int, int], Datagram] = {}
+        self.pending: dict[Key, Datagram] = {}
+        self.held = 0
+        """Bytes of all pending parts."""
+        self.recent: dict[Key, Datagram] = {}
 
-    def add(self, packet: bytes, carrier: Carrier, notes: tuple[str, ...]) -> list[Packet] | None:
+    def add(self, packet: bytes, carrier: Carrier, capture: int, notes: tuple[str, ...]) -> list[Packet] | None:
         """Take in an IP packet: ``None`` if it is no fragment, else what is to be accounted for now."""
         fragment = fragment_of(packet)
         if fragment is None:
             return None
+        done = self.recent.get(fragment.key)
+        if done is not None and fragment.key not in self.pending and done.repeats(fragment):
+            return [Packet(done.header, carrier, capture, (*notes, "fragments"), True)]
         datagram = self.pending.setdefault(fragment.key, Datagram(notes))
-        datagram.carriers.append(carrier)
+        datagram.carriers.append((carrier, capture))
         if fragment.offset == 0:
             datagram.header = fragment.header
         if fragment.offset + len(fragment.payload) <= LARGEST:
             if fragment.payload and fragment.offset not in datagram.parts:
                 datagram.parts[fragment.offset] = fragment.payload
+                datagram.held += len(fragment.payload)
+                self.held += len(fragment.payload)
             elif fragment.payload != datagram.parts.get(fragment.offset, b""):
                 datagram.overlaps = True
             if fragment.last and datagram.total is None and not fragment.cut:
                 datagram.total = fragment.offset + len(fragment.payload)
         payload = datagram.whole()
         if payload is not None:
-            del self.pending[fragment.key]
-            return datagram.packets(payload)
-        if len(self.pending) > PENDING:
+            self.forget(fragment.key)
+            packets = datagram.packets(payload)
+            self.remember(fragment.key, datagram, payload)
+            return packets
+        if len(datagram.carriers) >= PARTS:
+            return self.give_up(fragment.key)
+        if len(self.pending) > PENDING or self.held > PENDING_BYTES:
             return self.give_up(next(iter(self.pending)))
         return []
 
@@ -104,20 +138,37 @@ class Fragments:
         """What is left at the end of the captures."""
         return [packet for key in list(self.pending) for packet in self.give_up(key)]
 
-    def give_up(self, key: tuple[bytes, int, int]) -> list[Packet]:
-        """An incomplete datagram: its beginning, or, without one, packets of unknown ports."""
+    def forget(self, key: Key) -> Datagram:
         datagram = self.pending.pop(key)
+        self.held -= datagram.held
+        return datagram
+
+    def remember(self, key: Key, datagram: Datagram, payload: bytes) -> None:
+        """Keep a whole datagram's parts, and of its header what tells its flow."""
+        datagram.header = with_length(datagram.header, len(payload)) + payload[:64].ljust(20, b"\0")
+        datagram.carriers.clear()
+        self.recent.pop(key, None)
+        self.recent[key] = datagram
+        if len(self.recent) > RECENT:
+            del self.recent[next(iter(self.recent))]
+
+    def give_up(self, key: Key) -> list[Packet]:
+        """An incomplete datagram: its beginning, or, without one, packets of unknown ports."""
+        datagram = self.forget(key)
         if datagram.header:
             return datagram.packets(datagram.contiguous())
         addresses, protocol, _ = key
         data = bare_header(addresses, protocol)
         notes = (*datagram.notes, "fragments without their first")
-        return [Packet(data, carrier, notes, True) for carrier in datagram.carriers]
+        return [Packet(data, carrier, capture, notes, True) for carrier, capture in datagram.carriers]
+
+
+Key = tuple[bytes, int, int]
+"""Addresses, protocol, identification."""
 
 
 class Fragment(NamedTuple):
-    key: tuple[bytes, int, int]
-    """Addresses, protocol, identification."""
+    key: Key
     offset: int
     payload: bytes
     last: bool
@@ -161,6 +212,11 @@ def with_length(header: bytes, payload: int) -> bytes:
     if header[0] >> 4 == 4:
         return header[:2] + min(65535, len(header) + payload).to_bytes(2, "big") + header[4:]
     return header[:4] + min(65535, payload).to_bytes(2, "big") + header[6:]
+
+
+def protocol_of(header: bytes) -> int:
+    """IP protocol number of a header without extensions."""
+    return header[9] if header[0] >> 4 == 4 else header[6]
 
 
 def bare_header(addresses: bytes, protocol: int) -> bytes:
