@@ -71,6 +71,10 @@ class Names:
     def is_tpe(self, address: str) -> bool:
         return any(matches(name, address, None) for name in self.tpe)
 
+    def leaning(self, address: str, mac: str | None) -> int:
+        """1 for what the user says is a base station, -1 for TPE, 0 for neither or both."""
+        return self.is_station(address, mac) - self.is_tpe(address)
+
 
 MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 
@@ -108,12 +112,17 @@ def shaped(row: ExpectedFlow, conversation: Conversation) -> bool:
     return conversation.responder.port in row.ports
 
 
-def ends(row: ExpectedFlow, conversation: Conversation) -> tuple[str, str]:
+def ends(row: ExpectedFlow, conversation: Conversation, names: Names) -> tuple[str, str]:
     """(base station's end, other end) of a conversation that fits a row's shape.
 
-    IKE tells who initiated the SA in every message (RFC 7296 section 3.1, flag I), even in mid-session.
+    Where both ends may begin, what the user named counts first. Then IKE tells who initiated the SA in every message
+    (RFC 7296 section 3.1, flag I), even in mid-session; ESP does not tell.
     """
     one, two = conversation.originator.address, conversation.responder.address
+    if row.bidirectional:
+        leaning = names.leaning(one, conversation.macs[0]) - names.leaning(two, conversation.macs[1])
+        if leaning:
+            return (one, two) if leaning > 0 else (two, one)
     if row.bidirectional and conversation.protocol == ike.NAME:
         for item, header in messages(conversation.dissection.items, ike.IkeHeader):
             if header.major >= 2:
@@ -153,7 +162,7 @@ def find_stations(
         accepted = [address for address in seen if names.is_station(address, macs.get(address))]
     else:
         accepted = recognise(candidates)
-    groups = group(accepted, macs, conversations)
+    groups = group(accepted, macs, candidates)
     return tuple(station(addresses, candidates, macs, names) for addresses in groups)
 
 
@@ -175,7 +184,7 @@ def find_candidates(
             possible = [*possible, *portless]
         for row in possible:
             if shaped(row, each):
-                client, server = ends(row, each)
+                client, server = ends(row, each, names)
                 if not names.tpe or names.is_tpe(server):
                     candidates[client].signatures.append(Signature(row, each, client, server))
     return candidates
@@ -216,7 +225,7 @@ def owned_macs(conversations: Iterable[Conversation]) -> dict[str, str]:
     return own
 
 
-def group(accepted: Sequence[str], macs: Mapping[str, str], conversations: Iterable[Conversation]) -> list[list[str]]:
+def group(accepted: Sequence[str], macs: Mapping[str, str], candidates: Mapping[str, Candidate]) -> list[list[str]]:
     """Addresses of one device together: those that share its MAC address, and those between which an IKE SA moved."""
     parent = {address: address for address in accepted}
 
@@ -233,17 +242,27 @@ def group(accepted: Sequence[str], macs: Mapping[str, str], conversations: Itera
     for address, mac in macs.items():
         if mac in first and address not in parent:
             parent[address] = root(first[mac])
-    for each in conversations:
-        facts = each.dissection.facts
-        if isinstance(facts, ike.IkeFacts):
-            address = each.originator.address
-            if address in parent:
-                spi = f"spi {facts.initiator_spi}"
-                parent[root(address)] = root(first.setdefault(spi, address))
+    for movers in moved(candidates):
+        home = next((address for address in movers if address in parent), None)
+        if home is not None:
+            for address in movers:
+                parent[root(parent.setdefault(address, address))] = root(home)
     groups: dict[str, list[str]] = {}
     for address in parent:
         groups.setdefault(root(address), []).append(address)
     return [sorted(addresses, key=address_order) for addresses in groups.values()]
+
+
+def moved(candidates: Mapping[str, Candidate]) -> list[list[str]]:
+    """The addresses of each IKE SA that its initiator used from more than one (MOBIKE, RFC 4555)."""
+    holders: dict[str, dict[str, None]] = {}
+    for address, candidate in candidates.items():
+        for signature in candidate.signatures:
+            facts = signature.conversation.dissection.facts
+            if signature.row.protocol == ike.NAME and isinstance(facts, ike.IkeFacts):
+                for sa in facts._sas:
+                    holders.setdefault(sa.initiator_spi, {})[address] = None
+    return [list(addresses) for addresses in holders.values() if len(addresses) > 1]
 
 
 def address_order(address: str) -> tuple[bool, int, int]:

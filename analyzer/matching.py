@@ -12,7 +12,7 @@ from analyzer.heads import Direction
 from analyzer.hosts import Station, carries_esp, shaped
 from analyzer.messages import messages
 from analyzer.modes import UNKNOWN, Mode
-from analyzer.protocols import dhcp, ftp, icmp, ike
+from analyzer.protocols import dhcp, dns, esp, ftp, icmp, ike
 
 
 class Status(enum.Enum):
@@ -84,7 +84,7 @@ class StationVerdict:
     tpe: tuple[str, ...]
     """Addresses of the TPE that it talks to."""
     rows: tuple[RowVerdict, ...]
-    """In the order of the table; empty in mode ``unknown``."""
+    """In the order of the table; in mode ``unknown`` those rows that every table has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +147,11 @@ def match(
         (each.first for each in conversations if each.protocol in ("tls", "ike", "esp")), default=until
     )
     controls: dict[int, tuple[ExpectedFlow, ...]] = {}
+    cut = cut_answers(conversations)
     for each in conversations:
         if each.control is not None:
             continue
-        fitting = tuple(row for row in rows if fits_row(row, each, station, tpe))
+        fitting = tuple(row for row in rows if fits_row(row, each, station, tpe) or is_retry(row, each, cut))
         if fitting:
             found = list(split(station, each, fitting, protected_from))
             controls[each.id] = tuple(row for fit in found for row in fit.rows)
@@ -204,8 +205,29 @@ def fits_any(tables: Mapping[str, ExpectedTable], each: Conversation, station: S
     return any(fits_row(row, each, station, tpe) for table in tables.values() for row in table.flows)
 
 
+def cut_answers(conversations: Iterable[Conversation]) -> dict[tuple[str, str], int]:
+    """(client, DNS server) → when the first conversation began in which the server cut an answer short (TC)."""
+    found: dict[tuple[str, str], int] = {}
+    for each in conversations:
+        facts = each.dissection.facts
+        if each.transport == "udp" and isinstance(facts, dns.DnsFacts) and facts.truncated:
+            found.setdefault((each.originator.address, each.responder.address), each.first)
+    return found
+
+
+def is_retry(row: ExpectedFlow, each: Conversation, cut: Mapping[tuple[str, str], int]) -> bool:
+    """Whether DNS over TCP asks again for an answer that UDP cut short (RFC 7766 section 5)."""
+    ends = each.originator.address, each.responder.address
+    return (
+        row.protocol == dns.NAME
+        and each.transport == "tcp"
+        and each.responder.port in row.ports
+        and cut.get(ends, each.first + 1) <= each.first
+    )
+
+
 def is_housekeeping(each: Conversation) -> bool:
-    """Neighbour discovery, multicast listener discovery (ICMPv6 130 to 137, 143) and IGMP stay on the link."""
+    """Neighbour discovery, multicast listener discovery (ICMPv6 130 to 136, 143) and IGMP stay on the link."""
     if each.transport == "ip-2":
         return True
     if each.transport != "icmpv6":
@@ -258,11 +280,11 @@ FTP_VERBS = {"ftp-retrieve": {"RETR"}, "ftp-store": {"STOR", "STOU", "APPE"}}
 
 
 def data_fit(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...]) -> list[Fit]:
-    """An FTP data connection takes the row of the command that opened it; a listing takes its session's rows."""
+    """An FTP data connection takes the row of the command that opened it; a listing decides nothing."""
     facts = each.dissection.facts
     verb = facts.verb if isinstance(facts, FtpDataFacts) else None
     own = tuple(row for row in rows if verb in FTP_VERBS.get(row.decided_by or "", ()))
-    return [Fit(station.address, each, (row,)) for row in own or rows]
+    return [Fit(station.address, each, own or rows)] if rows else []
 
 
 # -- what fits no row -------------------------------------------------------------------------------------------
@@ -283,9 +305,9 @@ def stray(
         key=lambda entry: (len(entry[0]), entry[1]),
     )
     nearest, mismatch = None, None
-    if ranked and len(ranked[0][0]) <= 2 and "transport" not in ranked[0][0]:
-        fields, _, nearest = ranked[0]
-        mismatch = fields[0] if fields else None
+    for fields, _, row in ranked[:1]:
+        if (len(fields) <= 2 and "transport" not in fields) or (fields == ("transport",) and row.ports):
+            nearest, mismatch = row, fields[0] if fields else None
     elsewhere = tuple(
         row
         for name, table in tables.items()
@@ -320,12 +342,18 @@ def completed(fit: Fit) -> bool:
     if fit.row.protocol == ike.NAME and isinstance(facts, ike.IkeFacts):
         return ike_completed(each, facts)
     if fit.row.transport == "esp":
-        return all(each.packets)
+        return all(each.packets) and not one_sided(each)
     if isinstance(facts, ftp.FtpFacts) and facts.login == "refused":
         return False
     if fit.row.peer is Peer.DHCP:
         return True  # client and server send to different addresses: judged over all conversations of the row
     return not each.silent
+
+
+def one_sided(each: Conversation) -> bool:
+    """ESP inside UDP goes in one direction only, as far as all of its datagrams were kept to be looked at."""
+    sent = {item.direction for item, _ in messages(each.dissection.items, esp.EspPacket)}
+    return each.transport == "udp" and len(sent) == 1 and sum(each.packets) == len(each.head.datagrams)
 
 
 def ike_completed(each: Conversation, facts: ike.IkeFacts) -> bool:
@@ -385,7 +413,7 @@ def verdict(
     if fits:
         reason = f"{how_blocked(row, fits[-1].conversation)}; {why}"
         return RowVerdict(row, requirement, Status.BLOCKED, certainty, reason, flows)
-    if requirement is Requirement.OPTIONAL or not applies(row, lrr_version):
+    if requirement is Requirement.OPTIONAL or not applies(row, lrr_version) or matched.mode.name == UNKNOWN:
         return RowVerdict(row, requirement, Status.ABSENT, None, None, flows)
     return RowVerdict(row, requirement, Status.MISSING, certainty, why, flows)
 

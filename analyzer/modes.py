@@ -80,4 +80,6 @@ def find_tpe(modes: Iterable[Mode], stations: Sequence[Station], names: Names, s
     if names.tpe:
         return frozenset(address for address in seen if names.is_tpe(address))
     own = {address for station in stations for address in station.addresses}
-    return frozenset(signature.server for mode in modes for signature in mode.signatures) - own
+    # Of a mode that the user named, nothing may be there: then what shows another mode leads to TPE all the same.
+    shown = (mode.signatures or station.signatures for station, mode in zip(stations, modes, strict=True))
+    return frozenset(signature.server for signatures in shown for signature in signatures) - own

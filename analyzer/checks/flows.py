@@ -196,6 +196,7 @@ def port_scan(case: Case) -> Iterator[Charge]:
             if not is_scan(strays):
                 continue
             first = strays[0].conversation
+            certain = not strays[0].inbound or any(each.conversation.originator_certain for each in strays)
             ports = sorted({each.conversation.responder.port or 0 for each in strays})
             listed = ", ".join(map(str, ports[:12])) + (", …" if len(ports) > 12 else "")
             yield charged(
@@ -203,6 +204,7 @@ def port_scan(case: Case) -> Iterator[Charge]:
                 strays,
                 f"{first.originator.address} tried {len(ports)} {first.transport.upper()} ports of "
                 f"{first.responder.address}: {listed}.",
+                None if certain else Severity.LOW,
             )
 
 
@@ -318,17 +320,25 @@ def blocked_flow(case: Case) -> Iterator[Charge]:
     Remedy: Allow this flow in the firewall that stands where the attempts end, or start the service that refuses
     them.
     """
+    together: dict[tuple[object, ...], tuple[Matched, list[RowVerdict]]] = {}
     for matched, row in rows_of(case, Status.BLOCKED):
+        # Rows that share their port were tried by the same conversations: that is one finding.
+        key = (matched.station.address, place(row), row.flows)
+        together.setdefault(key, (matched, []))[1].append(row)
+    for matched, rows in together.values():
+        row = rows[0]
         tried = tuple(case.conversations[flow - 1] for flow in row.flows)
-        severity = None if row.certainty is Certainty.FIRM else Severity.MEDIUM
-        if row.requirement is Requirement.OPTIONAL:
+        severity = None if any(each.certainty is Certainty.FIRM for each in rows) else Severity.MEDIUM
+        if all(each.requirement is Requirement.OPTIONAL for each in rows):
             severity = Severity.LOW
-        attempts = "attempt" if len(tried) == 1 else f"{len(tried)} attempts"
+        attempts = "The attempt" if len(tried) == 1 else f"{len(tried)} attempts"
+        named = " or ".join(each.row.id for each in rows)
+        services = " or ".join(dict.fromkeys(each.row.service for each in rows))
         yield Charge(
-            f"{attempts[:1].upper()}{attempts[1:]} of {matched.station.address} at row {row.row.id} "
-            f"({row.row.service}, {place(row)}) came to nothing: {row.reason}.",
+            f"{attempts} of {matched.station.address} at row {named} ({services}, {place(row)}) came to nothing: "
+            f"{row.reason}.",
             matched.station.address,
-            (row.row.id,),
+            tuple(each.row.id for each in rows),
             tried,
             frames=blocking(tried),
             filter=flow_filter(tried[0]) if tried else service_filter(matched, row),
@@ -376,7 +386,9 @@ def wrong_protocol(fit: Fit) -> Iterator[Remark]:
     if row.protocol == esp.NAME and carries_esp(each):
         return
     frames, sample = opening(each)
-    expected = f"Row {' and '.join(one.id for one in fit.rows)} expects {NAMES[row.protocol]} on {what_port(each)}"
+    named = " and ".join(one.id for one in fit.rows)
+    subject = f"Row {named} expects" if len(fit.rows) == 1 else f"Rows {named} expect"
+    expected = f"{subject} {NAMES[row.protocol]} on {what_port(each)}"
     if each.protocol is not None:
         severity = (
             Severity.HIGH if row.protocol in ("tls", "esp", "ike") and each.protocol not in ("tls", "ssh") else None
@@ -521,7 +533,7 @@ def midstream(fit: Fit) -> Iterator[Remark]:
     """
     each = fit.conversation
     if each.state is State.MIDSTREAM and fit.row.transport == "tcp":
-        yield Remark(f"{what(each).replace(' on ', ' on ', 1)} with {each.responder} began before the capture.")
+        yield Remark(f"{what(each)} with {each.responder.address} began before the capture.")
 
 
 CHECKS: tuple[Check, ...] = (
