@@ -14,7 +14,19 @@ from analyzer import checks, expected, flows
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, converse
 from analyzer.expected import Deployment, ExpectedTable
-from analyzer.findings import ANY, Case, CaseCheck, ContentCheck, Finding, Kind, Severity, charge, reprove
+from analyzer.findings import (
+    ANY,
+    SHOWN,
+    Case,
+    CaseCheck,
+    ContentCheck,
+    Finding,
+    Kind,
+    Severity,
+    charge,
+    frames_filter,
+    reprove,
+)
 from analyzer.flows import Progress
 from analyzer.heads import Frame
 from analyzer.hosts import Names, Station, carries_esp, find_stations, services
@@ -141,12 +153,11 @@ def audit(
         match(station, each, tables, core, own[station.address], until)
         for station, each in zip(stations, modes, strict=True)
     )
-    findings = [finding for each in matched for finding in content_findings(each)]
-    judged = tuple(judge(each, Deployment(deployment), findings, lrr, core) for each in matched)
-    case = Case(read.captures, read.tally, Deployment(deployment), matched, judged, conversations, core)
-    for check in checks.CHECKS:
-        if isinstance(check, CaseCheck):
-            findings.extend(charge(check, found) for found in check.judge(case))
+    case = Case(read.captures, read.tally, Deployment(deployment), matched, (), conversations, core, bool(names.tpe))
+    found = [finding for each in matched for finding in content_findings(each)]
+    found += case_findings(case, malformed=True)
+    judged = tuple(judge(each, Deployment(deployment), found, lrr, core) for each in matched)
+    findings = merged(found) + case_findings(replace(case, verdicts=judged), malformed=False)
     findings.sort(key=report_order)
     flow_rows = rows_by_flow(matched)
     flow_stations = {each.id: station.address for station in reversed(stations) for each in own[station.address]}
@@ -226,6 +237,33 @@ def content_checks(protocol: str) -> tuple[ContentCheck, ...]:
     return tuple(
         check for check in checks.CHECKS if isinstance(check, ContentCheck) and check.protocol in (ANY, protocol)
     )
+
+
+def case_findings(case: Case, malformed: bool) -> list[Finding]:
+    """What the case checks say: those of malformed rows, on which a row's status depends, or all others."""
+    return [
+        charge(check, found)
+        for check in checks.CHECKS
+        if isinstance(check, CaseCheck) and (check.kind is Kind.MALFORMED) == malformed
+        for found in check.judge(case)
+    ]
+
+
+def merged(findings: Sequence[Finding]) -> list[Finding]:
+    """The same defect in several conversations as one finding, with their number and the frames of all."""
+    same: dict[tuple[object, ...], list[Finding]] = {}
+    for each in findings:
+        key = (each.base_station, each.check, each.kind, each.severity, each.rows, each.summary)
+        same.setdefault(key, []).append(each)
+    return [group[0] if len(group) == 1 else merge(group) for group in same.values()]
+
+
+def merge(group: Sequence[Finding]) -> Finding:
+    """One finding for several that say the same; it begins with the first of them."""
+    frames = tuple(sorted({frame for each in group for frame in each.frames})[:SHOWN])
+    first = min(group, key=lambda each: (each.frames[:1], each.flow or 0))
+    count = sum({each.flow: each.count for each in group}.values())
+    return replace(first, count=count, frames=frames, filter=frames_filter(frames) if frames else first.filter)
 
 
 def speaks(fit: Fit) -> bool:

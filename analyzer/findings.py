@@ -125,10 +125,12 @@ class Case:
     deployment: Deployment
     stations: tuple[Matched, ...]
     verdicts: tuple[StationVerdict, ...]
-    """Of the stations, in the same order."""
+    """Of the stations, in the same order; empty for the checks of malformed rows, from which they follow."""
     conversations: Sequence[Conversation]
     """All; the id of a conversation is its index plus one."""
     tpe: frozenset[str]
+    tpe_named: bool = False
+    """The user said who TPE is; else its rows gave it away."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,7 @@ class Scan:
     """Packets of the files before this one."""
 
     def __post_init__(self) -> None:
-        self.clock["seed"] = int.from_bytes(os.urandom(8), "little")
+        self.clock["secret"] = np.frombuffer(os.urandom(24), np.uint64) | np.uint64(1)
         self.tunnels[list(IP_PROTOCOLS)] = True
         self.tunnels[[256 + port for port in UDP_PORTS]] = True
         self.more_pieces()
@@ -324,7 +324,7 @@ class Scan:
         self.flow = np.concatenate((self.flow, np.zeros_like(self.flow)))
         self.side = np.concatenate((self.side, np.zeros_like(self.side)))
         self.slots = np.full(2 * len(self.slots), -1, np.int32)
-        scanner.index(self.slots, self.flow, int(self.clock["flows"][0]), self.clock["seed"][0])
+        scanner.index(self.slots, self.flow, int(self.clock["flows"][0]), self.clock["secret"][0])
 
     def more_pieces(self) -> None:
         self.pieces.append(np.zeros(1 << 14, scanner.PIECE))
@@ -373,7 +373,7 @@ class Scan:
         packet["network"], packet["start"], packet["end"] = network, 0, len(data)
         clock["framing"], clock["count_only"] = scanner.SINGLE, count_only
         clock["note"] = self.notes.setdefault(notes, len(self.notes)) if notes else -1
-        self.scan(np.frombuffer(data, np.uint8), len(data), np.zeros(1, scanner.INTERFACE))
+        self.scan(np.frombuffer(bytearray(data), np.uint8), len(data), np.zeros(1, scanner.INTERFACE))
         clock["framing"], clock["position"], clock["count_only"], clock["note"] = framing, position, 0, -1
 
     def finish(self) -> None:

@@ -174,7 +174,7 @@ CLOCK = np.dtype(
         ("pieces", np.int64),
         ("arena", np.int64),  # offset of the first free byte
         ("arena_end", np.int64),
-        ("seed", np.uint64),
+        ("secret", np.uint64, 3),  # odd factors of the flow hash
         ("first", np.int64),  # times of this file, nanoseconds since the epoch
         ("last", np.int64),
         ("note", np.int64),  # SINGLE: note for the flow
@@ -479,45 +479,33 @@ def quoted(b: Buffer, error: Record, inner: Record) -> Number:
 
 @compiled
 def mix(x: Number) -> Number:
-    """A finaliser of MurmurHash3: every bit of the input moves every bit of the output."""
-    x ^= x >> np.uint64(33)
+    """Spread the upper bits over the lower ones."""
+    x ^= x >> np.uint64(32)
     x *= np.uint64(0xFF51AFD7ED558CCD)
-    x ^= x >> np.uint64(33)
-    x *= np.uint64(0xC4CEB9FE1A85EC53)
-    return x ^ (x >> np.uint64(33))
+    return x ^ (x >> np.uint64(32))
 
 
 @compiled
-def flow_hash(
-    protocol: Number,
-    high0: Number,
-    low0: Number,
-    port0: Number,
-    high1: Number,
-    low1: Number,
-    port1: Number,
-    seed: Number,
-) -> Number:
-    """The same for both directions; seeded, so that a capture cannot be made to collide."""
-    one = mix(mix(high0 ^ seed) ^ low0 ^ mix(np.uint64(port0 + 1) ^ seed))
-    two = mix(mix(high1 ^ seed) ^ low1 ^ mix(np.uint64(port1 + 1) ^ seed))
-    return mix((one + two) ^ np.uint64(protocol))
+def flow_hash(protocol: Number, one: Any, two: Any, secret: Any) -> Number:
+    """The same for both directions; multiplied by secrets, so that a capture cannot be made to collide.
+
+    ``one`` and ``two`` are (high, low, port) of the ends.
+    """
+    left = mix(one[0] * secret[0] + one[1] * secret[1] + np.uint64(one[2] + 1) * secret[2])
+    right = mix(two[0] * secret[0] + two[1] * secret[1] + np.uint64(two[2] + 1) * secret[2])
+    return mix(left + right + np.uint64(protocol))
 
 
 @compiled
-def find(slots: Any, flows: Any, p: Record, seed: Number) -> Number:
+def find(slots: Any, flows: Any, p: Record, secret: Any) -> Number:
     """(slot, flow) of the packet's conversation; flow -1: not there, slot is where it belongs."""
     mask = np.uint64(len(slots) - 1)
     at = (
         flow_hash(
             p.protocol,
-            p.source_high,
-            p.source_low,
-            p.source_port,
-            p.destination_high,
-            p.destination_low,
-            p.destination_port,
-            seed,
+            (p.source_high, p.source_low, p.source_port),
+            (p.destination_high, p.destination_low, p.destination_port),
+            secret,
         )
         & mask
     )
@@ -587,9 +575,8 @@ def content_of(b: Buffer, p: Record, size: Number) -> Number:
 def store(b: Buffer, begin: Number, count: Number, pieces: Any, arena: Any, clock: Record) -> Number:
     """Copy bytes into the arena and take the next piece; the caller made sure of the room."""
     offset = clock.arena
-    chunk_offset = offset % CHUNK
-    for i in range(count):
-        arena[chunk_offset + i] = b[begin + i]
+    place = offset % CHUNK
+    arena[place : place + count] = b[begin : begin + count]
     clock.arena = offset + count
     index = clock.pieces
     clock.pieces = index + 1
@@ -728,7 +715,7 @@ def follow_tcp(
 @compiled
 def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: Any, arena: Any, clock: Record) -> None:
     """Give one decoded packet to its flow; the caller made sure of the room."""
-    slot, flow = find(slots, flows, p, clock.seed)
+    slot, flow = find(slots, flows, p, clock.secret)
     opens = p.protocol == TCP and p.flags & (SYN | ACK | RST) == SYN
     if flow >= 0 and opens and flows[flow].closed:
         side = 0 if sent_by_first(flows[flow], p) else 1
@@ -795,7 +782,7 @@ def account_error(
 ) -> None:
     """Give an ICMP error to the flow that it quotes; without such a flow it is a flow of its own."""
     if quoted(b, p, inner):
-        _, flow = find(slots, flows, inner, clock.seed)
+        _, flow = find(slots, flows, inner, clock.secret)
         if flow >= 0:
             f = flows[flow]
             clock.in_errors += 1
@@ -810,12 +797,13 @@ def account_error(
 
 
 @compiled
-def rehash(slots: Any, flows: Any, count: Number, seed: Number) -> None:
+def rehash(slots: Any, flows: Any, count: Number, secret: Any) -> None:
     """Fill an empty table of slots; of flows with the same key the newest wins, as while scanning."""
     mask = np.uint64(len(slots) - 1)
     for flow in range(count):
         f = flows[flow]
-        at = flow_hash(f.protocol, f.high0, f.low0, f.port0, f.high1, f.low1, f.port1, seed) & mask
+        one, two = (f.high0, f.low0, f.port0), (f.high1, f.low1, f.port1)
+        at = flow_hash(f.protocol, one, two, secret) & mask
         while slots[at] >= 0:
             g = flows[slots[at]]
             if g.protocol == f.protocol and (
@@ -971,6 +959,6 @@ def scan(
 
 
 @njit(cache=True, boundscheck=True, nogil=True)
-def index(slots: Any, flows: Any, count: Number, seed: Number) -> None:
+def index(slots: Any, flows: Any, count: Number, secret: Any) -> None:
     """Compiled face of :func:`rehash`."""
-    rehash(slots, flows, count, seed)
+    rehash(slots, flows, count, secret)

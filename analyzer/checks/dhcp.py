@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analyzer.findings import Kind, Remark, Severity, content_check
+from analyzer.findings import Case, Charge, Check, Kind, Remark, Severity, case_check, content_check, frames_filter
 from analyzer.heads import Frame
 from analyzer.matching import Fit
 from analyzer.messages import messages
-from analyzer.protocols.dhcp import ACK, MESSAGE_TYPE, NAK, OFFER, SERVER_IDENTIFIER, Bootp, Header, Option
+from analyzer.protocols.dhcp import ACK, MESSAGE_TYPE, NAK, NAME, OFFER, SERVER_IDENTIFIER, Bootp, Header, Option
 
 FRAMES_SHOWN = 8
 
@@ -22,9 +22,20 @@ def typed(fit: Fit, *types: int) -> dict[Header, Frame]:
     }
 
 
+def givers(fit: Fit) -> dict[str, list[Frame]]:
+    """The servers that offer or confirm an address, each with its frames."""
+    giving = typed(fit, OFFER, ACK)
+    frames: dict[str, list[Frame]] = {}
+    for item, option in messages(fit.conversation.dissection.items, Option):
+        if option.code == SERVER_IDENTIFIER and option.header in giving:
+            for server in option.addresses[:1]:
+                frames.setdefault(server, []).append(item.frame)
+    return frames
+
+
 @content_check("TPE341", "dhcp-several-servers", Severity.MEDIUM, "dhcp")
 def several_servers(fit: Fit) -> Iterator[Remark]:
-    """Flags: addresses offered or confirmed by more than one DHCP server.
+    """Flags: addresses offered or confirmed by more than one DHCP server in one conversation.
 
     Why: Whoever answers first decides on the base station's router, name server and time; a second server is often
     a rogue or forgotten one.
@@ -33,12 +44,7 @@ def several_servers(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find the DHCP server that does not belong there and switch it off.
     """
-    giving = typed(fit, OFFER, ACK)
-    frames: dict[str, list[Frame]] = {}
-    for item, option in messages(fit.conversation.dissection.items, Option):
-        if option.code == SERVER_IDENTIFIER and option.header in giving:
-            for server in option.addresses[:1]:
-                frames.setdefault(server, []).append(item.frame)
+    frames = givers(fit)
     if len(frames) > 1:
         shown = sorted({frame for each in frames.values() for frame in each[: FRAMES_SHOWN // 2]})[:FRAMES_SHOWN]
         yield Remark(f"Addresses are offered by {len(frames)} servers: {', '.join(sorted(frames))}.", tuple(shown))
@@ -76,4 +82,34 @@ def plain_bootp(fit: Fit) -> Iterator[Remark]:
         )
 
 
-CHECKS = (several_servers, refused, plain_bootp)
+@case_check("TPE344", "dhcp-rival-servers", Severity.MEDIUM, Kind.MALFORMED)
+def rival_servers(case: Case) -> Iterator[Charge]:
+    """Flags: addresses offered or confirmed to one base station by DHCP servers in different conversations.
+
+    Why: A server that answers from its own address makes a conversation of its own. A second one decides on the base
+    station's router, name server and time as much as the first, and is often a rogue or forgotten one.
+
+    Evidence: The offers and acknowledgements of each server.
+
+    Remedy: Find the DHCP server that does not belong there and switch it off.
+    """
+    for matched in case.stations:
+        fits = [fit for fit in matched.fits if fit.conversation.protocol == NAME]
+        by_fit = [(fit, givers(fit)) for fit in fits]
+        servers = {server: None for _, frames in by_fit for server in frames}
+        if len(servers) < 2 or any(len(frames) == len(servers) for _, frames in by_fit):
+            continue  # one server, or one conversation shows them all
+        giving = [(fit, frames) for fit, frames in by_fit if frames]
+        shown = sorted({each[0] for _, frames in giving for each in frames.values()})[:FRAMES_SHOWN]
+        yield Charge(
+            f"Addresses are offered to {matched.station.address} by {len(servers)} servers: "
+            f"{', '.join(sorted(servers))}.",
+            matched.station.address,
+            tuple(dict.fromkeys(row.id for fit, _ in giving for row in fit.rows)),
+            tuple(fit.conversation for fit, _ in giving),
+            frames=tuple(shown),
+            filter=frames_filter(shown),
+        )
+
+
+CHECKS: tuple[Check, ...] = (several_servers, refused, plain_bootp, rival_servers)

@@ -507,7 +507,7 @@ def several_tpe(case: Case) -> Iterator[Charge]:
 
     Remedy: Name the addresses of your TPE with --tpe, and look into any other.
     """
-    if case.deployment is not Deployment.STANDALONE or len(case.tpe) < 2:
+    if case.deployment is not Deployment.STANDALONE or case.tpe_named or len(case.tpe) < 2:
         return
     served: dict[str, set[str]] = {address: set() for address in case.tpe}
     for matched in case.stations:
