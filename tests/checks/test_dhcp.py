@@ -16,7 +16,9 @@ def said(check: ContentCheck, head: Head) -> list[tuple[Severity, str]]:
     return remarks(check, fit_of(dhcp, head))
 
 
-@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
+@pytest.mark.parametrize(
+    "check", [each for each in checks.CHECKS if isinstance(each, ContentCheck)], ids=lambda check: check.id
+)
 def test_one_server_is_fine(check: ContentCheck) -> None:
     assert said(check, EXAMPLES[0]) == []
     assert said(check, head_of(message(DISCOVER), offer(OFFER), offer(OFFER))) == []
