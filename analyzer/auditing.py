@@ -154,7 +154,8 @@ def audit(
         for station, each in zip(stations, modes, strict=True)
     )
     case = Case(read.captures, read.tally, Deployment(deployment), matched, (), conversations, core, bool(names.tpe))
-    found = [finding for each in matched for finding in content_findings(each)]
+    silent: Silent = set()
+    found = [finding for each in matched for finding in content_findings(each, silent)]
     found += case_findings(case, malformed=True)
     judged = tuple(judge(each, Deployment(deployment), found, lrr, core) for each in matched)
     findings = merged(found) + case_findings(replace(case, verdicts=judged), malformed=False)
@@ -207,19 +208,21 @@ def conversations_of(
     return found
 
 
-def content_findings(matched: Matched) -> Iterator[Finding]:
+Silent = set[tuple[int, tuple[tuple[str, str], ...]]]
+"""Conversations that drew no remark: identity of what they say, and (mode, id) of the rows that they fit."""
+
+
+def content_findings(matched: Matched, silent: Silent) -> Iterator[Finding]:
     """What the content checks say; a conversation that fits several rows of one protocol is asked once."""
     asked: dict[tuple[int, str], Fit] = {}
     for fit in matched.fits:
         key = (fit.conversation.id, fit.row.protocol)
         before = asked.get(key)
-        rows = tuple(dict.fromkeys((*before.rows, *fit.rows))) if before else fit.rows
-        asked[key] = replace(fit, rows=rows)
-    silent: set[tuple[int, tuple[str, ...]]] = set()
+        asked[key] = replace(fit, rows=tuple(dict.fromkeys((*before.rows, *fit.rows)))) if before else fit
     for fit in asked.values():
         dissection = fit.conversation.dissection
         # Conversations that say the same are judged the same: of those without a remark one is enough.
-        speech = (id(dissection.alike or dissection), tuple(row.id for row in fit.rows))
+        speech = (id(dissection.alike or dissection), tuple((row.mode, row.id) for row in fit.rows))
         if dissection.alike is not None and speech in silent:
             continue
         remarks = False

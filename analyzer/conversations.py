@@ -58,6 +58,11 @@ class IcmpError:
     quoted: Direction
     """Who had sent the quoted packet."""
 
+    @property
+    def unreachable(self) -> bool:
+        """The packet will not arrive, and neither will a smaller one or another (RFC 792; RFC 4443 section 3.1)."""
+        return self.type == 1 if ":" in self.sender else self.type == 3 and self.code != 4
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
@@ -189,7 +194,7 @@ def conversation(
     head = flows.head(row, side, transport, (originator, responder), pieces)
     errors = icmp_errors(flows, pieces, side) if row.errors else ()
     notes = flows.notes[row.note] if row.note >= 0 else ()
-    if row.vlan >= 0:
+    if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:
         notes = (f"vlan {row.vlan}", *notes)
     return Conversation(
         id=number,
@@ -233,7 +238,7 @@ def opened_by(transport: str, row: Row, services: frozenset[Service]) -> bool:
 
 def state_of(row: Row, originator: Side, responder: Side, side: int, errors: tuple[IcmpError, ...]) -> State:
     """How far it came (see :class:`State`); ``side`` is the originator's."""
-    unreachable = any(error.quoted is Direction.ORIGINATOR and error.type in (1, 3) for error in errors)
+    unreachable = any(error.quoted is Direction.ORIGINATOR and error.unreachable for error in errors)
     if row.protocol != scanner.TCP:
         if originator.packets and responder.packets:
             return State.TWOWAY
@@ -249,11 +254,11 @@ def state_of(row: Row, originator: Side, responder: Side, side: int, errors: tup
 def icmp_errors(flows: Flows, pieces: list[Any], originator: int) -> tuple[IcmpError, ...]:
     """The kept ICMP errors that quote a flow (RFC 792; RFC 4443 section 3)."""
     found = []
-    for side, packet, frame, time in flows.errors(pieces):
+    for side, packet, at, frame, time in flows.errors(pieces):
         if packet[0] >> 4 == 4:
-            at, sender = (packet[0] & 15) * 4, socket.inet_ntop(socket.AF_INET, packet[12:16])
+            sender = socket.inet_ntop(socket.AF_INET, packet[12:16])
         else:
-            at, sender = 40, socket.inet_ntop(socket.AF_INET6, packet[8:24])
+            sender = socket.inet_ntop(socket.AF_INET6, packet[8:24])
         if at + 2 <= len(packet):
             found.append(IcmpError(packet[at], packet[at + 1], sender, frame, time, Direction(side ^ originator)))
     return tuple(found)

@@ -23,7 +23,7 @@ from analyzer.encapsulations import IP_PROTOCOLS, UDP_PORTS, peel
 from analyzer.fragments import Fragments, Packet
 from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
 
-BUFFER = 4 << 20
+BUFFER = 1 << 19
 """Bytes read at a time."""
 
 Progress = Callable[[int], object]
@@ -119,24 +119,46 @@ class Flows:
         """Put the pieces of one TCP direction together, up to the first gap. Of overlapping bytes the first win."""
         if not pieces:
             return NO_STREAMS[0]
-        pieces.sort(key=itemgetter(5))
+        arrived = pieces
+        pieces = sorted(pieces, key=itemgetter(5))
         parts: list[bytes] = []
         marks: list[Mark] = []
         size = 0
         for number, time, arena, _, file, offset, _, kept, _, _ in pieces:
             if offset > size:
                 break
-            if offset + kept > size:
+            if offset < size:
+                data, marks = self.overlapping(arrived)
+                return Stream(data, tuple(marks), bool(side.begins), side.ending == len(data))
+            if kept:
                 marks.append(Mark(size, Frame(file, number), time))
-                parts.append(self.payload(arena + size - offset, offset + kept - size))
-                size = offset + kept
+                parts.append(self.payload(arena, kept))
+                size += kept
         return Stream(b"".join(parts), tuple(marks), bool(side.begins), side.ending == size > 0)
 
-    def errors(self, pieces: list[Any]) -> list[tuple[int, bytes, Frame, int]]:
-        """ICMP errors among a flow's pieces: (side that sent the quoted packet, IP packet, frame, time in ns)."""
+    def overlapping(self, pieces: list[Any]) -> tuple[bytes, list[Mark]]:
+        """The same of pieces in the order of their arrival, of which some say the same bytes, or other ones."""
+        end = max(offset + kept for _, _, _, _, _, offset, _, kept, _, _ in pieces)
+        data = np.zeros(end, np.uint8)
+        owner = np.full(end, -1, np.int32)
+        for index in range(len(pieces) - 1, -1, -1):
+            _, _, arena, _, _, offset, _, kept, _, _ = pieces[index]
+            data[offset : offset + kept] = np.frombuffer(self.payload(arena, kept), np.uint8)
+            owner[offset : offset + kept] = index
+        gaps = np.flatnonzero(owner < 0)
+        size = int(gaps[0]) if len(gaps) else end
+        borders = [0, *(np.flatnonzero(np.diff(owner[:size])) + 1).tolist()]
+        found = [(at, pieces[owner[at]]) for at in borders]
+        return data[:size].tobytes(), [Mark(at, Frame(piece[4], piece[0]), piece[1]) for at, piece in found]
+
+    def errors(self, pieces: list[Any]) -> list[tuple[int, bytes, int, Frame, int]]:
+        """ICMP errors among a flow's pieces.
+
+        Of each: side that sent the quoted packet, IP packet, offset of the ICMP message in it, frame, time in ns.
+        """
         return [
-            (side, self.payload(arena, kept), Frame(file, number), time)
-            for number, time, arena, _, file, _, _, kept, side, error in pieces
+            (side, self.payload(arena, kept), offset, Frame(file, number), time)
+            for number, time, arena, _, file, offset, _, kept, side, error in pieces
             if error
         ]
 

@@ -44,6 +44,8 @@ SINGLE = 2
 
 TCP, UDP, ICMP, ICMPV6, ESP, AH = 6, 17, 1, 58, 50, 51
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+LARGEST_PACKET = 262144
+"""Bytes of an IP packet that tells no length of its own."""
 
 PACKET = np.dtype(
     [
@@ -332,6 +334,11 @@ def decode_ip(b: Buffer, p: Record, tunnels: Any) -> Number:
         return CUT
     version = b[at] >> 4
     p.version = version
+    p.source_port = -1
+    p.destination_port = -1
+    p.flags = 0
+    p.payload = at
+    p.length = 0
     if version == 4:
         if at + 20 > p.end:
             return CUT
@@ -342,7 +349,7 @@ def decode_ip(b: Buffer, p: Record, tunnels: Any) -> Number:
         if at + header > p.end:
             return CUT
         # Offloaded frames have length 0: then the frame's end is the packet's.
-        limit = at + total if total else p.start + p.wire
+        limit = at + total if total else min(p.start + p.wire, at + LARGEST_PACKET)
         p.source_high = np.uint64(0)
         p.source_low = MAPPED | np.uint64(u32(b, at + 12))
         p.destination_high = np.uint64(0)
@@ -356,7 +363,7 @@ def decode_ip(b: Buffer, p: Record, tunnels: Any) -> Number:
         if at + 40 > p.end:
             return CUT
         declared = u16(b, at + 4)
-        limit = at + 40 + declared if declared else p.start + p.wire
+        limit = at + 40 + declared if declared else min(p.start + p.wire, at + LARGEST_PACKET)
         p.source_high = u64(b, at + 8)
         p.source_low = u64(b, at + 16)
         p.destination_high = u64(b, at + 24)
@@ -449,7 +456,7 @@ def quoted(b: Buffer, error: Record, inner: Record) -> Number:
     at = inner.start
     if at + 20 > inner.end:
         return False
-    if b[at] >> 4 == 4:
+    if b[at] >> 4 == 4 and not u16(b, at + 6) & 0x1FFF:
         header = (np.int64(b[at]) & 15) * 4
         inner.protocol = b[at + 9]
         inner.source_high = np.uint64(0)
@@ -621,7 +628,8 @@ def keep_stream(
         s.closed = s.pieces >= most or s.kept >= 2 * limit
         return
     captured = min(captured, limit - offset)
-    if f.content == CONTENT_TLS and b[begin] == 23 and offset == s.contiguous:
+    application_data = captured > 2 and b[begin] == 23 and b[begin + 1] == 3 and b[begin + 2] <= 4
+    if f.content == CONTENT_TLS and application_data and offset == s.contiguous:
         captured = min(captured, 32)  # application data begins: one record's header is evidence enough
         s.closed = 1
     index = store(b, begin, captured, pieces, arena, clock)
@@ -717,11 +725,12 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
     """Give one decoded packet to its flow; the caller made sure of the room."""
     slot, flow = find(slots, flows, p, clock.secret)
     opens = p.protocol == TCP and p.flags & (SYN | ACK | RST) == SYN
-    if flow >= 0 and opens and flows[flow].closed:
+    if flow >= 0 and opens:
         side = 0 if sent_by_first(flows[flow], p) else 1
         s = sides[2 * flow + side]
-        if not s.flags & SYN or s.initial != p.sequence:
-            flow = -1  # port reuse: a new connection takes over the slot
+        # Closed, or its opener lost its memory: a new connection takes over the ports and the slot.
+        if (flows[flow].closed or s.acknowledged) and (not s.flags & SYN or s.initial != p.sequence):
+            flow = -1
     if flow < 0:
         flow = clock.flows
         clock.flows = flow + 1
@@ -755,9 +764,10 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
     s.packets += 1
     s.bytes += p.wire
     f.first = min(f.first, p.time)
-    f.last = max(f.last, p.time)
-    f.last_frame = p.frame
-    f.last_capture = clock.capture
+    if p.time >= f.last:
+        f.last = p.time
+        f.last_frame = p.frame
+        f.last_capture = clock.capture
     if clock.note >= 0:
         f.note = clock.note
     clock.in_flows += 1

@@ -13,8 +13,6 @@ which only :mod:`analyzer.protocols` catches and turns into an :class:`Anomaly`.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -111,9 +109,17 @@ class Reader:
         return int.from_bytes(self.take(count, field), "big")
 
     def u8(self, field: str) -> int:
+        pos = self.pos
+        if pos < self.fence and pos < len(self.data):  # the common case, without a detour
+            self.pos = pos + 1
+            return self.data[pos]
         return self.uint(1, field)
 
     def u16(self, field: str) -> int:
+        end = self.pos + 2
+        if end <= self.fence and end <= len(self.data):
+            self.pos = end
+            return self.data[end - 2] << 8 | self.data[end - 1]
         return self.uint(2, field)
 
     def u24(self, field: str) -> int:
@@ -135,18 +141,13 @@ class Reader:
         raw = self.take((self.left if end < 0 else end - self.pos) + 1, field)
         return raw[:-2] if raw.endswith(b"\r\n") else raw[:-1]
 
-    @contextmanager
-    def block(self, count: int, field: str) -> Iterator[Reader]:
+    def block(self, count: int, field: str) -> Block:
         """A reader fenced to the next ``count`` bytes, which the ``with`` body must use up exactly.
 
         A block that reaches behind this reader's own fence is malformed at once. A body that wants to leave
         bytes unread says so with ``inner.rest(...)``.
         """
-        inner = self.fenced(count, field)
-        yield inner
-        if inner.pos != inner.fence:
-            inner.malformed(field, f"{inner.fence - inner.pos} bytes of {count} declared are left over")
-        self.pos = inner.fence
+        return Block(self, self.fenced(count, field), field)
 
     def fenced(self, count: int, field: str) -> Reader:
         """A reader over the next ``count`` bytes; this reader does not move (see :meth:`block`)."""
@@ -158,6 +159,28 @@ class Reader:
     def malformed(self, field: str, reason: str, offset: int | None = None) -> NoReturn:
         """Stop: the sender contradicts itself or the protocol."""
         raise Stop(Anomaly(Cause.MALFORMED, field, self.pos if offset is None else offset, reason))
+
+
+class Block:
+    """The context of :meth:`Reader.block`."""
+
+    __slots__ = ("field", "inner", "outer")
+
+    def __init__(self, outer: Reader, inner: Reader, field: str) -> None:
+        self.outer = outer
+        self.inner = inner
+        self.field = field
+
+    def __enter__(self) -> Reader:
+        return self.inner
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        inner = self.inner
+        if kind is None:
+            if inner.pos != inner.fence:
+                declared = inner.fence - self.outer.pos
+                inner.malformed(self.field, f"{inner.fence - inner.pos} bytes of {declared} declared are left over")
+            self.outer.pos = inner.fence
 
 
 def text(raw: bytes, limit: int = 256) -> str:
