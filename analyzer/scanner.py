@@ -208,7 +208,7 @@ CHUNK = 1 << 22
 
 # What a flow's first payload looks like, by which the length of its head is chosen.
 CONTENT_UNKNOWN, CONTENT_OTHER, CONTENT_TLS, CONTENT_SSH, CONTENT_IEC104, CONTENT_TEXT, CONTENT_FTP = range(7)
-HEAD_LIMITS = np.array([4096, 4096, 24576, 8192, 65536, 8192, 262144], dtype=np.int64)
+HEAD_LIMITS = np.array([4096, 4096, 24576, 8192, 16384, 8192, 262144], dtype=np.int64)
 """Bytes per direction that are kept of a TCP conversation, by content."""
 HEAD_PIECES = 1024
 """Frames per direction that a TCP head is made of at the most; FTP control: eight times that."""

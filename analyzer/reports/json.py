@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.capture import CaptureFile
 from analyzer.community_id import community_id
-from analyzer.conversations import Conversation, Endpoint
+from analyzer.conversations import Conversation
 from analyzer.findings import Finding
 from analyzer.heads import Frame
 from analyzer.matching import RowVerdict, StationVerdict
@@ -37,10 +37,6 @@ Stations = Mapping[int, str]
 def render(audit: Audit, colour: bool = False) -> str:
     """The audit as one JSON object; it has no colours."""
     digits = [capture.digits for capture in audit.captures]
-    flows = (
-        flow_json(flow, digits, audit.flow_rows.get(flow.id, ()), audit.flow_stations.get(flow.id))
-        for flow in audit.flows
-    )
     return document(
         {
             **heading(),
@@ -50,7 +46,7 @@ def render(audit: Audit, colour: bool = False) -> str:
             "base_stations": [station_json(station) for station in audit.base_stations],
             "findings": lines(finding_json(finding, audit.captures) for finding in audit.findings),
             "totals": totals_json(audit.totals),
-            "flows": lines(flows),
+            "flows": flow_lines(audit.flows, digits, audit.flow_rows, audit.flow_stations),
         }
     )
 
@@ -63,9 +59,8 @@ def render_flows(
 ) -> str:
     """Captures and conversations without an audit; what an audit would add to a flow is empty unless it is given."""
     digits = [capture.digits for capture in captures]
-    rows, stations = flow_rows or {}, flow_stations or {}
-    flows = (flow_json(flow, digits, rows.get(flow.id, ()), stations.get(flow.id)) for flow in conversations)
-    return document({**heading(), "captures": lines(map(capture_json, captures)), "flows": lines(flows)})
+    flows = flow_lines(conversations, digits, flow_rows or {}, flow_stations or {})
+    return document({**heading(), "captures": lines(map(capture_json, captures)), "flows": flows})
 
 
 def schema() -> dict[str, Any]:
@@ -80,7 +75,7 @@ def schema() -> dict[str, Any]:
 
 
 def heading() -> dict[str, Any]:
-    return {"schema_version": SCHEMA_VERSION, "tool": Line({"name": "tpe-pcap", "version": __version__})}
+    return {"schema_version": SCHEMA_VERSION, "tool": line({"name": "tpe-pcap", "version": __version__})}
 
 
 def capture_json(capture: CaptureFile) -> dict[str, Any]:
@@ -99,13 +94,13 @@ def station_json(verdict: StationVerdict) -> dict[str, Any]:
     station = verdict.station
     return {
         "address": station.address,
-        "addresses": Line(station.addresses),
+        "addresses": line(station.addresses),
         "mac": station.mac,
         "named": station.named,
-        "evidence": Line(station.evidence),
+        "evidence": line(station.evidence),
         "mode": verdict.mode,
-        "mode_evidence": Line(verdict.mode_evidence),
-        "tpe": Line(verdict.tpe),
+        "mode_evidence": line(verdict.mode_evidence),
+        "tpe": line(verdict.tpe),
         "rows": lines(map(row_json, verdict.rows)),
     }
 
@@ -141,35 +136,50 @@ def finding_json(finding: Finding, captures: Sequence[CaptureFile]) -> dict[str,
     }
 
 
-def flow_json(flow: Conversation, digits: Sequence[int], rows: tuple[str, ...], station: str | None) -> dict[str, Any]:
-    return {
-        "id": flow.id,
-        "transport": flow.transport,
-        "originator": endpoint_json(flow.originator),
-        "responder": endpoint_json(flow.responder),
-        "originator_certain": flow.originator_certain,
-        "state": flow.state.value,
-        "protocol": flow.protocol,
-        "packets": by_direction(flow.packets),
-        "bytes": by_direction(flow.bytes),
-        "first": iso(flow.first, digits[flow.first_frame.capture]),
-        "last": iso(flow.last, digits[flow.last_frame.capture]),
-        "first_frame": frame_json(flow.first_frame),
-        "last_frame": frame_json(flow.last_frame),
-        "rows": rows,
-        "base_station": station,
-        "community_id": community_id(flow),
-        "notes": flow.notes,
-        "facts": {} if flow.dissection.facts is None else to_json(flow.dissection.facts),
-    }
+def flow_lines(
+    flows: Iterable[Conversation], digits: Sequence[int], flow_rows: Rows, flow_stations: Stations
+) -> list[Line]:
+    """The flows, each on a line. They are many: written as text at once, facts that flows share only once."""
+    facts_texts: dict[int, str] = {}
+    lists: dict[tuple[str, ...], str] = {(): "[]"}
+    found = []
+    for flow in flows:
+        facts = flow.dissection.facts
+        said = facts_texts.get(id(facts))
+        if said is None:
+            said = facts_texts[id(facts)] = encode({} if facts is None else to_json(facts))
+        rows = flow_rows.get(flow.id, ())
+        for strings in (rows, flow.notes):
+            if strings not in lists:
+                lists[strings] = encode(strings)
+        one, two = flow.originator, flow.responder
+        first, last = flow.first_frame, flow.last_frame
+        found.append(
+            Line(
+                f'{{"id": {flow.id}, "transport": "{flow.transport}", '
+                f'"originator": {{"address": "{one.address}", "port": {NULL if one.port is None else one.port}}}, '
+                f'"responder": {{"address": "{two.address}", "port": {NULL if two.port is None else two.port}}}, '
+                f'"originator_certain": {"true" if flow.originator_certain else "false"}, '
+                f'"state": "{flow.state.value}", "protocol": {quoted(flow.protocol)}, '
+                f'"packets": {{"originator": {flow.packets[0]}, "responder": {flow.packets[1]}}}, '
+                f'"bytes": {{"originator": {flow.bytes[0]}, "responder": {flow.bytes[1]}}}, '
+                f'"first": "{iso(flow.first, digits[first.capture])}", '
+                f'"last": "{iso(flow.last, digits[last.capture])}", '
+                f'"first_frame": {{"capture": {first.capture}, "number": {first.number}}}, '
+                f'"last_frame": {{"capture": {last.capture}, "number": {last.number}}}, '
+                f'"rows": {lists[rows]}, "base_station": {quoted(flow_stations.get(flow.id))}, '
+                f'"community_id": {quoted(community_id(flow))}, "notes": {lists[flow.notes]}, "facts": {said}}}'
+            )
+        )
+    return found
 
 
-def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
-    return {"address": endpoint.address, "port": endpoint.port}
+NULL = "null"
 
 
-def by_direction(numbers: tuple[int, int]) -> dict[str, int]:
-    return {"originator": numbers[0], "responder": numbers[1]}
+def quoted(word: str | None) -> str:
+    """A word of this program's own (an address, a name of a protocol), in which nothing needs an escape."""
+    return NULL if word is None else f'"{word}"'
 
 
 def frame_json(frame: Frame) -> dict[str, int]:
@@ -188,17 +198,22 @@ encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class Line:
-    """A value that stands on one line. It is encoded at once, so that a million flows are never held as objects."""
+    """A value that stands on one line, already written: a million flows are never held as objects."""
 
     __slots__ = ("text",)
 
-    def __init__(self, value: object) -> None:
-        self.text = encode(value)
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def line(value: object) -> Line:
+    """A value on one line."""
+    return Line(encode(value))
 
 
 def lines(values: Iterable[object]) -> list[Line]:
     """A list of which each element stands on a line of its own."""
-    return [Line(value) for value in values]
+    return [line(value) for value in values]
 
 
 def document(value: Mapping[str, object]) -> str:
