@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from binascii import b2a_base64
+from functools import lru_cache
 
 from analyzer.conversations import Conversation
 from analyzer.heads import Direction
@@ -53,8 +54,7 @@ def digest(
 
     ``ordered``: the tuple has one direction only and stays as it is.
     """
-    family = socket.AF_INET6 if ":" in source else socket.AF_INET
-    left, right = socket.inet_pton(family, source), socket.inet_pton(family, destination)
+    left, right = packed(source), packed(destination)
     if ports is None:
         tail = b""
         swap = left > right
@@ -65,3 +65,9 @@ def digest(
     addresses = right + left if swap else left + right
     hashed = hashlib.sha1(b"\0\0" + addresses + bytes((number, 0)) + tail, usedforsecurity=False)
     return "1:" + b2a_base64(hashed.digest(), newline=False).decode("ascii")
+
+
+@lru_cache(maxsize=1 << 14)
+def packed(address: str) -> bytes:
+    """An address in network byte order."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)

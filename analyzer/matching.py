@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from analyzer.conversations import Conversation, FtpDataFacts, State
 from analyzer.expected import Deployment, ExpectedFlow, ExpectedTable, Occurrence, Peer, Requirement
-from analyzer.heads import Direction
 from analyzer.hosts import Station, carries_esp, shaped
 from analyzer.messages import messages
 from analyzer.modes import UNKNOWN, Mode
@@ -399,7 +398,7 @@ def verdict(
     """One row of one base station."""
     flows = tuple(sorted({fit.conversation.id for fit in fits}))
     own = [fit for fit in fits if len(fit.rows) == 1]
-    through = [fit for fit in own if got_through(row, fit, fits)]
+    through = [fit for fit in own if got_through(row, fit, fits, matched)]
     certainty, why = confidence(row, matched, tunnel, lrr_version)
     if any(flow in malformed.get(row.id, ()) for flow in flows):
         return RowVerdict(row, requirement, Status.MALFORMED, None, None, flows)
@@ -411,20 +410,21 @@ def verdict(
         reason = f"the packets cannot tell whether this is row {row.id} or {others}"
         return RowVerdict(row, requirement, Status.UNDECIDED, None, reason, flows)
     if fits:
-        reason = f"{how_blocked(row, fits[-1].conversation)}; {why}"
+        reason = f"{how_blocked(row, fits)}; {why}"
         return RowVerdict(row, requirement, Status.BLOCKED, certainty, reason, flows)
     if requirement is Requirement.OPTIONAL or not applies(row, lrr_version) or matched.mode.name == UNKNOWN:
         return RowVerdict(row, requirement, Status.ABSENT, None, None, flows)
     return RowVerdict(row, requirement, Status.MISSING, certainty, why, flows)
 
 
-def got_through(row: ExpectedFlow, fit: Fit, fits: Sequence[Fit]) -> bool:
+def got_through(row: ExpectedFlow, fit: Fit, fits: Sequence[Fit], matched: Matched) -> bool:
     """Whether a conversation fulfils its row."""
     if row.peer is Peer.DHCP:
         return any(answered(each.conversation) for each in fits)
     if row.protocol == ike.NAME:
         # IKE_SA_INIT on port 500 goes on with IKE_AUTH on 4500: one without the other is no tunnel.
-        return completed(fit) and not unanswered_auth(fits)
+        tunnel = any(carries_esp(each.conversation) for each in matched.fits)
+        return completed(fit) and (tunnel or not unanswered_auth(fits))
     return completed(fit)
 
 
@@ -437,12 +437,11 @@ def answered(each: Conversation) -> bool:
 
 
 def unanswered_auth(fits: Sequence[Fit]) -> bool:
-    """IKE_AUTH was sent and no conversation of the row shows an answer, nor anything that needs one."""
+    """IKE_AUTH was sent and no conversation shows an answer, nor an exchange that needs one."""
     exchanges = [header for fit in fits for _, header in messages(fit.conversation.dissection.items, ike.IkeHeader)]
     asked = any(header.exchange == IKE_AUTH and not header.response for header in exchanges)
     later = any(header.exchange > IKE_AUTH or (header.exchange == IKE_AUTH and header.response) for header in exchanges)
-    tunnel = any(carries_esp(fit.conversation) for fit in fits)
-    return asked and not later and not tunnel
+    return asked and not later
 
 
 def remark(row: ExpectedFlow, through: Sequence[Fit]) -> str | None:
@@ -454,14 +453,15 @@ def remark(row: ExpectedFlow, through: Sequence[Fit]) -> str | None:
     return None
 
 
-def how_blocked(row: ExpectedFlow, each: Conversation) -> str:
-    """Why a conversation never completed: one clause."""
+def how_blocked(row: ExpectedFlow, fits: Sequence[Fit]) -> str:
+    """Why the last of a row's conversations never completed: one clause."""
+    each = fits[-1].conversation
     facts = each.dissection.facts
     for error in each.icmp_errors:
         return f"{error.sender} answered with ICMP type {error.type} code {error.code} ({unreachable(error.code)})"
     if isinstance(facts, ftp.FtpFacts) and facts.login == "refused":
         return "the server refused the login"
-    if row.protocol == ike.NAME and each.packets[Direction.RESPONDER]:
+    if row.protocol == ike.NAME and unanswered_auth(fits):
         return "IKE_AUTH was never answered"
     if row.transport == "esp" and any(each.packets):
         return "ESP packets go in one direction only"

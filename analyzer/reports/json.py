@@ -19,7 +19,7 @@ from analyzer.findings import Finding
 from analyzer.heads import Frame
 from analyzer.matching import RowVerdict, StationVerdict
 from analyzer.messages import to_json
-from analyzer.reports.times import finding_time, iso
+from analyzer.reports.times import finding_time, iso, iso_all
 from analyzer.version import __version__
 
 if TYPE_CHECKING:
@@ -143,7 +143,10 @@ def flow_lines(
     facts_texts: dict[int, str] = {}
     lists: dict[tuple[str, ...], str] = {(): "[]"}
     found = []
-    for flow in flows:
+    flows = list(flows)
+    firsts = iso_all([flow.first for flow in flows], [digits[flow.first_frame.capture] for flow in flows])
+    lasts = iso_all([flow.last for flow in flows], [digits[flow.last_frame.capture] for flow in flows])
+    for flow, begun, ended in zip(flows, firsts, lasts, strict=True):
         facts = flow.dissection.facts
         said = facts_texts.get(id(facts))
         if said is None:
@@ -163,8 +166,7 @@ def flow_lines(
                 f'"state": "{flow.state.value}", "protocol": {quoted(flow.protocol)}, '
                 f'"packets": {{"originator": {flow.packets[0]}, "responder": {flow.packets[1]}}}, '
                 f'"bytes": {{"originator": {flow.bytes[0]}, "responder": {flow.bytes[1]}}}, '
-                f'"first": "{iso(flow.first, digits[first.capture])}", '
-                f'"last": "{iso(flow.last, digits[last.capture])}", '
+                f'"first": "{begun}", "last": "{ended}", '
                 f'"first_frame": {{"capture": {first.capture}, "number": {first.number}}}, '
                 f'"last_frame": {{"capture": {last.capture}, "number": {last.number}}}, '
                 f'"rows": {lists[rows]}, "base_station": {quoted(flow_stations.get(flow.id))}, '

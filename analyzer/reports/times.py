@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import lru_cache
 
+import numpy as np
+
 from analyzer.capture import CaptureFile
 from analyzer.findings import Finding
 
@@ -18,6 +20,13 @@ def iso(time: int, digits: int) -> str:
     day, second = divmod(seconds, 86_400)
     shown = f"{day_text(day)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
     return f"{shown}.{fraction:09}"[: len(shown) + 1 + digits] + "Z" if digits else shown + "Z"
+
+
+def iso_all(times: Sequence[int], digits: Sequence[int]) -> list[str]:
+    """:func:`iso` of many times, each with its own digits."""
+    moments = np.array(times, dtype="datetime64[ns]")
+    shown: list[str] = np.datetime_as_string(moments).tolist()
+    return [text[: 20 + count] + "Z" if count else text[:19] + "Z" for text, count in zip(shown, digits, strict=True)]
 
 
 def finding_time(finding: Finding, captures: Sequence[CaptureFile]) -> str | None:
