@@ -1,0 +1,44 @@
+"""Heads: where a byte of a stream came from."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
+
+
+def test_a_byte_belongs_to_the_frame_that_carried_it() -> None:
+    marks = (Mark(0, Frame(0, 4), 100), Mark(3, Frame(0, 9), 50), Mark(5, Frame(1, 1), 200))
+    stream = Stream(b"abcdefg", marks)
+    assert [stream.mark_at(offset).frame for offset in range(7)] == [(0, 4)] * 3 + [(0, 9)] * 2 + [(1, 1)] * 2
+
+
+def test_the_end_belongs_to_the_last_frame() -> None:
+    assert Stream(b"ab", (Mark(0, Frame(0, 1), 0),)).mark_at(2).frame == Frame(0, 1)
+
+
+def test_a_stream_without_bytes_has_no_frame() -> None:
+    with pytest.raises(IndexError):
+        Stream().mark_at(0)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=30))
+def test_every_offset_finds_the_last_mark_before_it(sizes: list[int]) -> None:
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    stream = Stream(bytes(sum(sizes)), tuple(Mark(at, Frame(0, n + 1), n) for n, at in enumerate(starts)))
+    for offset in range(sum(sizes)):
+        assert stream.mark_at(offset).offset == max(at for at in starts if at <= offset)
+
+
+def test_first_bytes_of_a_direction() -> None:
+    tcp = Head("tcp", (1, 2), (Stream(b"question"), Stream(b"answer")))
+    assert (tcp.first(Direction.ORIGINATOR), tcp.first(Direction.RESPONDER)) == (b"question", b"answer")
+    datagrams = tuple(
+        Datagram(direction, data, len(data), Frame(0, 1), 0)
+        for direction, data in ((Direction.RESPONDER, b"x"), (Direction.ORIGINATOR, b"y"), (Direction.RESPONDER, b"z"))
+    )
+    udp = Head("udp", (1, 2), datagrams=datagrams)
+    assert (udp.first(Direction.ORIGINATOR), udp.first(Direction.RESPONDER)) == (b"y", b"x")
+    assert Head("udp").first(Direction.RESPONDER) == b""

@@ -1,0 +1,134 @@
+"""Reading bytes that nobody vouches for: what is cut, what contradicts itself, and text that is safe to print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop, text
+
+
+def stopped(action: Callable[[], object]) -> Anomaly:
+    with pytest.raises(Stop) as caught:
+        action()
+    return caught.value.anomaly
+
+
+def test_integers_are_big_endian() -> None:
+    reader = Reader(bytes(range(1, 11)))
+    assert (reader.u8("a"), reader.u16("b"), reader.u24("c"), reader.u32("d")) == (1, 0x0203, 0x040506, 0x0708090A)
+
+
+def test_past_the_capture_is_truncated_past_the_fence_is_malformed() -> None:
+    cut = stopped(lambda: Reader(b"abc", 0, 10).take(5, "name"))
+    assert (cut.cause, cut.field, cut.offset) == (Cause.TRUNCATED, "name", 0)
+    assert cut.reason == "needs 5 bytes, the capture holds 3"
+    lie = stopped(lambda: Reader(b"abcdef", 1, 4).take(5, "name"))
+    assert (lie.cause, lie.offset) == (Cause.MALFORMED, 1)
+    assert lie.reason == "needs 5 bytes, 3 are left of the declared length"
+
+
+def test_past_both_blames_the_sender() -> None:
+    assert stopped(lambda: Reader(b"abc", 0, 3).u32("name")).cause is Cause.MALFORMED
+
+
+def test_an_open_end_is_never_malformed() -> None:
+    assert stopped(lambda: Reader(b"abc").u32("name")).cause is Cause.TRUNCATED
+
+
+def test_a_block_must_be_used_up() -> None:
+    def read() -> None:
+        reader = Reader(b"\x04abcdX")
+        with reader.block(reader.u8("length"), "list") as inner:
+            inner.take(3, "item")
+
+    anomaly = stopped(read)
+    assert (anomaly.cause, anomaly.field, anomaly.offset) == (Cause.MALFORMED, "list", 4)
+    assert anomaly.reason == "1 bytes of 4 declared are left over"
+
+
+def test_a_block_cannot_reach_behind_its_enclosing_block() -> None:
+    def read() -> None:
+        with Reader(bytes(100)).block(10, "outer") as outer, outer.block(11, "inner"):
+            pass
+
+    anomaly = stopped(read)
+    assert (anomaly.cause, anomaly.field) == (Cause.MALFORMED, "inner")
+
+
+def test_a_block_behind_the_capture_is_only_cut() -> None:
+    def read() -> None:
+        with Reader(b"ab").block(10, "list") as inner:
+            inner.rest("items")
+
+    assert stopped(read).cause is Cause.TRUNCATED
+
+
+def test_reading_goes_on_behind_a_block() -> None:
+    reader = Reader(b"abcd")
+    with reader.block(3, "list") as inner:
+        assert inner.rest("items") == b"abc"
+    assert reader.u8("next") == ord("d")
+
+
+def test_more_counts_declared_bytes_left_counts_seen_ones() -> None:
+    reader = Reader(b"ab", 0, 5)
+    assert (reader.more, reader.left) == (True, 2)
+    reader.take(2, "all")
+    assert (reader.more, reader.left) == (True, 0)
+    assert not Reader(b"").more
+    assert not Reader(b"ab", 2, 2).more
+
+
+def test_peek_never_stops_nor_moves() -> None:
+    reader = Reader(b"abcdef", 2, 4)
+    assert reader.peek(100) == b"cd"
+    assert reader.pos == 2
+
+
+@pytest.mark.parametrize(("ending", "left"), [(b"\r\n", b""), (b"\n", b"")])
+def test_lines_end_with_crlf_or_lf(ending: bytes, left: bytes) -> None:
+    reader = Reader(b"220 ready" + ending)
+    assert reader.line(100, "reply") == b"220 ready"
+    assert reader.peek(1) == left
+
+
+def test_a_line_without_an_end_is_cut_unless_it_is_too_long() -> None:
+    assert stopped(lambda: Reader(b"220 rea").line(100, "reply")).cause is Cause.TRUNCATED
+    assert stopped(lambda: Reader(b"a" * 101).line(100, "reply")).cause is Cause.MALFORMED
+    assert stopped(lambda: Reader(b"220 rea\n", 0, 7).line(100, "reply")).cause is Cause.MALFORMED
+
+
+def test_text_escapes_what_a_terminal_would_act_upon() -> None:
+    assert text(b"gw\x1b[2J\x00\x7f\r\n") == "gw\\x1b[2J\\x00\\x7f\\r\\n"
+    assert text("a\u202eb\x9b".encode()) == "a\\u202eb\\x9b"
+    assert text(b"\xff\xfe") == "\\xff\\xfe"
+    assert text("gâteau".encode()) == "gâteau"
+
+
+def test_long_text_is_cut_and_says_so() -> None:
+    assert text(b"a" * 300) == "a" * 256 + "…"
+    assert text(b"abcdef", limit=3) == "abc…"
+
+
+@given(st.binary(max_size=600))
+def test_text_is_always_printable(raw: bytes) -> None:
+    assert text(raw).isprintable()
+
+
+@given(st.binary(max_size=40), st.integers(0, 60) | st.just(UNBOUNDED), st.lists(st.integers(0, 20), max_size=10))
+def test_a_reader_gives_each_byte_once_and_stops_at_the_nearer_limit(
+    data: bytes, fence: int, counts: list[int]
+) -> None:
+    reader = Reader(data, 0, fence)
+    given_ = b""
+    try:
+        for count in counts:
+            given_ += reader.take(count, "part")
+    except Stop as stop:
+        assert stop.anomaly.cause is (Cause.MALFORMED if len(given_) + count > fence else Cause.TRUNCATED)
+    assert given_ == data[: len(given_)] == data[: min(fence, len(data))][: len(given_)]
+    assert reader.pos == len(given_)
