@@ -303,10 +303,13 @@ def stray(
         ((failed_fields(row, each, station, tpe), index, row) for index, row in enumerate(rows)),
         key=lambda entry: (len(entry[0]), entry[1]),
     )
-    nearest, mismatch = None, None
-    for fields, _, row in ranked[:1]:
-        if (len(fields) <= 2 and "transport" not in fields) or (fields == ("transport",) and row.ports):
-            nearest, mismatch = row, fields[0] if fields else None
+    near = (
+        (row, fields)
+        for fields, _, row in ranked
+        if fields == ("transport",) or (len(fields) <= 2 and "transport" not in fields)
+    )
+    nearest, fields = next(near, (None, ()))
+    mismatch = fields[0] if fields else None
     elsewhere = tuple(
         row
         for name, table in tables.items()
@@ -325,7 +328,7 @@ def failed_fields(row: ExpectedFlow, each: Conversation, station: Station, tpe: 
     tests = (
         ("direction", directed(row, each, station)),
         ("destination", reaches(row, each, station, tpe)),
-        ("port", not row.ports or each.responder.port in row.ports),
+        ("port", each.responder.port in row.ports if row.ports else same_transport),
         ("transport", same_transport),
     )
     return tuple(name for name, holds in tests if not holds)
