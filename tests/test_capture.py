@@ -228,7 +228,7 @@ def test_one_bad_file_among_good_ones_is_named(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.pcap", tmp_path / "bad.pcap"
     good.write_bytes(PCAP)
     bad.write_bytes(b"hello, world")
-    with pytest.raises(CaptureError, match="bad.pcap: is a text file"):
+    with pytest.raises(CaptureError, match=r"bad\.pcap: is a text file"):
         flows.read([str(good), str(bad)])
 
 

@@ -120,9 +120,7 @@ def test_text_is_always_printable(raw: bytes) -> None:
 
 
 @given(st.binary(max_size=40), st.integers(0, 60) | st.just(UNBOUNDED), st.lists(st.integers(0, 20), max_size=10))
-def test_a_reader_gives_each_byte_once_and_stops_at_the_nearer_limit(
-    data: bytes, fence: int, counts: list[int]
-) -> None:
+def test_a_reader_gives_each_byte_once_up_to_the_nearer_limit(data: bytes, fence: int, counts: list[int]) -> None:
     reader = Reader(data, 0, fence)
     given_ = b""
     try:

@@ -1,0 +1,240 @@
+"""The compiled scanner: what it reads from each link layer, and that no packet is lost whatever its bytes are."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analyzer import scanner
+from analyzer.conversations import address
+from analyzer.encapsulations import LINKS
+from analyzer.flows import Flows
+from tests import build
+from tests.build import ACK, MAC, RESOLVER, ROUTER, SERVER, SERVER6, STATION, STATION6, SYN
+
+UDP4 = build.ip4(STATION, RESOLVER, 17, build.udp_datagram(40000, 5353, b"question"))
+UDP6 = build.ip6(STATION6, SERVER6, 17, build.udp_datagram(40000, 5353, b"question"))
+
+
+def ends(found: Flows) -> list[tuple[int, str, int, str, int]]:
+    """Protocol and both endpoints of each flow, first sender first."""
+    return [
+        (
+            int(row["protocol"]),
+            address(int(row["high0"]), int(row["low0"])),
+            int(row["port0"]),
+            address(int(row["high1"]), int(row["low1"])),
+            int(row["port1"]),
+        )
+        for row in found.flow
+    ]
+
+
+def mac_of(found: Flows) -> int:
+    return int(found.side["mac"][0, 0])
+
+
+# -- links ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linktype", build.LINKS)
+@pytest.mark.parametrize(("packet", "source", "destination"), [(UDP4, STATION, RESOLVER), (UDP6, STATION6, SERVER6)])
+def test_links(linktype: int, packet: bytes, source: str, destination: str) -> None:
+    found = build.read([build.LINKS[linktype](packet)], linktype)
+    assert ends(found) == [(17, source, 40000, destination, 5353)]
+    assert found.side["payload"][0].tolist() == [8, 0]
+    assert mac_of(found) == (int(MAC.replace(":", ""), 16) if linktype in (1, 113, 276) else -1)
+
+
+def test_bsd_loopback_in_either_byte_order_and_with_every_ipv6_number() -> None:
+    assert len(build.read([build.null(UDP4, "<"), build.null(UDP4, ">")], 0)) == 1
+    assert len(build.read([struct.pack("<I", family) + UDP6 for family in (24, 28, 30)], 0)) == 1
+    assert len(build.read([struct.pack(">I", 2) + UDP4], 108)) == 1
+
+
+@pytest.mark.parametrize(
+    ("tags", "outermost"),
+    [
+        ([(0x8100, 7)], 7),
+        ([(0x88A8, 100), (0x8100, 7)], 100),
+        ([(0x9100, 0xF00F), (0x8100, 7), (0x8100, 8)], 15),
+        ([(0x8100, 0)], 0),
+    ],
+)
+def test_vlan_tags(tags: list[tuple[int, int]], outermost: int) -> None:
+    found = build.read([build.ethernet(UDP4, vlans=tags)])
+    assert ends(found) == [(17, STATION, 40000, RESOLVER, 5353)]
+    assert found.flow["vlan"].tolist() == [outermost]
+    assert build.read([build.ethernet(UDP4)]).flow["vlan"].tolist() == [-1]
+
+
+def test_what_carries_no_ip_is_counted_by_its_name() -> None:
+    frames = [build.ethernet(bytes(46), number) for number in (0x0806, 0x0806, 0x88CC, 0x888E, 0x1234)]
+    spanning_tree = build.ethernet(b"\x42\x42\x03" + bytes(35), 38)
+    found = build.read([*frames, spanning_tree])
+    assert found.tally.not_ip == {"802.1X": 1, "ARP": 2, "Ethernet type 0x1234": 1, "LLDP": 1, "no IP": 1}
+    assert len(found) == 0
+
+
+def test_what_cannot_be_read_is_counted_by_its_reason() -> None:
+    frames = [
+        build.ethernet(UDP4)[:30],  # cut in the IP header
+        build.ethernet(UDP4)[:40],  # cut in the UDP header
+        build.ethernet(b"\x41" + UDP4[1:]),  # header length of 4 bytes
+        build.ethernet(b"\x75" + UDP4[1:], 0x0800),  # IP version 7
+        build.ethernet(UDP4[:2] + b"\0\x13" + UDP4[4:]),  # total length below the header's
+    ]
+    found = build.read(frames)
+    assert found.tally.unreadable == {"contradictory IP header": 3, "headers cut by the snap length": 2}
+    assert build.read([bytes(60)], 105).tally.unreadable == {"link type 105 is not supported": 1}
+
+
+# -- network and transport --------------------------------------------------------------------------------------
+
+
+def test_padding_is_no_payload() -> None:
+    found = build.read([build.ethernet(UDP4) + bytes(18)])
+    assert found.side["payload"][0, 0] == 8
+    assert found.pieces["kept"].tolist() == [8]
+
+
+def test_offloaded_packets_without_a_length() -> None:
+    segment = build.tcp_header(50000, 443, ACK, 1) + b"x" * 100
+    for packet in (build.ip4(STATION, SERVER, 6, segment, total=0), build.ip6(STATION6, SERVER6, 6, segment, length=0)):
+        assert build.read([build.ethernet(packet)]).side["payload"][0, 0] == 100
+
+
+def test_a_length_that_only_the_capture_file_claims_is_bounded() -> None:
+    frame = build.ethernet(build.ip4(STATION, SERVER, 17, build.udp_datagram(1, 2, b"x", 0), total=0))
+    found = build.read_files(build.pcap([build.Packet(frame, 0, 0xFFFFFFFF)]))
+    assert 0 < found.pieces["length"][0] <= scanner.LARGEST_PACKET
+
+
+def test_a_udp_length_below_the_ip_length_counts() -> None:
+    packet = build.ip4(STATION, SERVER, 17, build.udp_datagram(1, 2, b"abcdef", 12))
+    assert build.read([build.ethernet(packet)]).side["payload"][0, 0] == 4
+
+
+def test_ip_options_and_ipv6_extension_headers() -> None:
+    udp = build.udp_datagram(40000, 5353, b"question")
+    options = build.ip4(STATION, RESOLVER, 17, udp, options=b"\x94\x04\0\0")
+    assert ends(build.read([build.ethernet(options)])) == [(17, STATION, 40000, RESOLVER, 5353)]
+    chain = b"\x3c\0" + bytes(6) + b"\x2b\x01" + bytes(14) + b"\x2c\0" + bytes(6) + b"\x11\0" + bytes(6) + udp
+    found = build.read([build.ethernet(build.ip6(STATION6, SERVER6, 0, chain))])  # atomic fragment: RFC 6946
+    assert ends(found) == [(17, STATION6, 40000, SERVER6, 5353)]
+    assert found.side["payload"][0, 0] == 8
+
+
+def test_endless_extension_headers_end() -> None:
+    found = build.read([build.ethernet(build.ip6(STATION6, SERVER6, 60, (b"\x3c\0" + bytes(6)) * 100))])
+    assert found.tally.unreadable == {"contradictory IP header": 1}
+
+
+def test_esp_and_unknown_protocols_are_flows_by_address_pair() -> None:
+    pairs = [(STATION, SERVER), (SERVER, STATION)]
+    frames = [build.ethernet(build.ip4(*pair, number, bytes(60))) for number in (50, 51, 103) for pair in pairs]
+    found = build.read(frames)
+    assert [(row[0], row[2], row[4]) for row in ends(found)] == [(50, -1, -1), (51, -1, -1), (103, -1, -1)]
+    assert found.side["packets"].tolist() == [[1, 1]] * 3
+
+
+def test_echo_requests_and_replies_are_flows_by_identifier() -> None:
+    frames = [
+        frame
+        for identifier in (1, 2, 0xFFFF)
+        for frame in (build.echo(STATION, ROUTER, 8, identifier), build.echo(ROUTER, STATION, 0, identifier))
+    ]
+    found = build.read(frames)
+    assert [row[2] for row in ends(found)] == [1, 2, 0xFFFF]
+    assert found.side["packets"].tolist() == [[1, 1]] * 3
+    assert len(build.read([build.echo(STATION6, SERVER6, 128, 5), build.echo(SERVER6, STATION6, 129, 5)])) == 1
+
+
+def test_a_host_that_talks_to_itself() -> None:
+    found = build.read([build.udp(STATION, 500, STATION, 500, b"a"), build.udp(STATION, 7, STATION, 8, b"b")] * 2)
+    assert found.side["packets"].tolist() == [[2, 0], [2, 0]]
+
+
+# -- growth -----------------------------------------------------------------------------------------------------
+
+
+def test_ten_thousand_flows() -> None:
+    frames = [build.udp(f"10.{n >> 8 & 255}.{n & 255}.1", 1024 + n, SERVER, 7000, b"hello") for n in range(10_000)]
+    replies = [build.udp(SERVER, 7000, f"10.{n >> 8 & 255}.{n & 255}.1", 1024 + n, b"answer") for n in range(10_000)]
+    found = build.read(frames + replies)
+    assert len(found) == 10_000
+    assert (found.side["packets"] == 1).all()
+    assert found.flow["port0"].tolist() == list(range(1024, 11_024))
+    assert found.flow["first_frame"].tolist() == list(range(1, 10_001))
+    assert np.diff(found.starts).tolist() == [2] * 10_000
+    assert found.payload(int(found.pieces["arena"][19_999]), 6) == b"answer"
+
+
+def test_the_arena_and_the_pieces_grow() -> None:
+    noise = random.Random(3)
+    payloads = [noise.randbytes(1400) for _ in range(20_000)]
+    frames = [build.udp(STATION, 1024 + n // 40, SERVER, 7000, payload) for n, payload in enumerate(payloads)]
+    found = build.read(frames)
+    assert len(found.arena) > 3
+    kept = [found.payload(int(row["arena"]), int(row["kept"])) for row in found.pieces]
+    assert len(kept) == 20_000
+    assert kept == payloads
+
+
+# -- laws -------------------------------------------------------------------------------------------------------
+
+LINKTYPES = st.sampled_from([*LINKS, 105, 999])
+
+
+@given(LINKTYPES, st.lists(st.binary(max_size=90), max_size=12))
+def test_random_packets_are_all_accounted_for(linktype: int, frames: list[bytes]) -> None:
+    found = build.read(frames, linktype)
+    assert build.accounted(found)
+    assert found.tally.packets == len(frames)
+
+
+VXLAN = build.udp_datagram(9, 4789, b"\x08" + bytes(7) + build.ethernet(UDP6))
+SOUND = [
+    build.ethernet(UDP4),
+    build.ethernet(UDP6),
+    build.tcp(STATION, 50000, SERVER, 443, SYN, 9),
+    build.tcp(SERVER, 443, STATION, 50000, ACK, 9, b"\x16\x03\x01" + bytes(40)),
+    build.echo(STATION, ROUTER, 8, 1),
+    build.icmp_error(ROUTER, STATION, 3, 1, build.ethernet(UDP4)),
+    build.icmp_error(SERVER6, STATION6, 1, 4, build.ethernet(UDP6)),
+    build.ethernet(build.ip4(STATION, SERVER, 4, UDP4)),
+    build.ethernet(build.ip4(STATION, SERVER, 17, VXLAN)),
+    *(build.ethernet(part) for part in build.fragments(build.ip6(STATION6, SERVER6, 17, bytes(60)), 24)),
+    *(build.ethernet(part) for part in build.fragments(build.ip4(STATION, SERVER, 17, bytes(60)), 24)),
+    build.ethernet(UDP4, vlans=[(0x8100, 3)]),
+]
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A sound frame of which some bytes are others, or the end is missing."""
+    frame = bytearray(draw(st.sampled_from(SOUND)))
+    for _ in range(draw(st.integers(0, 3))):
+        frame[draw(st.integers(0, len(frame) - 1))] = draw(st.integers(0, 255))
+    return bytes(frame[: draw(st.integers(0, len(frame)))] if draw(st.booleans()) else frame)
+
+
+@given(st.lists(damaged(), max_size=12))
+def test_damaged_packets_are_all_accounted_for(frames: list[bytes]) -> None:
+    found = build.read(frames)
+    assert build.accounted(found)
+    assert found.tally.packets == len(frames)
+    build.converse(found)
+
+
+@pytest.mark.parametrize("frame", SOUND)
+def test_a_frame_cut_at_every_byte_is_accounted_for(frame: bytes) -> None:
+    cut = [build.Packet(frame[:size], size, len(frame)) for size in range(len(frame) + 1)]
+    found = build.read_files(build.pcap(cut))
+    assert build.accounted(found)
+    assert found.tally.snapped == len(frame)
