@@ -184,7 +184,7 @@ def conversation(
 ) -> Conversation:
     """One flow with its 1-based number: its columns, and the pieces that were kept of its payload."""
     transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
-    reversed_ = opened_by(transport, row, services)
+    reversed_ = opened_by(transport, row, services) if transport not in REPLIES else answers(flows, transport, pieces)
     one = Endpoint(address(row.high0, row.low0), row.port0 if transport in PORTED else None)
     two = Endpoint(address(row.high1, row.low1), row.port1 if transport in PORTED else None)
     originator, responder = sides
@@ -201,7 +201,7 @@ def conversation(
         transport=transport,
         originator=one,
         responder=two,
-        originator_certain=row.syn_side >= 0 or transport not in PORTED or (transport != "tcp" and not reversed_),
+        originator_certain=row.syn_side >= 0 or (transport != "tcp" and not reversed_),
         state=state_of(row, originator, responder, side, errors),
         packets=(originator.packets, responder.packets),
         bytes=(originator.bytes, responder.bytes),
@@ -234,6 +234,16 @@ def opened_by(transport: str, row: Row, services: frozenset[Service]) -> bool:
     if served != ((transport, row.port1) in services):
         return served
     return bool(row.port0 < 1024 <= row.port1)
+
+
+REPLIES = {"icmp": (0, 14, 16, 18), "icmpv6": (129, 140)}
+"""Types of messages that answer another one (RFC 792, RFC 950; RFC 4443, RFC 4620)."""
+
+
+def answers(flows: Flows, transport: str, pieces: list[Any]) -> bool:
+    """Whether an ICMP exchange begins with an answer: what it answers was sent before the capture."""
+    kept = next((piece for piece in pieces if not piece[9]), None)
+    return kept is not None and kept[7] > 0 and flows.payload(kept[2], 1)[0] in REPLIES[transport]
 
 
 def state_of(row: Row, originator: Side, responder: Side, side: int, errors: tuple[IcmpError, ...]) -> State:
