@@ -254,7 +254,8 @@ def flow_filter(each: Conversation, port: bool = True) -> str:
     if each.responder.port is not None:
         parts.append(f"{each.transport}.port == {each.responder.port}" if port else each.transport)
     elif each.transport.startswith("ip-"):
-        parts.append(f"ip.proto == {each.transport[3:]}")
+        field = "ipv6.nxt" if ":" in each.originator.address else "ip.proto"
+        parts.append(f"{field} == {each.transport[3:]}")
     else:
         parts.append(each.transport)
     return " && ".join(parts)

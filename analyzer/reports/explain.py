@@ -25,6 +25,6 @@ def render_check(check: Check) -> str:
         lines += [
             "",
             heading.capitalize(),
-            *textwrap.wrap(said, WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
+            *textwrap.wrap(said, WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False),
         ]
     return "\n".join(lines) + "\n"

@@ -1,0 +1,147 @@
+"""The audit as a whole: what adds up, what is merged, and what never changes."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from analyzer import CaptureError, RuleError, audit
+from analyzer.auditing import merged
+from analyzer.findings import SHOWN, Kind, Severity
+from analyzer.heads import Frame
+from analyzer.reports import FORMATS
+from tests.reports.audits import finding
+from tests.scenes import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene, found, statuses
+
+CAPTURES = Path(__file__).parent.parent / "captures"
+
+
+def test_findings_that_say_the_same_of_several_conversations_are_one() -> None:
+    three = [finding(flow=number, frames=(Frame(0, 10 * number), Frame(0, 5 + number))) for number in (3, 1, 2)]
+    (one,) = merged(three)
+    assert (one.flow, one.count) == (1, 3)
+    assert one.frames == (Frame(0, 6), Frame(0, 7), Frame(0, 8), Frame(0, 10), Frame(0, 20), Frame(0, 30))
+    assert one.filter == "frame.number in {6, 7, 8, 10, 20, 30}"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"check": "TPE302"},
+        {"rows": ("i39",)},
+        {"severity": Severity.HIGH},
+        {"summary": "Something else."},
+        {"base_station": "10.0.0.3"},
+        {"kind": Kind.NOTICE},
+    ],
+)
+def test_findings_that_differ_stay_apart(other: dict[str, object]) -> None:
+    assert len(merged([finding(), finding(flow=2, **other)])) == 2
+
+
+def test_merged_findings_cite_only_so_many_frames() -> None:
+    (one,) = merged([finding(flow=number, frames=(Frame(0, number),)) for number in range(1, 100)])
+    assert (one.count, len(one.frames)) == (99, SHOWN)
+
+
+def test_a_defect_in_every_reconnect_is_one_finding_and_the_row_is_malformed(tmp_path: Path) -> None:
+    scene = Scene()
+    for number in range(40):
+        scene.at(10 * number).tcp(STATION, 40000 + number, TPE, 3001, HTTP)
+    result = scene.audited(tmp_path)
+    (one,) = found(result, "TPE121")
+    assert (one.count, one.flow) == (40, 1)
+    assert statuses(result)["i38"] == "malformed"
+
+
+def test_a_malformed_flow_outweighs_a_good_one_whichever_comes_first(tmp_path: Path) -> None:
+    good_first = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 3001, HTTP)
+    bad_first = Scene().tcp(STATION, 40000, TPE, 3001, HTTP).tcp(STATION, 40001, TPE, 3001, TLS)
+    assert statuses(good_first.audited(tmp_path))["i38"] == "malformed"
+    assert statuses(bad_first.audited(tmp_path))["i38"] == "malformed"
+
+
+def test_every_flow_and_every_packet_is_accounted_for(tmp_path: Path) -> None:
+    for path in sorted(CAPTURES.glob("*.pcap*")):
+        result = audit(path)
+        told = result.totals
+        assert told.packets == sum(each.packets for each in result.captures)
+        assert told.packets == (
+            told.packets_in_flows + told.icmp_errors + told.packets_without_ip + told.packets_unreadable
+        )
+        assert told.packets_in_flows == told.packets_of_base_stations + told.packets_out_of_scope
+        assert told.flows == len(result.flows)
+        assert [each.id for each in result.flows] == list(range(1, told.flows + 1))
+        for station in result.base_stations:
+            for row in station.rows:
+                assert all(row.row.id in result.flow_rows[flow] for flow in row.flows)
+
+
+def test_findings_come_most_severe_first(tmp_path: Path) -> None:
+    result = Scene().tcp(STATION, 40000, TPE, 3001, HTTP).tcp(STATION, 1, OTHER, 99).at(500).audited(tmp_path)
+    severities = [each.severity for each in result.findings]
+    assert severities == sorted(severities, reverse=True)
+    assert len(set(severities)) > 1
+
+
+@pytest.mark.parametrize("module", FORMATS, ids=lambda module: module.NAME)
+def test_the_same_capture_gives_the_same_report(module: object) -> None:
+    path = CAPTURES / "mixed-two-base-stations.pcap"
+    assert module.render(audit(path)) == module.render(audit(path))  # type: ignore[attr-defined]
+
+
+def test_a_capture_in_two_files_says_the_same_as_in_one(tmp_path: Path) -> None:
+    scene = (
+        Scene().tcp(STATION, 40000, TPE, 3001, TLS).ask(STATION, 123, OTHER, 123, NTP).tcp(STATION, 1, TPE, 80, HTTP)
+    )
+    whole = scene.audited(tmp_path)
+    half = len(scene.packets) // 2
+    halves = []
+    for number, packets in enumerate((scene.packets[:half], scene.packets[half:])):
+        part = Scene()
+        part.packets = packets
+        halves.append(part.save(tmp_path / f"{number}.pcap"))
+    for order in (halves, halves[::-1]):
+        split = audit(order)
+        assert [(each.check, each.summary) for each in split.findings] == [
+            (each.check, each.summary) for each in whole.findings
+        ]
+        assert statuses(split) == statuses(whole)
+
+
+def test_paths_may_be_one_or_many_text_or_path(tmp_path: Path) -> None:
+    path = Scene().tcp(STATION, 40000, TPE, 3001, TLS).save(tmp_path / "a.pcap")
+    plain = [dataclasses.replace(each) for each in audit(path).findings]
+    for given in (str(path), [path], (str(path),)):
+        assert list(audit(given).findings) == plain
+
+
+def test_what_cannot_be_audited_is_said_by_an_exception(tmp_path: Path) -> None:
+    path = Scene().tcp(STATION, 40000, TPE, 3001, TLS).save(tmp_path / "a.pcap")
+    with pytest.raises(CaptureError):
+        audit(__file__)
+    with pytest.raises(CaptureError, match="no such file"):
+        audit(tmp_path / "none.pcap")
+    with pytest.raises(RuleError, match="no-such-profile"):
+        audit(path, profile="no-such-profile")
+    with pytest.raises(ValueError, match="no mode 'wireless'"):
+        audit(path, mode="wireless")
+    with pytest.raises(ValueError, match="'bs1'"):
+        audit(path, base_stations=["bs1"])
+    with pytest.raises(ValueError, match="cluster"):
+        audit(path, deployment="cluster")
+    with pytest.raises(ValueError, match="new"):
+        audit(path, lrr_version="new")
+
+
+def test_a_profile_of_ones_own_without_all_modes(tmp_path: Path) -> None:
+    rules = tmp_path / "own"
+    rules.mkdir()
+    shutil.copy(CAPTURES.parent / "rules" / "tpe-self-hosted" / "tls.toml", rules)
+    path = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 2404).save(tmp_path / "a.pcap")
+    result = audit(path, profile=str(rules))
+    assert [each.mode for each in result.base_stations] == ["tls"]
+    assert result.profile == str(rules)
