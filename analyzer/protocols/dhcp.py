@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
@@ -48,8 +49,7 @@ ADDRESSES_SHOWN = 50
 """Of each kind, in the facts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The fixed part of a message (RFC 2131, section 2) but for ``sname`` and ``file``."""
 
     op: int
@@ -66,15 +66,13 @@ class Header:
     """The client's hardware address, ``hlen`` bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bootp:
+class Bootp(NamedTuple):
     """Says that the message is one of plain BOOTP: its vendor area is empty (RFC 951)."""
 
     header: Header
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option as it stands; a long value comes in several (RFC 3396)."""
 
     header: Header

@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
@@ -58,8 +59,7 @@ RECORD = struct.Struct(">HHIH")
 QUESTION_MINIMUM, RECORD_MINIMUM = 5, 11
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """RFC 1035, section 4.1.1."""
 
     id: int
@@ -87,8 +87,7 @@ class Header:
         return self.flags & 15
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """RFC 1035, section 4.1.2."""
 
     header: Header
@@ -99,8 +98,7 @@ class Question:
     class_: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A resource record of any section (RFC 1035, section 4.1.3)."""
 
     header: Header
@@ -116,8 +114,7 @@ class Record:
     """An address, a domain name or a text as such; anything else as its bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trailer:
+class Trailer(NamedTuple):
     """Bytes of a datagram behind its message, which no reader of DNS ever looks at."""
 
     length: int

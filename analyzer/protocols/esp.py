@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from analyzer.heads import Datagram, Direction, Head
 from analyzer.messages import Facts, Item, messages
@@ -23,8 +24,7 @@ MAX_SPIS = 64
 """SPIs listed in the facts."""
 
 
-@dataclass(frozen=True, slots=True)
-class EspPacket:
+class EspPacket(NamedTuple):
     """Security Parameters Index and Sequence Number (RFC 4303, 2.1 and 2.2)."""
 
     spi: int
@@ -35,15 +35,13 @@ class EspPacket:
     udp_encapsulated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class EspPayload:
+class EspPayload(NamedTuple):
     """The first :data:`SAMPLE` bytes of Payload Data of the packet before; absent where fewer were kept."""
 
     beginning: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NatKeepalive:
+class NatKeepalive(NamedTuple):
     """One byte 0xFF (RFC 3948, 2.3)."""
 
 

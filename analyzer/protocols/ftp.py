@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
 
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
@@ -57,8 +58,7 @@ class Endpoint:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     verb: str
     """In capitals."""
     argument: str
@@ -67,8 +67,7 @@ class Command:
     """Of PORT and EPRT, where it can be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     code: int
     lines: tuple[str, ...]
     """Text of the lines without their codes, at most the first 16."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item, messages
@@ -28,8 +29,7 @@ KEPT = frozenset({"host", "upgrade", "connection", "server", "user-agent", "cont
 """Header fields whose value is no secret."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLine:
+class RequestLine(NamedTuple):
     """RFC 9112, section 3."""
 
     method: str
@@ -39,8 +39,7 @@ class RequestLine:
     """``1.1``"""
 
 
-@dataclass(frozen=True, slots=True)
-class StatusLine:
+class StatusLine(NamedTuple):
     """RFC 9112, section 4."""
 
     version: str
@@ -48,8 +47,7 @@ class StatusLine:
     reason_phrase: str
 
 
-@dataclass(frozen=True, slots=True)
-class FieldLine:
+class FieldLine(NamedTuple):
     """A header field (RFC 9112, section 5)."""
 
     name: str

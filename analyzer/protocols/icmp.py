@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item, messages
@@ -69,8 +70,7 @@ ICMPV6_ERRORS = {1: "destination-unreachable", 2: "packet-too-big", 3: "time-exc
 ERRORS = frozenset({"destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem", "source-quench"})
 
 
-@dataclass(frozen=True, slots=True)
-class IcmpMessage:
+class IcmpMessage(NamedTuple):
     """A message that is neither an echo nor an error."""
 
     name: str
@@ -80,8 +80,7 @@ class IcmpMessage:
     """Declared length of the whole message, bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Echo:
+class Echo(NamedTuple):
     """Echo or echo reply (RFC 792, page 14; RFC 4443, 4.1 and 4.2)."""
 
     name: str
@@ -93,15 +92,13 @@ class Echo:
     """Declared length of the data, bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class EchoData:
+class EchoData(NamedTuple):
     """The first :data:`SAMPLE` bytes of data of the echo before, or all if it has fewer; absent where cut."""
 
     beginning: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorMessage:
+class ErrorMessage(NamedTuple):
     """An error message or a redirect; the packet that it quotes follows as :class:`Quoted`."""
 
     name: str
@@ -113,8 +110,7 @@ class ErrorMessage:
     """Declared length of the whole message, bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quoted:
+class Quoted(NamedTuple):
     """The beginning of the packet that an error is about."""
 
     version: int

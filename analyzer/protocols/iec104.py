@@ -13,6 +13,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
@@ -140,22 +141,19 @@ class Function(enum.IntEnum):
 FUNCTIONS = frozenset(int(function) for function in Function)
 
 
-@dataclass(frozen=True, slots=True)
-class UFrame:
+class UFrame(NamedTuple):
     """Unnumbered control function."""
 
     function: Function
 
 
-@dataclass(frozen=True, slots=True)
-class SFrame:
+class SFrame(NamedTuple):
     """Numbered supervisory function: an acknowledgement."""
 
     receive_sequence_number: int
 
 
-@dataclass(frozen=True, slots=True)
-class LrrPayload:
+class LrrPayload(NamedTuple):
     """The LRR's own payload: the fields of its header (ThingPark LRR behaviour, payload header)."""
 
     header_size: int
@@ -168,8 +166,7 @@ class LrrPayload:
     lrr_id_prefix: int
 
 
-@dataclass(frozen=True, slots=True)
-class Asdu:
+class Asdu(NamedTuple):
     """A standard application service data unit: its data unit identifier (IEC 60870-5-101, clause 7.2)."""
 
     type_identification: int
@@ -178,8 +175,7 @@ class Asdu:
     common_address: int
 
 
-@dataclass(frozen=True, slots=True)
-class IFrame:
+class IFrame(NamedTuple):
     """Numbered information transfer."""
 
     send_sequence_number: int

@@ -301,8 +301,7 @@ ISAKMP_NOTIFIES = {
 # -- messages ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class IkeHeader:
+class IkeHeader(NamedTuple):
     """RFC 7296, 3.1; in IKEv1 the SPIs are called cookies. Begins a message; its payloads follow."""
 
     initiator_spi: bytes
@@ -344,8 +343,7 @@ class IsakmpTransform(NamedTuple):
         return next((value for each, value in self.attributes if each == kind), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """One proposal of a Security Association payload (RFC 7296, 3.3.1; RFC 2408, 3.5)."""
 
     number: int
@@ -355,21 +353,18 @@ class Proposal:
     transforms: tuple[Transform, ...] | tuple[IsakmpTransform, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class KeyExchange:
+class KeyExchange(NamedTuple):
     group: int | None
     """Key exchange method; ``None`` in IKEv1, which does not repeat it here."""
     length: int
     """Of the key exchange data, bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Nonce:
+class Nonce(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Notify:
+class Notify(NamedTuple):
     protocol: int
     type: int
     spi: bytes
@@ -377,20 +372,17 @@ class Notify:
     """First 64 bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class VendorId:
+class VendorId(NamedTuple):
     id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NatDetection:
+class NatDetection(NamedTuple):
     """IKEv1 NAT-D (RFC 3947, 3.2); in IKEv2 the same is a :class:`Notify`."""
 
     hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Identification:
+class Identification(NamedTuple):
     payload: int
     """35 IDi, 36 IDr; 5 in IKEv1."""
     type: int
@@ -398,20 +390,17 @@ class Identification:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateRequest:
+class CertificateRequest(NamedTuple):
     encoding: int
     authority: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     protocol: int
     spis: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Encrypted:
+class Encrypted(NamedTuple):
     """What follows is encrypted: the SK payload of IKEv2, or a whole IKEv1 message with the Encryption flag."""
 
     next_payload: int
@@ -420,8 +409,7 @@ class Encrypted:
     """Of the payload's body, bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncryptedFragment:
+class EncryptedFragment(NamedTuple):
     """SKF (RFC 7383, 2.5)."""
 
     next_payload: int
@@ -431,8 +419,7 @@ class EncryptedFragment:
     """Of the payload's body, bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class OtherPayload:
+class OtherPayload(NamedTuple):
     """A payload that is skipped by its length."""
 
     type: int

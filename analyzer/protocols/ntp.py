@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
@@ -35,8 +36,7 @@ OTHER_PORT_LENGTHS = frozenset({SHORTEST, SHORTEST + 20})
 """Lengths that count as NTP on other ports: a bare packet and one with an MD5 digest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """A time packet, modes 1 to 5 (RFC 5905, section 7.3)."""
 
     leap: int
@@ -70,8 +70,7 @@ class Packet:
         return self.leap != UNSYNCHRONIZED and 0 < self.stratum < 16
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(NamedTuple):
     """An extension field (RFC 7822)."""
 
     type: int
@@ -79,16 +78,14 @@ class Extension:
     """Bytes, the four of type and length included."""
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticator:
+class Authenticator(NamedTuple):
     """A message authentication code; without a digest it is a crypto-NAK (RFC 5905, section 7.3)."""
 
     key: int
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(NamedTuple):
     """A control message, mode 6 (RFC 9327, section 2)."""
 
     version: int
@@ -100,13 +97,12 @@ class Control:
     status: int
     association: int
     offset: int
-    count: int
+    size: int
     """Bytes of data in this message."""
     mode: int = CONTROL
 
 
-@dataclass(frozen=True, slots=True)
-class Private:
+class Private(NamedTuple):
     """A private message, mode 7, as ntpd has it."""
 
     version: int

@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
@@ -35,15 +36,13 @@ AEAD = ("chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com", "aes256-gcm@o
 """Ciphers that authenticate by themselves: no MAC is negotiated with them."""
 
 
-@dataclass(frozen=True, slots=True)
-class PrefaceLine:
+class PrefaceLine(NamedTuple):
     """A line that a server sent before its identification string (RFC 4253, section 4.2)."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Identification:
+class Identification(NamedTuple):
     """The identification string (RFC 4253, section 4.2)."""
 
     text: str
@@ -53,8 +52,7 @@ class Identification:
     comments: str
 
 
-@dataclass(frozen=True, slots=True)
-class KexInit:
+class KexInit(NamedTuple):
     """SSH_MSG_KEXINIT (RFC 4253, section 7.1): what one side offers, best first."""
 
     kex_algorithms: tuple[str, ...]
@@ -70,8 +68,7 @@ class KexInit:
     first_kex_packet_follows: bool
 
 
-@dataclass(frozen=True, slots=True)
-class KexReply:
+class KexReply(NamedTuple):
     """The server's half of a key exchange, with its host key K_S (RFC 4253, section 8; RFC 4419; RFC 5656)."""
 
     message_number: int
@@ -83,29 +80,25 @@ class KexReply:
     """Length of an RSA modulus; ``None`` for other keys."""
 
 
-@dataclass(frozen=True, slots=True)
-class GexGroup:
+class GexGroup(NamedTuple):
     """SSH_MSG_KEX_DH_GEX_GROUP (RFC 4419, section 3): the group that the server picked."""
 
     bits: int
     """Length of the prime."""
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnect:
+class Disconnect(NamedTuple):
     """SSH_MSG_DISCONNECT (RFC 4253, section 11.1)."""
 
     reason_code: int
     description: str
 
 
-@dataclass(frozen=True, slots=True)
-class NewKeys:
+class NewKeys(NamedTuple):
     """SSH_MSG_NEWKEYS (RFC 4253, section 7.3): all that follows is encrypted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """Any other message in clear."""
 
     message_number: int
@@ -225,7 +218,7 @@ def message(payload: Reader) -> object:
     return Packet(number)
 
 
-NEGOTIATED = tuple(KexInit.__dataclass_fields__)[:8]
+NEGOTIATED = KexInit._fields[:8]
 """The lists of which one algorithm each is agreed upon."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from analyzer.protocols.tls.registry import (
     EXTENSION_NAMES,
@@ -24,8 +24,7 @@ HELLO_RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a21
 """A ServerHello with this random is a HelloRetryRequest (RFC 8446 section 4.1.3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientHello:
+class ClientHello(NamedTuple):
     """Yielded before its extensions are read."""
 
     version: int
@@ -39,8 +38,7 @@ class ClientHello:
     """In the format of SSL 2.0, whatever the version (RFC 5246 appendix E.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerHello:
+class ServerHello(NamedTuple):
     """Yielded before its extensions are read."""
 
     version: int
@@ -56,24 +54,21 @@ class ServerHello:
         return self.random == HELLO_RETRY_RANDOM
 
 
-@dataclass(frozen=True, slots=True)
-class ServerName:
+class ServerName(NamedTuple):
     """Extension of a ClientHello (RFC 6066 section 3)."""
 
     names: tuple[str, ...]
     """Host names; clients put IP literals here too, though the RFC does not allow it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApplicationProtocols:
+class ApplicationProtocols(NamedTuple):
     """ALPN extension (RFC 7301)."""
 
     names: tuple[bytes, ...]
     by_server: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SupportedVersions:
+class SupportedVersions(NamedTuple):
     """RFC 8446 section 4.2.1."""
 
     versions: tuple[int, ...]
@@ -81,8 +76,7 @@ class SupportedVersions:
     by_server: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Extensions:
+class Extensions(NamedTuple):
     """All extensions of a hello were read."""
 
     hello: HandshakeType
@@ -95,8 +89,7 @@ class Extensions:
     """Groups of the shares; of a server the one chosen."""
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateEntry:
+class CertificateEntry(NamedTuple):
     """One certificate of a Certificate message, the sender's own first."""
 
     position: int
@@ -111,8 +104,7 @@ class Certificate:
     entries: int
 
 
-@dataclass(frozen=True, slots=True)
-class ServerKeyExchange:
+class ServerKeyExchange(NamedTuple):
     """The group of an ephemeral key exchange (RFC 5246 section 7.4.3, RFC 8422 section 5.4)."""
 
     group: int | None
@@ -121,8 +113,7 @@ class ServerKeyExchange:
     """Size of the Diffie-Hellman prime."""
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(NamedTuple):
     """A handshake message in clear whose body is not read further."""
 
     type: int
@@ -130,8 +121,7 @@ class Handshake:
     """Of the body, in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientMasterKey:
+class ClientMasterKey(NamedTuple):
     """SSL 2.0: the client's choice of a cipher kind."""
 
     cipher_kind: int
@@ -192,7 +182,7 @@ def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[o
                 if kind in EXTENSION_NAMES:
                     with block.block(size, EXTENSION_NAMES[kind]) as body:
                         found = extension(body, kind, from_client, retry)
-                    if isinstance(found, tuple):
+                    if type(found) is tuple:  # a message is a named tuple
                         lists[kind] = found
                     elif found is not None:
                         yield found

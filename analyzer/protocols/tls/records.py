@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from analyzer.heads import Direction, Head, Stream
 from analyzer.protocols.tls.handshake import (
@@ -26,13 +25,11 @@ MAXIMUM_LENGTH: Final = (1 << 14) + 2048
 """Of a record's content, in bytes: the largest that any version allows (TLSCiphertext, RFC 5246 section 6.2.3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeCipherSpec:
+class ChangeCipherSpec(NamedTuple):
     """In TLS 1.3 without meaning (RFC 8446 appendix D.4); before it, all records that follow are encrypted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(NamedTuple):
     """An alert in clear (RFC 8446 section 6)."""
 
     level: int
@@ -40,22 +37,19 @@ class Alert:
     description: int
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(NamedTuple):
     """RFC 6520."""
 
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class EncryptedRecord:
+class EncryptedRecord(NamedTuple):
     """A handshake message or an alert that only the two ends can read. Nothing behind it is read."""
 
     content_type: int
 
 
-@dataclass(frozen=True, slots=True)
-class ApplicationData:
+class ApplicationData(NamedTuple):
     """The first record of application data, which in TLS 1.3 may be anything. Nothing behind it is read."""
 
     version: int
