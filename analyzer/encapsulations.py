@@ -280,10 +280,20 @@ def teredo(frame: bytes, at: int) -> Layer | None:
 
 
 def gtp_user(frame: bytes, at: int) -> Layer | None:
-    """3GPP TS 29.281: G-PDUs (message type 255) of GTP version 1."""
+    """3GPP TS 29.281: G-PDUs (message type 255) of GTP version 1, behind their extension headers."""
     if at + 12 > len(frame) or frame[at] >> 4 != 3 or frame[at + 1] != 255:
         return None
-    return by_version(frame, at + (12 if frame[at] & 7 else 8), "gtp")
+    if not frame[at] & 7:
+        return by_version(frame, at + 8, "gtp")
+    following, at = frame[at + 11] if frame[at] & 4 else 0, at + 12
+    for _ in range(DEPTH):
+        if not following:
+            return by_version(frame, at, "gtp")
+        size = 4 * frame[at] if at < len(frame) else 0
+        if not size or at + size > len(frame):
+            return None
+        following, at = frame[at + size - 1], at + size
+    return None
 
 
 LINKS: Mapping[int, Peel] = {
