@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from analyzer import checks, expected, flows
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, converse
-from analyzer.expected import Deployment, ExpectedTable
+from analyzer.expected import Deployment, ExpectedTable, UsageError
 from analyzer.findings import (
     ANY,
     SHOWN,
@@ -134,14 +134,14 @@ def audit(
     ``mode`` overrides the detected one; ``base_stations`` and ``tpe`` name hosts by address, network or (base
     stations) MAC address; ``lrr_version`` ("2.8") settles rows that only newer stations use.
 
-    Raises ``CaptureError`` for a file that is no capture, ``RuleError`` for a bad profile and ``ValueError`` for a
-    name that is none.
+    Raises ``CaptureError`` for a file that is no capture, ``RuleError`` for a bad profile and ``UsageError`` (a
+    ``ValueError``, as is ``RuleError``) for a mode, name or version that is none.
     """
     tables = expected.load(profile)
     if mode is not None and mode not in tables:
-        raise ValueError(f"profile {profile} has no mode {mode!r}: it has {', '.join(tables)}")
+        raise UsageError(f"profile {profile} has no mode {mode!r}: it has {', '.join(tables)}")
     names = Names(tuple(base_stations), tuple(tpe))
-    lrr = version(lrr_version) if lrr_version else None
+    lrr = version(lrr_version) if lrr_version is not None else None
     read = flows.read(as_paths(captures), progress)
     conversations = converse(read, services(tables))
     stations = find_stations(conversations, tables, names)

@@ -151,7 +151,7 @@ def run_rules(options: argparse.Namespace) -> int:
 
     tables = expected.load(options.profile)
     if options.mode is not None and options.mode not in tables:
-        raise ValueError(f"profile {options.profile} has no mode {options.mode!r}: it has {', '.join(tables)}")
+        raise expected.UsageError(f"profile {options.profile} has no mode {options.mode!r}: it has {', '.join(tables)}")
     render = rules.render_rules_json if options.format == "json" else rules.render_rules_text
     deliver(options.output, lambda _: render(tables, options.mode))
     return CLEAN
@@ -159,6 +159,7 @@ def run_rules(options: argparse.Namespace) -> int:
 
 def run_explain(options: argparse.Namespace) -> int:
     from analyzer import checks
+    from analyzer.expected import UsageError
     from analyzer.reports import explain
 
     if options.check is None:
@@ -166,7 +167,7 @@ def run_explain(options: argparse.Namespace) -> int:
         return CLEAN
     check = checks.find(options.check)
     if check is None:
-        raise ValueError(f"there is no check {options.check!r}: 'tpe-pcap explain' lists all")
+        raise UsageError(f"there is no check {options.check!r}: 'tpe-pcap explain' lists all")
     deliver(None, lambda _: explain.render_check(check))
     return CLEAN
 
@@ -232,14 +233,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else USAGE
     from analyzer.capture import CaptureError
-    from analyzer.expected import RuleError
+    from analyzer.expected import UsageError
 
     # One audit, then the process ends: looking for reference cycles among all flows would cost half of the time.
     gc.disable()
     try:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
-    except (CaptureError, RuleError, ValueError) as error:
+    except (CaptureError, UsageError) as error:
         return complain(error)
     except BrokenPipeError:
         # Whoever read the report has seen enough; nothing more can be written, at exit neither.
@@ -254,7 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def complain(reason: object) -> int:
-    print(f"tpe-pcap: {reason}", file=sys.stderr)
+    from analyzer.wire import escaped
+
+    print(f"tpe-pcap: {''.join(map(escaped, str(reason)))}", file=sys.stderr)
     return USAGE
 
 

@@ -131,7 +131,11 @@ class ExpectedTable:
         raise KeyError(row)
 
 
-class RuleError(ValueError):
+class UsageError(ValueError):
+    """The user asked for what cannot be: one line that says what is wrong."""
+
+
+class RuleError(UsageError):
     """A profile that cannot be used. One line that names the file and the row."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from analyzer.conversations import Conversation, Service, State
-from analyzer.expected import ExpectedFlow, ExpectedTable
+from analyzer.expected import ExpectedFlow, ExpectedTable, UsageError
 from analyzer.heads import Direction
 from analyzer.messages import messages
 from analyzer.protocols import esp, ike
@@ -57,13 +57,13 @@ class Names:
     tpe: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """``ValueError`` for what is none of these."""
+        """:class:`UsageError` for what is none of these."""
         for name in (*self.base_stations, *self.tpe):
             if not (MAC.fullmatch(name) and name in self.base_stations):
                 try:
                     ipaddress.ip_network(name, strict=False)
                 except ValueError:
-                    raise ValueError(f"{name!r} is no address, network or MAC address") from None
+                    raise UsageError(f"{name!r} is no address, network or MAC address") from None
 
     def is_station(self, address: str, mac: str | None) -> bool:
         return any(matches(name, address, mac) for name in self.base_stations)

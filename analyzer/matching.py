@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analyzer.conversations import Conversation, FtpDataFacts, State
-from analyzer.expected import Deployment, ExpectedFlow, ExpectedTable, Occurrence, Peer, Requirement
+from analyzer.expected import Deployment, ExpectedFlow, ExpectedTable, Occurrence, Peer, Requirement, UsageError
 from analyzer.hosts import Station, carries_esp, shaped
 from analyzer.messages import messages
 from analyzer.modes import UNKNOWN, Mode
@@ -489,7 +490,9 @@ def applies(row: ExpectedFlow, lrr_version: tuple[int, ...] | None) -> bool:
 
 
 def version(text: str) -> tuple[int, ...]:
-    """``2.8.10`` as numbers; ``ValueError`` for anything else."""
+    """``2.8.10`` as numbers; :class:`UsageError` for anything else."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})*", text, re.ASCII):
+        raise UsageError(f"{text!r} is no version: write it like 2.8 or 2.8.10")
     return tuple(int(part) for part in text.split("."))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -221,12 +222,22 @@ def lines(values: Iterable[object]) -> list[Line]:
 def document(value: Mapping[str, object]) -> str:
     """JSON text that ends with a line feed: indented down to each :class:`Line`.
 
-    A path may hold bytes that are no UTF-8, which Python keeps as lone surrogates: these become JSON escapes.
+    What no terminal should be shown becomes a JSON escape: controls that JSON would let pass, and the lone surrogates
+    by which Python keeps the bytes of a path that are no UTF-8.
     """
     parts: list[str] = []
     write(value, "\n", parts)
     parts.append("\n")
-    return "".join(parts).encode("utf-8", "backslashreplace").decode("utf-8")
+    text = "".join(parts)
+    return text if text.isascii() and "\x7f" not in text else UNPRINTABLE.sub(escape, text)
+
+
+UNPRINTABLE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
+"""Controls, marks that change the direction of writing, line separators and surrogates."""
+
+
+def escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 def write(value: object, indent: str, parts: list[str]) -> None:

@@ -1,0 +1,412 @@
+"""The command: arguments, streams and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from analyzer import auditing, checks, cli
+from analyzer.reports.json import schema
+from tests.scenes import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene
+
+COMMAND = [sys.executable, "-m", "analyzer"]
+HTTP_ON_3001 = Path(__file__).parent.parent / "captures" / "tls-http-on-3001.pcap"
+
+
+def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, without a terminal."""
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, check=False, **options)  # type: ignore
+
+
+def good(folder: Path) -> Path:
+    """A capture in which nothing is wrong."""
+    return Scene().tcp(STATION, 40000, TPE, 3001, TLS).echo(STATION, TPE).save(folder / "good.pcap")
+
+
+def bad(folder: Path) -> Path:
+    """A capture with a finding of medium severity, and none above."""
+    scene = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 41000, OTHER, 8080, HTTP)
+    return scene.save(folder / "bad.pcap")
+
+
+def called(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error of a call in this process."""
+    code = cli.main([str(each) for each in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+# -- exit codes -------------------------------------------------------------------------------------------------
+
+
+def test_nothing_found(tmp_path: Path) -> None:
+    done = run("audit", good(tmp_path))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"mode tls" in done.stdout
+
+
+@pytest.mark.parametrize(("threshold", "code"), [("info", 1), ("low", 1), ("medium", 1), ("high", 0), (None, 1)])
+def test_something_found(tmp_path: Path, capsys: pytest.CaptureFixture[str], threshold: str | None, code: int) -> None:
+    options = ["--fail-on", threshold] if threshold else []
+    assert called(capsys, "audit", bad(tmp_path), *options)[0] == code
+
+
+@pytest.mark.parametrize("content", ["nobody", "nothing"])
+def test_no_base_station(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+    scene = Scene().ask("10.7.7.7", 123, OTHER, 123, NTP) if content == "nobody" else Scene()
+    code, out, err = called(capsys, "audit", scene.save(tmp_path / "a.pcap"), "--fail-on", "high")
+    assert (code, err) == (1, "")
+    expected = "No base station could be recognised." if content == "nobody" else "There is no packet in the capture"
+    assert expected in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["audit"],
+        ["inspect", "a.pcap"],
+        ["audit", "a.pcap", "--colour"],
+        ["audit", "a.pcap", "--deployment", "cluster"],
+        ["audit", "a.pcap", "--fail-on", "never"],
+        ["audit", "a.pcap", "--format", "xml"],
+        ["explain", "TPE101", "TPE102"],
+    ],
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    code, out, err = called(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert "usage: tpe-pcap" in err and "error:" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--mode", "wireless"], "no mode 'wireless'"),
+        (["--base-station", "bs1"], "'bs1' is no address"),
+        (["--tpe", "10.0.0.0/40"], "'10.0.0.0/40' is no address"),
+        (["--profile", "saas"], "profile 'saas'"),
+        (["--lrr-version", "new"], "new"),
+        (["--output", "no/such/folder/report"], "no/such/folder"),
+    ],
+)
+def test_a_value_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    code, out, err = called(capsys, "audit", good(tmp_path), *options)
+    assert (code, out) == (2, "")
+    assert err.startswith("tpe-pcap: ") and err.count("\n") == 1
+    assert words in err
+
+
+@pytest.mark.parametrize("command", ["audit", "flows"])
+@pytest.mark.parametrize("kind", ["absent", "text", "empty", "folder"])
+def test_a_file_that_is_no_capture(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "absent":
+        path.write_text("From: me\nTo: you\n\nThis is a letter.\n" if kind == "text" else "")
+    code, out, err = called(capsys, command, good(tmp_path), path)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"tpe-pcap: {path}: ") and err.count("\n") == 1
+
+
+def test_a_capture_cut_in_the_middle_of_a_packet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Scene().tcp(STATION, 40000, TPE, 3001, TLS).ask(STATION, 123, OTHER, 123, NTP).save(tmp_path / "cut.pcap")
+    path.write_bytes(path.read_bytes()[:-150])
+    code, out, err = called(capsys, "audit", path)
+    assert (code, err) == (0, "")
+    assert "TPE001" in out and "! ends within a record" in out
+
+
+def test_a_defect_is_confessed_in_plain_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the\nworst")
+
+    monkeypatch.setattr(auditing, "audit", broken)
+    monkeypatch.delenv("TPE_PCAP_TRACEBACK", raising=False)
+    code, out, err = called(capsys, "audit", good(tmp_path))
+    assert (code, out) == (3, "")
+    first, _, rest = err.partition("\n")
+    assert first.startswith("tpe-pcap: defect of this program at test_cli.py:")
+    assert first.endswith("RuntimeError: the worst")
+    assert "Traceback" not in rest
+
+    monkeypatch.setenv("TPE_PCAP_TRACEBACK", "1")
+    with pytest.raises(RuntimeError):
+        cli.main(["audit", str(good(tmp_path))])
+
+
+@pytest.mark.parametrize("error", [ValueError("oops"), KeyError("oops"), RecursionError()])
+def test_a_defect_is_never_blamed_on_the_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever a check or a report raises: it is not the arguments that are wrong."""
+
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(auditing, "find_stations", broken)
+    code, out, err = called(capsys, "audit", good(tmp_path))
+    assert (code, out) == (3, "")
+    assert "defect of this program" in err
+
+
+def test_a_defect_of_a_dissector_is_one_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from analyzer.protocols import tls
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("tls")
+
+    monkeypatch.setattr(tls, "dissect", broken)
+    code, out, _ = called(capsys, "audit", good(tmp_path))
+    assert code == 3
+    assert "TPE900" in out
+
+
+# -- streams ----------------------------------------------------------------------------------------------------
+
+
+def test_the_report_is_the_only_thing_on_standard_output(tmp_path: Path) -> None:
+    done = run("audit", bad(tmp_path), "--format", "json")
+    assert (done.returncode, done.stderr) == (1, b"")
+    json.loads(done.stdout)
+
+
+def test_a_pipe_gets_neither_colour_nor_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "SLOW", 0)
+    for command in ("audit", "flows"):
+        done = run(command, HTTP_ON_3001, env={**os.environ, "FORCE_COLOR": "1"})
+        assert b"\x1b" not in done.stdout
+        assert done.stderr == b""
+
+
+def test_a_terminal_gets_colour_unless_it_is_unwanted(tmp_path: Path) -> None:
+    import pty
+
+    for unwanted in (False, True):
+        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+        if unwanted:
+            environment["NO_COLOR"] = "1"
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            [*COMMAND, "audit", HTTP_ON_3001], stdout=theirs, stderr=theirs, env=environment
+        ) as child:
+            os.close(theirs)
+            shown = b""
+            try:
+                while part := os.read(ours, 65536):
+                    shown += part
+            except OSError:
+                pass
+        os.close(ours)
+        assert child.returncode == 1
+        assert (b"\x1b[" in shown) is not unwanted
+
+
+def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
+    for arguments in (["audit", HTTP_ON_3001], ["audit", HTTP_ON_3001, "--format", "json"], ["flows", HTTP_ON_3001]):
+        runs = [run(*arguments, env={**os.environ, "PYTHONHASHSEED": seed, "TZ": zone}).stdout
+                for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo"))]  # fmt: skip
+        assert runs[0] == runs[1] != b""
+
+
+def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
+    scene = Scene()
+    for port in range(3000):
+        scene.tcp(STATION, 40000, OTHER, 5000 + port, HTTP)
+    path = scene.save(tmp_path / "long.pcap")
+    shell = f'"{sys.executable}" -m analyzer flows "{path}" | head -1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, check=False)
+    assert done.stdout.count(b"\n") == 1
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interrupt_ends_it_without_noise(tmp_path: Path) -> None:
+    path = tmp_path / "endless"
+    os.mkfifo(path)
+    with subprocess.Popen([*COMMAND, "audit", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        file = path.open("wb")  # opens once the command reads
+        time.sleep(0.3)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=20)
+        file.close()
+    assert child.returncode == -signal.SIGINT
+    assert (out, err) == (b"", b"")
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    path = bad(tmp_path)
+    done = run("audit", "-", "--format", "json", input=path.read_bytes())
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert told["captures"][0]["path"] == "-"
+    assert told["flows"] == json.loads(run("audit", path, "--format", "json").stdout)["flows"]
+    assert run("flows", "-", input=b"no capture").returncode == 2
+
+
+def test_control_characters_in_a_file_name_are_harmless(tmp_path: Path) -> None:
+    path = good(tmp_path).rename(tmp_path / "a\x1b[2J\nb\x9b.pcap")
+    for arguments in (["audit", path], ["flows", path, "--format", "json"], ["audit", tmp_path / "no\x1b[2J\n"]):
+        done = run(*arguments)
+        shown = (done.stdout + done.stderr).decode()
+        assert not [each for each in shown if not each.isprintable() and each != "\n"]
+        assert done.stderr.count(b"\n") <= 1
+
+
+def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.pcap"
+    os.rename(good(tmp_path), path)  # noqa: PTH104 (bytes)
+    for arguments in ([b"audit"], [b"audit", b"--format", b"json"], [b"flows"]):
+        done = subprocess.run([*COMMAND, *arguments, path], capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        done.stdout.decode()
+
+
+# -- reports ----------------------------------------------------------------------------------------------------
+
+
+def test_json_keeps_to_its_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (good(tmp_path), bad(tmp_path), Scene().save(tmp_path / "none.pcap")):
+        _, out, _ = called(capsys, "audit", path, "--format", "json")
+        jsonschema.validate(json.loads(out), schema())
+        _, out, _ = called(capsys, "flows", path, "--format", "json")
+        flows = {"$ref": "#/$defs/flows_report", "$defs": schema()["$defs"]}
+        jsonschema.validate(json.loads(out), flows)
+
+
+def test_a_report_is_written_wholly_or_not_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "report.json"
+    target.write_text("old")
+    code, out, err = called(capsys, "audit", bad(tmp_path), "--format", "json", "--output", target)
+    assert (code, out, err) == (1, "", "")
+    whole = target.read_bytes()
+    assert json.loads(whole)["findings"]
+    mask = cli.umask()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~mask
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(os, "fchmod", full)
+    code, out, err = called(capsys, "audit", good(tmp_path), "--output", target)
+    assert (code, out) == (2, "")
+    assert err == f"tpe-pcap: {target}: no space left on device\n"
+    assert target.read_bytes() == whole
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["bad.pcap", "good.pcap", "report.json"]
+
+
+def test_a_capture_that_cannot_be_read_leaves_the_old_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "report.txt"
+    target.write_text("old")
+    assert called(capsys, "audit", tmp_path / "none.pcap", "--output", target)[0] == 2
+    assert target.read_text() == "old"
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    done = run("audit", good(tmp_path), "--output", "/dev/stdout")
+    assert done.stdout == run("audit", good(tmp_path)).stdout
+    assert run("audit", good(tmp_path), "--output", "/dev/null").returncode == 0
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)  # noqa: PTH116
+
+
+def test_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = called(capsys, "flows", good(tmp_path))
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 3
+    assert "10.0.0.2:40000" in out and "tls" in out
+    _, out, _ = called(capsys, "flows", good(tmp_path), "--format", "json")
+    assert [each["protocol"] for each in json.loads(out)["flows"]] == ["tls", "icmp"]
+
+
+def test_options_reach_the_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--mode", "ipsec", "--deployment", "ha", "--base-station", "10.0.0.0/29", "--base-station", "10.1.1.1"]
+    options += ["--tpe", "10.0.9.0/24", "--lrr-version", "2.7", "--format", "json"]
+    code, out, _ = called(capsys, "audit", good(tmp_path), good(tmp_path), *options)
+    told = json.loads(out)
+    assert code in (0, 1)
+    assert (told["deployment"], len(told["captures"])) == ("ha", 2)
+    (station,) = told["base_stations"]
+    assert (station["mode"], station["named"], station["tpe"]) == ("ipsec", True, [TPE])
+
+
+# -- the other commands -----------------------------------------------------------------------------------------
+
+
+def test_help_is_short_and_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = called(capsys, "--help")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) <= 30
+    assert max(map(len, out.splitlines())) <= 100
+    assert "examples:" in out and "tpe-pcap audit capture.pcap" in out
+    for command in ("audit", "flows", "rules", "explain"):
+        assert command in out
+        assert called(capsys, command, "--help")[0] == 0
+
+
+def test_help_is_fast() -> None:
+    def once() -> float:
+        began = time.perf_counter()
+        assert run("--help").returncode == 0
+        return time.perf_counter() - began
+
+    assert min(once() for _ in range(3)) < 0.5
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from analyzer import __version__
+
+    assert called(capsys, "--version") == (0, f"tpe-pcap {__version__}\n", "")
+
+
+def test_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = called(capsys, "rules")
+    assert (code, err) == (0, "")
+    assert "i43" in out and "i38" in out
+    code, out, _ = called(capsys, "rules", "basics")
+    assert code == 0
+    assert "i43" in out and "i38" not in out
+    tables = json.loads(called(capsys, "rules", "--format", "json")[1])["tables"]
+    assert [each["mode"] for each in tables] == ["ipsec", "tls", "plain", "basics"]
+    code, out, err = called(capsys, "rules", "wireless")
+    assert (code, out) == (2, "")
+    assert "it has ipsec, tls, plain, basics" in err
+
+
+def test_explain(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = called(capsys, "explain")
+    assert (code, err) == (0, "")
+    assert all(check.id in out for check in checks.CHECKS)
+    code, out, _ = called(capsys, "explain", "TPE101")
+    assert code == 0
+    assert all(heading in out for heading in ("Flags", "Why", "Evidence", "Remedy"))
+    assert called(capsys, "explain", "unexpected-outbound")[1] == out
+    code, out, err = called(capsys, "explain", "TPE999")
+    assert (code, out) == (2, "")
+    assert err == "tpe-pcap: there is no check 'TPE999': 'tpe-pcap explain' lists all\n"
+
+
+def test_the_installed_command_is_the_same(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("tpe-pcap")
+    if not script.exists():
+        pytest.skip("the package is not installed in this environment")
+    done = subprocess.run([script, "audit", good(tmp_path)], cwd=tmp_path, capture_output=True, check=False)
+    assert done.stdout == run("audit", good(tmp_path)).stdout
