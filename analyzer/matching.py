@@ -148,10 +148,16 @@ def match(
     )
     controls: dict[int, tuple[ExpectedFlow, ...]] = {}
     cut = cut_answers(conversations)
+    known: dict[tuple[object, ...], tuple[ExpectedFlow, ...]] = {}
     for each in conversations:
         if each.control is not None:
             continue
-        fitting = tuple(row for row in rows if fits_row(row, each, station, tpe) or is_retry(row, each, cut))
+        alike = (each.transport, each.originator.address, each.responder, each.protocol, carries_esp(each))
+        fitting = known.get(alike)
+        if fitting is None:
+            fitting = tuple(row for row in rows if fits_row(row, each, station, tpe) or is_retry(row, each, cut))
+            if each.transport != "tcp":  # a retry over TCP depends on what came before it
+                known[alike] = fitting
         if fitting:
             found = list(split(station, each, fitting, protected_from))
             controls[each.id] = tuple(row for fit in found for row in fit.rows)

@@ -690,9 +690,19 @@ def scatter(out: npt.NDArray[np.uint8], begins: npt.NDArray[np.int64], rows: npt
         out[begins[:, None] + np.arange(rows.shape[1])] = rows
 
 
-def generate(path: Path, stations: int = 400, packets: int = 2_000_000, seed: int = 1, repeat: int = 1) -> int:
-    """Write the capture; returns the number of its packets. ``ValueError`` if ``packets`` are too few."""
-    duration = min(3600.0, max(300.0, 0.72 * packets / stations))
+def generate(
+    path: Path,
+    stations: int = 400,
+    packets: int = 2_000_000,
+    seed: int = 1,
+    repeat: int = 1,
+    duration: float | None = None,
+) -> int:
+    """Write the capture; returns the number of its packets. ``ValueError`` if ``packets`` are too few.
+
+    ``duration`` in seconds: the shorter, the fewer of the flows that come anew every minute.
+    """
+    duration = duration or min(3600.0, max(300.0, 0.72 * packets / stations))
     world = script(stations, duration, seed)
     count = packets - len(world.packets.time)
     if count < 0:
@@ -715,9 +725,17 @@ def main() -> None:
     parser.add_argument("--packets", type=int, default=2_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=1, help="same flows, the long ones this many times as long")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="at most an hour, by the number of packets")
     arguments = parser.parse_args()
     try:
-        total = generate(arguments.out, arguments.stations, arguments.packets, arguments.seed, arguments.repeat)
+        total = generate(
+            arguments.out,
+            arguments.stations,
+            arguments.packets,
+            arguments.seed,
+            arguments.repeat,
+            arguments.duration,
+        )
     except ValueError as error:
         parser.error(str(error))
     print(f"{arguments.out}: {total} packets, {arguments.out.stat().st_size} bytes")
