@@ -66,7 +66,7 @@ class Flows:
     """Kept payload, by flow; dtype :data:`analyzer.scanner.PIECE`."""
     starts: npt.NDArray[np.int64]
     """Shape (n + 1,): the pieces of flow i are ``pieces[starts[i]:starts[i + 1]]``."""
-    arena: tuple[memoryview, ...]
+    arena: tuple[bytes, ...]
     """Chunks of kept bytes."""
 
     def __len__(self) -> int:
@@ -75,7 +75,7 @@ class Flows:
     def payload(self, offset: int, count: int) -> bytes:
         """Bytes of the arena."""
         start = offset % scanner.CHUNK
-        return self.arena[offset // scanner.CHUNK][start : start + count].tobytes()
+        return self.arena[offset // scanner.CHUNK][start : start + count]
 
     def pieces_of(self, start: int, stop: int) -> Iterator[list[Any]]:
         """For each of the flows ``start`` to ``stop - 1`` the list of its pieces, as tuples (see PIECE)."""
@@ -93,18 +93,13 @@ class Flows:
         if originator:
             ports = ports[::-1]
         if transport != "tcp":
-            return Head(
-                transport,
-                ports,
-                NO_STREAMS,
-                tuple(
-                    Datagram(
-                        DIRECTIONS[side ^ originator], self.payload(arena, kept), length, Frame(file, number), time
-                    )
-                    for number, time, arena, _, file, _, length, kept, side, error in pieces
-                    if not error
-                ),
-            )
+            payload = self.payload
+            datagrams = [
+                Datagram(DIRECTIONS[side ^ originator], payload(arena, kept), length, Frame(file, number), time)
+                for number, time, arena, _, file, _, length, kept, side, error in pieces
+                if not error
+            ]
+            return Head(transport, ports, NO_STREAMS, tuple(datagrams))
         own = [piece for piece in pieces if not piece[9]]
         return Head(
             transport,
@@ -436,7 +431,7 @@ class Scan:
             tuple(self.notes),
             pieces,
             starts,
-            tuple(chunk.data for chunk in self.arena),
+            tuple(self.arena.pop(0).tobytes() for _ in range(len(self.arena))),
         )
 
 
