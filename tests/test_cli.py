@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -15,6 +16,7 @@ import jsonschema
 import pytest
 
 from analyzer import auditing, checks, cli
+from analyzer.matching import Status
 from analyzer.reports.json import schema
 from tests.scenes import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene
 
@@ -219,7 +221,7 @@ def test_a_terminal_gets_colour_unless_it_is_unwanted(tmp_path: Path) -> None:
 
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
-    for arguments in (["audit", HTTP_ON_3001], ["audit", HTTP_ON_3001, "--format", "json"], ["flows", HTTP_ON_3001]):
+    for arguments in (["audit", HTTP_ON_3001], ["audit", HTTP_ON_3001, "--format", "json"]):
         runs = [run(*arguments, env={**os.environ, "PYTHONHASHSEED": seed, "TZ": zone}).stdout
                 for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo"))]  # fmt: skip
         assert runs[0] == runs[1] != b""
@@ -410,3 +412,35 @@ def test_the_installed_command_is_the_same(tmp_path: Path) -> None:
         pytest.skip("the package is not installed in this environment")
     done = subprocess.run([script, "audit", good(tmp_path)], cwd=tmp_path, capture_output=True, check=False)
     assert done.stdout == run("audit", good(tmp_path)).stdout
+
+
+# -- the README -------------------------------------------------------------------------------------------------
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_readme_shows_a_report_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    ((arguments, shown),) = re.findall(r"<!-- report: tpe-pcap (.*) -->\n```\n(.*?)```\n", README, re.DOTALL)
+    assert called(capsys, *arguments.split()) == (1, shown, "")
+
+
+def test_the_readme_s_python_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    (example,) = re.findall(r"```python\n(.*?)```\n", README, re.DOTALL)
+    exec(example, {})
+    out = capsys.readouterr().out
+    assert out.startswith("10.20.30.10 tls\nhigh TPE121 ")
+    assert "iec104" in out or "tls" in out
+
+
+def test_the_readme_names_what_is_there() -> None:
+    root = Path(__file__).parent.parent
+    for path in re.findall(r"`((?:analyzer|tests|captures|rules|\.ci)/[\w./-]*)`", README):
+        assert "NAME" in path or "PROTOCOL" in path or (root / path).exists(), path
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert (root / link).exists(), link
+    for status in Status:
+        assert f"| {status.value} |" in README
