@@ -201,7 +201,8 @@ def conversation(
         transport=transport,
         originator=one,
         responder=two,
-        originator_certain=row.syn_side >= 0 or (transport != "tcp" and not reversed_),
+        originator_certain=row.syn_side >= 0
+        or (transport != "tcp" and not reversed_ and not same_service(row, transport)),
         state=state_of(row, originator, responder, side, errors),
         packets=(originator.packets, responder.packets),
         bytes=(originator.bytes, responder.bytes),
@@ -244,6 +245,11 @@ def answers(flows: Flows, transport: str, pieces: list[Any]) -> bool:
     """Whether an ICMP exchange begins with an answer: what it answers was sent before the capture."""
     kept = next((piece for piece in pieces if not piece[9]), None)
     return kept is not None and kept[7] > 0 and flows.payload(kept[2], 1)[0] in REPLIES[transport]
+
+
+def same_service(row: Row, transport: str) -> bool:
+    """Both ends use one port, as NTP servers among themselves do: then the first packet seen may be an answer."""
+    return transport in PORTED and row.port0 == row.port1
 
 
 def state_of(row: Row, originator: Side, responder: Side, side: int, errors: tuple[IcmpError, ...]) -> State:

@@ -141,6 +141,12 @@ def test_a_reply_of_which_the_request_was_not_captured_is_no_attack(tmp_path: Pa
     assert not [each for each in result.findings if each.kind is Kind.UNEXPECTED and each.severity > Severity.LOW]
 
 
+def test_an_answer_between_equal_ports_is_no_proof_of_who_asked(tmp_path: Path) -> None:
+    scene = Scene().udp(STATION, 123, OTHER, 123, ("<", NTP[1]), (">", NTP[0]), ("<", NTP[1]))
+    result = scene.tcp(STATION, 40000, TPE, 3001, TLS).audited(tmp_path)
+    assert [each.severity for each in found(result, "TPE102")] == [Severity.LOW]
+
+
 def test_a_ping_from_outside_is_unexpected(tmp_path: Path) -> None:
     (finding,) = found(tls().echo(TPE, STATION).audited(tmp_path), "TPE102")
     assert (finding.rows, finding.mismatch, finding.severity) == (("i3",), "direction", Severity.HIGH)
