@@ -26,6 +26,9 @@ from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
 BUFFER = 1 << 19
 """Bytes read at a time."""
 
+NOTES = 1 << 16
+"""Different notes that are kept: tunnels can be made to differ with every packet."""
+
 Progress = Callable[[int], object]
 """Told how many bytes of the file were read since the last call."""
 
@@ -389,7 +392,9 @@ class Scan:
         self.packets[0] = carrier
         packet["network"], packet["start"], packet["end"] = network, 0, len(data)
         clock["framing"], clock["count_only"] = scanner.SINGLE, count_only
-        clock["note"] = self.notes.setdefault(notes, len(self.notes)) if notes else -1
+        if notes and len(self.notes) < NOTES:
+            self.notes.setdefault(notes, len(self.notes))
+        clock["note"] = self.notes.get(notes, -1)
         self.scan(np.frombuffer(bytearray(data), np.uint8), len(data), np.zeros(1, scanner.INTERFACE))
         clock["framing"], clock["position"], clock["count_only"], clock["note"] = framing, position, 0, -1
 

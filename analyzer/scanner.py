@@ -121,6 +121,8 @@ SIDE = np.dtype(
         ("base", np.uint32),  # TCP sequence number of the first head byte
         ("initial", np.uint32),  # sequence number of the SYN
         ("next", np.uint32),  # highest sequence number seen, plus one
+        ("hole", np.uint32),  # sequence number of the first byte that the newest gap below next lacks
+        ("hole_end", np.uint32),  # behind its last; the same: nothing is missing
         ("contiguous", np.int32),  # head bytes without a gap
         ("kept", np.int32),  # bytes in the arena
         ("pieces", np.int32),
@@ -707,10 +709,23 @@ def follow_tcp(
     if flags & FIN and s.ending < 0:
         s.ending = np.int64(np.int32(np.uint32(sequence - s.base))) + p.length
     if p.length:
-        ahead = np.int64(np.int32(np.uint32(sequence + np.uint32(p.length) - s.next)))
-        if ahead > 0:
-            s.payload += min(ahead, p.length)
-            s.next = np.uint32(sequence + np.uint32(p.length))
+        behind = np.uint32(sequence + np.uint32(p.length))
+        ahead = np.int64(np.int32(np.uint32(behind - s.next)))
+        late = np.int64(np.int32(np.uint32(sequence - s.hole)))
+        fills = ahead <= 0 <= late and np.int64(np.int32(np.uint32(s.hole_end - behind))) >= 0
+        if ahead > 0 or fills:
+            if fills:
+                s.payload += p.length
+                if late == 0:
+                    s.hole = behind
+                else:  # of what is left in two parts, the earlier is the longer expected
+                    s.hole_end = sequence
+            else:
+                s.payload += min(ahead, p.length)
+                if ahead > p.length:
+                    s.hole = s.next
+                    s.hole_end = sequence
+                s.next = behind
             if s.payload_first == 0:
                 s.payload_first = p.time
             s.payload_last = p.time

@@ -69,6 +69,25 @@ def test_retransmissions_change_nothing_and_are_counted() -> None:
     assert (found.retransmissions, found.payload, found.packets) == (2, (4, 0), (5, 1))
 
 
+@pytest.mark.parametrize(
+    ("order", "repeated"),
+    [
+        ((1, 0, 2), 0),
+        ((2, 0, 1), 0),
+        ((2, 1, 0), 0),
+        ((0, 2, 1), 0),
+        ((0, 2, 1, 1), 1),
+        ((0, 2, 2, 1, 0), 2),
+    ],
+)
+def test_late_segments_are_payload_and_no_retransmissions(order: tuple[int, ...], repeated: int) -> None:
+    """What was lost on its way to the capture point, or overtaken."""
+    parts = [sent(101, b"\x01one"), sent(105, b"two"), sent(108, b"three")]
+    found = build.conversation([*handshake(), *(parts[index] for index in order)])
+    assert found.head.streams[0].data == b"\x01onetwothree"
+    assert (found.payload, found.retransmissions) == ((12, 0), repeated)
+
+
 def test_a_retransmission_that_goes_on_gives_its_new_part() -> None:
     found = stream([*handshake(), sent(101, b"\x01one"), sent(101, b"\x01ONEtwo")])
     assert found.data == b"\x01onetwo"
