@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer import flows
+from analyzer.conversations import converse
 from analyzer.heads import Datagram, Direction, Frame, Head
 from analyzer.messages import to_json
 from analyzer.protocols import Dissection, dissect_as, ike
@@ -424,10 +425,9 @@ def test_real_captures_show_the_proposals_that_tshark_sees() -> None:
     for truth in captures_with_ike():
         found = flows.read([str(Path(CORPUS or "") / truth["name"])])
         sas: dict[str, ike.IkeSa] = {}
-        for index in range(len(found)):
-            each = found.head(index, 0)
-            if ike.probe(each):
-                dissected = dissect_as(ike, each).facts
+        for each in converse(found):
+            if ike.probe(each.head):
+                dissected = dissect_as(ike, each.head).facts
                 assert isinstance(dissected, ike.IkeFacts)
                 for sa in dissected._sas:
                     if sa.proposals or sa.choice or sa.initiator_spi not in sas:
