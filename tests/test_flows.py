@@ -325,7 +325,7 @@ def shown(found: Flows, frames_too: bool = True) -> list[Any]:
     return result
 
 
-@given(st.lists(frames(), max_size=40), st.sampled_from(["pcap", "pcapng"]))
+@given(st.lists(frames(), max_size=20), st.sampled_from(["pcap", "pcapng"]))
 def test_the_size_of_the_buffer_does_not_matter(drawn: list[bytes], kind: str) -> None:
     packets = build.timed(drawn)
     if kind == "pcap":
@@ -338,7 +338,7 @@ def test_the_size_of_the_buffer_does_not_matter(drawn: list[bytes], kind: str) -
         assert shown(build.read_files(content, buffer_size=size)) == whole
 
 
-@given(st.lists(frames(), max_size=40), st.lists(st.integers(0, 40), max_size=5), st.randoms(use_true_random=False))
+@given(st.lists(frames(), max_size=20), st.lists(st.integers(0, 20), max_size=5), st.randoms(use_true_random=False))
 def test_packets_cut_into_many_files_are_one_time_line(
     drawn: list[bytes], cuts: list[int], chance: random.Random
 ) -> None:
@@ -350,7 +350,7 @@ def test_packets_cut_into_many_files_are_one_time_line(
     assert shown(build.read_files(*parts), frames_too=False) == shown(whole, frames_too=False)
 
 
-@given(st.lists(frames(), max_size=40))
+@given(st.lists(frames(), max_size=20))
 def test_every_packet_is_accounted_for(drawn: list[bytes]) -> None:
     found = build.read(drawn)
     assert build.accounted(found)
