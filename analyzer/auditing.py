@@ -153,7 +153,7 @@ def audit(
         match(station, each, tables, core, own[station.address], until)
         for station, each in zip(stations, modes, strict=True)
     )
-    case = Case(read.captures, read.tally, Deployment(deployment), matched, (), conversations, core, bool(names.tpe))
+    case = Case(read.captures, read.tally, Deployment(deployment), matched, (), conversations, core, names)
     silent: Silent = set()
     found = [finding for each in matched for finding in content_findings(each, silent)]
     found += case_findings(case, malformed=True)

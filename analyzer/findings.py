@@ -17,6 +17,7 @@ from analyzer.conversations import Conversation
 from analyzer.expected import Deployment
 from analyzer.flows import Tally
 from analyzer.heads import Frame
+from analyzer.hosts import Names
 from analyzer.matching import Fit, Matched, StationVerdict
 
 
@@ -129,8 +130,8 @@ class Case:
     conversations: Sequence[Conversation]
     """All; the id of a conversation is its index plus one."""
     tpe: frozenset[str]
-    tpe_named: bool = False
-    """The user said who TPE is; else its rows gave it away."""
+    names: Names
+    """Whom the user named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -375,7 +375,7 @@ def ike_completed(each: Conversation, facts: ike.IkeFacts) -> bool:
     return True
 
 
-IKE_AUTH = 35
+IKE_SA_INIT, IKE_AUTH = 34, 35
 
 
 def verdicts(
@@ -457,7 +457,12 @@ def unanswered_auth(fits: Sequence[Fit]) -> bool:
 def remark(row: ExpectedFlow, through: Sequence[Fit]) -> str | None:
     """What a present row cannot show."""
     if all(fit.conversation.state is State.MIDSTREAM for fit in through):
-        return "its beginning is not in the capture: only what follows was judged"
+        known = any(fit.conversation.protocol is not None for fit in through)
+        said = "only what follows was judged" if known else "what its content is cannot be told from what follows"
+        return f"its beginning is not in the capture: {said}"
+    headers = [each for fit in through for _, each in messages(fit.conversation.dissection.items, ike.IkeHeader)]
+    if headers and all(header.exchange == IKE_SA_INIT for header in headers):
+        return "nothing but IKE_SA_INIT is in the capture: whether there is a tunnel cannot be told from it"
     if row.transport == "tcp" and not any(any(fit.conversation.payload) for fit in through):
         return "opened, but without any content"
     return None

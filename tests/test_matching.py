@@ -232,6 +232,15 @@ def test_what_began_before_the_capture_is_present_and_said(tmp_path: Path) -> No
     assert notice.severity is Severity.INFO
 
 
+def test_what_a_present_row_does_not_show_is_said(tmp_path: Path) -> None:
+    result = Scene().tcp(STATION, 40000, TPE, 3001, (b"\x99" * 100, b"\x98" * 100), begins=False).audited(tmp_path)
+    assert statuses(result)["i38"] == "present"
+    assert "what its content is cannot be told" in reason(result, "i38")
+    result = Scene().ask(STATION, 500, TPE, 500, IKE_INIT).audited(tmp_path)
+    assert statuses(result)["i1"] == "present"
+    assert "whether there is a tunnel cannot be told" in reason(result, "i1")
+
+
 # -- rows that share a port -------------------------------------------------------------------------------------
 
 

@@ -92,6 +92,7 @@ def test_clear_text_beside_a_tunnel_is_named_by_its_own_row(tmp_path: Path) -> N
     assert "also shows flows of mode plain" in notice.summary
     (finding,) = found(result, "TPE104")
     assert finding.severity is Severity.HIGH
+    assert (finding.rows, finding.mismatch) == (("i6",), "mode")
     assert "row i6 of mode plain" in finding.summary and "its mode ipsec" in finding.summary
 
 

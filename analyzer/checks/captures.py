@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analyzer.findings import Case, Charge, Check, Kind, Severity, case_check
+from analyzer.hosts import matches
 from analyzer.wire import Cause
 
 
@@ -80,6 +81,27 @@ def no_base_station(case: Case) -> Iterator[Charge]:
         yield Charge(f"No base station was recognised among {len(case.conversations)} conversations.")
 
 
+@case_check("TPE006", "named-host-unseen", Severity.LOW, Kind.NOTICE)
+def named_host_unseen(case: Case) -> Iterator[Charge]:
+    """Flags: A host that was named is not in the capture.
+
+    Why: Nothing is said about it: it was off, its traffic does not pass the capture point, or the name is mistyped.
+
+    Evidence: The name, and all addresses of the capture.
+
+    Remedy: Check the name that was given, and that the capture point sees this host.
+    """
+    if not case.conversations:
+        return
+    stations = [(address, each.station.mac) for each in case.stations for address in each.station.addresses]
+    for name in dict.fromkeys(case.names.base_stations):
+        if not any(matches(name, address, mac) for address, mac in stations):
+            yield Charge(f"The base station {name} is not in the capture.")
+    for name in dict.fromkeys(case.names.tpe):
+        if not any(matches(name, address, None) for address in case.tpe):
+            yield Charge(f"TPE {name} is not in the capture.")
+
+
 @case_check("TPE900", "program-defect", Severity.HIGH, Kind.NOTICE)
 def program_defect(case: Case) -> Iterator[Charge]:
     """Flags: This program failed while it read a conversation.
@@ -106,5 +128,6 @@ CHECKS: tuple[Check, ...] = (
     cut_packets,
     empty_capture,
     no_base_station,
+    named_host_unseen,
     program_defect,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from analyzer.conversations import Conversation, State
 from analyzer.expected import Deployment, Requirement
@@ -225,12 +226,13 @@ def other_modes_flow(case: Case) -> Iterator[Charge]:
             if row is None:
                 continue
             first = strays[0]
-            yield charged(
+            found = charged(
                 matched,
                 strays,
                 f"{matched.station.address} opened {what(first.conversation)} to {first.peer} {times(strays)}: that is "
                 f"row {row[0]} of mode {row[1]}, not of its mode {matched.mode.name}.",
             )
+            yield replace(found, rows=(row[0],), mismatch="mode")
 
 
 def other_mode(matched: Matched, each: Stray) -> tuple[str, str] | None:
@@ -507,7 +509,7 @@ def several_tpe(case: Case) -> Iterator[Charge]:
 
     Remedy: Name the addresses of your TPE with --tpe, and look into any other.
     """
-    if case.deployment is not Deployment.STANDALONE or case.tpe_named or len(case.tpe) < 2:
+    if case.deployment is not Deployment.STANDALONE or case.names.tpe or len(case.tpe) < 2:
         return
     served: dict[str, set[str]] = {address: set() for address in case.tpe}
     for matched in case.stations:

@@ -64,3 +64,14 @@ def test_a_capture_without_a_base_station_is_a_clear_statement(tmp_path: Path) -
     assert "among 1 conversation" in notice.summary
     assert result.fails(Severity.HIGH)
     assert not found(result, "TPE004")
+
+
+def test_a_named_host_that_is_not_there_is_said(tmp_path: Path) -> None:
+    path = tls(tmp_path)
+    named = audit(path, base_stations=[STATION, "10.9.9.9", "70:76:ff:00:00:01"], tpe=["10.0.9.0/24", "10.8.8.8"])
+    assert [each.summary for each in found(named, "TPE006")] == [
+        "TPE 10.8.8.8 is not in the capture.",
+        "The base station 10.9.9.9 is not in the capture.",
+        "The base station 70:76:ff:00:00:01 is not in the capture.",
+    ]
+    assert not found(audit(path, base_stations=["10.0.0.0/8"], tpe=[TPE]), "TPE006")
