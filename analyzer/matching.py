@@ -460,12 +460,16 @@ def remark(row: ExpectedFlow, through: Sequence[Fit]) -> str | None:
         known = any(fit.conversation.protocol is not None for fit in through)
         said = "only what follows was judged" if known else "what its content is cannot be told from what follows"
         return f"its beginning is not in the capture: {said}"
-    headers = [each for fit in through for _, each in messages(fit.conversation.dissection.items, ike.IkeHeader)]
-    if headers and all(header.exchange == IKE_SA_INIT for header in headers):
+    if row.protocol == ike.NAME and all(exchanges(fit) == {IKE_SA_INIT} for fit in through):
         return "nothing but IKE_SA_INIT is in the capture: whether there is a tunnel cannot be told from it"
     if row.transport == "tcp" and not any(any(fit.conversation.payload) for fit in through):
         return "opened, but without any content"
     return None
+
+
+def exchanges(fit: Fit) -> set[int]:
+    """Types of the IKE exchanges that a conversation shows."""
+    return {header.exchange for _, header in messages(fit.conversation.dissection.items, ike.IkeHeader)}
 
 
 def how_blocked(row: ExpectedFlow, fits: Sequence[Fit]) -> str:
