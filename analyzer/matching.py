@@ -41,9 +41,12 @@ class Certainty(enum.Enum):
     """The row may well be in use, outside of what the capture shows."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """A conversation that fits a row by direction, transport and port; its content is still to be judged."""
+    """A conversation that fits a row by direction, transport and port; its content is still to be judged.
+
+    Compared by identity, so that a check can remember what it gathered for the last one asked.
+    """
 
     station: str
     """Address of the base station under which it is reported."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from analyzer.findings import Remark, Severity, content_check
 from analyzer.heads import Direction, Frame
@@ -55,6 +56,7 @@ class Association:
         return f"SPI {self.spi:#010x}"
 
 
+@lru_cache(maxsize=1)  # several checks ask in a row
 def associations(fit: Fit) -> list[Association]:
     """The SAs of a conversation, in order of first appearance."""
     found: dict[tuple[Direction, int], Association] = {}

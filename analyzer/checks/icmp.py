@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from analyzer.findings import Remark, Severity, content_check
 from analyzer.heads import Direction, Frame
@@ -46,6 +47,7 @@ class Ping:
         return self.echo.type in ECHO_REQUEST
 
 
+@lru_cache(maxsize=1)  # several checks ask in a row
 def pings(fit: Fit) -> list[Ping]:
     """The echoes of a conversation, in the order of the capture."""
     found = []

@@ -69,25 +69,31 @@ class Dissection:
 
 
 class Again(Sequence[Item]):
-    """The items of a conversation like an earlier one: read only if somebody asks for them."""
+    """The items of a conversation like an earlier one: read only once somebody asks for them."""
 
-    __slots__ = ("head",)
+    __slots__ = ("head", "read")
 
     def __init__(self, head: Head) -> None:
         self.head = head
+        self.read: Sequence[Item] | None = None
+
+    def items(self) -> Sequence[Item]:
+        if self.read is None:
+            self.read = dissect(self.head).items
+        return self.read
 
     @overload
     def __getitem__(self, index: int) -> Item: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Item]: ...
     def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        return dissect(self.head).items[index]
+        return self.items()[index]
 
     def __iter__(self) -> Iterator[Item]:
-        return iter(dissect(self.head).items)
+        return iter(self.items())
 
     def __len__(self) -> int:
-        return len(dissect(self.head).items)
+        return len(self.items())
 
 
 Known = dict[Hashable, Dissection]
