@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -128,7 +128,7 @@ def run_audit(options: argparse.Namespace) -> int:
             progress=told,
         )
     report = next(each for each in FORMATS if options.format == each.NAME)
-    deliver(options.output, lambda colour: report.render(result, colour))
+    deliver(options.output, lambda colour: report.pieces(result, colour))
     if any(finding.check == "TPE900" for finding in result.findings):
         return DEFECT
     return FOUND if result.fails(Severity[options.fail_on.upper()]) else CLEAN
@@ -140,8 +140,8 @@ def run_flows(options: argparse.Namespace) -> int:
 
     with progress(options.captures) as told:
         found = listing(options.captures, profile=options.profile, progress=told)
-    render = json.render_flows if options.format == "json" else text.render_flows_text
-    deliver(options.output, lambda _: render(found.captures, found.conversations))
+    pieces = json.flow_pieces if options.format == "json" else text.flow_pieces
+    deliver(options.output, lambda _: pieces(found.captures, found.conversations))
     return CLEAN
 
 
@@ -153,7 +153,7 @@ def run_rules(options: argparse.Namespace) -> int:
     if options.mode is not None and options.mode not in tables:
         raise expected.UsageError(f"profile {options.profile} has no mode {options.mode!r}: it has {', '.join(tables)}")
     render = rules.render_rules_json if options.format == "json" else rules.render_rules_text
-    deliver(options.output, lambda _: render(tables, options.mode))
+    deliver(options.output, lambda _: [render(tables, options.mode)])
     return CLEAN
 
 
@@ -163,12 +163,12 @@ def run_explain(options: argparse.Namespace) -> int:
     from analyzer.reports import explain
 
     if options.check is None:
-        deliver(None, lambda _: explain.render_catalogue(checks.CHECKS))
+        deliver(None, lambda _: [explain.render_catalogue(checks.CHECKS)])
         return CLEAN
     check = checks.find(options.check)
     if check is None:
         raise UsageError(f"there is no check {options.check!r}: 'tpe-pcap explain' lists all")
-    deliver(None, lambda _: explain.render_check(check))
+    deliver(None, lambda _: [explain.render_check(check)])
     return CLEAN
 
 
@@ -178,6 +178,10 @@ def run_explain(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def progress(paths: Sequence[str]) -> Iterator[Progress | None]:
     """A bar on standard error while captures are read: on a terminal only, and only where reading takes time."""
+    from analyzer import scanner
+
+    if not scanner.compiled_before():
+        print("tpe-pcap: compiling the scanner for this machine, once: some ten seconds", file=sys.stderr)
     if not sys.stderr.isatty():
         yield None
         return
@@ -195,21 +199,21 @@ SLOW = 64 << 20
 """Bytes of captures that are read without a progress bar."""
 
 
-def deliver(path: str | None, render: Callable[[bool], str]) -> None:
-    """Write a report to standard output, or to a file: wholly or not at all."""
+def deliver(path: str | None, pieces: Callable[[bool], Iterable[str]]) -> None:
+    """Write a report to standard output, or to a file: wholly or not at all. ``pieces`` is asked with colour or not."""
     if path is None:
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        sys.stdout.write(render(colour))
+        sys.stdout.writelines(pieces(sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
         sys.stdout.flush()
         return
     target = Path(path)
-    report = render(False).encode()
+    report = (piece.encode() for piece in pieces(False))
     if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
-        target.write_bytes(report)
+        with target.open("wb") as device:
+            device.writelines(report)
         return
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
         try:
-            file.write(report)
+            file.writelines(report)
             os.fchmod(file.fileno(), 0o666 & ~umask())
             Path(file.name).replace(target)
         except BaseException:

@@ -191,7 +191,9 @@ def conversation(
     side = 0
     if reversed_:
         side, one, two, originator, responder = 1, two, one, responder, originator
-    head = flows.head(row, side, transport, (originator, responder), pieces)
+    head = flows.head(number - 1, row, side, (originator, responder), pieces)
+    repeats = protocols.repeats(transport, head.ports[1], len(pieces))
+    like = protocols.likeness(transport, head.ports, flows.said(pieces, side)) if repeats else None
     errors = icmp_errors(flows, pieces, side) if row.errors else ()
     notes = flows.notes[row.note] if row.note >= 0 else ()
     if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:
@@ -213,7 +215,7 @@ def conversation(
         last_frame=Frame(row.last_capture, row.last_frame),
         macs=(mac(originator.mac), mac(responder.mac)),
         head=head,
-        dissection=protocols.dissect_known(head, known),
+        dissection=protocols.dissect_known(head, like, known),
         icmp_errors=errors,
         refused=Frame(row.reset_capture, row.reset_frame) if row.reset_side == 1 - side else None,
         notes=notes,

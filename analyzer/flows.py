@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -86,23 +86,19 @@ class Flows:
         pieces = self.pieces[self.starts[start] : self.starts[stop]].tolist()
         return (pieces[one:two] for one, two in itertools.pairwise(bounds))
 
-    def head(self, row: Any, originator: int, transport: str, sides: tuple[Any, Any], pieces: list[Any]) -> Head:
+    def head(self, index: int, row: Any, originator: int, sides: tuple[Any, Any], pieces: list[Any]) -> Head:
         """What was kept of a flow's payload.
 
         ``row`` is its record of FLOW, ``originator`` the side (0 or 1) that opened it, ``sides`` the records of SIDE
         of originator and responder, ``pieces`` as :meth:`pieces_of` gives them.
         """
+        transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
         ports = (max(0, row.port0), max(0, row.port1))
         if originator:
             ports = ports[::-1]
         if transport != "tcp":
-            payload = self.payload
-            datagrams = [
-                Datagram(DIRECTIONS[side ^ originator], payload(arena, kept), length, Frame(file, number), time)
-                for number, time, arena, _, file, _, length, kept, side, error in pieces
-                if not error
-            ]
-            return Head(transport, ports, NO_STREAMS, tuple(datagrams))
+            start, stop = int(self.starts[index]), int(self.starts[index + 1])
+            return Head(transport, ports, NO_STREAMS, Kept(self, start, stop, originator) if pieces else ())
         own = [piece for piece in pieces if not piece[9]]
         return Head(
             transport,
@@ -112,6 +108,15 @@ class Flows:
                 self.stream(sides[1], [piece for piece in own if piece[8] != originator]),
             ),
         )
+
+    def said(self, pieces: list[Any], originator: int) -> list[tuple[Direction, bytes, int]]:
+        """Direction, kept bytes and declared length of each datagram among a flow's pieces."""
+        payload = self.payload
+        return [
+            (DIRECTIONS[side ^ originator], payload(arena, kept), length)
+            for _, _, arena, _, _, _, length, kept, side, error in pieces
+            if not error
+        ]
 
     def stream(self, side: Any, pieces: list[Any]) -> Stream:
         """Put the pieces of one TCP direction together, up to the first gap. Of overlapping bytes the first win."""
@@ -159,6 +164,35 @@ class Flows:
             for number, time, arena, _, file, offset, _, kept, side, error in pieces
             if error
         ]
+
+
+class Kept(Sequence[Datagram]):
+    """A flow's datagrams, made when somebody asks for them: most are read once, and there are very many."""
+
+    __slots__ = ("flows", "originator", "start", "stop")
+
+    def __init__(self, flows: Flows, start: int, stop: int, originator: int) -> None:
+        self.flows = flows
+        self.start = start
+        self.stop = stop
+        self.originator = originator
+
+    def __iter__(self) -> Iterator[Datagram]:
+        for index in range(self.start, self.stop):
+            number, time, arena, _, file, _, length, kept, side, error = self.flows.pieces[index].tolist()
+            if not error:
+                direction = DIRECTIONS[side ^ self.originator]
+                yield Datagram(direction, self.flows.payload(arena, kept), length, Frame(file, number), time)
+
+    @overload
+    def __getitem__(self, index: int) -> Datagram: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Datagram]: ...
+    def __getitem__(self, index: int | slice) -> Datagram | Sequence[Datagram]:
+        return tuple(self)[index]
+
+    def __len__(self) -> int:
+        return self.stop - self.start - int(np.count_nonzero(self.flows.pieces["error"][self.start : self.stop]))
 
 
 DIRECTIONS = tuple(Direction)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import sys
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -84,7 +85,7 @@ class Head(NamedTuple):
     """Ports of originator and responder; 0 where the transport has none. A hint, never a proof."""
     streams: tuple[Stream, Stream] = (Stream(), Stream())
     """Of TCP: what the originator sent and what the responder sent. Index with a :class:`Direction`."""
-    datagrams: tuple[Datagram, ...] = ()
+    datagrams: Sequence[Datagram] = ()
     """Of everything else: the first datagrams of both directions, in the order of the capture."""
 
     def first(self, direction: Direction) -> bytes:

@@ -18,6 +18,7 @@ integers on the wire are big-endian except in the headers of the capture file it
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -987,3 +988,9 @@ def scan(
 def index(slots: Any, flows: Any, count: Number, secret: Any) -> None:
     """Compiled face of :func:`rehash`."""
     rehash(slots, flows, count, secret)
+
+
+def compiled_before() -> bool:
+    """Whether the compiler's cache holds the kernel; else the first packet waits some ten seconds for it."""
+    index = getattr(getattr(scan._cache, "_cache_file", None), "_index_path", None)
+    return index is None or Path(index).exists()

@@ -106,39 +106,47 @@ LIKENESS = {("udp", 53): dns.likeness, ("udp", 123): ntp.likeness, ("icmp", 0): 
 """How to tell what a datagram says from what only makes it unique, by transport and the responder's port."""
 
 
-def dissect_known(head: Head, known: Known) -> Dissection:
-    """:func:`dissect`, sparing the work for what was read before: every base station asks the same again and again."""
-    key = likeness(head)
-    if key is None:
-        return dissect(head)
-    before = known.get(key)
-    if before is not None:
-        return Dissection(before.protocol, Again(head), (), before.facts, before)
-    dissection = dissect(head)
-    if not dissection.breaks and len(known) < MOST_KNOWN:
-        known[key] = dissection
-    return dissection
+def repeats(transport: str, port: int, datagrams: int) -> bool:
+    """Whether a conversation may well say what another one said: it is short, and asks where all ask the same."""
+    return datagrams <= 8 and (transport, 0 if transport == "icmp" else port) in LIKENESS
 
 
-def likeness(head: Head) -> Hashable:
+def likeness(
+    transport: str, ports: tuple[int, int], datagrams: Sequence[tuple[Direction, bytes, int]]
+) -> Hashable | None:
     """What a conversation says, without what only makes it unique; ``None``: it has to be read.
 
-    Of each datagram the protocol's ``likeness`` gives what matters, and what matters only by being equal to that of
-    another datagram of the conversation (identifiers, echoed data): the latter is numbered in order of appearance.
+    Of each datagram (direction, bytes, declared length) the protocol's ``likeness`` gives what matters, and what
+    matters only by being equal to that of another datagram of the conversation (identifiers, echoed data): the latter
+    is numbered in order of appearance.
     """
-    one, two = (0, 0) if head.transport == "icmp" else head.ports
-    function = LIKENESS.get((head.transport, two))
-    if function is None or len(head.datagrams) > 8:
-        return None
-    parts: list[Hashable] = [head.transport, two, one if one < 1024 else 0]
+    one, two = (0, 0) if transport == "icmp" else ports
+    function = LIKENESS[transport, two]
+    parts: list[Hashable] = [transport, two, one if one < 1024 else 0]
     tokens: dict[bytes, int] = {}
-    for direction, data, length, _, _ in head.datagrams:
+    for direction, data, length in datagrams:
         alike = function(data, length)
         if alike is None:
             return None
         essence, unique = alike
         parts.append((direction, length, essence, tokens.setdefault(unique, len(tokens))))
     return tuple(parts)
+
+
+def dissect_known(head: Head, like: Hashable | None, known: Known) -> Dissection:
+    """:func:`dissect`, sparing the work for what was read before: every base station asks the same again and again.
+
+    ``like`` is the head's :func:`likeness`.
+    """
+    if like is None:
+        return dissect(head)
+    before = known.get(like)
+    if before is not None:
+        return Dissection(before.protocol, Again(head), (), before.facts, before)
+    dissection = dissect(head)
+    if not dissection.breaks and len(known) < MOST_KNOWN:
+        known[like] = dissection
+    return dissection
 
 
 def dissect(head: Head) -> Dissection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,11 @@ Stations = Mapping[int, str]
 
 def render(audit: Audit, colour: bool = False) -> str:
     """The audit as one JSON object; it has no colours."""
+    return "".join(pieces(audit, colour))
+
+
+def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
+    """:func:`render`, piece by piece: the report of many flows is never held as a whole."""
     digits = [capture.digits for capture in audit.captures]
     return document(
         {
@@ -59,6 +64,16 @@ def render_flows(
     flow_stations: Stations | None = None,
 ) -> str:
     """Captures and conversations without an audit; what an audit would add to a flow is empty unless it is given."""
+    return "".join(flow_pieces(captures, conversations, flow_rows, flow_stations))
+
+
+def flow_pieces(
+    captures: Sequence[CaptureFile],
+    conversations: Iterable[Conversation],
+    flow_rows: Rows | None = None,
+    flow_stations: Stations | None = None,
+) -> Iterator[str]:
+    """:func:`render_flows`, piece by piece."""
     digits = [capture.digits for capture in captures]
     flows = flow_lines(conversations, digits, flow_rows or {}, flow_stations or {})
     return document({**heading(), "captures": lines(map(capture_json, captures)), "flows": flows})
@@ -139,11 +154,10 @@ def finding_json(finding: Finding, captures: Sequence[CaptureFile]) -> dict[str,
 
 def flow_lines(
     flows: Iterable[Conversation], digits: Sequence[int], flow_rows: Rows, flow_stations: Stations
-) -> list[Line]:
+) -> Iterator[Line]:
     """The flows, each on a line. They are many: written as text at once, facts that flows share only once."""
     facts_texts: dict[int, str] = {}
     lists: dict[tuple[str, ...], str] = {(): "[]"}
-    found = []
     flows = list(flows)
     firsts = iso_all([flow.first for flow in flows], [digits[flow.first_frame.capture] for flow in flows])
     lasts = iso_all([flow.last for flow in flows], [digits[flow.last_frame.capture] for flow in flows])
@@ -158,7 +172,7 @@ def flow_lines(
                 lists[strings] = encode(strings)
         one, two = flow.originator, flow.responder
         first, last = flow.first_frame, flow.last_frame
-        found.append(
+        yield (
             Line(
                 f'{{"id": {flow.id}, "transport": "{flow.transport}", '
                 f'"originator": {{"address": "{one.address}", "port": {NULL if one.port is None else one.port}}}, '
@@ -174,7 +188,6 @@ def flow_lines(
                 f'"community_id": {quoted(community_id(flow))}, "notes": {lists[flow.notes]}, "facts": {said}}}'
             )
         )
-    return found
 
 
 NULL = "null"
@@ -197,7 +210,17 @@ def totals_json(totals: Totals) -> dict[str, Any]:
 # -- how it is written -----------------------------------------------------------------------------------------
 
 
-encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+def encode(value: object) -> str:
+    """JSON text of a value.
+
+    What no terminal should be shown becomes a JSON escape: controls that JSON would let pass, and the lone surrogates
+    by which Python keeps the bytes of a path that are no UTF-8.
+    """
+    said = ENCODER.encode(value)
+    return said if said.isascii() and "\x7f" not in said else UNPRINTABLE.sub(escape, said)
 
 
 class Line:
@@ -214,22 +237,15 @@ def line(value: object) -> Line:
     return Line(encode(value))
 
 
-def lines(values: Iterable[object]) -> list[Line]:
+def lines(values: Iterable[object]) -> Iterator[Line]:
     """A list of which each element stands on a line of its own."""
-    return [line(value) for value in values]
+    return map(line, values)
 
 
-def document(value: Mapping[str, object]) -> str:
-    """JSON text that ends with a line feed: indented down to each :class:`Line`.
-
-    What no terminal should be shown becomes a JSON escape: controls that JSON would let pass, and the lone surrogates
-    by which Python keeps the bytes of a path that are no UTF-8.
-    """
-    parts: list[str] = []
-    write(value, "\n", parts)
-    parts.append("\n")
-    text = "".join(parts)
-    return text if text.isascii() and "\x7f" not in text else UNPRINTABLE.sub(escape, text)
+def document(value: Mapping[str, object]) -> Iterator[str]:
+    """JSON text that ends with a line feed: indented down to each :class:`Line`."""
+    yield from written(value, "\n")
+    yield "\n"
 
 
 UNPRINTABLE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
@@ -240,22 +256,24 @@ def escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
-def write(value: object, indent: str, parts: list[str]) -> None:
-    """Append the JSON of ``value``; ``indent`` is the line feed and the blanks of the enclosing line."""
+def written(value: object, indent: str) -> Iterator[str]:
+    """The JSON of ``value`` (an iterator is a list); ``indent`` is the enclosing line's line feed and blanks."""
     deeper = indent + " "
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Line):
+        yield value.text
+    elif isinstance(value, Mapping) and value:
         separator = "{"
         for name, part in value.items():
-            parts += separator, deeper, encode(name), ": "
-            write(part, deeper, parts)
+            yield f"{separator}{deeper}{encode(name)}: "
+            yield from written(part, deeper)
             separator = ","
-        parts += indent, "}"
-    elif isinstance(value, list) and value:
+        yield indent + "}"
+    elif isinstance(value, (list, Iterator)):
         separator = "["
         for part in value:
-            parts += separator, deeper
-            write(part, deeper, parts)
+            yield separator + deeper
+            yield from written(part, deeper)
             separator = ","
-        parts += indent, "]"
+        yield "[]" if separator == "[" else indent + "]"
     else:
-        parts.append(value.text if isinstance(value, Line) else encode(value))
+        yield encode(value)

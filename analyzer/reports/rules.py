@@ -30,7 +30,7 @@ def render_rules_json(tables: Mapping[str, ExpectedTable], mode: str | None = No
         }
         for table in chosen(tables, mode)
     ]
-    return json.document({**json.heading(), "tables": shown})
+    return "".join(json.document({**json.heading(), "tables": shown}))
 
 
 def chosen(tables: Mapping[str, ExpectedTable], mode: str | None) -> list[ExpectedTable]:

@@ -46,7 +46,12 @@ Paint = Callable[[str, str], str]
 def render(audit: Audit, colour: bool = False, width: int = 80) -> str:
     """The audit as text. Only filters and paths may be wider than ``width``."""
     paint: Paint = styled if colour else plain
-    return "\n".join(report_lines(audit, paint, width)) + "\n"
+    return "".join(f"{line}\n" for line in report_lines(audit, paint, width))
+
+
+def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
+    """:func:`render`, line by line."""
+    return (f"{line}\n" for line in report_lines(audit, styled if colour else plain, 80))
 
 
 def report_lines(audit: Audit, paint: Paint, width: int) -> Iterator[str]:
@@ -235,6 +240,11 @@ def totals_lines(totals: Totals) -> Iterator[str]:
 
 def render_flows_text(captures: Sequence[CaptureFile], conversations: Iterable[Conversation]) -> str:
     """One line per conversation, aligned; as wide as the longest addresses need."""
+    return "".join(flow_pieces(captures, conversations))
+
+
+def flow_pieces(captures: Sequence[CaptureFile], conversations: Iterable[Conversation]) -> Iterator[str]:
+    """:func:`render_flows_text`, line by line."""
     cells = [
         (
             str(flow.id),
@@ -258,7 +268,7 @@ def render_flows_text(captures: Sequence[CaptureFile], conversations: Iterable[C
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     right = {0, 8, 9, 10}
     form = "  ".join(f"{{:{'>' if index in right else '<'}{width}}}" for index, width in enumerate(widths))
-    return "".join(form.format(*row) + "\n" for row in cells)
+    return (form.format(*row) + "\n" for row in cells)
 
 
 # -- words and lines -------------------------------------------------------------------------------------------
