@@ -992,5 +992,6 @@ def index(slots: Any, flows: Any, count: Number, secret: Any) -> None:
 
 def compiled_before() -> bool:
     """Whether the compiler's cache holds the kernel; else the first packet waits some ten seconds for it."""
-    index = getattr(getattr(scan._cache, "_cache_file", None), "_index_path", None)
+    cache: Any = getattr(scan, "_cache", None)
+    index = getattr(getattr(cache, "_cache_file", None), "_index_path", None)
     return index is None or Path(index).exists()
