@@ -72,16 +72,19 @@ def parser() -> argparse.ArgumentParser:
         default="medium",
         help="exit with 1 from this severity on (medium)",
     )
+    audit.add_argument("--format", default="text", help="of the report: text, or json for programs (text)")
     report_options(audit)
     audit.set_defaults(run=run_audit)
 
     flows = commands.add_parser("flows", help="list every flow of a capture with its protocol")
     captures(flows)
+    flows.add_argument("--format", choices=("text", "json"), default="text", help="of the list (text)")
     report_options(flows)
     flows.set_defaults(run=run_flows)
 
     rules = commands.add_parser("rules", help="print the tables of expected flows")
     rules.add_argument("mode", nargs="?", metavar="MODE", help="ipsec, tls, plain or basics (all)")
+    rules.add_argument("--format", choices=("text", "json"), default="text", help="of the tables (text)")
     report_options(rules)
     rules.set_defaults(run=run_rules)
 
@@ -99,7 +102,6 @@ def captures(command: argparse.ArgumentParser) -> None:
 
 def report_options(command: argparse.ArgumentParser) -> None:
     """Options of every command that reports."""
-    command.add_argument("--format", choices=("text", "json"), default="text", help="of the report (text)")
     command.add_argument("--output", metavar="FILE", help="write the report there, not to standard output")
     command.add_argument(
         "--profile",
@@ -113,9 +115,13 @@ def report_options(command: argparse.ArgumentParser) -> None:
 
 def run_audit(options: argparse.Namespace) -> int:
     from analyzer.auditing import audit
+    from analyzer.expected import UsageError
     from analyzer.findings import Severity
     from analyzer.reports import FORMATS
 
+    report = next((each for each in FORMATS if options.format == each.NAME), None)
+    if report is None:
+        raise UsageError(f"there is no format {options.format!r}: there are {', '.join(each.NAME for each in FORMATS)}")
     with progress(options.captures) as told:
         result = audit(
             options.captures,
@@ -127,7 +133,6 @@ def run_audit(options: argparse.Namespace) -> int:
             lrr_version=options.lrr_version,
             progress=told,
         )
-    report = next(each for each in FORMATS if options.format == each.NAME)
     deliver(options.output, lambda colour: report.pieces(result, colour))
     if any(finding.check == "TPE900" for finding in result.findings):
         return DEFECT

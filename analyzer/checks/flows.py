@@ -28,20 +28,13 @@ from analyzer.modes import UNKNOWN
 from analyzer.protocols import esp
 from analyzer.wire import text
 
-NAMES = {
-    "dhcp": "DHCP",
-    "dns": "DNS",
-    "esp": "ESP",
-    "ftp": "FTP",
-    "http": "HTTP in clear",
-    "iec104": "IEC 104 in clear",
-    "icmp": "ICMP",
-    "ike": "IKE",
-    "ntp": "NTP",
-    "ssh": "SSH",
-    "tls": "TLS",
-}
-"""How protocols are called in sentences."""
+NAMES = {"ftp-data": "FTP data", "http": "HTTP in clear", "iec104": "IEC 104 in clear"}
+"""How protocols are called in sentences, where that is not their name in upper case."""
+
+
+def named(protocol: str) -> str:
+    return NAMES.get(protocol, protocol.upper())
+
 
 SCAN = 5
 """Service ports of one peer from which on its flows are one scan."""
@@ -109,7 +102,7 @@ def charged(matched: Matched, strays: Sequence[Stray], sentence: str, severity: 
 def what(each: Conversation) -> str:
     """The service in words: ``HTTP in clear on tcp/80``."""
     service = each.transport if each.responder.port is None else f"{each.transport}/{each.responder.port}"
-    return f"{NAMES.get(each.protocol, each.protocol)} on {service}" if each.protocol else service
+    return f"{named(each.protocol)} on {service}" if each.protocol else service
 
 
 def times(strays: Sequence[Stray]) -> str:
@@ -388,14 +381,14 @@ def wrong_protocol(fit: Fit) -> Iterator[Remark]:
     if row.protocol == esp.NAME and carries_esp(each):
         return
     frames, sample = opening(each)
-    named = " and ".join(one.id for one in fit.rows)
-    subject = f"Row {named} expects" if len(fit.rows) == 1 else f"Rows {named} expect"
-    expected = f"{subject} {NAMES[row.protocol]} on {what_port(each)}"
+    ids = " and ".join(one.id for one in fit.rows)
+    subject = f"Row {ids} expects" if len(fit.rows) == 1 else f"Rows {ids} expect"
+    expected = f"{subject} {named(row.protocol)} on {what_port(each)}"
     if each.protocol is not None:
         severity = (
             Severity.HIGH if row.protocol in ("tls", "esp", "ike") and each.protocol not in ("tls", "ssh") else None
         )
-        yield Remark(f"{expected}, but the content is {NAMES.get(each.protocol, each.protocol)}.", frames, severity)
+        yield Remark(f"{expected}, but the content is {named(each.protocol)}.", frames, severity)
     elif sample and begins(each):
         yield Remark(f"{expected}, but the content is no protocol known here: it begins with {shown(sample)}.", frames)
 
@@ -447,7 +440,7 @@ def broken_protocol(fit: Fit) -> Iterator[Remark]:
         more = len(each.dissection.malformed) - 1
         others = f" (and {more} more like it)" if more else ""
         yield Remark(
-            f"{NAMES.get(each.protocol, each.protocol)} from {sender} is broken at {anomaly.field}, byte "
+            f"{named(each.protocol)} from {sender} is broken at {anomaly.field}, byte "
             f"{anomaly.offset}: {anomaly.reason}{others}.",
             tuple(dict.fromkeys(one.frame for one in each.dissection.malformed))[:8],
         )
