@@ -191,6 +191,11 @@ class Kept(Sequence[Datagram]):
     def __getitem__(self, index: int | slice) -> Datagram | Sequence[Datagram]:
         return tuple(self)[index]
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __len__(self) -> int:
         return self.stop - self.start - int(np.count_nonzero(self.flows.pieces["error"][self.start : self.stop]))
 

@@ -80,7 +80,7 @@ def test_no_base_station(tmp_path: Path, capsys: pytest.CaptureFixture[str], con
         ["audit", "a.pcap", "--colour"],
         ["audit", "a.pcap", "--deployment", "cluster"],
         ["audit", "a.pcap", "--fail-on", "never"],
-        ["audit", "a.pcap", "--format", "xml"],
+        ["flows", "a.pcap", "--format", "xml"],
         ["explain", "TPE101", "TPE102"],
     ],
 )
@@ -444,3 +444,9 @@ def test_the_readme_names_what_is_there() -> None:
         assert (root / link).exists(), link
     for status in Status:
         assert f"| {status.value} |" in README
+
+
+def test_a_format_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "captures/tls-http-on-3001.pcap", "--format", "xml"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err == "tpe-pcap: there is no format 'xml': there are text, json\n"

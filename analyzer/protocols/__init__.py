@@ -92,6 +92,11 @@ class Again(Sequence[Item]):
     def __iter__(self) -> Iterator[Item]:
         return iter(self.items())
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __len__(self) -> int:
         return len(self.items())
 
