@@ -446,7 +446,7 @@ def test_the_readme_names_what_is_there() -> None:
         assert f"| {status.value} |" in README
 
 
-def test_a_format_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["audit", "captures/tls-http-on-3001.pcap", "--format", "xml"]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err == "tpe-pcap: there is no format 'xml': there are text, json\n"
+def test_a_format_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = called(capsys, "audit", good(tmp_path), "--format", "xml")
+    assert (code, out) == (2, "")
+    assert err == "tpe-pcap: there is no format 'xml': there are text, json\n"
