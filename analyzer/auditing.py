@@ -29,7 +29,7 @@ from analyzer.findings import (
 )
 from analyzer.flows import Progress
 from analyzer.heads import Frame
-from analyzer.hosts import Names, Station, carries_esp, find_stations, services
+from analyzer.hosts import Names, Station, carries_esp, find_stations, inside_tunnel, services
 from analyzer.matching import Fit, Matched, StationVerdict, match, verdicts, version
 from analyzer.modes import find_tpe, mode_of
 from analyzer.protocols import dhcp, esp, ftp
@@ -144,10 +144,12 @@ def audit(
     lrr = version(lrr_version) if lrr_version is not None else None
     read = flows.read(as_paths(captures), progress)
     conversations = converse(read, services(tables))
-    stations = find_stations(conversations, tables, names)
+    inside = inside_tunnel(conversations)
+    outside = [each for each in conversations if each.id not in inside]
+    stations = find_stations(outside, tables, names)
     modes = [mode_of(station, tables, mode) for station in stations]
-    core = find_tpe(modes, stations, names, addresses(conversations))
-    own = conversations_of(stations, conversations)
+    core = find_tpe(modes, stations, names, addresses(outside))
+    own = conversations_of(stations, outside)
     until = max((file.last for file in read.captures if file.last is not None), default=0)
     matched = tuple(
         match(station, each, tables, core, own[station.address], until)

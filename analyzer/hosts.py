@@ -98,6 +98,17 @@ def carries_esp(conversation: Conversation) -> bool:
     return isinstance(facts, (esp.EspFacts, ike.IkeFacts)) and bool(facts.spis)
 
 
+def inside_tunnel(conversations: Sequence[Conversation]) -> frozenset[int]:
+    """Ids of conversations that were captured inside of an IPsec tunnel, on the virtual interface of one of its ends.
+
+    A capture on all interfaces of the base station shows the tunnel's packets once as ESP on a network card and once
+    more in clear on an interface without link-layer addresses. The latter are no cleartext beside the tunnel.
+    """
+    if not any(any(each.macs) for each in conversations if each.transport == "esp" or carries_esp(each)):
+        return frozenset()
+    return frozenset(each.id for each in conversations if each.macs == (None, None))
+
+
 def shaped(row: ExpectedFlow, conversation: Conversation) -> bool:
     """Whether a conversation has a row's transport and port; its ends are not looked at."""
     if row.transport == "icmp":

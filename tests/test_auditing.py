@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from analyzer.auditing import merged
 from analyzer.findings import SHOWN, Kind, Severity
 from analyzer.heads import Frame
 from analyzer.reports import FORMATS
+from analyzer.scanner import ACK, SYN
+from tests import build
 from tests.reports.audits import finding
 from tests.scenes import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene, found, statuses
 
@@ -145,3 +148,31 @@ def test_a_profile_of_ones_own_without_all_modes(tmp_path: Path) -> None:
     result = audit(path, profile=str(rules))
     assert [each.mode for each in result.base_stations] == ["tls"]
     assert result.profile == str(rules)
+
+
+def bare(packet: bytes) -> bytes:
+    """A packet of a virtual interface in a capture on all interfaces: LINKTYPE_LINUX_SLL without an address."""
+    return struct.pack(">HHH", 0, 65534, 0) + bytes(8) + b"\x08\x00" + packet
+
+
+def test_the_inside_of_a_tunnel_is_no_cleartext_beside_it(tmp_path: Path) -> None:
+    """A capture on all interfaces of the base station shows the tunnel's inside on its virtual interface."""
+    esp = [
+        build.cooked(build.ip(*ends, 50, struct.pack(">II", spi, number) + bytes(range(64))))
+        for number in range(1, 4)
+        for ends, spi in ((("10.0.0.2", "10.0.9.1"), 0xC1), (("10.0.9.1", "10.0.0.2"), 0xC2))
+    ]
+    inner = [
+        build.ip("10.250.0.1", "10.251.0.1", 6, build.tcp_header(40000, 2404, SYN, 1)),
+        build.ip("10.251.0.1", "10.250.0.1", 6, build.tcp_header(2404, 40000, SYN | ACK, 1)),
+        build.ip("10.250.0.1", "10.251.0.1", 6, build.tcp_header(40000, 2404, ACK, 2) + b"\x68\x04\x43\0\0\0"),
+    ]
+    seen = tmp_path / "any.pcap"
+    seen.write_bytes(build.pcap(build.timed([*esp[:2], *map(bare, inner), *esp[2:]]), linktype=113))
+    beside = tmp_path / "beside.pcap"
+    beside.write_bytes(build.pcap(build.timed([*esp[:2], *map(build.cooked, inner), *esp[2:]]), linktype=113))
+    inside, clear = audit(seen), audit(beside)
+    assert [verdict.mode for verdict in inside.base_stations] == ["ipsec"]
+    assert [finding.check for finding in inside.findings if finding.check == "TPE135"] == ["TPE135"]
+    assert "plain" in [verdict.mode for verdict in clear.base_stations]
+    assert not any(finding.check == "TPE135" for finding in clear.findings)

@@ -22,7 +22,7 @@ from analyzer.findings import (
     flow_filter,
 )
 from analyzer.heads import Direction, Frame
-from analyzer.hosts import carries_esp
+from analyzer.hosts import carries_esp, inside_tunnel
 from analyzer.matching import Certainty, Fit, Matched, RowVerdict, Status, Stray
 from analyzer.modes import UNKNOWN
 from analyzer.protocols import esp
@@ -531,6 +531,24 @@ def midstream(fit: Fit) -> Iterator[Remark]:
         yield Remark(f"{what(each)} with {each.responder.address} began before the capture.")
 
 
+@case_check("TPE135", "inside-the-tunnel", Severity.INFO, Kind.NOTICE)
+def seen_inside(case: Case) -> Iterator[Charge]:
+    """Flags: Conversations that were captured inside of the IPsec tunnel, on the virtual interface of one of its ends.
+
+    Why: They travel encrypted; a capture on all interfaces of the base station shows them a second time, in clear.
+    They are judged neither as cleartext beside the tunnel nor as rows of the table.
+
+    Evidence: Packets without link-layer addresses in a capture whose ESP packets have them.
+
+    Remedy: Capture at the gateway, or on the network card alone, to see what everybody else sees.
+    """
+    inside = inside_tunnel(case.conversations)
+    if inside:
+        found = tuple(each for each in case.conversations if each.id in inside)
+        flows = "1 conversation was" if len(found) == 1 else f"{len(found)} conversations were"
+        yield Charge(f"{flows} captured inside of the tunnel and not judged.", conversations=found)
+
+
 CHECKS: tuple[Check, ...] = (
     unexpected_outbound,
     unexpected_inbound,
@@ -545,4 +563,5 @@ CHECKS: tuple[Check, ...] = (
     mode_unknown,
     several_tpe,
     midstream,
+    seen_inside,
 )
