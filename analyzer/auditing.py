@@ -52,6 +52,8 @@ class Totals:
     """In flows without a base station at an end (the other part)."""
     icmp_errors: int
     """Counted with the flow that they quote, not in it."""
+    copies: int
+    """Packets that were captured before, on another interface: not counted again."""
     packets_without_ip: int
     packets_unreadable: int
     flows: int
@@ -350,6 +352,7 @@ def totals(tally: flows.Tally, conversations: Sequence[Conversation], flow_stati
         packets_of_base_stations=scoped,
         packets_out_of_scope=tally.in_flows - scoped,
         icmp_errors=tally.icmp_errors,
+        copies=tally.copies,
         packets_without_ip=sum(tally.not_ip.values()),
         packets_unreadable=sum(tally.unreadable.values()),
         flows=len(conversations),

@@ -45,6 +45,8 @@ class Tally:
     in_flows: int
     icmp_errors: int
     """ICMP errors, counted with the flow that they quote."""
+    copies: int
+    """Packets that were captured before, on another interface; they count once, in their flow."""
     not_ip: dict[str, int]
     """Frames that carry no IP, by Ethernet type or link protocol."""
     unreadable: dict[str, int]
@@ -463,6 +465,7 @@ class Scan:
             self.total,
             int(clock["in_flows"]),
             int(clock["in_errors"]),
+            int(clock["copies"]),
             dict(sorted(self.not_ip.items())),
             dict(sorted(self.unreadable.items())),
             int(clock["snapped"]),

@@ -75,6 +75,7 @@ PACKET = np.dtype(
         ("version", np.uint8),  # of IP: 4 or 6
         ("flags", np.uint8),  # TCP
         ("time_to_live", np.uint8),
+        ("identification", np.uint16),  # of IPv4; 0 in IPv6
     ]
 )
 
@@ -133,6 +134,10 @@ SIDE = np.dtype(
         ("begins", np.uint8),  # base follows a SYN
         ("acknowledged", np.uint8),  # sent an ACK that is neither SYN nor RST
         ("closed", np.uint8),  # no more head is kept
+        ("recent", np.uint64, 4),  # digests of the last packets, for copies
+        ("recent_place", np.int64, 4),  # where each was captured: a mixture of source MAC, VLAN and time to live
+        ("recent_time", np.int64, 4),
+        ("recent_next", np.uint8),
         ("shapes", np.uint64),  # ICMP and NTP: a bit for each kind of datagram that is kept
     ]
 )
@@ -186,6 +191,7 @@ CLOCK = np.dtype(
         ("count_only", np.int64),  # SINGLE: account for the packet, but do not look into its payload
         ("in_flows", np.int64),  # packets by fate, over all files
         ("in_errors", np.int64),  # ICMP errors that belong to the flow that they quote
+        ("copies", np.int64),
         ("not_ip", np.int64),
         ("cut", np.int64),
         ("broken", np.int64),
@@ -223,6 +229,8 @@ ESP_PACKETS = 64
 ESP_BYTES = 64
 REPETITIONS = 4
 """Datagrams per direction from which on ICMP and NTP keep only kinds that were not there before."""
+COPY_ELSEWHERE, COPY_HERE = 20_000_000, 1_000_000
+"""Nanoseconds within which the copies of a packet are captured: on its way, and at one place (two mirrors)."""
 ERRORS = 8
 """ICMP errors that are kept per flow."""
 
@@ -359,6 +367,7 @@ def decode_ip(b: Buffer, p: Record, tunnels: Any) -> Number:
         p.destination_low = MAPPED | np.uint64(u32(b, at + 16))
         p.protocol = b[at + 9]
         p.time_to_live = b[at + 8]
+        p.identification = u16(b, at + 4)
         if u16(b, at + 6) & 0x3FFF:
             return RARE
         return decode_transport(b, p, at + header, limit, tunnels)
@@ -372,6 +381,7 @@ def decode_ip(b: Buffer, p: Record, tunnels: Any) -> Number:
         p.destination_high = u64(b, at + 24)
         p.destination_low = u64(b, at + 32)
         p.time_to_live = b[at + 7]
+        p.identification = 0
         following = np.int64(b[at + 6])
         at += 40
         for _ in range(16):
@@ -737,6 +747,37 @@ def follow_tcp(
 
 
 @compiled
+def is_copy(b: Buffer, p: Record, s: Record) -> Number:
+    """Whether the side's packet was captured before, on another interface or by another path of the mirror.
+
+    A capture on all interfaces of a router shows each packet two or three times within an instant, with another time
+    to live or link-layer address. A sender's own repetition has another IPv4 identification, or comes later.
+    """
+    digest = np.uint64(p.identification) << np.uint64(32) | np.uint64(p.length)
+    if p.protocol == TCP:
+        numbers = np.uint64(p.sequence) << np.uint64(32) | np.uint64(p.acknowledgement)
+        digest = mix(digest ^ mix(numbers + np.uint64(p.flags)))
+    else:
+        for at in range(p.payload, min(p.payload + 32, p.end)):
+            digest = digest * np.uint64(0x100000001B3) ^ np.uint64(b[at])
+        digest = mix(digest)
+    place = p.source_mac ^ np.int64(p.time_to_live) << 48 ^ np.int64(p.vlan) << 56
+    for each in range(4):
+        if s.recent[each] == digest:
+            apart = abs(p.time - s.recent_time[each])
+            if s.recent_place[each] != place and apart <= COPY_ELSEWHERE:
+                return True
+            if p.identification != 0 and apart <= COPY_HERE:
+                return True
+    slot = s.recent_next & 3
+    s.recent[slot] = digest
+    s.recent_place[slot] = place
+    s.recent_time[slot] = p.time
+    s.recent_next = slot + 1
+    return False
+
+
+@compiled
 def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: Any, arena: Any, clock: Record) -> None:
     """Give one decoded packet to its flow; the caller made sure of the room."""
     slot, flow = find(slots, flows, p, clock.secret)
@@ -774,6 +815,9 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
     f = flows[flow]
     side = 0 if sent_by_first(f, p) else 1
     s = sides[2 * flow + side]
+    if clock.framing != SINGLE and is_copy(b, p, s):
+        clock.copies += 1
+        return
     if s.packets == 0:
         s.mac = p.source_mac
         s.first = p.time

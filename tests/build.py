@@ -303,6 +303,8 @@ def conversation(frames: Iterable[bytes], linktype: int = 1) -> Conversation:
 def accounted(found: Flows) -> bool:
     """Whether every packet is somewhere."""
     tally = found.tally
-    parts = tally.in_flows + tally.icmp_errors + sum(tally.not_ip.values()) + sum(tally.unreadable.values())
+    parts = (
+        tally.in_flows + tally.icmp_errors + tally.copies + sum(tally.not_ip.values()) + sum(tally.unreadable.values())
+    )
     in_flows = int(found.side["packets"].sum())
     return tally.packets == parts == sum(each.packets for each in found.captures) and in_flows == tally.in_flows

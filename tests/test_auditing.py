@@ -73,7 +73,7 @@ def test_every_flow_and_every_packet_is_accounted_for(tmp_path: Path) -> None:
         told = result.totals
         assert told.packets == sum(each.packets for each in result.captures)
         assert told.packets == (
-            told.packets_in_flows + told.icmp_errors + told.packets_without_ip + told.packets_unreadable
+            told.packets_in_flows + told.icmp_errors + told.copies + told.packets_without_ip + told.packets_unreadable
         )
         assert told.packets_in_flows == told.packets_of_base_stations + told.packets_out_of_scope
         assert told.flows == len(result.flows)

@@ -124,8 +124,8 @@ def test_sections_of_different_byte_order_start_anew() -> None:
     content = b"".join(
         build.section(order)
         + build.interface(101 if order == ">" else 1, order=order)
-        + build.enhanced(FRAME[14:] if order == ">" else FRAME, order=order)
-        for order in orders
+        + build.enhanced(FRAME[14:] if order == ">" else FRAME, ticks=number * 1_000_000, order=order)
+        for number, order in enumerate(orders)
     )
     found = build.read_files(content)
     assert (len(found), found.tally.in_flows) == (1, 3)

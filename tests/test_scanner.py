@@ -238,3 +238,40 @@ def test_a_frame_cut_at_every_byte_is_accounted_for(frame: bytes) -> None:
     found = build.read_files(build.pcap(cut))
     assert build.accounted(found)
     assert found.tally.snapped == len(frame)
+
+
+def shifted(frame: bytes, ttl: int | None = None, identification: int | None = None) -> bytes:
+    """An Ethernet frame of an IPv4 packet on another stretch of its way, or another packet of the same content."""
+    changed = bytearray(frame)
+    if identification is not None:
+        changed[18:20] = identification.to_bytes(2, "big")
+    if ttl is not None:
+        changed[22] = ttl
+    return bytes(changed)
+
+
+PING = build.ethernet(build.ip4("10.0.0.2", "10.0.9.1", 17, build.udp_datagram(4000, 53, b"the same")))
+
+
+def test_a_packet_captured_on_two_interfaces_counts_once() -> None:
+    """On its way through a router a packet is seen with another time to live within an instant."""
+    found = build.read_files(
+        build.pcap(build.timed([shifted(PING, 64), shifted(PING, 63), shifted(PING, 62)], step=100_000))
+    )
+    assert found.side["packets"].tolist() == [[1, 0]]
+    assert (found.tally.packets, found.tally.in_flows, found.tally.copies) == (3, 1, 2)
+    assert build.accounted(found)
+
+
+def test_one_mirror_may_show_a_packet_twice() -> None:
+    found = build.read_files(build.pcap(build.timed([shifted(PING, 64, 77)] * 2, step=100_000)))
+    assert (found.tally.in_flows, found.tally.copies) == (1, 1)
+
+
+def test_what_a_sender_repeats_is_no_copy() -> None:
+    again = [shifted(PING, 64, 77), shifted(PING, 64, 78)]
+    assert build.read_files(build.pcap(build.timed(again, step=100_000))).tally.copies == 0
+    later = [shifted(PING, 64, 77), shifted(PING, 64, 77)]
+    assert build.read_files(build.pcap(build.timed(later, step=50_000_000))).tally.copies == 0
+    unnumbered = [shifted(PING, 64, 0), shifted(PING, 64, 0)]
+    assert build.read_files(build.pcap(build.timed(unnumbered, step=100_000))).tally.copies == 0

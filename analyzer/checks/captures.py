@@ -102,6 +102,22 @@ def named_host_unseen(case: Case) -> Iterator[Charge]:
             yield Charge(f"TPE {name} is not in the capture.")
 
 
+@case_check("TPE007", "captured-twice", Severity.INFO, Kind.NOTICE)
+def captured_twice(case: Case) -> Iterator[Charge]:
+    """Flags: Packets that the capture shows more than once.
+
+    Why: A capture on all interfaces of a router, or from two mirror ports, shows each packet two or three times. The
+    copies are counted once and judged once.
+
+    Evidence: How many packets were left out as copies.
+
+    Remedy: Capture on one interface, if the copies are not wanted.
+    """
+    if case.tally.copies:
+        copies = "1 packet is a copy" if case.tally.copies == 1 else f"{case.tally.copies} packets are copies"
+        yield Charge(f"{copies} of packets that were captured on another interface; each is counted once.")
+
+
 @case_check("TPE900", "program-defect", Severity.HIGH, Kind.NOTICE)
 def program_defect(case: Case) -> Iterator[Charge]:
     """Flags: This program failed while it read a conversation.
@@ -129,5 +145,6 @@ CHECKS: tuple[Check, ...] = (
     empty_capture,
     no_base_station,
     named_host_unseen,
+    captured_twice,
     program_defect,
 )

@@ -21,11 +21,12 @@ SECOND = 1_000_000_000
 
 
 TOTALS = Totals(
-    packets=1234,
+    packets=1236,
     packets_in_flows=1220,
     packets_of_base_stations=1200,
     packets_out_of_scope=20,
     icmp_errors=3,
+    copies=2,
     packets_without_ip=10,
     packets_unreadable=1,
     flows=7,
@@ -33,7 +34,7 @@ TOTALS = Totals(
     without_ip={"ARP": 8, "LLDP": 2},
     unreadable={"IPv4 header is cut": 1},
 )
-NOTHING = Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, {}, {})
+NOTHING = Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {}, {})
 
 BARE = Audit(
     profile="tpe-self-hosted",
