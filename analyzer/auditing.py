@@ -30,7 +30,7 @@ from analyzer.findings import (
 from analyzer.flows import Progress
 from analyzer.heads import Frame
 from analyzer.hosts import Names, Station, carries_esp, find_stations, inside_tunnel, services
-from analyzer.matching import Fit, Matched, StationVerdict, match, verdicts, version
+from analyzer.matching import FTP_VERBS, Fit, Matched, StationVerdict, match, verdicts, version
 from analyzer.modes import find_tpe, mode_of
 from analyzer.protocols import dhcp, esp, ftp
 
@@ -157,7 +157,7 @@ def audit(
         match(station, each, tables, core, own[station.address], until)
         for station, each in zip(stations, modes, strict=True)
     )
-    case = Case(read.captures, read.tally, Deployment(deployment), matched, (), conversations, core, names)
+    case = Case(read.captures, read.tally, Deployment(deployment), matched, (), conversations, core, inside, names)
     silent: Silent = set()
     found = [finding for each in matched for finding in content_findings(each, silent)]
     found += case_findings(case, malformed=True)
@@ -335,11 +335,9 @@ def with_rows(each: Conversation, rows: tuple[str, ...], tables: Mapping[str, Ex
     facts = each.dissection.facts
     if not isinstance(facts, ftp.FtpFacts) or not facts.transfers or not rows:
         return each
-    verbs = {"RETR": "ftp-retrieve"}
-    by_decision = {row.decided_by: row.id for table in tables.values() for row in table.flows if row.id in rows}
-    transfers = tuple(
-        replace(transfer, row=by_decision.get(verbs.get(transfer.verb, "ftp-store"))) for transfer in facts.transfers
-    )
+    own = {row.id: row for table in tables.values() for row in table.flows if row.id in rows}.values()
+    by_verb = {verb: row.id for row in own for verb in FTP_VERBS.get(row.decided_by or "", ())}
+    transfers = tuple(replace(transfer, row=by_verb.get(transfer.verb)) for transfer in facts.transfers)
     return replace(each, dissection=replace(each.dissection, facts=replace(facts, transfers=transfers)))
 
 

@@ -130,6 +130,8 @@ class Case:
     conversations: Sequence[Conversation]
     """All; the id of a conversation is its index plus one."""
     tpe: frozenset[str]
+    inside: frozenset[int]
+    """Ids of the conversations that were captured inside of a tunnel and are not judged."""
     names: Names
     """Whom the user named."""
 

@@ -102,11 +102,18 @@ def inside_tunnel(conversations: Sequence[Conversation]) -> frozenset[int]:
     """Ids of conversations that were captured inside of an IPsec tunnel, on the virtual interface of one of its ends.
 
     A capture on all interfaces of the base station shows the tunnel's packets once as ESP on a network card and once
-    more in clear on an interface without link-layer addresses. The latter are no cleartext beside the tunnel.
+    more in clear on an interface without link-layer addresses. The latter are no cleartext beside the tunnel. What goes
+    to or from an end of the tunnel itself never travels inside: an uplink without link-layer addresses hides nothing.
     """
-    if not any(any(each.macs) for each in conversations if each.transport == "esp" or carries_esp(each)):
+    tunnels = [each for each in conversations if each.transport == "esp" or carries_esp(each)]
+    if not any(any(each.macs) for each in tunnels):
         return frozenset()
-    return frozenset(each.id for each in conversations if each.macs == (None, None))
+    outer = {end.address for each in tunnels for end in (each.originator, each.responder)}
+    return frozenset(
+        each.id
+        for each in conversations
+        if each.macs == (None, None) and outer.isdisjoint((each.originator.address, each.responder.address))
+    )
 
 
 def shaped(row: ExpectedFlow, conversation: Conversation) -> bool:

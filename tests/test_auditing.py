@@ -176,3 +176,23 @@ def test_the_inside_of_a_tunnel_is_no_cleartext_beside_it(tmp_path: Path) -> Non
     assert [finding.check for finding in inside.findings if finding.check == "TPE135"] == ["TPE135"]
     assert "plain" in [verdict.mode for verdict in clear.base_stations]
     assert not any(finding.check == "TPE135" for finding in clear.findings)
+
+
+def test_an_uplink_without_link_layer_addresses_hides_nothing(tmp_path: Path) -> None:
+    """Cleartext to the tunnel's own end is beside the tunnel, whatever interface it takes."""
+    esp = [
+        build.cooked(build.ip(*ends, 50, struct.pack(">II", spi, number) + bytes(range(64))))
+        for number in range(1, 4)
+        for ends, spi in ((("10.0.0.2", "10.0.9.1"), 0xC1), (("10.0.9.1", "10.0.0.2"), 0xC2))
+    ]
+    clear = [
+        bare(build.ip("10.0.0.2", "10.0.9.1", 6, build.tcp_header(40000, 2404, SYN, 1))),
+        bare(build.ip("10.0.9.1", "10.0.0.2", 6, build.tcp_header(2404, 40000, SYN | ACK, 1))),
+        bare(build.ip("10.0.0.2", "10.0.9.1", 6, build.tcp_header(40000, 2404, ACK, 2) + b"\x68\x04\x43\0\0\0")),
+    ]
+    capture = tmp_path / "cellular.pcap"
+    capture.write_bytes(build.pcap(build.timed([*esp, *clear]), linktype=113))
+    found = audit(capture)
+    assert [verdict.mode for verdict in found.base_stations] == ["ipsec"]
+    assert ("TPE104", ("i6",), Severity.HIGH) in [(each.check, each.rows, each.severity) for each in found.findings]
+    assert not any(each.check == "TPE135" for each in found.findings)

@@ -22,7 +22,7 @@ from analyzer.findings import (
     flow_filter,
 )
 from analyzer.heads import Direction, Frame
-from analyzer.hosts import carries_esp, inside_tunnel
+from analyzer.hosts import carries_esp
 from analyzer.matching import Certainty, Fit, Matched, RowVerdict, Status, Stray
 from analyzer.modes import UNKNOWN
 from analyzer.protocols import esp
@@ -538,13 +538,13 @@ def seen_inside(case: Case) -> Iterator[Charge]:
     Why: They travel encrypted; a capture on all interfaces of the base station shows them a second time, in clear.
     They are judged neither as cleartext beside the tunnel nor as rows of the table.
 
-    Evidence: Packets without link-layer addresses in a capture whose ESP packets have them.
+    Evidence: Packets without link-layer addresses, between addresses that are no ends of the tunnel, in a capture whose
+    ESP packets have link-layer addresses.
 
     Remedy: Capture at the gateway, or on the network card alone, to see what everybody else sees.
     """
-    inside = inside_tunnel(case.conversations)
-    if inside:
-        found = tuple(each for each in case.conversations if each.id in inside)
+    found = tuple(each for each in case.conversations if each.id in case.inside)
+    if found:
         flows = "1 conversation was" if len(found) == 1 else f"{len(found)} conversations were"
         yield Charge(f"{flows} captured inside of the tunnel and not judged.", conversations=found)
 
