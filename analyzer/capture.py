@@ -12,7 +12,6 @@ import io
 import lzma
 import sys
 import zlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,8 +77,6 @@ class Framing:
     interfaces: list[Interface] = field(default_factory=list)
     record_header: int = 16
     """pcap: bytes before each packet."""
-    blocks: Counter[int] = field(default_factory=Counter)
-    """pcapng: blocks without a packet, by type."""
 
     @property
     def digits(self) -> int:
@@ -249,8 +246,6 @@ def read_block(path: str, framing: Framing, data: bytes, offset: int) -> str | N
         if len(data) < 20:
             return f"interface description too short at byte {offset}"
         framing.interfaces.append(interface_of(data[8:-4], order))
-        return None
-    framing.blocks[kind] += 1
     return None
 
 

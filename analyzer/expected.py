@@ -101,7 +101,8 @@ class ExpectedFlow:
     since: str | None = None
     """First LRR version that uses the row ("2.8"); ``None``: all."""
     decided_by: str | None = None
-    """How rows that share their port are told apart: ``ssh-session``, ``ftp-retrieve``, ``ftp-store``, ``peer``."""
+    """How rows that share their port are told apart: by what session they are
+    (``ssh-key-installer``, ``ssh-reverse``, ``ftp-retrieve``, ``ftp-store``), or by the other end (``peer``)."""
     ike_proposals: tuple[str, ...] = ()
     """Allowed IKE proposals in strongSwan's notation: ``aes128-sha256-ecp256``."""
     esp_proposals: tuple[str, ...] = ()
@@ -237,7 +238,7 @@ def read_flow(row: Row, mode: str) -> ExpectedFlow:
     return flow
 
 
-DECIDERS = ("ssh-session", "ftp-retrieve", "ftp-store", "peer")
+DECIDERS = ("ssh-key-installer", "ssh-reverse", "ftp-retrieve", "ftp-store", "peer")
 TLS_VERSIONS = ("TLS 1.0", "TLS 1.1", "TLS 1.2", "TLS 1.3")
 
 T = TypeVar("T")

@@ -203,9 +203,7 @@ def reaches(row: ExpectedFlow, each: Conversation, station: Station, tpe: Collec
     """The other end is one that the row names."""
     if row.peer is Peer.TPE or row.decided_by == "peer":
         outer = each.responder.address if each.originator.address in station.addresses else each.originator.address
-        if row.peer is Peer.TPE:
-            return outer in tpe
-        return (outer in tpe) == (row.destination.system.upper() == "TPE")
+        return (outer in tpe) == (row.peer is Peer.TPE)
     return True
 
 
@@ -251,7 +249,7 @@ def is_housekeeping(each: Conversation) -> bool:
 def split(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...], protected_from: int) -> Iterable[Fit]:
     """The fits of a conversation with rows of its shape: one each, or one with all that cannot be told apart."""
     deciding = {row.decided_by for row in rows}
-    if deciding == {"ssh-session"} and len(rows) > 1:
+    if deciding == {"ssh-key-installer", "ssh-reverse"}:
         decided = ssh_rows(each, rows, protected_from)
     elif deciding <= {"ftp-retrieve", "ftp-store"} and len(rows) > 1:
         decided = ftp_rows(each, rows)
@@ -266,9 +264,9 @@ def ssh_rows(each: Conversation, rows: tuple[ExpectedFlow, ...], protected_from:
     Reverse SSH stays up for an hour. The key installer is one short download before the first protected
     conversation. All else is undecided.
     """
-    installer = tuple(row for row in rows if row.bidirectional is False and "SFTP" in row.service.upper())
-    reverse = tuple(row for row in rows if row not in installer)
-    if not installer or not reverse or each.state is not State.ESTABLISHED:
+    installer = tuple(row for row in rows if row.decided_by == "ssh-key-installer")
+    reverse = tuple(row for row in rows if row.decided_by == "ssh-reverse")
+    if each.state is not State.ESTABLISHED:
         return [rows]
     sent, received = each.payload
     if each.duration > 60:
@@ -373,12 +371,9 @@ def ike_completed(each: Conversation, facts: ike.IkeFacts) -> bool:
     if not all(each.packets):
         return False
     headers = [header for _, header in messages(each.dissection.items, ike.IkeHeader)]
-    if any(header.exchange == IKE_AUTH for header in headers):
-        return any(header.exchange == IKE_AUTH and header.response for header in headers)
+    if any(header.exchange == ike.IKE_AUTH for header in headers):
+        return any(header.exchange == ike.IKE_AUTH and header.response for header in headers)
     return True
-
-
-IKE_SA_INIT, IKE_AUTH = 34, 35
 
 
 def verdicts(
@@ -452,8 +447,10 @@ def answered(each: Conversation) -> bool:
 def unanswered_auth(fits: Sequence[Fit]) -> bool:
     """IKE_AUTH was sent and no conversation shows an answer, nor an exchange that needs one."""
     exchanges = [header for fit in fits for _, header in messages(fit.conversation.dissection.items, ike.IkeHeader)]
-    asked = any(header.exchange == IKE_AUTH and not header.response for header in exchanges)
-    later = any(header.exchange > IKE_AUTH or (header.exchange == IKE_AUTH and header.response) for header in exchanges)
+    asked = any(header.exchange == ike.IKE_AUTH and not header.response for header in exchanges)
+    later = any(
+        header.exchange > ike.IKE_AUTH or (header.exchange == ike.IKE_AUTH and header.response) for header in exchanges
+    )
     return asked and not later
 
 
@@ -463,7 +460,7 @@ def remark(row: ExpectedFlow, through: Sequence[Fit]) -> str | None:
         known = any(fit.conversation.protocol is not None for fit in through)
         said = "only what follows was judged" if known else "what its content is cannot be told from what follows"
         return f"its beginning is not in the capture: {said}"
-    if row.protocol == ike.NAME and all(exchanges(fit) == {IKE_SA_INIT} for fit in through):
+    if row.protocol == ike.NAME and all(exchanges(fit) == {ike.IKE_SA_INIT} for fit in through):
         return "nothing but IKE_SA_INIT is in the capture: whether there is a tunnel cannot be told from it"
     if row.transport == "tcp" and not any(any(fit.conversation.payload) for fit in through):
         return "opened, but without any content"

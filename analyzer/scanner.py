@@ -43,8 +43,8 @@ PCAPNG = 1
 SINGLE = 2
 """No framing: the buffer holds one packet, its IP header at ``packet.network``."""
 
-TCP, UDP, ICMP, ICMPV6, ESP, AH = 6, 17, 1, 58, 50, 51
-FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+TCP, UDP, ICMP, ICMPV6, ESP = 6, 17, 1, 58, 50
+FIN, SYN, RST, ACK = 1, 2, 4, 16
 LARGEST_PACKET = 262144
 """Bytes of an IP packet that tells no length of its own."""
 
@@ -117,9 +117,6 @@ SIDE = np.dtype(
         ("payload", np.int64),  # bytes above the transport header, retransmissions left out
         ("retransmitted", np.int64),  # packets
         ("mac", np.int64),  # source of the side's first frame, -1: none
-        ("first", np.int64),  # time of the side's first packet, nanoseconds since the epoch
-        ("payload_first", np.int64),  # time of its first packet with payload; 0: none
-        ("payload_last", np.int64),
         ("base", np.uint32),  # TCP sequence number of the first head byte
         ("initial", np.uint32),  # sequence number of the SYN
         ("next", np.uint32),  # highest sequence number seen, plus one
@@ -737,9 +734,6 @@ def follow_tcp(
                     s.hole = s.next
                     s.hole_end = sequence
                 s.next = behind
-            if s.payload_first == 0:
-                s.payload_first = p.time
-            s.payload_last = p.time
         elif p.length > 1:
             s.retransmitted += 1
         if not s.closed:
@@ -820,7 +814,6 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
         return
     if s.packets == 0:
         s.mac = p.source_mac
-        s.first = p.time
     s.packets += 1
     s.bytes += p.wire
     f.first = min(f.first, p.time)
@@ -839,10 +832,6 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
             f.closed = 1
     else:
         s.payload += p.length
-        if p.length:
-            if s.payload_first == 0:
-                s.payload_first = p.time
-            s.payload_last = p.time
         keep_datagram(b, p, s, flow, side, pieces, arena, clock)
 
 

@@ -236,7 +236,7 @@ def test_loading_is_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest
             'protocol = "ssh"\ntls_floor = "TLS 1.2"',
             "'tls_floor': the row's protocol is ssh",
         ),
-        ("tls", 'decided_by = "ssh-session"', 'decided_by = "port"', "row i4: 'decided_by' cannot be 'port'"),
+        ("tls", 'decided_by = "ssh-key-installer"', 'decided_by = "port"', "row i4: 'decided_by' cannot be 'port'"),
         ("tls", "[flow.origins]\n", '[flow.origins]\ncolour = "x"\n', "row i3: 'origins': unknown key 'colour'"),
         (
             "tls",
