@@ -6,13 +6,13 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from os import PathLike, fspath
 from typing import TYPE_CHECKING
 
 from analyzer import checks, expected, flows
 from analyzer.capture import CaptureFile
-from analyzer.conversations import Conversation, converse
+from analyzer.conversations import Conversation, Conversations, converse
 from analyzer.expected import Deployment, ExpectedTable, UsageError
 from analyzer.findings import (
     ANY,
@@ -74,12 +74,18 @@ class Audit:
     base_stations: tuple[StationVerdict, ...]
     findings: tuple[Finding, ...]
     """Most severe first."""
-    flows: tuple[Conversation, ...]
+    conversations: Conversations
+    """Flows that say the same between the same hosts, to the same service, are one conversation."""
     flow_rows: Mapping[int, tuple[str, ...]]
     """Flow id → ids of the rows that it fits."""
     flow_stations: Mapping[int, str]
     """Flow id → address of its base station."""
     totals: Totals
+
+    @cached_property
+    def flows(self) -> tuple[Conversation, ...]:
+        """Every flow as a conversation of its own, ascending by id."""
+        return tuple(self.conversations.alone())
 
     def flows_frame(self) -> pd.DataFrame:
         """One row a flow, as a pandas DataFrame."""
@@ -109,7 +115,7 @@ class FlowListing:
     """The flows of captures, not judged."""
 
     captures: tuple[CaptureFile, ...]
-    conversations: tuple[Conversation, ...]
+    conversations: Conversations
 
 
 def listing(
@@ -158,21 +164,22 @@ def audit(
         for station, each in zip(stations, modes, strict=True)
     )
     case = Case(read.captures, read.tally, Deployment(deployment), matched, (), conversations, core, inside, names)
-    silent: Silent = set()
-    found = [finding for each in matched for finding in content_findings(each, silent)]
+    found = [finding for each in matched for finding in content_findings(each)]
     found += case_findings(case, malformed=True)
     judged = tuple(judge(each, Deployment(deployment), found, lrr, core) for each in matched)
     findings = merged(found) + case_findings(replace(case, verdicts=judged), malformed=False)
     findings.sort(key=report_order)
     flow_rows = rows_by_flow(matched)
-    flow_stations = {each.id: station.address for station in reversed(stations) for each in own[station.address]}
+    flow_stations = {
+        flow: station.address for station in reversed(stations) for each in own[station.address] for flow in each.flows
+    }
     return Audit(
         profile,
         Deployment(deployment),
         read.captures,
         judged,
         tuple(findings),
-        tuple(with_rows(each, flow_rows.get(each.id, ()), tables) for each in conversations),
+        conversations.replaced(with_rows(each, flow_rows.get(each.id, ()), tables) for each in conversations),
         flow_rows,
         flow_stations,
         totals(read.tally, conversations, flow_stations),
@@ -212,11 +219,7 @@ def conversations_of(
     return found
 
 
-Silent = set[tuple[int, tuple[tuple[str, str], ...]]]
-"""Conversations that drew no remark: identity of what they say, and (mode, id) of the rows that they fit."""
-
-
-def content_findings(matched: Matched, silent: Silent) -> Iterator[Finding]:
+def content_findings(matched: Matched) -> Iterator[Finding]:
     """What the content checks say; a conversation that fits several rows of one protocol is asked once."""
     asked: dict[tuple[int, str], Fit] = {}
     for fit in matched.fits:
@@ -224,18 +227,9 @@ def content_findings(matched: Matched, silent: Silent) -> Iterator[Finding]:
         before = asked.get(key)
         asked[key] = replace(fit, rows=tuple(dict.fromkeys((*before.rows, *fit.rows)))) if before else fit
     for fit in asked.values():
-        dissection = fit.conversation.dissection
-        # Conversations that say the same are judged the same: of those without a remark one is enough.
-        speech = (id(dissection.alike or dissection), tuple((row.mode, row.id) for row in fit.rows))
-        if dissection.alike is not None and speech in silent:
-            continue
-        remarks = False
         for check in content_checks(fit.row.protocol if speaks(fit) else ANY):
             for remark in check.judge(fit):
-                remarks = True
                 yield reprove(check, fit, remark)
-        if not remarks:
-            silent.add(speech)
 
 
 @cache
@@ -324,10 +318,12 @@ def report_order(finding: Finding) -> tuple[object, ...]:
 def rows_by_flow(matched: Sequence[Matched]) -> dict[int, tuple[str, ...]]:
     """Flow id → ids of the rows that it fits, in the order of the table."""
     found: dict[int, dict[str, None]] = defaultdict(dict)
+    fitting: dict[int, Conversation] = {}
     for each in matched:
         for fit in each.fits:
+            fitting[fit.conversation.id] = fit.conversation
             found[fit.conversation.id].update(dict.fromkeys(row.id for row in fit.rows))
-    return {flow: tuple(rows) for flow, rows in sorted(found.items())}
+    return {flow: tuple(rows) for number, rows in found.items() for flow in fitting[number].flows}
 
 
 def with_rows(each: Conversation, rows: tuple[str, ...], tables: Mapping[str, ExpectedTable]) -> Conversation:
@@ -343,7 +339,8 @@ def with_rows(each: Conversation, rows: tuple[str, ...], tables: Mapping[str, Ex
 
 def totals(tally: flows.Tally, conversations: Sequence[Conversation], flow_stations: Mapping[int, str]) -> Totals:
     """The account of all packets."""
-    scoped = sum(sum(each.packets) for each in conversations if each.id in flow_stations)
+    scoped = sum(sum(each.packets) * each.count for each in conversations if each.id in flow_stations)
+    count = sum(each.count for each in conversations)
     return Totals(
         packets=tally.packets,
         packets_in_flows=tally.in_flows,
@@ -353,8 +350,8 @@ def totals(tally: flows.Tally, conversations: Sequence[Conversation], flow_stati
         copies=tally.copies,
         packets_without_ip=sum(tally.not_ip.values()),
         packets_unreadable=sum(tally.unreadable.values()),
-        flows=len(conversations),
-        flows_out_of_scope=sum(each.id not in flow_stations for each in conversations),
+        flows=count,
+        flows_out_of_scope=count - len(flow_stations),
         without_ip=tally.not_ip,
         unreadable=tally.unreadable,
     )

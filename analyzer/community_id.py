@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from binascii import b2a_base64
+from collections.abc import Callable
 from functools import lru_cache
 
 from analyzer.conversations import Conversation
@@ -26,44 +27,53 @@ COUNTERPARTS = {
 
 def community_id(conversation: Conversation) -> str | None:
     """The id; ``None`` where the capture does not show what it is made of (ICMP without a type, SCTP's ports)."""
+    return community_ids(conversation)(conversation.originator.port)
+
+
+def community_ids(conversation: Conversation) -> Callable[[int | None], str | None]:
+    """From the originator's port to the id: it is all that tells the flows of a conversation apart in it."""
     transport = conversation.transport
     number = NUMBERS.get(transport) or int(transport.removeprefix("ip-"))
-    source, destination = conversation.originator, conversation.responder
+    source, destination = packed(conversation.originator.address), packed(conversation.responder.address)
     if transport in ("tcp", "udp"):
-        return digest(number, source.address, destination.address, (source.port or 0, destination.port or 0))
+        service = (conversation.responder.port or 0).to_bytes(2, "big")
+        if source != destination:
+            front, back = (b"", service) if source < destination else (service, b"")
+            base = b"\0\0" + min(source, destination) + max(source, destination) + bytes((number, 0)) + front
+            return lambda port: digest(base + (port or 0).to_bytes(2, "big") + back)
+        return lambda port: identifier(number, source, destination, (port or 0, conversation.responder.port or 0))
+    whole: str | None
     if transport in COUNTERPARTS:
         first = next((datagram for datagram in conversation.head.datagrams if len(datagram.data) >= 2), None)
         if first is None:
-            return None
+            return lambda _: None
         if first.direction is Direction.RESPONDER:
             source, destination = destination, source
         kind, code = first.data[:2]
         counterpart = COUNTERPARTS[transport].get(kind)
-        if counterpart is None:
-            return digest(number, source.address, destination.address, (kind, code), ordered=True)
-        return digest(number, source.address, destination.address, (kind, counterpart))
-    if number == SCTP:
-        return None
-    return digest(number, source.address, destination.address)
+        ports = (kind, code if counterpart is None else counterpart)
+        whole = identifier(number, source, destination, ports, ordered=counterpart is None)
+    else:
+        whole = None if number == SCTP else identifier(number, source, destination)
+    return lambda _: whole
 
 
-def digest(
-    number: int, source: str, destination: str, ports: tuple[int, int] | None = None, ordered: bool = False
+def identifier(
+    number: int, source: bytes, destination: bytes, ports: tuple[int, int] | None = None, ordered: bool = False
 ) -> str:
     """The id of a tuple: protocol number, addresses, and ports where the protocol has them.
 
     ``ordered``: the tuple has one direction only and stays as it is.
     """
-    left, right = packed(source), packed(destination)
-    if ports is None:
-        tail = b""
-        swap = left > right
-    else:
-        ends = ports[0].to_bytes(2, "big"), ports[1].to_bytes(2, "big")
-        swap = (left, ends[0]) > (right, ends[1]) and not ordered
-        tail = ends[1] + ends[0] if swap else ends[0] + ends[1]
-    addresses = right + left if swap else left + right
-    hashed = hashlib.sha1(b"\0\0" + addresses + bytes((number, 0)) + tail, usedforsecurity=False)
+    one, two = (source, *(ports or ())[:1]), (destination, *(ports or ())[1:])
+    if one > two and not ordered:
+        one, two = two, one
+    tail = b"".join(port.to_bytes(2, "big") for port in (*one[1:], *two[1:]))
+    return digest(b"\0\0" + one[0] + two[0] + bytes((number, 0)) + tail)
+
+
+def digest(tuple_: bytes) -> str:
+    hashed = hashlib.sha1(tuple_, usedforsecurity=False)
     return "1:" + b2a_base64(hashed.digest(), newline=False).decode("ascii")
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import enum
 import socket
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from analyzer import protocols, scanner
 from analyzer.flows import TRANSPORTS, Flows
@@ -66,10 +69,14 @@ class IcmpError:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One flow with what its content says."""
+    """One flow with what its content says; or several that nothing but their times and client ports tell apart.
+
+    A base station that asks the same question every minute holds one such conversation: it says the same, between the
+    same hosts, to the same service, and ends the same way. All numbers are then those of its first flow.
+    """
 
     id: int
-    """1-based, in the order of first frames; the flow id of the report."""
+    """1-based, in the order of first frames; the flow id of the report. Of several flows: the first one's."""
     transport: str
     """``tcp``, ``udp``, ``icmp``, ``icmpv6``, ``esp`` or ``ip-<number>``."""
     originator: Endpoint
@@ -98,8 +105,31 @@ class Conversation:
     """What the capture point added or lost: ``vlan 7``, ``vxlan 42``, ``fragments``."""
     retransmissions: int = 0
     """TCP segments that carried nothing new, both directions."""
+    copies: tuple[int, int] = (0, 0)
+    """Packets that were captured before and are not counted in ``packets``, by direction."""
     control: int | None = None
     """FTP data: id of the conversation whose command opened it."""
+    side: int = 0
+    """The originator's side in the flow table."""
+    repeats: tuple[int, ...] = ()
+    """Ids of the other flows that it stands for, ascending."""
+    repeat_frames: tuple[Frame, ...] = ()
+    """Of the first of these: where each begins, and where it was refused."""
+
+    @property
+    def flows(self) -> tuple[int, ...]:
+        """Ids of all flows that it stands for, ascending."""
+        return (self.id, *self.repeats)
+
+    @property
+    def first_frames(self) -> tuple[Frame, ...]:
+        """Where its flows begin (and those of :attr:`repeats` were refused), as far as they are worth showing."""
+        return (self.first_frame, *self.repeat_frames)
+
+    @property
+    def count(self) -> int:
+        """Number of flows that it stands for."""
+        return 1 + len(self.repeats)
 
     @property
     def protocol(self) -> str | None:
@@ -135,18 +165,143 @@ Service = tuple[str, int]
 """Transport and port of a service that some expected row names."""
 
 
-def converse(
-    flows: Flows, services: frozenset[Service] = frozenset(), progress: Callable[[int], None] | None = None
-) -> tuple[Conversation, ...]:
-    """Read the head of every flow. Without a handshake, a port of ``services`` tells the responder."""
-    found: list[Conversation] = []
-    known: protocols.Known = {}
-    for start in range(0, len(flows), STEP):
-        found.extend(several(flows, start, min(start + STEP, len(flows)), services, known))
-        if progress:
-            progress(len(found))
-    return tuple(with_ftp_data(found))
+class Flow(NamedTuple):
+    """What tells a flow from the others that its conversation stands for."""
 
+    id: int
+    conversation: Conversation
+    port: int | None
+    """The originator's."""
+    first: int
+    """Nanoseconds since the epoch."""
+    last: int
+    first_frame: Frame
+    last_frame: Frame
+
+
+class Conversations(Sequence[Conversation]):
+    """The conversations of captures, ascending by id; :meth:`flows` lists each of their flows."""
+
+    def __init__(self, found: Iterable[Conversation], columns: Flows | None = None) -> None:
+        """``columns``: the flow table, where a conversation stands for several flows."""
+        self.found = tuple(found)
+        self.columns = columns
+
+    @overload
+    def __getitem__(self, index: int) -> Conversation: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Conversation]: ...
+    def __getitem__(self, index: int | slice) -> Conversation | Sequence[Conversation]:
+        return self.found[index]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return iter(self.found)
+
+    def replaced(self, found: Iterable[Conversation]) -> Conversations:
+        """The same flows, each conversation replaced by the one in its place."""
+        return Conversations(found, self.columns)
+
+    def flows(self) -> Iterator[Flow]:
+        """Every flow, ascending by id."""
+        if self.columns is None:
+            yield from map(only_flow, self.found)
+            return
+        table = self.columns.flow
+        owners = np.zeros(len(table), np.int32)
+        for index, each in enumerate(self.found):
+            owners[each.id - 1] = index
+            if each.repeats:
+                owners[np.array(each.repeats) - 1] = index
+        for start in range(0, len(table), STEP):
+            rows = map(Row._make, table[start : start + STEP].tolist())
+            for number, (row, index) in enumerate(
+                zip(rows, owners[start : start + STEP].tolist(), strict=True), start + 1
+            ):
+                each = self.found[index]
+                if each.id == number:
+                    yield only_flow(each)
+                    continue
+                port = None if each.originator.port is None else row.port1 if each.side else row.port0
+                begun, ended = Frame(row.first_capture, row.first_frame), Frame(row.last_capture, row.last_frame)
+                yield Flow(number, each, port, row.first, row.last, begun, ended)
+
+    def alone(self) -> Iterator[Conversation]:
+        """Every flow as a conversation of its own, ascending by id."""
+        for flow in self.flows():
+            each = flow.conversation
+            if not each.repeats:
+                yield each
+            elif flow.id == each.id:
+                yield replace(each, repeats=(), repeat_frames=())
+            else:
+                assert self.columns is not None
+                ports = each.head.ports if flow.port is None else (flow.port, each.head.ports[1])
+                head = each.head._replace(ports=ports)
+                if each.head.datagrams:
+                    head = head._replace(datagrams=self.columns.datagrams(flow.id - 1, each.side))
+                yield replace(
+                    each,
+                    id=flow.id,
+                    originator=Endpoint(each.originator.address, flow.port),
+                    first=flow.first,
+                    last=flow.last,
+                    first_frame=flow.first_frame,
+                    last_frame=flow.last_frame,
+                    head=head,
+                    dissection=protocols.again(each.dissection, head),
+                    repeats=(),
+                    repeat_frames=(),
+                )
+
+
+def only_flow(each: Conversation) -> Flow:
+    """The first flow of a conversation."""
+    return Flow(each.id, each, each.originator.port, each.first, each.last, each.first_frame, each.last_frame)
+
+
+def converse(flows: Flows, services: frozenset[Service] = frozenset()) -> Conversations:
+    """Read the head of every flow. Without a handshake, a port of ``services`` tells the responder."""
+    named = np.zeros(1 << 16, np.bool_)
+    named[:1024] = True
+    named[[port for _, port in services]] = True
+    alike = flows.alike(named)
+    leaders = np.flatnonzero(alike.kind == np.arange(len(flows)))
+    order = np.argsort(alike.kind, kind="stable")
+    stops = np.searchsorted(alike.kind, leaders, side="right", sorter=order).tolist()
+    said: dict[tuple[object, ...], Dissection] = {}
+    found: list[Conversation] = []
+    start = 0
+    for at in range(0, len(leaders), STEP):
+        chosen = leaders[at : at + STEP]
+        for index, speech, row, sides, pieces, stop in zip(
+            chosen.tolist(),
+            alike.speech[chosen].tolist(),
+            map(Row._make, flows.flow[chosen].tolist()),
+            ((Side._make(one), Side._make(two)) for one, two in flows.side[chosen].tolist()),
+            flows.pieces_of(chosen),
+            stops[at : at + STEP],
+            strict=True,
+        ):
+            each = conversation(flows, index, row, sides, pieces, services, speech, said)
+            found.append(together(flows, each, order[start + 1 : stop]) if stop > start + 1 else each)
+            start = stop
+    return Conversations(with_ftp_data(found), flows)
+
+
+def together(flows: Flows, each: Conversation, others: npt.NDArray[np.intp]) -> Conversation:
+    """A conversation that stands for flows with other indices, too."""
+    shown = flows.flow[others[:FRAMES]]
+    frames = [*zip(shown["first_capture"].tolist(), shown["first_frame"].tolist(), strict=True)]
+    if each.refused:
+        frames += zip(shown["reset_capture"].tolist(), shown["reset_frame"].tolist(), strict=True)
+    return replace(each, repeats=tuple((others + 1).tolist()), repeat_frames=tuple(map(Frame._make, frames)))
+
+
+FRAMES = 16
+"""Flows alike of which the first frames are remembered."""
 
 STEP = 4096
 """Flows whose columns are turned into Python numbers at a time."""
@@ -162,27 +317,20 @@ else:
     """One side's columns as Python numbers (see :data:`analyzer.scanner.SIDE`)."""
 
 
-def several(
-    flows: Flows, start: int, stop: int, services: frozenset[Service], known: protocols.Known
-) -> Iterator[Conversation]:
-    """The conversations of the flows ``start`` to ``stop - 1``."""
-    rows = map(Row._make, flows.flow[start:stop].tolist())
-    sides = ((Side._make(one), Side._make(two)) for one, two in flows.side[start:stop].tolist())
-    pieces = flows.pieces_of(start, stop)
-    for number, row, both, kept in zip(range(start + 1, stop + 1), rows, sides, pieces, strict=True):
-        yield conversation(flows, number, row, both, kept, services, known)
-
-
 def conversation(
     flows: Flows,
-    number: int,
+    index: int,
     row: Row,
     sides: tuple[Side, Side],
     pieces: list[Any],
     services: frozenset[Service],
-    known: protocols.Known,
+    speech: int,
+    said: dict[tuple[object, ...], Dissection],
 ) -> Conversation:
-    """One flow with its 1-based number: its columns, and the pieces that were kept of its payload."""
+    """The flow with an index: its columns, and the pieces that were kept of its payload.
+
+    ``speech`` is the first flow that says the same; ``said`` remembers the dissections of such.
+    """
     transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
     reversed_ = opened_by(transport, row, services) if transport not in REPLIES else answers(flows, transport, pieces)
     one = Endpoint(address(row.high0, row.low0), row.port0 if transport in PORTED else None)
@@ -191,15 +339,20 @@ def conversation(
     side = 0
     if reversed_:
         side, one, two, originator, responder = 1, two, one, responder, originator
-    head = flows.head(number - 1, row, side, (originator, responder), pieces)
-    repeats = protocols.repeats(transport, head.ports[1], len(pieces))
-    like = protocols.likeness(transport, head.ports, flows.said(pieces, side)) if repeats else None
+    head = flows.head(index, row, side, (originator, responder), pieces)
+    # What a protocol makes of bytes may depend on the service, and on a client that uses a service's port.
+    speaker = speech, transport, side, two.port, one.port if transport in PORTED and head.ports[0] < 1024 else 0
+    before = said.get(speaker)
+    if before is None:
+        dissection = said[speaker] = protocols.dissect(head)
+    else:
+        dissection = protocols.dissect(head) if before.breaks else protocols.again(before, head)
     errors = icmp_errors(flows, pieces, side) if row.errors else ()
     notes = flows.notes[row.note] if row.note >= 0 else ()
     if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:
         notes = (f"vlan {row.vlan}", *notes)
     return Conversation(
-        id=number,
+        id=index + 1,
         transport=transport,
         originator=one,
         responder=two,
@@ -215,11 +368,13 @@ def conversation(
         last_frame=Frame(row.last_capture, row.last_frame),
         macs=(mac(originator.mac), mac(responder.mac)),
         head=head,
-        dissection=protocols.dissect_known(head, like, known),
+        dissection=dissection,
         icmp_errors=errors,
         refused=Frame(row.reset_capture, row.reset_frame) if row.reset_side == 1 - side else None,
         notes=notes,
         retransmissions=originator.retransmitted + responder.retransmitted,
+        copies=(originator.copies, responder.copies),
+        side=side,
     )
 
 

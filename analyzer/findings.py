@@ -72,7 +72,7 @@ class Finding:
     flow: int | None
     """Id of the conversation (the first, where there are several)."""
     count: int
-    """Number of conversations that it stands for."""
+    """Number of flows that it stands for."""
     frames: tuple[Frame, ...]
     """The frames that show it, ascending."""
     time: int | None
@@ -128,7 +128,7 @@ class Case:
     verdicts: tuple[StationVerdict, ...]
     """Of the stations, in the same order; empty for the checks of malformed rows, from which they follow."""
     conversations: Sequence[Conversation]
-    """All; the id of a conversation is its index plus one."""
+    """All."""
     tpe: frozenset[str]
     inside: frozenset[int]
     """Ids of the conversations that were captured inside of a tunnel and are not judged."""
@@ -195,7 +195,7 @@ SHOWN = 16
 
 def charge(check: CaseCheck, found: Charge) -> Finding:
     """The finding of a case check."""
-    frames = found.frames or tuple(each.first_frame for each in found.conversations)
+    frames = found.frames or tuple(frame for each in found.conversations for frame in each.first_frames)
     first = found.conversations[0] if found.conversations else None
     return Finding(
         kind=check.kind,
@@ -206,7 +206,7 @@ def charge(check: CaseCheck, found: Charge) -> Finding:
         rows=found.rows,
         mismatch=found.mismatch,
         flow=first.id if first else None,
-        count=max(1, len(found.conversations)),
+        count=max(1, sum(each.count for each in found.conversations)),
         frames=tuple(sorted(frames)[:SHOWN]),
         time=first.first if first else None,
         filter=found.filter,
@@ -228,7 +228,7 @@ def reprove(check: ContentCheck, fit: Fit, remark: Remark) -> Finding:
         rows=tuple(row.id for row in fit.rows),
         mismatch=None,
         flow=each.id,
-        count=1,
+        count=each.count,
         frames=frames,
         time=time_of(each, frames[0]),
         filter=frames_filter(frames),

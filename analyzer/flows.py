@@ -6,7 +6,6 @@ takes in what stands between packets, and carries rare packets over the slow pat
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -71,22 +70,43 @@ class Flows:
     """Kept payload, by flow; dtype :data:`analyzer.scanner.PIECE`."""
     starts: npt.NDArray[np.int64]
     """Shape (n + 1,): the pieces of flow i are ``pieces[starts[i]:starts[i + 1]]``."""
-    arena: tuple[bytes, ...]
-    """Chunks of kept bytes."""
+    arena: memoryview
+    """All kept bytes."""
 
     def __len__(self) -> int:
         return len(self.flow)
 
     def payload(self, offset: int, count: int) -> bytes:
         """Bytes of the arena."""
-        start = offset % scanner.CHUNK
-        return self.arena[offset // scanner.CHUNK][start : start + count]
+        return bytes(self.arena[offset : offset + count])
 
-    def pieces_of(self, start: int, stop: int) -> Iterator[list[Any]]:
-        """For each of the flows ``start`` to ``stop - 1`` the list of its pieces, as tuples (see PIECE)."""
-        bounds = (self.starts[start : stop + 1] - self.starts[start]).tolist()
-        pieces = self.pieces[self.starts[start] : self.starts[stop]].tolist()
-        return (pieces[one:two] for one, two in itertools.pairwise(bounds))
+    def alike(self, named: npt.NDArray[np.bool_]) -> Alike:
+        """Which flows repeat others. ``named``: shape (65536,), whether a port names a service."""
+        count = len(self)
+        speech, kind = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        kinds = scanner.liken(
+            np.frombuffer(self.arena, np.uint8),
+            self.flow,
+            self.side.reshape(-1),
+            self.pieces,
+            self.starts,
+            named,
+            secret(),
+            np.full((2, 1 << (2 * count).bit_length()), -1, np.int32),
+            np.zeros((2, count), np.uint64),
+            np.zeros((2, scanner.DATAGRAM_BYTES), np.uint8),
+            speech,
+            kind,
+        )
+        return Alike(speech, kind, int(kinds))
+
+    def pieces_of(self, chosen: npt.NDArray[np.int64]) -> Iterator[list[Any]]:
+        """For each of the flows with an index of ``chosen`` the list of its pieces, as tuples (see PIECE)."""
+        starts = self.starts[chosen]
+        counts = self.starts[chosen + 1] - starts
+        stops = np.cumsum(counts)
+        pieces = self.pieces[np.repeat(starts - stops + counts, counts) + np.arange(counts.sum())].tolist()
+        return (pieces[one:two] for one, two in zip((stops - counts).tolist(), stops.tolist(), strict=True))
 
     def head(self, index: int, row: Any, originator: int, sides: tuple[Any, Any], pieces: list[Any]) -> Head:
         """What was kept of a flow's payload.
@@ -95,12 +115,11 @@ class Flows:
         of originator and responder, ``pieces`` as :meth:`pieces_of` gives them.
         """
         transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
-        ports = (max(0, row.port0), max(0, row.port1))
+        ports = (row.port0, row.port1) if row.protocol in (scanner.TCP, scanner.UDP) else (0, 0)
         if originator:
             ports = ports[::-1]
         if transport != "tcp":
-            start, stop = int(self.starts[index]), int(self.starts[index + 1])
-            return Head(transport, ports, NO_STREAMS, Kept(self, start, stop, originator) if pieces else ())
+            return Head(transport, ports, NO_STREAMS, self.datagrams(index, originator) if pieces else ())
         own = [piece for piece in pieces if not piece[9]]
         return Head(
             transport,
@@ -111,14 +130,9 @@ class Flows:
             ),
         )
 
-    def said(self, pieces: list[Any], originator: int) -> list[tuple[Direction, bytes, int]]:
-        """Direction, kept bytes and declared length of each datagram among a flow's pieces."""
-        payload = self.payload
-        return [
-            (DIRECTIONS[side ^ originator], payload(arena, kept), length)
-            for _, _, arena, _, _, _, length, kept, side, error in pieces
-            if not error
-        ]
+    def datagrams(self, index: int, originator: int) -> Sequence[Datagram]:
+        """The kept datagrams of a flow; ``originator`` is the side that opened it."""
+        return Kept(self, int(self.starts[index]), int(self.starts[index + 1]), originator)
 
     def stream(self, side: Any, pieces: list[Any]) -> Stream:
         """Put the pieces of one TCP direction together, up to the first gap. Of overlapping bytes the first win."""
@@ -166,6 +180,23 @@ class Flows:
             for number, time, arena, _, file, offset, _, kept, side, error in pieces
             if error
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Which flows repeat others (see :func:`analyzer.scanner.liken`). Shape of the columns: (flows,)."""
+
+    speech: npt.NDArray[np.int32]
+    """The first flow that says the same as this one."""
+    kind: npt.NDArray[np.int32]
+    """The first flow of those that also goes between the same hosts, to the same service, and ended the same way."""
+    kinds: int
+    """Number of flows that are the first of their kind."""
+
+
+def secret() -> npt.NDArray[np.uint64]:
+    """Odd factors for hashes, other ones in each run, so that no capture can be made to collide."""
+    return np.frombuffer(os.urandom(24), np.uint64) | np.uint64(1)
 
 
 class Kept(Sequence[Datagram]):
@@ -227,8 +258,8 @@ class Scan:
     slots: Records = field(default_factory=lambda: np.full(1 << 11, -1, np.int32))
     flow: Records = field(default_factory=lambda: np.zeros(1 << 10, scanner.FLOW))
     side: Records = field(default_factory=lambda: np.zeros(1 << 11, scanner.SIDE))
-    pieces: list[Records] = field(default_factory=list)
-    arena: list[Records] = field(default_factory=list)
+    pieces: Records = field(default_factory=lambda: np.zeros(1 << 12, scanner.PIECE))
+    arena: Records = field(default_factory=lambda: np.zeros(1 << 20, np.uint8))
     ethertypes: Records = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
     tunnels: Records = field(default_factory=lambda: np.zeros(256 + (1 << 16), np.bool_))
     notes: dict[tuple[str, ...], int] = field(default_factory=dict)
@@ -239,11 +270,9 @@ class Scan:
     """Packets of the files before this one."""
 
     def __post_init__(self) -> None:
-        self.clock["secret"] = np.frombuffer(os.urandom(24), np.uint64) | np.uint64(1)
+        self.clock["secret"] = secret()
         self.tunnels[list(IP_PROTOCOLS)] = True
         self.tunnels[[256 + port for port in UDP_PORTS]] = True
-        self.more_pieces()
-        self.more_arena()
 
     # -- one file -------------------------------------------------------------------------------------------
 
@@ -366,35 +395,24 @@ class Scan:
                     self.slots,
                     self.flow,
                     self.side,
-                    self.pieces[-1],
-                    self.arena[-1],
+                    self.pieces,
+                    self.arena,
                     self.ethertypes,
                     self.clock,
                 )
             )
             if outcome == scanner.FLOWS_FULL:
-                self.more_flows()
+                lengthen(self.flow)
+                self.side.resize(2 * len(self.flow), refcheck=False)
+                if 2 * len(self.flow) > len(self.slots):
+                    self.slots = np.full(2 * len(self.slots), -1, np.int32)
+                    scanner.index(self.slots, self.flow, int(self.clock["flows"][0]), self.clock["secret"][0])
             elif outcome == scanner.PIECES_FULL:
-                self.more_pieces()
+                lengthen(self.pieces)
             elif outcome == scanner.ARENA_FULL:
-                self.more_arena()
+                lengthen(self.arena)
             else:
                 return outcome
-
-    def more_flows(self) -> None:
-        self.flow = np.concatenate((self.flow, np.zeros_like(self.flow)))
-        self.side = np.concatenate((self.side, np.zeros_like(self.side)))
-        self.slots = np.full(2 * len(self.slots), -1, np.int32)
-        scanner.index(self.slots, self.flow, int(self.clock["flows"][0]), self.clock["secret"][0])
-
-    def more_pieces(self) -> None:
-        self.pieces.append(np.zeros(1 << 14, scanner.PIECE))
-        self.clock["pieces"] = 0
-
-    def more_arena(self) -> None:
-        self.arena.append(np.zeros(scanner.CHUNK, np.uint8))
-        self.clock["arena"] = (len(self.arena) - 1) * scanner.CHUNK
-        self.clock["arena_end"] = len(self.arena) * scanner.CHUNK
 
     # -- the slow path --------------------------------------------------------------------------------------
 
@@ -448,9 +466,7 @@ class Scan:
     def flows(self, captures: tuple[CaptureFile, ...]) -> Flows:
         clock = self.clock[0]
         count = int(clock["flows"])
-        self.pieces[-1] = self.pieces[-1][: int(clock["pieces"])]
-        pieces = np.concatenate(self.pieces)
-        self.pieces.clear()
+        pieces = self.pieces[: int(clock["pieces"])]
         pieces = pieces[np.argsort(pieces["flow"], kind="stable")]
         starts = np.searchsorted(pieces["flow"], np.arange(count + 1)).astype(np.int64)
         for ethertype in np.flatnonzero(self.ethertypes).tolist():
@@ -478,8 +494,13 @@ class Scan:
             tuple(self.notes),
             pieces,
             starts,
-            tuple(self.arena.pop(0).tobytes() for _ in range(len(self.arena))),
+            self.arena[: int(clock["arena"])].data,
         )
+
+
+def lengthen(column: Records) -> None:
+    """Make room for more records, in place: where an array is large, no byte of it is copied."""
+    column.resize(len(column) + max(len(column) // 4, 1024), refcheck=False)
 
 
 ETHERTYPES = {0x0806: "ARP", 0x88CC: "LLDP", 0x888E: "802.1X", 0x8863: "PPPoE discovery", 0x8035: "RARP"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from analyzer.conversations import Conversation, FtpDataFacts, State
@@ -72,7 +72,7 @@ class RowVerdict:
     reason: str | None
     """Why this status and this certainty, where the flows alone do not say it: one clause."""
     flows: tuple[int, ...]
-    """Ids of the conversations that fit the row, ascending."""
+    """Ids of the flows that fit the row, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Matched:
     fits: tuple[Fit, ...]
     strays: tuple[Stray, ...]
     unjudged: tuple[int, ...]
-    """Ids of conversations that are no deviation without a row: link-local housekeeping that every host has
+    """Ids of flows that are no deviation without a row: link-local housekeeping that every host has
     (neighbour discovery, group management); in mode unknown also what some table expects."""
     first: int
     """When the capture began to show the station, nanoseconds since the epoch."""
@@ -166,7 +166,7 @@ def match(
             controls[each.id] = tuple(row for fit in found for row in fit.rows)
             fits.extend(found)
         elif is_housekeeping(each) or (mode.name == UNKNOWN and fits_any(tables, each, station, tpe)):
-            unjudged.append(each.id)
+            unjudged.extend(each.flows)
         else:
             strays.append(stray(station, each, rows, tables, mode, tpe))
     for each in conversations:
@@ -379,7 +379,7 @@ def ike_completed(each: Conversation, facts: ike.IkeFacts) -> bool:
 def verdicts(
     matched: Matched,
     deployment: Deployment,
-    malformed: Mapping[str, Collection[int]],
+    malformed: Mapping[str, Set[int]],
     lrr_version: tuple[int, ...] | None,
 ) -> tuple[RowVerdict, ...]:
     """The status of each row. ``malformed``: row id → conversations with a malformed finding of medium or above."""
@@ -399,16 +399,16 @@ def verdict(
     fits: Sequence[Fit],
     matched: Matched,
     requirement: Requirement,
-    malformed: Mapping[str, Collection[int]],
+    malformed: Mapping[str, Set[int]],
     tunnel: bool,
     lrr_version: tuple[int, ...] | None,
 ) -> RowVerdict:
     """One row of one base station."""
-    flows = tuple(sorted({fit.conversation.id for fit in fits}))
+    flows = tuple(sorted({flow for fit in fits for flow in fit.conversation.flows}))
     own = [fit for fit in fits if len(fit.rows) == 1]
     through = [fit for fit in own if got_through(row, fit, fits, matched)]
     certainty, why = confidence(row, matched, tunnel, lrr_version)
-    if any(flow in malformed.get(row.id, ()) for flow in flows):
+    if not malformed.get(row.id, frozenset()).isdisjoint(flows):
         return RowVerdict(row, requirement, Status.MALFORMED, None, None, flows)
     if through:
         return RowVerdict(row, requirement, Status.PRESENT, None, remark(row, through), flows)

@@ -4,8 +4,7 @@ One kernel, :func:`scan`, walks the records of a buffer, decodes link, network a
 packet's flow and accounts for it. Laws of the module:
 
 * Memory follows flows, never packets. A flow is one record of :data:`FLOW` and two of :data:`SIDE` (first sender,
-  second sender); the payload that heads keep goes to an arena of fixed chunks, and each kept piece is one record
-  of :data:`PIECE`.
+  second sender); the payload that heads keep goes to an arena, and each kept piece is one record of :data:`PIECE`.
 * Nothing allocates. Where an array is full the kernel stops *before* the packet, the caller makes room, and the
   kernel resumes at the same packet.
 * What is rare (tunnels, fragments, unusual link types) is not decoded here: :func:`decode` ends with :data:`RARE`,
@@ -114,6 +113,7 @@ SIDE = np.dtype(
     [
         ("packets", np.int64),
         ("bytes", np.int64),  # frame lengths on the wire
+        ("copies", np.int64),  # packets that were captured before: not in packets
         ("payload", np.int64),  # bytes above the transport header, retransmissions left out
         ("retransmitted", np.int64),  # packets
         ("mac", np.int64),  # source of the side's first frame, -1: none
@@ -180,7 +180,6 @@ CLOCK = np.dtype(
         ("flows", np.int64),  # records in use
         ("pieces", np.int64),
         ("arena", np.int64),  # offset of the first free byte
-        ("arena_end", np.int64),
         ("secret", np.uint64, 3),  # odd factors of the flow hash
         ("first", np.int64),  # times of this file, nanoseconds since the epoch
         ("last", np.int64),
@@ -208,9 +207,6 @@ PIECES_FULL = 4
 ARENA_FULL = 5
 DAMAGED = 6
 """The record at ``position`` is impossible."""
-
-CHUNK = 1 << 22
-"""Bytes in a chunk of the arena."""
 
 # What a flow's first payload looks like, by which the length of its head is chosen.
 CONTENT_UNKNOWN, CONTENT_OTHER, CONTENT_TLS, CONTENT_SSH, CONTENT_IEC104, CONTENT_TEXT, CONTENT_FTP = range(7)
@@ -592,8 +588,7 @@ def content_of(b: Buffer, p: Record, size: Number) -> Number:
 def store(b: Buffer, begin: Number, count: Number, pieces: Any, arena: Any, clock: Record) -> Number:
     """Copy bytes into the arena and take the next piece; the caller made sure of the room."""
     offset = clock.arena
-    place = offset % CHUNK
-    arena[place : place + count] = b[begin : begin + count]
+    arena[offset : offset + count] = b[begin : begin + count]
     clock.arena = offset + count
     index = clock.pieces
     clock.pieces = index + 1
@@ -811,6 +806,7 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
     s = sides[2 * flow + side]
     if clock.framing != SINGLE and is_copy(b, p, s):
         clock.copies += 1
+        s.copies += 1
         return
     if s.packets == 0:
         s.mac = p.source_mac
@@ -978,7 +974,7 @@ def scan(
             return FLOWS_FULL
         if clock.pieces >= len(pieces):
             return PIECES_FULL
-        if clock.arena_end - clock.arena < HEAD_LIMITS[CONTENT_FTP]:
+        if len(arena) - clock.arena < HEAD_LIMITS[CONTENT_FTP]:
             return ARENA_FULL
         if clock.framing == SINGLE:
             outcome = decode_ip(b, p, tunnels)
@@ -1021,6 +1017,275 @@ def scan(
 def index(slots: Any, flows: Any, count: Number, secret: Any) -> None:
     """Compiled face of :func:`rehash`."""
     rehash(slots, flows, count, secret)
+
+
+# -- flows that are alike ---------------------------------------------------------------------------------------
+#
+# A base station asks the same question, or pings the same host, every minute of a day. Such flows are read and judged
+# once. What is alike is found here by comparison, byte for byte: nobody can hide a flow behind another one.
+
+SPEAKS_NOTHING, SPEAKS_ECHO, SPEAKS_DNS, SPEAKS_NTP = range(1, 5)
+"""Of which kind the content of a flow is that may well be another's; 0: it is read for itself."""
+REPEATED = 8
+"""Datagrams up to which a flow may be like another one."""
+
+
+@compiled
+def repeats(f: Record, one: Record, two: Record, count: Number) -> Number:
+    """What a flow with ``count`` kept pieces may repeat (``SPEAKS_…``); all of its payload must have been kept."""
+    if f.errors or f.protocol == ESP:
+        return 0
+    if count == 0:
+        return SPEAKS_NOTHING if one.payload == 0 and two.payload == 0 else 0
+    if f.protocol == TCP or count > REPEATED or count != one.packets + two.packets:
+        return 0
+    if f.protocol == ICMP or f.protocol == ICMPV6:
+        return SPEAKS_ECHO
+    if f.protocol == UDP and (f.port0 == 53 or f.port1 == 53):
+        return SPEAKS_DNS
+    if f.protocol == UDP and (f.port0 == 123 or f.port1 == 123):
+        return SPEAKS_NTP
+    return 0
+
+
+@compiled
+def essence(b: Buffer, at: Number, size: Number, speaks: Number, out: Buffer) -> Number:
+    """Write what a datagram says to ``out``, without what only makes it unique or dates it; returns the length.
+
+    -1: this one must be read. An echo's identifier, sequence number and data and a DNS message's identifier matter by
+    being another datagram's (see :func:`token`); the times of NTP and the times to live of DNS say nothing here.
+    """
+    if speaks == SPEAKS_ECHO:
+        if size < 8 or b[at] not in (0, 8, 128, 129):
+            return -1
+        out[0] = b[at]
+        out[1] = b[at + 1]
+        return 2
+    if speaks == SPEAKS_NTP:
+        if size != 48 or b[at] & 7 >= 6:
+            return -1
+        out[0:4] = b[at : at + 4]
+        out[4:8] = b[at + 12 : at + 16]
+        return 8
+    if size < 12 or u16(b, at) + 2 <= size:  # or it may be the length of a framed message
+        return -1
+    out[0 : size - 2] = b[at + 2 : at + size]
+    place = np.int64(12)
+    questions = u16(b, at + 4)
+    for record in range(questions + u16(b, at + 6) + u16(b, at + 8) + u16(b, at + 10)):
+        while place < size and 0 < b[at + place] < 0xC0:
+            place += 1 + np.int64(b[at + place])
+        if place >= size:
+            break
+        place += 2 if b[at + place] else 1
+        if record < questions:
+            place += 4
+            continue
+        if place + 10 > size:
+            break
+        if u16(b, at + place) != 41:  # of OPT it is no time to live (RFC 6891 section 6.1.3)
+            out[place + 2 : place + 6] = 0
+        place += 10 + u16(b, at + place + 8)
+    return size - 2
+
+
+@compiled
+def token(b: Buffer, pieces: Any, start: Number, index: Number, speaks: Number) -> Number:
+    """Number of the flow's first datagram that has the same unique part as the one at ``start + index``."""
+    at = pieces[start + index].arena
+    begin, end = 0, 0
+    if speaks == SPEAKS_DNS:
+        end = 2
+    elif speaks == SPEAKS_ECHO:
+        begin, end = 4, pieces[start + index].kept
+    for earlier in range(index):
+        if speaks == SPEAKS_ECHO and pieces[start + earlier].kept != end:
+            continue
+        place = pieces[start + earlier].arena
+        same_bytes = True
+        for each in range(begin, end):
+            if b[at + each] != b[place + each]:
+                same_bytes = False
+                break
+        if same_bytes:
+            return earlier
+    return index
+
+
+@compiled
+def speech_digest(
+    b: Buffer, pieces: Any, start: Number, stop: Number, speaks: Number, secret: Any, out: Buffer
+) -> Number:
+    """A hash of what a flow says; 0: it must be read for itself."""
+    digest = mix(secret[0] + np.uint64(speaks))
+    for index in range(start, stop):
+        piece = pieces[index]
+        if piece.kept != piece.length or piece.error:
+            return np.uint64(0)
+        size = essence(b, piece.arena, piece.kept, speaks, out)
+        if size < 0:
+            return np.uint64(0)
+        unique = token(b, pieces, start, index - start, speaks)
+        digest = mix(digest * secret[1] + np.uint64(piece.kept << 8 | piece.side << 7 | unique))
+        for each in range(size):
+            digest = (digest ^ np.uint64(out[each])) * secret[2]
+        digest = mix(digest)
+    return digest | np.uint64(1)
+
+
+@compiled
+def same_speech(
+    b: Buffer, pieces: Any, starts: Any, one: Number, two: Number, speaks: Number, out: Buffer, other: Buffer
+) -> Number:
+    """Whether two flows say the same, datagram by datagram."""
+    start, begin = starts[one], starts[two]
+    count = starts[one + 1] - start
+    if count != starts[two + 1] - begin:
+        return False
+    for index in range(count):
+        left, right = pieces[start + index], pieces[begin + index]
+        if left.kept != right.kept or left.side != right.side:
+            return False
+        size = essence(b, left.arena, left.kept, speaks, out)
+        if size != essence(b, right.arena, right.kept, speaks, other):
+            return False
+        if token(b, pieces, start, index, speaks) != token(b, pieces, begin, index, speaks):
+            return False
+        for each in range(size):
+            if out[each] != other[each]:
+                return False
+    return True
+
+
+@compiled
+def service_side(f: Record, named: Any) -> Number:
+    """The side whose port is the service's, while the other one's says nothing; -1: that cannot be told.
+
+    ``named[p]``: port p names a service.
+    """
+    if f.protocol == ICMP or f.protocol == ICMPV6:
+        return 1
+    if f.port0 < 0 or f.port1 < 0:
+        return -1
+    side = 1 - f.syn_side if f.syn_side >= 0 else 1 if named[f.port1] else 0
+    if named[f.port0 if side else f.port1] or (f.syn_side < 0 and not named[f.port1 if side else f.port0]):
+        return -1
+    return side
+
+
+@compiled
+def same_side(one: Record, two: Record) -> Number:
+    """Whether all that a judgement asks of one side's packets is equal."""
+    return (
+        one.packets == two.packets
+        and one.bytes == two.bytes
+        and one.payload == two.payload
+        and one.retransmitted == two.retransmitted
+        and one.mac == two.mac
+        and one.flags == two.flags
+        and one.acknowledged == two.acknowledged
+        and one.begins == two.begins
+        and one.copies == two.copies
+    )
+
+
+@compiled
+def same_kind(flows: Any, sides: Any, one: Number, two: Number, side: Number) -> Number:
+    """Whether two flows that say the same go between the same hosts, to the same service, and ended the same way."""
+    f, g = flows[one], flows[two]
+    echo = f.protocol == ICMP or f.protocol == ICMPV6
+    return (
+        (echo or (f.port1 == g.port1 if side else f.port0 == g.port0))
+        and f.protocol == g.protocol
+        and f.high0 == g.high0
+        and f.low0 == g.low0
+        and f.high1 == g.high1
+        and f.low1 == g.low1
+        and f.vlan == g.vlan
+        and f.note == g.note
+        and f.syn_side == g.syn_side
+        and f.reset_side == g.reset_side
+        and same_side(sides[2 * one], sides[2 * two])
+        and same_side(sides[2 * one + 1], sides[2 * two + 1])
+    )
+
+
+@njit(cache=True, boundscheck=True, nogil=True)
+def liken(
+    b: Buffer,
+    flows: Any,
+    sides: Any,
+    pieces: Any,
+    starts: Any,
+    named: Any,
+    secret: Any,
+    slots: Any,
+    digests: Any,
+    scratch: Any,
+    speech: Any,
+    kind: Any,
+) -> Number:
+    """Tell which flows are alike; returns how many have no earlier one of their kind.
+
+    ``speech[i]`` becomes the first flow that says what flow i says, ``kind[i]`` the first of those that goes between
+    the same hosts, to the same service, and ended the same way; i itself where there is none. ``b`` is the arena,
+    ``slots`` (shape (2, power of two above the number of flows)) is full of -1, ``digests`` has shape (2, flows),
+    ``scratch`` (2, bytes of a datagram).
+    """
+    mask = np.uint64(slots.shape[1] - 1)
+    kinds = 0
+    for flow in range(len(flows)):
+        speech[flow] = flow
+        kind[flow] = flow
+        f = flows[flow]
+        start, stop = starts[flow], starts[flow + 1]
+        speaks = repeats(f, sides[2 * flow], sides[2 * flow + 1], stop - start)
+        digest = np.uint64(0)
+        if speaks:
+            digest = speech_digest(b, pieces, start, stop, speaks, secret, scratch[0])
+        if digest == 0:
+            kinds += 1
+            continue
+        digest = mix(digest + np.uint64(f.protocol))
+        digests[0, flow] = digest
+        at = digest & mask
+        while slots[0, at] >= 0:
+            other = slots[0, at]
+            if (
+                digests[0, other] == digest
+                and flows[other].protocol == f.protocol
+                and same_speech(b, pieces, starts, other, flow, speaks, scratch[0], scratch[1])
+            ):
+                speech[flow] = other
+                break
+            at = (at + np.uint64(1)) & mask
+        if speech[flow] == flow:
+            slots[0, at] = flow
+        side = service_side(f, named)
+        if side < 0:
+            kinds += 1
+            continue
+        service = 0 if f.protocol == ICMP or f.protocol == ICMPV6 else f.port1 if side else f.port0
+        digest = mix(np.uint64(speech[flow]) * secret[0] + np.uint64(service << 1 | side))
+        digest = mix(digest + f.low0 * secret[1] + f.high0 * secret[2])
+        digest = mix(digest + f.low1 * secret[1] + f.high1 * secret[2])
+        digests[1, flow] = digest
+        at = digest & mask
+        while slots[1, at] >= 0:
+            other = slots[1, at]
+            if (
+                digests[1, other] == digest
+                and speech[other] == speech[flow]
+                and service_side(flows[other], named) == side
+                and same_kind(flows, sides, other, flow, side)
+            ):
+                kind[flow] = other
+                break
+            at = (at + np.uint64(1)) & mask
+        if kind[flow] == flow:
+            slots[1, at] = flow
+            kinds += 1
+    return kinds
 
 
 def compiled_before() -> bool:

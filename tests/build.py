@@ -291,7 +291,7 @@ def conversations(
     frames: Iterable[bytes], linktype: int = 1, services: frozenset[tuple[str, int]] = frozenset()
 ) -> tuple[Conversation, ...]:
     """The conversations of frames, a millisecond apart."""
-    return converse(read(frames, linktype), services)
+    return tuple(converse(read(frames, linktype), services).alone())
 
 
 def conversation(frames: Iterable[bytes], linktype: int = 1) -> Conversation:

@@ -11,7 +11,7 @@ from typing import Any
 import dpkt
 
 from analyzer.auditing import Audit, audit
-from analyzer.conversations import Conversation, converse
+from analyzer.conversations import Conversations, converse
 from analyzer.expected import load
 from analyzer.findings import Finding
 from analyzer.flows import read
@@ -160,7 +160,7 @@ class Scene:
     def audited(self, folder: Path, **options: Any) -> Audit:
         return audit(self.save(folder / "scene.pcap"), **options)
 
-    def conversations(self, folder: Path) -> tuple[Conversation, ...]:
+    def conversations(self, folder: Path) -> Conversations:
         return converse(read([str(self.save(folder / "scene.pcap"))]), services(load()))
 
 

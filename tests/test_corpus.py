@@ -125,7 +125,7 @@ WHOLE = [name for name, truth in TRUTHS.items() if "malformed" not in truth["tag
 @cache
 def read(name: str) -> tuple[Conversation, ...]:
     assert CORPUS
-    return listing(Path(CORPUS) / name).conversations
+    return tuple(listing(Path(CORPUS) / name).conversations.alone())
 
 
 NUMBERS = {"pim": 103, "gre": 47, "ah": 51, "ospf": 89, "igmp": 2}

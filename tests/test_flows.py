@@ -307,7 +307,7 @@ def frames(draw: st.DrawFn) -> bytes:
 def shown(found: Flows, frames_too: bool = True) -> list[Any]:
     """Everything about all conversations; without ``frames_too`` but where they stood."""
     result: list[Any] = [found.tally]
-    for each in converse(found):
+    for each in converse(found).alone():
         where = (each.first_frame, each.last_frame, each.refused, each.icmp_errors, each.head)
         result.append(
             (

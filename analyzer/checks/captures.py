@@ -78,7 +78,8 @@ def no_base_station(case: Case) -> Iterator[Charge]:
     Remedy: Name the base station with --base-station, or capture where its traffic passes.
     """
     if not case.stations:
-        yield Charge(f"No base station was recognised among {len(case.conversations)} conversations.")
+        flows = sum(each.count for each in case.conversations)
+        yield Charge(f"No base station was recognised among {flows} conversations.")
 
 
 @case_check("TPE006", "named-host-unseen", Severity.LOW, Kind.NOTICE)

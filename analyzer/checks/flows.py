@@ -106,7 +106,8 @@ def what(each: Conversation) -> str:
 
 
 def times(strays: Sequence[Stray]) -> str:
-    return "once" if len(strays) == 1 else f"in {len(strays)} flows"
+    count = sum(each.conversation.count for each in strays)
+    return "once" if count == 1 else f"in {count} flows"
 
 
 def nearly(strays: Sequence[Stray]) -> str:
@@ -322,11 +323,11 @@ def blocked_flow(case: Case) -> Iterator[Charge]:
         together.setdefault(key, (matched, []))[1].append(row)
     for matched, rows in together.values():
         row = rows[0]
-        tried = tuple(case.conversations[flow - 1] for flow in row.flows)
+        tried = tuple(fit.conversation for fit in matched.fits if row.row in fit.rows)
         severity = None if any(each.certainty is Certainty.FIRM for each in rows) else Severity.MEDIUM
         if all(each.requirement is Requirement.OPTIONAL for each in rows):
             severity = Severity.LOW
-        attempts = "The attempt" if len(tried) == 1 else f"{len(tried)} attempts"
+        attempts = "The attempt" if len(row.flows) == 1 else f"{len(row.flows)} attempts"
         named = " or ".join(each.row.id for each in rows)
         services = " or ".join(dict.fromkeys(each.row.service for each in rows))
         yield Charge(
@@ -348,7 +349,7 @@ def place(row: RowVerdict) -> str:
 
 def blocking(tried: Sequence[Conversation]) -> tuple[Frame, ...]:
     """The attempts and what refused them."""
-    frames = [each.first_frame for each in tried]
+    frames = [frame for each in tried for frame in each.first_frames]
     frames += [each.refused for each in tried if each.refused is not None]
     frames += [error.frame for each in tried for error in each.icmp_errors]
     return tuple(sorted(set(frames)))
@@ -545,7 +546,8 @@ def seen_inside(case: Case) -> Iterator[Charge]:
     """
     found = tuple(each for each in case.conversations if each.id in case.inside)
     if found:
-        flows = "1 conversation was" if len(found) == 1 else f"{len(found)} conversations were"
+        count = sum(each.count for each in found)
+        flows = "1 conversation was" if count == 1 else f"{count} conversations were"
         yield Charge(f"{flows} captured inside of the tunnel and not judged.", conversations=found)
 
 

@@ -13,7 +13,7 @@ A protocol is a module listed in :data:`PROTOCOLS` (in order: the first whose ``
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, cast, overload
 
@@ -59,8 +59,6 @@ class Dissection:
     """Messages in the order of the capture (by frame; within a direction always in stream order)."""
     breaks: tuple[Break, ...] = ()
     facts: Facts | None = None
-    alike: Dissection | None = None
-    """The dissection of an earlier conversation that says the same (see :func:`likeness`)."""
 
     @property
     def malformed(self) -> tuple[Break, ...]:
@@ -101,57 +99,9 @@ class Again(Sequence[Item]):
         return len(self.items())
 
 
-Known = dict[Hashable, Dissection]
-"""Dissections of short datagram conversations by what they say."""
-
-MOST_KNOWN = 1 << 15
-"""Entries of :data:`Known` above which no more are remembered."""
-
-LIKENESS = {("udp", 53): dns.likeness, ("udp", 123): ntp.likeness, ("icmp", 0): icmp.likeness}
-"""How to tell what a datagram says from what only makes it unique, by transport and the responder's port."""
-
-
-def repeats(transport: str, port: int, datagrams: int) -> bool:
-    """Whether a conversation may well say what another one said: it is short, and asks where all ask the same."""
-    return datagrams <= 8 and (transport, 0 if transport == "icmp" else port) in LIKENESS
-
-
-def likeness(
-    transport: str, ports: tuple[int, int], datagrams: Sequence[tuple[Direction, bytes, int]]
-) -> Hashable | None:
-    """What a conversation says, without what only makes it unique; ``None``: it has to be read.
-
-    Of each datagram (direction, bytes, declared length) the protocol's ``likeness`` gives what matters, and what
-    matters only by being equal to that of another datagram of the conversation (identifiers, echoed data): the latter
-    is numbered in order of appearance.
-    """
-    one, two = (0, 0) if transport == "icmp" else ports
-    function = LIKENESS[transport, two]
-    parts: list[Hashable] = [transport, two, one if one < 1024 else 0]
-    tokens: dict[bytes, int] = {}
-    for direction, data, length in datagrams:
-        alike = function(data, length)
-        if alike is None:
-            return None
-        essence, unique = alike
-        parts.append((direction, length, essence, tokens.setdefault(unique, len(tokens))))
-    return tuple(parts)
-
-
-def dissect_known(head: Head, like: Hashable | None, known: Known) -> Dissection:
-    """:func:`dissect`, sparing the work for what was read before: every base station asks the same again and again.
-
-    ``like`` is the head's :func:`likeness`.
-    """
-    if like is None:
-        return dissect(head)
-    before = known.get(like)
-    if before is not None:
-        return Dissection(before.protocol, Again(head), (), before.facts, before)
-    dissection = dissect(head)
-    if not dissection.breaks and len(known) < MOST_KNOWN:
-        known[like] = dissection
-    return dissection
+def again(before: Dissection, head: Head) -> Dissection:
+    """The dissection of a head that says what another one said, ``before``: its messages are read when asked for."""
+    return Dissection(before.protocol, Again(head), (), before.facts)
 
 
 def dissect(head: Head) -> Dissection:

@@ -136,13 +136,6 @@ def probe(head: Head) -> bool:
     return False
 
 
-def likeness(data: bytes, length: int) -> tuple[bytes, bytes] | None:
-    """What a datagram says, and its identifier; ``None`` where that could be the length of a framed message."""
-    if len(data) < HEADER.size or int.from_bytes(data[:2], "big") + 2 <= length:
-        return None
-    return data[2:], data[:2]
-
-
 def plausible(message: bytes, length: int) -> bool:
     """Whether bytes begin with a header that a message of ``length`` bytes can have."""
     if len(message) < HEADER.size:

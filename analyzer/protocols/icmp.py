@@ -132,11 +132,6 @@ def probe(head: Head) -> bool:
     return head.transport in ("icmp", "icmpv6") and bool(head.datagrams)
 
 
-def likeness(data: bytes, length: int) -> tuple[bytes, bytes] | None:
-    """Type and code of an echo of ICMP; a reply has its request's identifier, sequence number and data."""
-    return (data[:2], data[4:]) if len(data) == length >= 8 and data[0] in (0, 8) else None
-
-
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     start = reader.pos
     kind = reader.u8("type")

@@ -140,11 +140,6 @@ def believable(fields: Sequence[int]) -> bool:
     return stratum <= 16 and 0 <= poll <= 17 and max(root_delay, root_dispersion) < 16 << 16 and transmit != 0
 
 
-def likeness(data: bytes, length: int) -> tuple[bytes, bytes] | None:
-    """Modes, stratum, precision and reference of a plain packet; its times make it unique, and say nothing here."""
-    return (data[:4] + data[12:16], b"") if len(data) == length == 48 and data[0] & 7 < 6 else None
-
-
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     first = reader.u8("mode")
     mode = first & 7

@@ -7,15 +7,16 @@ Outer objects are indented, each capture, row, finding and flow stands on a line
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from analyzer.capture import CaptureFile
-from analyzer.community_id import community_id
-from analyzer.conversations import Conversation
+from analyzer.community_id import community_ids
+from analyzer.conversations import Conversation, Conversations
 from analyzer.findings import Finding
 from analyzer.heads import Frame
 from analyzer.matching import RowVerdict, StationVerdict
@@ -52,14 +53,14 @@ def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
             "base_stations": [station_json(station) for station in audit.base_stations],
             "findings": lines(finding_json(finding, audit.captures) for finding in audit.findings),
             "totals": totals_json(audit.totals),
-            "flows": flow_lines(audit.flows, digits, audit.flow_rows, audit.flow_stations),
+            "flows": flow_lines(audit.conversations, digits, audit.flow_rows, audit.flow_stations),
         }
     )
 
 
 def render_flows(
     captures: Sequence[CaptureFile],
-    conversations: Iterable[Conversation],
+    conversations: Conversations,
     flow_rows: Rows | None = None,
     flow_stations: Stations | None = None,
 ) -> str:
@@ -69,7 +70,7 @@ def render_flows(
 
 def flow_pieces(
     captures: Sequence[CaptureFile],
-    conversations: Iterable[Conversation],
+    conversations: Conversations,
     flow_rows: Rows | None = None,
     flow_stations: Stations | None = None,
 ) -> Iterator[str]:
@@ -153,41 +154,50 @@ def finding_json(finding: Finding, captures: Sequence[CaptureFile]) -> dict[str,
 
 
 def flow_lines(
-    flows: Iterable[Conversation], digits: Sequence[int], flow_rows: Rows, flow_stations: Stations
+    conversations: Conversations, digits: Sequence[int], flow_rows: Rows, flow_stations: Stations
 ) -> Iterator[Line]:
-    """The flows, each on a line. They are many: written as text at once, facts that flows share only once."""
-    facts_texts: dict[int, str] = {}
-    lists: dict[tuple[str, ...], str] = {(): "[]"}
-    flows = list(flows)
-    firsts = iso_all([flow.first for flow in flows], [digits[flow.first_frame.capture] for flow in flows])
-    lasts = iso_all([flow.last for flow in flows], [digits[flow.last_frame.capture] for flow in flows])
-    for flow, begun, ended in zip(flows, firsts, lasts, strict=True):
-        facts = flow.dissection.facts
-        said = facts_texts.get(id(facts))
-        if said is None:
-            said = facts_texts[id(facts)] = encode({} if facts is None else to_json(facts))
-        rows = flow_rows.get(flow.id, ())
-        for strings in (rows, flow.notes):
-            if strings not in lists:
-                lists[strings] = encode(strings)
-        one, two = flow.originator, flow.responder
-        first, last = flow.first_frame, flow.last_frame
-        yield (
-            Line(
-                f'{{"id": {flow.id}, "transport": "{flow.transport}", '
-                f'"originator": {{"address": "{one.address}", "port": {NULL if one.port is None else one.port}}}, '
-                f'"responder": {{"address": "{two.address}", "port": {NULL if two.port is None else two.port}}}, '
-                f'"originator_certain": {"true" if flow.originator_certain else "false"}, '
-                f'"state": "{flow.state.value}", "protocol": {quoted(flow.protocol)}, '
-                f'"packets": {{"originator": {flow.packets[0]}, "responder": {flow.packets[1]}}}, '
-                f'"bytes": {{"originator": {flow.bytes[0]}, "responder": {flow.bytes[1]}}}, '
-                f'"first": "{begun}", "last": "{ended}", '
-                f'"first_frame": {{"capture": {first.capture}, "number": {first.number}}}, '
-                f'"last_frame": {{"capture": {last.capture}, "number": {last.number}}}, '
-                f'"rows": {lists[rows]}, "base_station": {quoted(flow_stations.get(flow.id))}, '
-                f'"community_id": {quoted(community_id(flow))}, "notes": {lists[flow.notes]}, "facts": {said}}}'
-            )
-        )
+    """The flows, each on a line. They are many: written as text at once, and what flows share only once."""
+    shared: dict[int, tuple[str, Callable[[int | None], str | None]]] = {}
+    flows = conversations.flows()
+    while several := list(itertools.islice(flows, FLOWS_AT_ONCE)):
+        firsts = iso_all([flow.first for flow in several], [digits[flow.first_frame.capture] for flow in several])
+        lasts = iso_all([flow.last for flow in several], [digits[flow.last_frame.capture] for flow in several])
+        for flow, first, last in zip(several, firsts, lasts, strict=True):
+            each = flow.conversation
+            known = shared.get(each.id)
+            if known is None:
+                known = template(each, flow_rows.get(each.id, ()), flow_stations.get(each.id)), community_ids(each)
+                if each.repeats:
+                    shared[each.id] = known
+            text, name = known
+            one, two = flow.first_frame, flow.last_frame
+            port = NULL if flow.port is None else flow.port
+            numbers = (flow.id, port, first, last, one.capture, one.number, two.capture, two.number)
+            yield Line(text % (*numbers, quoted(name(flow.port))))
+
+
+FLOWS_AT_ONCE = 4096
+
+
+def template(each: Conversation, rows: tuple[str, ...], station: str | None) -> str:
+    """The line of a conversation's flows, with places for what tells them apart."""
+    one, two = each.originator, each.responder
+    facts = each.dissection.facts
+    said = encode({} if facts is None else to_json(facts)).replace("%", "%%")
+    return (
+        f'{{"id": %d, "transport": "{each.transport}", '
+        f'"originator": {{"address": "{one.address}", "port": %s}}, '
+        f'"responder": {{"address": "{two.address}", "port": {NULL if two.port is None else two.port}}}, '
+        f'"originator_certain": {"true" if each.originator_certain else "false"}, '
+        f'"state": "{each.state.value}", "protocol": {quoted(each.protocol)}, '
+        f'"packets": {{"originator": {each.packets[0]}, "responder": {each.packets[1]}}}, '
+        f'"bytes": {{"originator": {each.bytes[0]}, "responder": {each.bytes[1]}}}, '
+        '"first": "%s", "last": "%s", '
+        '"first_frame": {"capture": %d, "number": %d}, "last_frame": {"capture": %d, "number": %d}, '
+        f'"rows": {encode(rows)}, "base_station": {quoted(station)}, "community_id": %s, '
+        f'"copies": {{"originator": {each.copies[0]}, "responder": {each.copies[1]}}}, '
+        f'"notes": {encode(each.notes).replace("%", "%%")}, "facts": {said}}}'
+    )
 
 
 NULL = "null"

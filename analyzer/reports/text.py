@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from analyzer.capture import CaptureFile
-from analyzer.conversations import Conversation
+from analyzer.conversations import Conversation, Conversations
 from analyzer.expected import ExpectedFlow
 from analyzer.findings import Finding, Severity
 from analyzer.heads import Frame
@@ -71,7 +71,7 @@ def report_lines(audit: Audit, paint: Paint, width: int) -> Iterator[str]:
     if audit.findings:
         yield ""
         yield paint("Findings", BOLD)
-        flows = {flow.id: flow for flow in audit.flows}
+        flows = {each.id: each for each in audit.conversations}
         for finding in sorted(audit.findings, key=lambda finding: -finding.severity):
             yield ""
             yield from finding_lines(finding, audit.captures, flows, paint, width)
@@ -238,12 +238,12 @@ def totals_lines(totals: Totals) -> Iterator[str]:
         yield f"  {number:>{width},}  {name}"
 
 
-def render_flows_text(captures: Sequence[CaptureFile], conversations: Iterable[Conversation]) -> str:
-    """One line per conversation, aligned; as wide as the longest addresses need."""
+def render_flows_text(captures: Sequence[CaptureFile], conversations: Conversations) -> str:
+    """One line per flow, aligned; as wide as the longest addresses need."""
     return "".join(flow_pieces(captures, conversations))
 
 
-def flow_pieces(captures: Sequence[CaptureFile], conversations: Iterable[Conversation]) -> Iterator[str]:
+def flow_pieces(captures: Sequence[CaptureFile], conversations: Conversations) -> Iterator[str]:
     """:func:`render_flows_text`, line by line."""
     cells = [
         (
@@ -259,7 +259,7 @@ def flow_pieces(captures: Sequence[CaptureFile], conversations: Iterable[Convers
             str(flow.bytes[0] + flow.bytes[1]),
             f"{flow.duration:.3f}",
         )
-        for flow in conversations
+        for flow in conversations.alone()
     ]
     cells.insert(
         0,

@@ -425,7 +425,7 @@ def test_real_captures_show_the_proposals_that_tshark_sees() -> None:
     for truth in captures_with_ike():
         found = flows.read([str(Path(CORPUS or "") / truth["name"])])
         sas: dict[str, ike.IkeSa] = {}
-        for each in converse(found):
+        for each in converse(found).alone():
             if ike.probe(each.head):
                 dissected = dissect_as(ike, each.head).facts
                 assert isinstance(dissected, ike.IkeFacts)

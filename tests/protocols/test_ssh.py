@@ -103,7 +103,7 @@ def facts(head: Head) -> SshFacts:
 
 
 def conversations(path: Path) -> tuple[Conversation, ...]:
-    return converse(flows.read([str(path)]))
+    return tuple(converse(flows.read([str(path)])).alone())
 
 
 def test_says_what_both_sides_settled_on() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from analyzer.auditing import Audit, Totals
 from analyzer.capture import CaptureFile
-from analyzer.conversations import Conversation, Endpoint, State
+from analyzer.conversations import Conversation, Conversations, Endpoint, State
 from analyzer.expected import Deployment, load
 from analyzer.findings import Finding, Kind, Severity
 from analyzer.heads import Datagram, Direction, Frame, Head
@@ -42,7 +42,7 @@ BARE = Audit(
     captures=(),
     base_stations=(),
     findings=(),
-    flows=(),
+    conversations=Conversations(()),
     flow_rows={},
     flow_stations={},
     totals=NOTHING,
@@ -110,26 +110,28 @@ def flow(
 
 ECHO = Head("icmp", datagrams=(Datagram(Direction.ORIGINATOR, b"\x08\x00\x00\x00", 64, Frame(0, 20), START),))
 
-FLOWS = (
-    flow(
-        1,
-        facts=TlsFacts("TLS 1.2", "TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "lrc1.example", (), True),
-        notes=("vlan 7",),
-    ),
-    flow(2, Endpoint("10.0.0.2", None), Endpoint("10.0.9.1", None), "icmp", "icmp", State.TWOWAY, head=ECHO),
-    flow(3, responder=Endpoint("10.0.9.1", 22), protocol="ssh", state=State.MIDSTREAM, certain=False),
-    flow(4, responder=Endpoint("192.0.2.80", 80), protocol=None, state=State.ATTEMPTED),
-    flow(
-        5,
-        Endpoint("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", 500),
-        Endpoint("2001:db8:1111:2222:3333:4444:5555:6666", 500),
-        "udp",
-        "ike",
-        State.ONEWAY,
-        capture=1,
-    ),
-    flow(6, Endpoint("10.0.0.2", None), Endpoint("10.0.9.1", None), "esp", "esp", State.ONEWAY),
-    flow(7, responder=Endpoint("10.0.9.1", 3003), state=State.REJECTED, protocol=None),
+FLOWS = Conversations(
+    (
+        flow(
+            1,
+            facts=TlsFacts("TLS 1.2", "TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "lrc1.example", (), True),
+            notes=("vlan 7",),
+        ),
+        flow(2, Endpoint("10.0.0.2", None), Endpoint("10.0.9.1", None), "icmp", "icmp", State.TWOWAY, head=ECHO),
+        flow(3, responder=Endpoint("10.0.9.1", 22), protocol="ssh", state=State.MIDSTREAM, certain=False),
+        flow(4, responder=Endpoint("192.0.2.80", 80), protocol=None, state=State.ATTEMPTED),
+        flow(
+            5,
+            Endpoint("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", 500),
+            Endpoint("2001:db8:1111:2222:3333:4444:5555:6666", 500),
+            "udp",
+            "ike",
+            State.ONEWAY,
+            capture=1,
+        ),
+        flow(6, Endpoint("10.0.0.2", None), Endpoint("10.0.9.1", None), "esp", "esp", State.ONEWAY),
+        flow(7, responder=Endpoint("10.0.9.1", 3003), state=State.REJECTED, protocol=None),
+    )
 )
 
 TABLES = load()
@@ -265,7 +267,7 @@ EXAMPLE = replace(
     captures=(GW, NANO),
     base_stations=(TLS_STATION, UNKNOWN_STATION),
     findings=FINDINGS,
-    flows=FLOWS,
+    conversations=FLOWS,
     flow_rows={1: ("i38",), 2: ("i3",), 3: ("i4", "i5"), 7: ("i40",)},
     flow_stations={1: "10.0.0.2", 2: "10.0.0.2", 3: "10.0.0.2", 4: "10.0.0.2", 6: "10.0.0.2", 7: "10.0.0.2"},
     totals=TOTALS,
@@ -287,6 +289,6 @@ HOSTILE_AUDIT = replace(
         ),
     ),
     findings=(finding(summary=HOSTILE * 20, remedy=HOSTILE, filter=HOSTILE, frames=(Frame(0, 1), Frame(1, 1))),),
-    flows=(flow(1, facts=TlsFacts(server_name=HOSTILE)),),
+    conversations=Conversations((flow(1, facts=TlsFacts(server_name=HOSTILE)),)),
     totals=replace(TOTALS, unreadable={HOSTILE: 1}),
 )

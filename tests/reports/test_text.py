@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.auditing import Audit
+from analyzer.conversations import Conversations
 from analyzer.reports import text
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, TLS_STATION, finding
 
@@ -114,4 +115,4 @@ def test_a_flow_whose_opener_is_not_certain_is_marked() -> None:
 
 
 def test_no_flows_is_a_heading_only() -> None:
-    assert len(text.render_flows_text((EMPTY,), ()).splitlines()) == 1
+    assert len(text.render_flows_text((EMPTY,), Conversations(())).splitlines()) == 1
