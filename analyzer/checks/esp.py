@@ -43,9 +43,9 @@ class Sent:
     """Of Payload Data; empty where too little was kept."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Association:
-    """All captured packets of one SA: one direction, one SPI."""
+    """All captured packets of one SA: one direction, one SPI. Compared by identity, so that it can be asked again."""
 
     direction: Direction
     spi: int
@@ -179,11 +179,13 @@ def sequence_backwards(fit: Fit) -> Iterator[Remark]:
 def inner_header(each: Sent) -> str | None:
     """The inner packet that is readable behind no IV, or behind one that nothing was encrypted with (RFC 5879, 7)."""
     for iv in (0, 8, 16):
-        body = each.beginning[iv:]
-        room = each.packet.length - 8 - iv
-        if is_ipv4(body, room):
+        version = each.beginning[iv] >> 4 if len(each.beginning) > iv else 0
+        if version not in (4, 6):
+            continue
+        body, room = each.beginning[iv:], each.packet.length - 8 - iv
+        if version == 4 and is_ipv4(body, room):
             return "IPv4"
-        if is_ipv6(body, room):
+        if version == 6 and is_ipv6(body, room):
             return "IPv6"
     return None
 
@@ -195,8 +197,8 @@ def trailing(length: int, room: int) -> bool:
 
 def is_ipv4(body: bytes, room: int) -> bool:
     """An IPv4 header with a right checksum whose total length fits."""
-    size = (body[0] & 15) * 4 if body else 0
-    if len(body) < 20 or body[0] >> 4 != 4 or not 20 <= size <= len(body):
+    size = (body[0] & 15) * 4
+    if not 20 <= size <= len(body):
         return False
     total = sum(int.from_bytes(body[at : at + 2], "big") for at in range(0, size, 2))
     return total % 0xFFFF == 0 and trailing(int.from_bytes(body[2:4], "big"), room)
@@ -205,14 +207,10 @@ def is_ipv4(body: bytes, room: int) -> bool:
 def is_ipv6(body: bytes, room: int) -> bool:
     """An IPv6 header whose payload length fits and whose next header is usual."""
     usual = (0, 6, 17, 43, 44, 58, 60, 132)
-    return (
-        len(body) >= 8
-        and body[0] >> 4 == 6
-        and body[6] in usual
-        and trailing(int.from_bytes(body[4:6], "big") + 40, room)
-    )
+    return len(body) >= 8 and body[6] in usual and trailing(int.from_bytes(body[4:6], "big") + 40, room)
 
 
+@lru_cache(maxsize=64)  # several checks ask in a row
 def unencrypted(sa: Association) -> list[Sent]:
     """The packets of an SA whose inner header can be read, if they are too many for chance.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from analyzer.findings import ContentCheck, Kind, Remark, Severity, content_check
@@ -434,12 +435,13 @@ def fatal_alerts(fit: Fit) -> Iterator[tuple[Item, Alert]]:
             yield item, alert
 
 
-def chain(fit: Fit) -> Iterator[tuple[Item, X509Certificate]]:
+@lru_cache(maxsize=1)  # several checks ask in a row
+def chain(fit: Fit) -> tuple[tuple[Item, X509Certificate], ...]:
     """The server's certificates, each with the item that carries it."""
     facts = facts_of(fit)
     entries = messages(fit.conversation.dissection.items, CertificateEntry)
     sent = [item for item, _ in entries if item.direction == facts._server]
-    yield from zip(sent, facts.certificates, strict=True)
+    return tuple(zip(sent, facts.certificates, strict=True))
 
 
 def own_certificate(fit: Fit) -> Iterator[tuple[Item, X509Certificate]]:
@@ -474,6 +476,7 @@ def broken(suite: str) -> list[str]:
     return list(dict.fromkeys(reasons))
 
 
+@lru_cache(maxsize=256)  # one server, asked for by one name
 def names(certificate: X509Certificate, name: str) -> bool:
     """Whether a certificate is for a host name or an IP literal (RFC 9525 section 6)."""
     try:
