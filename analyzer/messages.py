@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from analyzer.heads import Direction, Frame
@@ -57,6 +57,6 @@ def shown(value: object) -> bool:
     return value is not None and value != "" and value != () and value != {}
 
 
-def messages(items: Iterable[Item], kind: type[M]) -> Iterator[tuple[Item, M]]:
-    """The items whose message is a ``kind``, each with its message so typed."""
-    return ((item, item.message) for item in items if isinstance(item.message, kind))
+def messages(items: Iterable[Item], kind: type[M]) -> list[tuple[Item, M]]:
+    """The items whose message is a ``kind`` (no message's class derives from another's), with it so typed."""
+    return [(item, item.message) for item in items if type(item.message) is kind]
