@@ -92,9 +92,9 @@ class Flows:
             self.starts,
             named,
             secret(),
-            np.full((2, 1 << (2 * count).bit_length()), -1, np.int32),
-            np.zeros((2, count), np.uint64),
-            np.zeros((2, scanner.DATAGRAM_BYTES), np.uint8),
+            *(np.full(1 << (2 * count).bit_length(), -1, np.int32) for _ in range(2)),
+            *(np.zeros(count, np.uint64) for _ in range(2)),
+            *(np.zeros(scanner.DATAGRAM_BYTES, np.uint8) for _ in range(2)),
             speech,
             kind,
         )

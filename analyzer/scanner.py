@@ -1064,12 +1064,14 @@ def essence(b: Buffer, at: Number, size: Number, speaks: Number, out: Buffer) ->
     if speaks == SPEAKS_NTP:
         if size != 48 or b[at] & 7 >= 6:
             return -1
-        out[0:4] = b[at : at + 4]
-        out[4:8] = b[at + 12 : at + 16]
+        for each in range(4):
+            out[each] = b[at + each]
+            out[4 + each] = b[at + 12 + each]
         return 8
     if size < 12 or u16(b, at) + 2 <= size:  # or it may be the length of a framed message
         return -1
-    out[0 : size - 2] = b[at + 2 : at + size]
+    for each in range(2, size):
+        out[each - 2] = b[at + each]
     place = np.int64(12)
     questions = u16(b, at + 4)
     for record in range(questions + u16(b, at + 6) + u16(b, at + 8) + u16(b, at + 10)):
@@ -1084,7 +1086,8 @@ def essence(b: Buffer, at: Number, size: Number, speaks: Number, out: Buffer) ->
         if place + 10 > size:
             break
         if u16(b, at + place) != 41:  # of OPT it is no time to live (RFC 6891 section 6.1.3)
-            out[place + 2 : place + 6] = 0
+            for each in range(2, 6):
+                out[place + each] = 0
         place += 10 + u16(b, at + place + 8)
     return size - 2
 
@@ -1219,9 +1222,12 @@ def liken(
     starts: Any,
     named: Any,
     secret: Any,
-    slots: Any,
-    digests: Any,
-    scratch: Any,
+    speech_slots: Any,
+    kind_slots: Any,
+    speech_digests: Any,
+    kind_digests: Any,
+    out: Buffer,
+    other_out: Buffer,
     speech: Any,
     kind: Any,
 ) -> Number:
@@ -1229,10 +1235,10 @@ def liken(
 
     ``speech[i]`` becomes the first flow that says what flow i says, ``kind[i]`` the first of those that goes between
     the same hosts, to the same service, and ended the same way; i itself where there is none. ``b`` is the arena,
-    ``slots`` (shape (2, power of two above the number of flows)) is full of -1, ``digests`` has shape (2, flows),
-    ``scratch`` (2, bytes of a datagram).
+    the slots (a power of two above the number of flows) are full of -1, there is a digest for each flow, and
+    ``out`` and ``other_out`` have room for a datagram.
     """
-    mask = np.uint64(slots.shape[1] - 1)
+    mask = np.uint64(len(kind_slots) - 1)
     kinds = 0
     for flow in range(len(flows)):
         speech[flow] = flow
@@ -1242,25 +1248,25 @@ def liken(
         speaks = repeats(f, sides[2 * flow], sides[2 * flow + 1], stop - start)
         digest = np.uint64(0)
         if speaks:
-            digest = speech_digest(b, pieces, start, stop, speaks, secret, scratch[0])
+            digest = speech_digest(b, pieces, start, stop, speaks, secret, out)
         if digest == 0:
             kinds += 1
             continue
         digest = mix(digest + np.uint64(f.protocol))
-        digests[0, flow] = digest
+        speech_digests[flow] = digest
         at = digest & mask
-        while slots[0, at] >= 0:
-            other = slots[0, at]
+        while speech_slots[at] >= 0:
+            other = speech_slots[at]
             if (
-                digests[0, other] == digest
+                speech_digests[other] == digest
                 and flows[other].protocol == f.protocol
-                and same_speech(b, pieces, starts, other, flow, speaks, scratch[0], scratch[1])
+                and same_speech(b, pieces, starts, other, flow, speaks, out, other_out)
             ):
                 speech[flow] = other
                 break
             at = (at + np.uint64(1)) & mask
         if speech[flow] == flow:
-            slots[0, at] = flow
+            speech_slots[at] = flow
         side = service_side(f, named)
         if side < 0:
             kinds += 1
@@ -1269,12 +1275,12 @@ def liken(
         digest = mix(np.uint64(speech[flow]) * secret[0] + np.uint64(service << 1 | side))
         digest = mix(digest + f.low0 * secret[1] + f.high0 * secret[2])
         digest = mix(digest + f.low1 * secret[1] + f.high1 * secret[2])
-        digests[1, flow] = digest
+        kind_digests[flow] = digest
         at = digest & mask
-        while slots[1, at] >= 0:
-            other = slots[1, at]
+        while kind_slots[at] >= 0:
+            other = kind_slots[at]
             if (
-                digests[1, other] == digest
+                kind_digests[other] == digest
                 and speech[other] == speech[flow]
                 and service_side(flows[other], named) == side
                 and same_kind(flows, sides, other, flow, side)
@@ -1283,7 +1289,7 @@ def liken(
                 break
             at = (at + np.uint64(1)) & mask
         if kind[flow] == flow:
-            slots[1, at] = flow
+            kind_slots[at] = flow
             kinds += 1
     return kinds
 
