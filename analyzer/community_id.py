@@ -35,6 +35,8 @@ def community_ids(conversation: Conversation) -> Callable[[int | None], str | No
     transport = conversation.transport
     number = NUMBERS.get(transport) or int(transport.removeprefix("ip-"))
     source, destination = packed(conversation.originator.address), packed(conversation.responder.address)
+    if transport in ("tcp", "udp") and conversation.originator.port is None:
+        return lambda _: None  # several flows, folded into one
     if transport in ("tcp", "udp"):
         service = (conversation.responder.port or 0).to_bytes(2, "big")
         if source != destination:

@@ -333,8 +333,8 @@ def conversation(
     """
     transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
     reversed_ = opened_by(transport, row, services) if transport not in REPLIES else answers(flows, transport, pieces)
-    one = Endpoint(address(row.high0, row.low0), row.port0 if transport in PORTED else None)
-    two = Endpoint(address(row.high1, row.low1), row.port1 if transport in PORTED else None)
+    one = Endpoint(address(row.high0, row.low0), row.port0 if transport in PORTED and row.port0 >= 0 else None)
+    two = Endpoint(address(row.high1, row.low1), row.port1 if transport in PORTED and row.port1 >= 0 else None)
     originator, responder = sides
     side = 0
     if reversed_:
@@ -351,6 +351,8 @@ def conversation(
     notes = flows.notes[row.note] if row.note >= 0 else ()
     if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:
         notes = (f"vlan {row.vlan}", *notes)
+    if scanner.FOLDED in (row.port0, row.port1):
+        notes = (*notes, FOLDED)
     return Conversation(
         id=index + 1,
         transport=transport,
@@ -378,6 +380,9 @@ def conversation(
     )
 
 
+FOLDED = "folded"
+"""Note of a flow that stands for all that its hosts had with one service, because there were too many flows."""
+
 PORTED = ("tcp", "udp")
 """Transports whose ends have ports."""
 
@@ -388,6 +393,8 @@ def opened_by(transport: str, row: Row, services: frozenset[Service]) -> bool:
         return bool(row.syn_side)
     if transport not in PORTED:
         return False  # who sent the first packet of an exchange without ports asked for it
+    if scanner.FOLDED in (row.port0, row.port1):
+        return bool(row.port1 == scanner.FOLDED)
     served = (transport, row.port0) in services
     if served != ((transport, row.port1) in services):
         return served

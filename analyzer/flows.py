@@ -25,6 +25,10 @@ from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
 BUFFER = 1 << 19
 """Bytes read at a time."""
 
+FLOWS = 1 << 19
+"""Flows that are kept apart. Of further ones those between two hosts with one service are folded into one flow, whose
+content is not read; as many again. What is then still new is counted only."""
+
 NOTES = 1 << 16
 """Different notes that are kept: tunnels can be made to differ with every packet."""
 
@@ -49,7 +53,9 @@ class Tally:
     not_ip: dict[str, int]
     """Frames that carry no IP, by Ethernet type or link protocol."""
     unreadable: dict[str, int]
-    """Frames whose headers cannot be read, by reason."""
+    """Frames that are in no flow though they carry IP, or may, by reason."""
+    folded: int
+    """Flows that stand for several because there were too many."""
     snapped: int
     """Frames captured shorter than they were (also counted above)."""
 
@@ -271,6 +277,7 @@ class Scan:
 
     def __post_init__(self) -> None:
         self.clock["secret"] = secret()
+        self.clock["limit"] = FLOWS
         self.tunnels[list(IP_PROTOCOLS)] = True
         self.tunnels[[256 + port for port in UDP_PORTS]] = True
 
@@ -466,6 +473,7 @@ class Scan:
     def flows(self, captures: tuple[CaptureFile, ...]) -> Flows:
         clock = self.clock[0]
         count = int(clock["flows"])
+        flow = self.flow[:count]
         pieces = self.pieces[: int(clock["pieces"])]
         pieces = pieces[np.argsort(pieces["flow"], kind="stable")]
         starts = np.searchsorted(pieces["flow"], np.arange(count + 1)).astype(np.int64)
@@ -475,6 +483,8 @@ class Scan:
             )
         if clock["cut"]:
             self.unreadable["headers cut by the snap length"] += int(clock["cut"])
+        if clock["unfollowed"]:
+            self.unreadable["too many flows to follow"] += int(clock["unfollowed"])
         if clock["broken"]:
             self.unreadable["contradictory IP header"] += int(clock["broken"])
         tally = Tally(
@@ -484,11 +494,12 @@ class Scan:
             int(clock["copies"]),
             dict(sorted(self.not_ip.items())),
             dict(sorted(self.unreadable.items())),
+            int(np.count_nonzero((flow["port0"] == scanner.FOLDED) | (flow["port1"] == scanner.FOLDED))),
             int(clock["snapped"]),
         )
         return Flows(
             captures,
-            self.flow[:count],
+            flow,
             self.side[: 2 * count].reshape(count, 2),
             tally,
             tuple(self.notes),

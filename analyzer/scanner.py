@@ -63,7 +63,7 @@ PACKET = np.dtype(
         ("length", np.int64),  # of the payload, as the headers declare it
         ("source_mac", np.int64),  # -1: the link layer has none
         ("destination_mac", np.int64),
-        ("source_port", np.int32),  # ICMP echo: the identifier on both sides; -1: none
+        ("source_port", np.int32),  # ICMP echo: the identifier on both sides; -1: none; -2: see FOLDED
         ("destination_port", np.int32),
         ("linktype", np.int32),
         ("ethertype", np.int32),
@@ -77,6 +77,9 @@ PACKET = np.dtype(
         ("identification", np.uint16),  # of IPv4; 0 in IPv6
     ]
 )
+
+FOLDED = -2
+"""Port of the client in a flow that stands for all that there was no room to keep apart."""
 
 MAPPED = np.uint64(0x0000FFFF00000000)
 """Low half of ::ffff:0:0, under which IPv4 addresses are kept."""
@@ -92,7 +95,7 @@ FLOW = np.dtype(
         ("first_frame", np.int64),
         ("last_frame", np.int64),
         ("reset_frame", np.int64),  # first TCP reset, 0: none
-        ("port0", np.int32),  # ICMP echo: identifier; -1: none
+        ("port0", np.int32),  # ICMP echo: identifier; -1: none; FOLDED
         ("port1", np.int32),
         ("first_capture", np.int32),
         ("last_capture", np.int32),
@@ -178,6 +181,7 @@ CLOCK = np.dtype(
         ("largest", np.int64),  # captured length above which a record is damage
         ("interfaces", np.int64),
         ("flows", np.int64),  # records in use
+        ("limit", np.int64),  # flows from which on those that differ in the client's port alone are folded
         ("pieces", np.int64),
         ("arena", np.int64),  # offset of the first free byte
         ("secret", np.uint64, 3),  # odd factors of the flow hash
@@ -188,6 +192,7 @@ CLOCK = np.dtype(
         ("in_flows", np.int64),  # packets by fate, over all files
         ("in_errors", np.int64),  # ICMP errors that belong to the flow that they quote
         ("copies", np.int64),
+        ("unfollowed", np.int64),  # above twice the limit: in no flow
         ("not_ip", np.int64),
         ("cut", np.int64),
         ("broken", np.int64),
@@ -767,6 +772,21 @@ def is_copy(b: Buffer, p: Record, s: Record) -> Number:
 
 
 @compiled
+def fold(p: Record) -> None:
+    """Make the packet one of the flow that stands for all ports of its client."""
+    if p.protocol == ICMP or p.protocol == ICMPV6:
+        p.source_port = FOLDED
+        p.destination_port = FOLDED
+    elif p.source_port >= 0:
+        opening = p.protocol == TCP and p.flags & SYN
+        asks = not p.flags & ACK if opening else p.source_port >= p.destination_port
+        if asks:
+            p.source_port = FOLDED
+        else:
+            p.destination_port = FOLDED
+
+
+@compiled
 def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: Any, arena: Any, clock: Record) -> None:
     """Give one decoded packet to its flow; the caller made sure of the room."""
     slot, flow = find(slots, flows, p, clock.secret)
@@ -777,6 +797,12 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
         # Closed, or its opener lost its memory: a new connection takes over the ports and the slot.
         if (flows[flow].closed or s.acknowledged) and (not s.flags & SYN or s.initial != p.sequence):
             flow = -1
+    if flow < 0 and clock.flows >= clock.limit:
+        fold(p)
+        slot, flow = find(slots, flows, p, clock.secret)
+        if flow < 0 and clock.flows >= 2 * clock.limit:
+            clock.unfollowed += 1
+            return
     if flow < 0:
         flow = clock.flows
         clock.flows = flow + 1
@@ -820,6 +846,12 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
     if clock.note >= 0:
         f.note = clock.note
     clock.in_flows += 1
+    if f.port0 == FOLDED or f.port1 == FOLDED:
+        s.flags |= p.flags
+        s.payload += p.length
+        if p.flags & SYN and f.syn_side < 0:
+            f.syn_side = side if not p.flags & ACK else 1 - side
+        return
     if clock.count_only:
         return
     if p.protocol == TCP:

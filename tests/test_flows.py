@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer import scanner
-from analyzer.conversations import Conversation, converse
+from analyzer import flows, scanner
+from analyzer.auditing import audit
+from analyzer.conversations import FOLDED, Conversation, Endpoint, converse
+from analyzer.findings import Severity
 from analyzer.flows import Flows
 from analyzer.heads import Direction, Stream
 from tests import build
@@ -355,6 +358,33 @@ def test_every_packet_is_accounted_for(drawn: list[bytes]) -> None:
     found = build.read(drawn)
     assert build.accounted(found)
     assert found.tally.packets == len(drawn)
+
+
+def test_above_the_limit_flows_are_folded_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hosts and service; what is new even then is counted."""
+    monkeypatch.setattr(flows, "FLOWS", 10)
+    drawn = [build.udp(STATION, 20000 + n, SERVER, 53, bytes(n)) for n in range(10)]
+    drawn += [build.tcp(STATION, 30000 + n, SERVER, 443, SYN, n) for n in range(500)]
+    drawn += [build.tcp(SERVER, 443, STATION, 30000 + n, SYN | ACK, n, b"") for n in range(500)]
+    drawn += [build.echo(STATION, SERVER, 8, n) for n in range(300)]
+    drawn += [build.udp(f"10.9.{n // 200}.{n % 200}", 5000, SERVER, 53, b"x") for n in range(400)]
+    path = tmp_path / "flood.pcap"
+    path.write_bytes(build.pcap(build.timed(drawn)))
+    found = flows.read([str(path)])
+    assert build.accounted(found)
+    assert len(found) == 20
+    assert found.tally.unreadable == {"too many flows to follow": 392}
+    folded = [each for each in converse(found) if FOLDED in each.notes]
+    assert [(each.transport, each.originator, each.responder, each.packets) for each in folded[:2]] == [
+        ("tcp", Endpoint(STATION, None), Endpoint(SERVER, 443), (500, 500)),
+        ("icmp", Endpoint(STATION, None), Endpoint(SERVER, None), (300, 0)),
+    ]
+    assert found.tally.folded == len(folded) == 10
+    (notice,) = (each for each in audit(path).findings if each.check == "TPE010")
+    assert notice.count == 10
+    assert notice.severity is Severity.MEDIUM
+    monkeypatch.undo()
+    assert "TPE010" not in {each.check for each in audit(path).findings}
 
 
 def test_the_result_is_the_same_each_time() -> None:

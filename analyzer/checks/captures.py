@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from analyzer.conversations import FOLDED
 from analyzer.findings import Case, Charge, Check, Kind, Severity, case_check
 from analyzer.hosts import matches
 from analyzer.wire import Cause
@@ -119,6 +120,23 @@ def captured_twice(case: Case) -> Iterator[Charge]:
         yield Charge(f"{copies} of packets that were captured on another interface; each is counted once.")
 
 
+@case_check("TPE010", "flows-folded", Severity.MEDIUM, Kind.NOTICE)
+def flows_folded(case: Case) -> Iterator[Charge]:
+    """Flags: The capture has more flows than are kept apart.
+
+    Why: From there on, what one host has with one service of another is a single flow, whatever its ports: its packets
+    and bytes are counted, its content was not read. Floods and scans make such captures, also to hide something in them.
+
+    Evidence: The flows that stand for several; their client's port is unknown.
+
+    Remedy: Cut the capture into shorter ones and audit each, and find out who opens so many flows.
+    """
+    if case.tally.folded:
+        folded = tuple(each for each in case.conversations if FOLDED in each.notes)
+        flows = "1 flow stands" if case.tally.folded == 1 else f"{case.tally.folded} flows stand"
+        yield Charge(f"{flows} for several, whose content was not read: there were too many.", conversations=folded)
+
+
 @case_check("TPE900", "program-defect", Severity.HIGH, Kind.NOTICE)
 def program_defect(case: Case) -> Iterator[Charge]:
     """Flags: This program failed while it read a conversation.
@@ -147,5 +165,6 @@ CHECKS: tuple[Check, ...] = (
     no_base_station,
     named_host_unseen,
     captured_twice,
+    flows_folded,
     program_defect,
 )
