@@ -125,7 +125,7 @@ def flows_folded(case: Case) -> Iterator[Charge]:
     """Flags: The capture has more flows than are kept apart.
 
     Why: From there on, what one host has with one service of another is a single flow, whatever its ports: its packets
-    and bytes are counted, its content was not read. Floods and scans make such captures, also to hide something in them.
+    and bytes are counted, its content was not read. Floods and scans make such captures, also to hide something there.
 
     Evidence: The flows that stand for several; their client's port is unknown.
 
