@@ -19,6 +19,7 @@ import hashlib
 import importlib.util
 import os
 import stat
+import struct
 import sys
 import threading
 import weakref
@@ -59,48 +60,67 @@ class Kernel:
         self.function = function
         self.types: tuple[Any, ...] = tuple(int if each is int else np.dtype(each) for each in types)
         self.symbol = f"tpe_pcap_{function.__name__}"
-        self.entry: Callable[..., int] | None = None
-        self.known: list[tuple[Callable[[], object], tuple[int, ...]]] = [(object, ())] * len(types)
+        self.entry: Callable[[bytes], int] | None = None
+        self.known: list[tuple[Callable[[], object], bytes]] = [(object, b"")] * len(types)
         """Of each argument the array that was last given (kept alive by the caller only), and its description."""
 
     def __call__(self, *arguments: Any) -> int:
         entry = self.entry or self.library.load(self)
-        result = ctypes.c_int64()
-        exception = ctypes.c_void_p()
-        values: list[Any] = [ctypes.byref(result), ctypes.byref(exception)]
+        results = RESULTS()
+        address = ctypes.addressof(results)
+        frame = [PLACES.pack(address, address + 8)]
         for place, (argument, type_) in enumerate(zip(arguments, self.types, strict=True)):
             if type_ is int:
-                values.append(int(argument))
+                frame.append(WORD.pack(argument))
                 continue
-            known, described = self.known[place]
+            known, description = self.known[place]
             if known() is not argument:
-                described = describe(argument, type_)
-                self.known[place] = weakref.ref(argument), described
-            values.extend(described)
-        status = entry(*values)
+                description = describe(argument, type_)
+                self.known[place] = weakref.ref(argument), description
+            frame.append(description)
+        status = entry(b"".join(frame))
         if status:
             raise KernelError(f"{self.function.__name__} failed with status {status}")
-        return result.value
+        return results[0]
 
-    @property
-    def signature(self) -> list[Any]:
-        """C types of the machine code's parameters.
+    def trampoline(self, inner: llvm.ValueRef) -> str:
+        """Assembly of what takes the packed arguments apart and calls the machine code with them.
 
-        Numba's calling convention: where to put the result and an exception, then all arguments, arrays taken apart
-        into owner, parent, number of items, size of an item, address, shape and strides.
+        Numba's calling convention: where to put the result and an exception, then all arguments, arrays as in
+        :data:`ARRAY`. The status comes back.
         """
-        array = [ctypes.c_void_p] * 2 + [ctypes.c_int64] * 2 + [ctypes.c_void_p] + [ctypes.c_int64] * 2
-        signature: list[Any] = [ctypes.c_void_p] * 2
-        for each in self.types:
-            signature += [ctypes.c_int64] if each is int else array
-        return signature
+        types = [str(each.type) for each in inner.arguments]
+        kinds = "".join("P" if each.endswith(("*", "ptr")) else "q" if each == "i64" else "?" for each in types)
+        if kinds != "PP" + "".join("q" if each is int else ARRAY for each in self.types):
+            raise KernelError(f"this version of numba calls functions in a way that is unknown: {types}")
+        pointer = "i64*" if "*" in types[0] else "ptr"
+        lines = [f"declare i32 @{inner.name}({', '.join(types)})", f"define i32 @{self.symbol}(i64 %frame) {{"]
+        for number, (type_, kind) in enumerate(zip(types, kinds, strict=True)):
+            lines += [
+                f"%at{number} = add i64 %frame, {8 * number}",
+                f"%place{number} = inttoptr i64 %at{number} to {pointer}",
+                f"%word{number} = load i64, {pointer} %place{number}, align 1",
+                f"%value{number} = inttoptr i64 %word{number} to {type_}"
+                if kind == "P"
+                else f"%value{number} = add i64 %word{number}, 0",
+            ]
+        values = ", ".join(f"{type_} %value{number}" for number, type_ in enumerate(types))
+        return "\n".join([*lines, f"%status = call i32 @{inner.name}({values})", "ret i32 %status", "}"])
 
 
-def describe(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> tuple[int, ...]:
-    """An array as its parts (see :attr:`Kernel.signature`); :class:`TypeError` if the kernel is not made for it."""
+ARRAY = "PPqqPqq"
+"""What numba is told of an array, 64 bits each: owner, parent, items, bytes of an item, address, shape, strides."""
+WORDS = struct.Struct("=7q")
+PLACES = struct.Struct("=2q")
+WORD = struct.Struct("=q")
+RESULTS = ctypes.c_int64 * 2
+
+
+def describe(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> bytes:
+    """An array as :data:`ARRAY`, packed; :class:`TypeError` if the kernel is not made for it."""
     if array.dtype != dtype or array.ndim != 1 or not (array.flags.c_contiguous and array.flags.writeable):
         raise TypeError(f"not a contiguous, writable row of {dtype}: {array.dtype}, {array.ndim} dimensions")
-    return (0, 0, len(array), array.itemsize, array.ctypes.data, len(array), array.itemsize)
+    return WORDS.pack(0, 0, len(array), array.itemsize, array.ctypes.data, len(array), array.itemsize)
 
 
 class Library:
@@ -129,7 +149,7 @@ class Library:
 
     # -- loading --------------------------------------------------------------------------------------------
 
-    def load(self, kernel: Kernel) -> Callable[..., int]:
+    def load(self, kernel: Kernel) -> Callable[[bytes], int]:
         """The machine code of a kernel, compiled if need be."""
         with self.lock:
             if not self.ready():
@@ -138,7 +158,7 @@ class Library:
                 self.link(code)
             assert self.engine
             address = self.engine.get_function_address(kernel.symbol)
-            kernel.entry = ctypes.CFUNCTYPE(ctypes.c_int32, *kernel.signature)(address)
+            kernel.entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p)(address)
             return kernel.entry
 
     def ready(self) -> bool:
@@ -163,6 +183,8 @@ class Library:
         """Object code of all kernels."""
         import numba
 
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+            raise KernelError("there is nothing to run with NUMBA_DISABLE_JIT")
         njit: Any = numba.njit
         from_dtype: Any = numba.from_dtype
         types: Any = numba.types
@@ -177,12 +199,11 @@ class Library:
             function = njit(signature, **OPTIONS)(FunctionType(kernel.function.__code__, names))
             module = llvm.parse_assembly(function.inspect_llvm(signature.args))
             entries = [each for each in module.functions if each.linkage == llvm.Linkage.external and has_body(each)]
-            if len(entries) != 1 or [is_pointer(each) for each in entries[0].arguments] != [
-                each is ctypes.c_void_p for each in kernel.signature
-            ]:
-                raise KernelError(f"this version of numba calls functions in a way that is unknown: {kernel.symbol}")
-            entries[0].name = kernel.symbol
+            if len(entries) != 1:
+                raise KernelError(f"this version of numba names functions in a way that is unknown: {entries}")
+            trampoline = kernel.trampoline(entries[0])
             whole.link_in(module)
+            whole.link_in(llvm.parse_assembly(trampoline))
         missing = [
             each.name
             for each in (*whole.functions, *whole.global_variables)
@@ -314,7 +335,3 @@ def cpu_features() -> str:
 
 def has_body(value: llvm.ValueRef) -> bool:
     return not value.is_declaration
-
-
-def is_pointer(value: llvm.ValueRef) -> bool:
-    return str(value.type).endswith(("*", "ptr"))

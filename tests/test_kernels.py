@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,9 +128,15 @@ def test_arrays_may_be_replaced_between_calls(folder: Path) -> None:
         gc.collect()
 
 
-def test_arrays_are_not_kept_alive(folder: Path) -> None:
-    import weakref
+def test_an_array_does_not_move_behind_the_kernel_s_back(folder: Path) -> None:
+    module = load(folder, SOURCE)
+    target = np.zeros(10, np.uint8)
+    module.fill(target, 1)
+    with pytest.raises(ValueError, match="resize"):
+        target.resize(1 << 20)
 
+
+def test_arrays_are_not_kept_alive(folder: Path) -> None:
     module = load(folder, SOURCE)
     target = np.zeros(10, np.uint8)
     module.fill(target, 1)
@@ -384,12 +391,16 @@ def test_a_kernel_that_allocates_is_refused(folder: Path) -> None:
 
 
 def test_another_calling_convention_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ctypes
-
     module = load(folder, SOURCE + "\n")
-    monkeypatch.setattr(kernels.Kernel, "signature", [ctypes.c_void_p])
+    monkeypatch.setattr(kernels, "ARRAY", "PPqqPq")
     with pytest.raises(KernelError, match="version of numba"):
-        module.divide(7, 2)
+        module.fill(np.zeros(1, np.uint8), 2)
+
+
+def test_without_a_compiler_there_is_nothing_to_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    with pytest.raises(KernelError, match="NUMBA_DISABLE_JIT"):
+        load(folder, SOURCE + "\n").divide(7, 2)
 
 
 def test_a_warm_audit_loads_neither_the_compiler_nor_other_heavy_libraries() -> None:
