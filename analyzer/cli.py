@@ -241,6 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else USAGE
+    # Numpy's linear algebra, which nothing here needs, would start a thread for every core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from analyzer.capture import CaptureError
     from analyzer.expected import UsageError
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyzer import kernels
+from analyzer import kernels, scanner
 from analyzer.kernels import KernelError, Library
 
 ROOT = Path(__file__).parent.parent
@@ -378,7 +378,8 @@ def test_two_first_runs_at_once(folder: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    user = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    return {**user, "PYTHONPATH": str(ROOT)}
 
 
 # -- compiling --------------------------------------------------------------------------------------------------
@@ -403,14 +404,25 @@ def test_without_a_compiler_there_is_nothing_to_run(folder: Path, monkeypatch: p
         load(folder, SOURCE + "\n").divide(7, 2)
 
 
-def test_a_warm_audit_loads_neither_the_compiler_nor_other_heavy_libraries() -> None:
-    from analyzer import scanner
+# -- the command ------------------------------------------------------------------------------------------------
 
-    capture = ROOT / "captures" / "tls-http-on-3001.pcap"
+
+def warm(say: str) -> str:
+    """The last line of an audit that finds its kernels compiled."""
     scanner.index(np.full(4, -1, np.int32), np.zeros(1, scanner.FLOW), 0, np.ones(3, np.uint64))
-    code = f"import sys; from analyzer.cli import main; main(['audit', {str(capture)!r}]); print(*sys.modules)"
+    capture = ROOT / "captures" / "tls-http-on-3001.pcap"
+    code = f"import os, sys; from analyzer.cli import main; main(['audit', {str(capture)!r}]); print({say})"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, encoding="utf-8", check=True
     )
-    assert not {"numba", "pandas", "pyshark", "dpkt", "asyncio", "tqdm"} & set(done.stdout.splitlines()[-1].split())
     assert done.stderr == ""
+    return done.stdout.splitlines()[-1]
+
+
+def test_a_warm_audit_loads_neither_the_compiler_nor_other_heavy_libraries() -> None:
+    assert not {"numba", "pandas", "pyshark", "dpkt", "asyncio", "tqdm"} & set(warm("*sys.modules").split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads where Linux lists them")
+def test_an_audit_starts_no_threads() -> None:
+    assert warm("len(os.listdir('/proc/self/task'))") == "1"
