@@ -13,8 +13,6 @@ import gc
 import os
 import signal
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -216,6 +214,8 @@ def deliver(path: str | None, pieces: Callable[[bool], Iterable[str]]) -> None:
         with target.open("wb") as device:
             device.writelines(report)
         return
+    import tempfile
+
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
         try:
             file.writelines(report)
@@ -241,6 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else USAGE
+    # Numpy's linear algebra, which nothing here needs, would start a thread for every core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from analyzer.capture import CaptureError
     from analyzer.expected import UsageError
 
@@ -274,6 +276,8 @@ def confess(error: Exception) -> int:
     """A defect of this program: said in one line, with the place; the traceback only for who asks for it."""
     if os.environ.get("TPE_PCAP_TRACEBACK"):
         raise error
+    import traceback
+
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"
     reason = " ".join(str(error).split())

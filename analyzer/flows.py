@@ -409,15 +409,13 @@ class Scan:
                 )
             )
             if outcome == scanner.FLOWS_FULL:
-                lengthen(self.flow)
-                self.side.resize(2 * len(self.flow), refcheck=False)
-                if 2 * len(self.flow) > len(self.slots):
-                    self.slots = np.full(2 * len(self.slots), -1, np.int32)
-                    scanner.index(self.slots, self.flow, int(self.clock["flows"][0]), self.clock["secret"][0])
+                self.flow, self.side = lengthened(self.flow), lengthened(self.side)
+                self.slots = np.full(2 * len(self.slots), -1, np.int32)
+                scanner.index(self.slots, self.flow, int(self.clock["flows"][0]), self.clock["secret"][0])
             elif outcome == scanner.PIECES_FULL:
-                lengthen(self.pieces)
+                self.pieces = lengthened(self.pieces)
             elif outcome == scanner.ARENA_FULL:
-                lengthen(self.arena)
+                self.arena = lengthened(self.arena)
             else:
                 return outcome
 
@@ -509,9 +507,11 @@ class Scan:
         )
 
 
-def lengthen(column: Records) -> None:
-    """Make room for more records, in place: where an array is large, no byte of it is copied."""
-    column.resize(len(column) + max(len(column) // 4, 1024), refcheck=False)
+def lengthened(column: Records) -> Records:
+    """Twice the room; what nobody has used of it yet takes no memory."""
+    longer = np.zeros(2 * len(column), column.dtype)
+    longer[: len(column)] = column
+    return longer
 
 
 ETHERTYPES = {0x0806: "ARP", 0x88CC: "LLDP", 0x888E: "802.1X", 0x8863: "PPPoE discovery", 0x8035: "RARP"}

@@ -10,18 +10,18 @@ packet's flow and accounts for it. Laws of the module:
 * What is rare (tunnels, fragments, unusual link types) is not decoded here: :func:`decode` ends with :data:`RARE`,
   and :mod:`analyzer.encapsulations` peels it.
 
-All compiled code stands in this one file, because the compiler's cache on disk is valid as long as the kernel's
-own file does not change. Offsets are positions in the buffer that the kernel was given; lengths are bytes;
+All compiled code stands in this one file, because its machine code is kept on disk as long as this file does not
+change (see :mod:`analyzer.kernels`). Offsets are positions in the buffer that the kernel was given; lengths are bytes;
 integers on the wire are big-endian except in the headers of the capture file itself.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from analyzer.kernels import Library
 
 # Outcomes of decoding one packet.
 DECODED = 0
@@ -238,9 +238,9 @@ Record = Any
 Number = Any
 
 
-def compiled(function: Any) -> Any:
-    """A function that exists only inside compiled kernels."""
-    return njit(boundscheck=True, nogil=True)(function)
+LIBRARY = Library(__file__)
+compiled = LIBRARY.part
+"""A function that runs only inside compiled kernels."""
 
 
 @compiled
@@ -593,7 +593,8 @@ def content_of(b: Buffer, p: Record, size: Number) -> Number:
 def store(b: Buffer, begin: Number, count: Number, pieces: Any, arena: Any, clock: Record) -> Number:
     """Copy bytes into the arena and take the next piece; the caller made sure of the room."""
     offset = clock.arena
-    arena[offset : offset + count] = b[begin : begin + count]
+    for each in range(count):
+        arena[offset + each] = b[begin + each]
     clock.arena = offset + count
     index = clock.pieces
     clock.pieces = index + 1
@@ -884,25 +885,6 @@ def account_error(
 
 
 @compiled
-def rehash(slots: Any, flows: Any, count: Number, secret: Any) -> None:
-    """Fill an empty table of slots; of flows with the same key the newest wins, as while scanning."""
-    mask = np.uint64(len(slots) - 1)
-    for flow in range(count):
-        f = flows[flow]
-        one, two = (f.high0, f.low0, f.port0), (f.high1, f.low1, f.port1)
-        at = flow_hash(f.protocol, one, two, secret) & mask
-        while slots[at] >= 0:
-            g = flows[slots[at]]
-            if g.protocol == f.protocol and (
-                same(g, f.high0, f.low0, f.port0, f.high1, f.low1, f.port1)
-                or same(g, f.high1, f.low1, f.port1, f.high0, f.low0, f.port0)
-            ):
-                break
-            at = (at + np.uint64(1)) & mask
-        slots[at] = flow
-
-
-@compiled
 def next_record(b: Buffer, end: Number, p: Record, interfaces: Any, clock: Record) -> Number:
     """Read the framing of the record at ``clock.position`` into ``p`` and move behind it.
 
@@ -978,7 +960,7 @@ def next_record(b: Buffer, end: Number, p: Record, interfaces: Any, clock: Recor
     return DECODED
 
 
-@njit(cache=True, boundscheck=True, nogil=True)
+@LIBRARY.kernel(np.uint8, int, PACKET, INTERFACE, np.bool_, np.int32, FLOW, SIDE, PIECE, np.uint8, np.int64, CLOCK)
 def scan(
     b: Buffer,
     end: Number,
@@ -1045,10 +1027,24 @@ def scan(
             return EMPTY
 
 
-@njit(cache=True, boundscheck=True, nogil=True)
-def index(slots: Any, flows: Any, count: Number, secret: Any) -> None:
-    """Compiled face of :func:`rehash`."""
-    rehash(slots, flows, count, secret)
+@LIBRARY.kernel(np.int32, FLOW, int, np.uint64)
+def index(slots: Any, flows: Any, count: Number, secret: Any) -> Number:
+    """Fill an empty table of slots; of flows with the same key the newest wins, as while scanning."""
+    mask = np.uint64(len(slots) - 1)
+    for flow in range(count):
+        f = flows[flow]
+        one, two = (f.high0, f.low0, f.port0), (f.high1, f.low1, f.port1)
+        at = flow_hash(f.protocol, one, two, secret) & mask
+        while slots[at] >= 0:
+            g = flows[slots[at]]
+            if g.protocol == f.protocol and (
+                same(g, f.high0, f.low0, f.port0, f.high1, f.low1, f.port1)
+                or same(g, f.high1, f.low1, f.port1, f.high0, f.low0, f.port0)
+            ):
+                break
+            at = (at + np.uint64(1)) & mask
+        slots[at] = flow
+    return count
 
 
 # -- flows that are alike ---------------------------------------------------------------------------------------
@@ -1245,7 +1241,10 @@ def same_kind(flows: Any, sides: Any, one: Number, two: Number, side: Number) ->
     )
 
 
-@njit(cache=True, boundscheck=True, nogil=True)
+@LIBRARY.kernel(
+    *(np.uint8, FLOW, SIDE, PIECE, np.int64, np.bool_, np.uint64),
+    *(np.int32, np.int32, np.uint64, np.uint64, np.uint8, np.uint8, np.int32, np.int32),
+)
 def liken(
     b: Buffer,
     flows: Any,
@@ -1327,7 +1326,5 @@ def liken(
 
 
 def compiled_before() -> bool:
-    """Whether the compiler's cache holds the kernel; else the first packet waits some ten seconds for it."""
-    cache: Any = getattr(scan, "_cache", None)
-    index = getattr(getattr(cache, "_cache_file", None), "_index_path", None)
-    return index is None or Path(index).exists()
+    """Whether the kernels are compiled for this machine; else the first packet waits some ten seconds for it."""
+    return LIBRARY.ready()
