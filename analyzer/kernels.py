@@ -129,6 +129,7 @@ class Library:
     def __init__(self, source: str) -> None:
         self.source = Path(source)
         self.parts: list[FunctionType] = []
+        self.words: dict[str, tuple[int, bool]] = {}
         self.kernels: list[Kernel] = []
         self.engine: llvm.ExecutionEngine | None = None
         self.lock = threading.RLock()
@@ -137,6 +138,14 @@ class Library:
         """Declare a function that kernels call."""
         self.parts.append(function)
         return function
+
+    def word(self, name: str, size: int, big: bool) -> Any:
+        """Declare a function that kernels call by this name: (bytes, offset) → the integer of ``size`` bytes there.
+
+        It is unsigned; of 8 bytes its type is so, too. One check of the bounds serves all of its bytes.
+        """
+        self.words[name] = size, big
+        return name
 
     def kernel(self, *types: Any) -> Callable[[Any], Kernel]:
         """Declare a kernel and its arguments: ``int``, or what the items of an array are."""
@@ -190,6 +199,8 @@ class Library:
         types: Any = numba.types
         # The functions as they are, in a name space where they find each other compiled.
         names: dict[str, Any] = dict(self.kernels[0].function.__globals__)
+        for name, (size, big) in self.words.items():
+            names[name] = word_reader(size, big)
         for part in self.parts:
             names[part.__name__] = njit(**OPTIONS)(FunctionType(part.__code__, names))
         whole = llvm.parse_assembly(NO_DESTRUCTOR)
@@ -251,6 +262,37 @@ class Library:
                     replace(folder / name, MAGIC + key + digest(key, code) + code)
                     tidy(folder, f"{self.source.stem}-*.kernels*")
                     return
+
+
+def word_reader(size: int, big: bool) -> Any:
+    """What :meth:`Library.word` declares, compiled: it may stand at any offset (``align=1``)."""
+    import numba
+    from llvmlite import ir
+    from numba.extending import intrinsic
+
+    njit: Any = numba.njit
+    types: Any = numba.types
+    result = types.uint64 if size == 8 else types.int64
+
+    def load(context: Any, array: Any, at: Any) -> Any:
+        def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            view = target.make_array(signature.args[0])(target, builder, arguments[0])
+            place = builder.gep(view.data, [arguments[1]])
+            value = builder.load(builder.bitcast(place, ir.IntType(8 * size).as_pointer()), align=1)
+            if big != (sys.byteorder == "big"):
+                value = builder.bswap(value)
+            return value if size == 8 else builder.zext(value, ir.IntType(64))
+
+        return result(array, types.int64), generate
+
+    unchecked: Any = intrinsic(load)
+
+    def word(b: Any, at: Any) -> Any:
+        if at < 0 or at + size > len(b):
+            raise IndexError
+        return unchecked(b, at)
+
+    return njit(**OPTIONS)(word)
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -243,14 +243,11 @@ compiled = LIBRARY.part
 """A function that runs only inside compiled kernels."""
 
 
-@compiled
-def u16(b: Buffer, at: Number) -> Number:
-    return np.int64(b[at]) << 8 | np.int64(b[at + 1])
-
-
-@compiled
-def u32(b: Buffer, at: Number) -> Number:
-    return np.int64(b[at]) << 24 | np.int64(b[at + 1]) << 16 | np.int64(b[at + 2]) << 8 | np.int64(b[at + 3])
+u16: Any = LIBRARY.word("u16", 2, big=True)
+u32: Any = LIBRARY.word("u32", 4, big=True)
+u64: Any = LIBRARY.word("u64", 8, big=True)
+little16: Any = LIBRARY.word("little16", 2, big=False)
+little32: Any = LIBRARY.word("little32", 4, big=False)
 
 
 @compiled
@@ -259,22 +256,15 @@ def u48(b: Buffer, at: Number) -> Number:
 
 
 @compiled
-def u64(b: Buffer, at: Number) -> Number:
-    return np.uint64(u32(b, at)) << np.uint64(32) | np.uint64(u32(b, at + 4))
-
-
-@compiled
 def host16(b: Buffer, at: Number, little: bool) -> Number:
     """A 16-bit number of the file's own byte order."""
-    return np.int64(b[at + 1]) << 8 | np.int64(b[at]) if little else u16(b, at)
+    return little16(b, at) if little else u16(b, at)
 
 
 @compiled
 def host32(b: Buffer, at: Number, little: bool) -> Number:
     """A 32-bit number of the file's own byte order."""
-    if little:
-        return np.int64(b[at + 3]) << 24 | np.int64(b[at + 2]) << 16 | np.int64(b[at + 1]) << 8 | np.int64(b[at])
-    return u32(b, at)
+    return little32(b, at) if little else u32(b, at)
 
 
 @compiled
