@@ -175,8 +175,11 @@ class Flow(NamedTuple):
     first: int
     """Nanoseconds since the epoch."""
     last: int
-    first_frame: Frame
-    last_frame: Frame
+    first_capture: int
+    """Of its first frame: index of its file, and number there."""
+    first_number: int
+    last_capture: int
+    last_number: int
 
 
 class Conversations(Sequence[Conversation]):
@@ -215,18 +218,14 @@ class Conversations(Sequence[Conversation]):
             owners[each.id - 1] = index
             if each.repeats:
                 owners[np.array(each.repeats) - 1] = index
+        sides = np.array([each.side for each in self.found], np.bool_)[owners]
+        ports = np.where(sides, table["port1"], table["port0"])
+        columns = (ports, *(table[name] for name in FLOW_COLUMNS))
         for start in range(0, len(table), STEP):
-            rows = map(Row._make, table[start : start + STEP].tolist())
-            for number, (row, index) in enumerate(
-                zip(rows, owners[start : start + STEP].tolist(), strict=True), start + 1
-            ):
+            parts = (column[start : start + STEP].tolist() for column in (owners, *columns))
+            for number, (index, port, *numbers) in enumerate(zip(*parts, strict=True), start + 1):
                 each = self.found[index]
-                if each.id == number:
-                    yield only_flow(each)
-                    continue
-                port = None if each.originator.port is None else row.port1 if each.side else row.port0
-                begun, ended = Frame(row.first_capture, row.first_frame), Frame(row.last_capture, row.last_frame)
-                yield Flow(number, each, port, row.first, row.last, begun, ended)
+                yield Flow(number, each, None if each.originator.port is None else port, *numbers)
 
     def alone(self) -> Iterator[Conversation]:
         """Every flow as a conversation of its own, ascending by id."""
@@ -248,8 +247,8 @@ class Conversations(Sequence[Conversation]):
                     originator=Endpoint(each.originator.address, flow.port),
                     first=flow.first,
                     last=flow.last,
-                    first_frame=flow.first_frame,
-                    last_frame=flow.last_frame,
+                    first_frame=Frame(flow.first_capture, flow.first_number),
+                    last_frame=Frame(flow.last_capture, flow.last_number),
                     head=head,
                     dissection=protocols.again(each.dissection, head),
                     repeats=(),
@@ -259,7 +258,11 @@ class Conversations(Sequence[Conversation]):
 
 def only_flow(each: Conversation) -> Flow:
     """The first flow of a conversation."""
-    return Flow(each.id, each, each.originator.port, each.first, each.last, each.first_frame, each.last_frame)
+    return Flow(each.id, each, each.originator.port, each.first, each.last, *each.first_frame, *each.last_frame)
+
+
+FLOW_COLUMNS = ("first", "last", "first_capture", "first_frame", "last_capture", "last_frame")
+"""Columns of the flow table that become the last fields of a :class:`Flow`."""
 
 
 def converse(flows: Flows, services: frozenset[Service] = frozenset()) -> Conversations:

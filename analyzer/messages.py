@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 from analyzer.heads import Direction, Frame
@@ -38,9 +39,13 @@ class Facts:
 
 def to_json(value: object) -> Any:
     """A fact as JSON: dataclasses become objects, enums their value, bytes hexadecimal; empty fields are left out."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-        return {name: to_json(part) for name, part in pairs if not name.startswith("_") and shown(part)}
+    kind: type[Any] = type(value)
+    if kind is str or kind is int or kind is bool:
+        return value
+    names = public_fields(kind)
+    if names is not None:
+        pairs = ((name, getattr(value, name)) for name in names)
+        return {name: to_json(part) for name, part in pairs if shown(part)}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, bytes):
@@ -50,6 +55,14 @@ def to_json(value: object) -> Any:
     if isinstance(value, (tuple, list)):
         return [to_json(part) for part in value]
     return value
+
+
+@cache
+def public_fields(kind: type) -> tuple[str, ...] | None:
+    """Names of a dataclass's fields that reports show; ``None`` for any other class."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple(field.name for field in dataclasses.fields(kind) if not field.name.startswith("_"))
 
 
 def shown(value: object) -> bool:

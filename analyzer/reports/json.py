@@ -155,25 +155,23 @@ def finding_json(finding: Finding, captures: Sequence[CaptureFile]) -> dict[str,
 
 def flow_lines(
     conversations: Conversations, digits: Sequence[int], flow_rows: Rows, flow_stations: Stations
-) -> Iterator[Line]:
+) -> Iterator[Lines]:
     """The flows, each on a line. They are many: written as text at once, and what flows share only once."""
     shared: dict[int, tuple[str, Callable[[int | None], str | None]]] = {}
     flows = conversations.flows()
     while several := list(itertools.islice(flows, FLOWS_AT_ONCE)):
-        firsts = iso_all([flow.first for flow in several], [digits[flow.first_frame.capture] for flow in several])
-        lasts = iso_all([flow.last for flow in several], [digits[flow.last_frame.capture] for flow in several])
-        for flow, first, last in zip(several, firsts, lasts, strict=True):
-            each = flow.conversation
+        firsts = iso_all([flow.first for flow in several], [digits[flow.first_capture] for flow in several])
+        lasts = iso_all([flow.last for flow in several], [digits[flow.last_capture] for flow in several])
+        texts = []
+        for (number, each, port, _, _, *frames), first, last in zip(several, firsts, lasts, strict=True):
             known = shared.get(each.id)
             if known is None:
                 known = template(each, flow_rows.get(each.id, ()), flow_stations.get(each.id)), community_ids(each)
                 if each.repeats:
                     shared[each.id] = known
             text, name = known
-            one, two = flow.first_frame, flow.last_frame
-            port = NULL if flow.port is None else flow.port
-            numbers = (flow.id, port, first, last, one.capture, one.number, two.capture, two.number)
-            yield Line(text % (*numbers, quoted(name(flow.port))))
+            texts.append(text % (number, NULL if port is None else port, first, last, *frames, quoted(name(port))))
+        yield Lines(texts)
 
 
 FLOWS_AT_ONCE = 4096
@@ -242,6 +240,15 @@ class Line:
         self.text = text
 
 
+class Lines:
+    """Values of a list that stand on a line each, already written."""
+
+    __slots__ = ("texts",)
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+
+
 def line(value: object) -> Line:
     """A value on one line."""
     return Line(encode(value))
@@ -282,7 +289,10 @@ def written(value: object, indent: str) -> Iterator[str]:
         separator = "["
         for part in value:
             yield separator + deeper
-            yield from written(part, deeper)
+            if isinstance(part, Lines):
+                yield ("," + deeper).join(part.texts)
+            else:
+                yield from written(part, deeper)
             separator = ","
         yield "[]" if separator == "[" else indent + "]"
     else:
