@@ -547,7 +547,7 @@ def exact(data: bytes, length: int) -> bool:
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     if reader.fence == 1:
-        yield esp.keepalive(reader)
+        yield from esp.keepalive(reader)
         return
     if reader.fence >= HEADER and len(reader.data) < HEADER:
         reader.take(HEADER, "IKE header")  # too little was captured to tell IKE from ESP

@@ -18,10 +18,15 @@ from analyzer.protocols.tls.registry import (
     HandshakeType,
     cipher_suite_name,
 )
-from analyzer.wire import Reader, text
+from analyzer.wire import Layout, Reader, text
 
 HELLO_RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """A ServerHello with this random is a HelloRetryRequest (RFC 8446 section 4.1.3)."""
+
+
+CLIENT_HELLO: Final = Layout(("client_version", "H"), ("random", "32s"), ("session_id length", "B"))
+SERVER_HELLO: Final = Layout(("server_version", "H"), ("random", "32s"))
+EXTENSION_HEADER: Final = struct.Struct(">HH")
 
 
 class ClientHello(NamedTuple):
@@ -130,28 +135,24 @@ class ClientMasterKey(NamedTuple):
 def handshake(message: Reader, kind: int, suite: int | None) -> Iterator[object]:
     """The messages in one handshake message's body. ``suite``: the last that this direction's ServerHello chose."""
     if kind == HandshakeType.CLIENT_HELLO:
-        yield from client_hello(message)
-    elif kind == HandshakeType.SERVER_HELLO:
-        yield from server_hello(message)
-    elif kind == HandshakeType.CERTIFICATE:
-        yield from certificate(message)
-    else:
-        length = message.left
-        name = cipher_suite_name(suite) if kind == HandshakeType.SERVER_KEY_EXCHANGE and suite is not None else ""
+        return client_hello(message)
+    if kind == HandshakeType.SERVER_HELLO:
+        return server_hello(message)
+    if kind == HandshakeType.CERTIFICATE:
+        return certificate(message)
+    if kind == HandshakeType.SERVER_KEY_EXCHANGE and suite is not None:
+        name = cipher_suite_name(suite)
         if "_ECDHE_RSA_" in name or "_ECDHE_ECDSA_" in name or "_ECDH_anon_" in name:
-            yield ecdhe_parameters(message)
-        elif "_DHE_RSA_" in name or "_DHE_DSS_" in name or "_DH_anon_" in name:
-            yield dhe_parameters(message)
-        else:
-            message.rest("handshake body")
-            yield Handshake(kind, length)
+            return ecdhe_parameters(message)
+        if "_DHE_RSA_" in name or "_DHE_DSS_" in name or "_DH_anon_" in name:
+            return dhe_parameters(message)
+    return other(message, kind)
 
 
 def client_hello(message: Reader) -> Iterator[object]:
     """RFC 8446 section 4.1.2."""
-    version = message.u16("client_version")
-    random = message.take(32, "random")
-    session_id = message.take(message.u8("session_id length"), "session_id")
+    version, random, session_size = message.unpack(CLIENT_HELLO)
+    session_id = message.take(session_size, "session_id")
     suites = u16_list(message, message.u16("cipher_suites length"), "cipher_suites")
     compression_methods = message.take(message.u8("compression_methods length"), "compression_methods")
     yield ClientHello(version, random, session_id, suites, compression_methods)
@@ -160,8 +161,7 @@ def client_hello(message: Reader) -> Iterator[object]:
 
 def server_hello(message: Reader) -> Iterator[object]:
     """RFC 8446 section 4.1.3. The drafts of TLS 1.3 below 22 had neither session id nor compression method."""
-    version = message.u16("server_version")
-    random = message.take(32, "random")
+    version, random = message.unpack(SERVER_HELLO)
     early_draft = 0x7F00 <= version < 0x7F16
     session_id = b"" if early_draft else message.take(message.u8("session_id length"), "session_id")
     suite = message.u16("cipher_suite")
@@ -178,17 +178,16 @@ def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[o
     if message.more:
         with message.block(message.u16("extensions length"), "extensions") as block:
             while block.more:
-                kind, size = struct.unpack(">HH", block.take(4, "extension type and length"))
-                if kind in EXTENSION_NAMES:
-                    with block.block(size, EXTENSION_NAMES[kind]) as body:
-                        found = extension(body, kind, from_client, retry)
-                    if type(found) is tuple:  # a message is a named tuple
-                        lists[kind] = found
-                    elif found is not None:
-                        yield found
-                else:
-                    block.take(size, "extension_data")
+                kind, size = EXTENSION_HEADER.unpack(block.take(4, "extension type and length"))
                 types.append(kind)
+                if kind not in EXTENSION_NAMES:
+                    block.take(size, "extension_data")
+                    continue
+                found = known_extension(block, size, kind, from_client, retry)
+                if type(found) is tuple:  # a message is a named tuple
+                    lists[kind] = found
+                elif found is not None:
+                    yield found
     yield Extensions(
         hello,
         tuple(types),
@@ -197,6 +196,32 @@ def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[o
         lists.get(ExtensionType.SIGNATURE_ALGORITHMS, ()),
         lists.get(ExtensionType.KEY_SHARE, ()),
     )
+
+
+REPEATED: dict[tuple[int, bytes, bool], object | tuple[int, ...] | None] = {}
+"""What extensions say by type, data and whether a client sent them: stations of one make send the same ones."""
+MOST_REPEATED: Final = 1024
+"""Entries of :data:`REPEATED` above which no more are kept."""
+LONGEST_REPEATED: Final = 256
+"""Bytes of data above which an extension is not kept there."""
+UNIQUE: Final = (ExtensionType.KEY_SHARE, ExtensionType.PRE_SHARED_KEY)
+"""Extensions that differ in every hello."""
+
+
+def known_extension(
+    block: Reader, size: int, kind: int, from_client: bool, retry: bool
+) -> object | tuple[int, ...] | None:
+    """:func:`extension`, sparing the work for what was read before."""
+    data = block.peek(size)
+    key = (kind, data, from_client)
+    if key in REPEATED and len(data) == size:
+        block.pos += size
+        return REPEATED[key]
+    with block.block(size, EXTENSION_NAMES[kind]) as body:
+        found = extension(body, kind, from_client, retry)
+    if kind not in UNIQUE and size <= LONGEST_REPEATED and len(REPEATED) < MOST_REPEATED:
+        REPEATED[key] = found
+    return found
 
 
 def extension(body: Reader, kind: int, from_client: bool, retry: bool) -> object | tuple[int, ...] | None:
@@ -295,23 +320,30 @@ def certificate(message: Reader) -> Iterator[object]:
     yield Certificate(position)
 
 
-def ecdhe_parameters(message: Reader) -> ServerKeyExchange:
+def ecdhe_parameters(message: Reader) -> Iterator[ServerKeyExchange]:
     """RFC 8422 section 5.4; the explicit curves of old drafts are passed over."""
     group = None
     if message.u8("curve_type") == 3:
         group = message.u16("namedcurve")
         message.take(message.u8("public length"), "public")
     message.rest("signature")
-    return ServerKeyExchange(group, None)
+    yield ServerKeyExchange(group, None)
 
 
-def dhe_parameters(message: Reader) -> ServerKeyExchange:
+def dhe_parameters(message: Reader) -> Iterator[ServerKeyExchange]:
     """RFC 5246 section 7.4.3."""
     prime = message.take(message.u16("dh_p length"), "dh_p")
     message.take(message.u16("dh_g length"), "dh_g")
     message.take(message.u16("dh_Ys length"), "dh_Ys")
     message.rest("signature")
-    return ServerKeyExchange(None, int.from_bytes(prime, "big").bit_length())
+    yield ServerKeyExchange(None, int.from_bytes(prime, "big").bit_length())
+
+
+def other(message: Reader, kind: int) -> Iterator[Handshake]:
+    """A message whose body is not read."""
+    length = message.left
+    message.rest("handshake body")
+    yield Handshake(kind, length)
 
 
 def ssl2_client_hello(message: Reader) -> Iterator[object]:

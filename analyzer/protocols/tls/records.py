@@ -25,6 +25,9 @@ MAXIMUM_LENGTH: Final = (1 << 14) + 2048
 """Of a record's content, in bytes: the largest that any version allows (TLSCiphertext, RFC 5246 section 6.2.3)."""
 
 
+RECORD_HEADER: Final = struct.Struct(">BHH")
+
+
 class ChangeCipherSpec(NamedTuple):
     """In TLS 1.3 without meaning (RFC 8446 appendix D.4); before it, all records that follow are encrypted."""
 
@@ -149,7 +152,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
 
 def record_header(reader: Reader) -> tuple[int, int, int]:
     """Content type, version and length (in bytes) of the next record."""
-    content_type, version, length = struct.unpack(">BHH", reader.take(5, "record header"))
+    content_type, version, length = RECORD_HEADER.unpack(reader.take(5, "record header"))
     if not 20 <= content_type <= 24:
         reader.malformed("content type", f"{content_type} is no TLS content type", reader.pos - 5)
     if not 0x0300 <= version <= 0x0304:
@@ -170,8 +173,8 @@ def is_hello(body: Reader) -> bool:
 
 def holds_message(body: Reader) -> bool:
     """Whether the next handshake message ends within ``body``, going by its declared length."""
-    start = body.peek(4)
-    return len(start) == 4 and body.pos + 4 + int.from_bytes(start[1:], "big") <= body.fence
+    start = body.pos + 4
+    return start <= body.limit and start + int.from_bytes(body.data[start - 3 : start], "big") <= body.fence
 
 
 def spliced(reader: Reader, body: Reader) -> Reader:
