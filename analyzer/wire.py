@@ -180,14 +180,14 @@ class Reader:
 
     def fenced(self, count: int, field: str) -> Reader:
         """A reader over the next ``count`` bytes; this reader does not move (see :meth:`block`)."""
-        return Reader(self.data, self.pos, self.end(count, field))
-
-    def end(self, count: int, field: str) -> int:
-        """Where the next ``count`` bytes end, which must be within this reader's own fence."""
         end = self.pos + count
         if end > self.fence:
-            self.malformed(field, f"declares {count} bytes, {self.fence - self.pos} are left of the enclosing length")
-        return end
+            self.overlong(count, field)
+        return Reader(self.data, self.pos, end)
+
+    def overlong(self, count: int, field: str) -> NoReturn:
+        """Stop because the next ``count`` bytes, declared by ``field``, reach behind this reader's own fence."""
+        self.malformed(field, f"declares {count} bytes, {self.fence - self.pos} are left of the enclosing length")
 
     def malformed(self, field: str, reason: str, offset: int | None = None) -> NoReturn:
         """Stop: the sender contradicts itself or the protocol."""
@@ -200,7 +200,13 @@ class Block(Reader):
     __slots__ = ("field", "outer")
 
     def __init__(self, outer: Reader, count: int, field: str) -> None:
-        super().__init__(outer.data, outer.pos, outer.end(count, field))
+        fence = outer.pos + count
+        if fence > outer.fence:
+            outer.overlong(count, field)
+        self.data = outer.data
+        self.pos = outer.pos
+        self.fence = fence
+        self.limit = fence if fence < outer.limit else outer.limit
         self.outer = outer
         self.field = field
 

@@ -26,6 +26,7 @@ MAXIMUM_LENGTH: Final = (1 << 14) + 2048
 
 
 RECORD_HEADER: Final = struct.Struct(">BHH")
+HANDSHAKE_HEADER: Final = struct.Struct(">I")
 
 
 class ChangeCipherSpec(NamedTuple):
@@ -115,17 +116,18 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
                 return
             end = body.fence
             while body.more:
-                if not holds_message(body):
+                header = handshake_header(body)
+                if header is None:
                     reader.pos = end
                     body = spliced(reader, body)
                     end = reader.pos
-                header = int.from_bytes(body.take(4, "handshake type and length"), "big")
+                    header = body.u32("handshake type and length")
                 kind, size = header >> 24, header & 0xFFFFFF
                 with body.block(size, HANDSHAKE_NAMES.get(kind, "handshake message")) as message:
                     for found in handshake(message, kind, suite):
                         if isinstance(found, ServerHello):
                             suite = found.cipher_suite
-                        reader.pos = min(message.pos, end)  # tells where the next message begins
+                        reader.pos = message.pos if message.pos < end else end  # where the next message begins
                         yield found
             reader.pos = end
         elif content_type == ContentType.ALERT:
@@ -171,10 +173,16 @@ def is_hello(body: Reader) -> bool:
     return start[:2] in (b"\x01\x00", b"\x02\x00") and start[4:] == b"\x03\x03"
 
 
-def holds_message(body: Reader) -> bool:
-    """Whether the next handshake message ends within ``body``, going by its declared length."""
-    start = body.pos + 4
-    return start <= body.limit and start + int.from_bytes(body.data[start - 3 : start], "big") <= body.fence
+def handshake_header(body: Reader) -> int | None:
+    """Type (8 bits) and length (24 bits) of the next handshake message; ``None``: it does not end within ``body``."""
+    start = body.pos + HANDSHAKE_HEADER.size
+    if start > body.limit:
+        return None
+    header: int = HANDSHAKE_HEADER.unpack_from(body.data, body.pos)[0]
+    if start + (header & 0xFFFFFF) > body.fence:
+        return None
+    body.pos = start
+    return header
 
 
 def spliced(reader: Reader, body: Reader) -> Reader:
