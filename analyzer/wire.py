@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 UNBOUNDED = 1 << 62
 """Fence of a stream whose end is not known."""
@@ -219,6 +222,38 @@ class Block(Reader):
                 declared = self.fence - self.outer.pos
                 self.malformed(self.field, f"{self.fence - self.pos} bytes of {declared} declared are left over")
             self.outer.pos = self.fence
+
+
+class Repeats(Generic[T]):
+    """A reading of what stations of one make all send alike: bytes that were read before are not read again.
+
+    ``read`` takes a fenced reader, and arguments on which its result depends too. What it gave is kept once it came to
+    its end, for at most ``most`` different readings of at most ``longest`` bytes.
+    """
+
+    __slots__ = ("known", "longest", "most", "read")
+
+    def __init__(self, read: Callable[..., T], longest: int, most: int = 1024) -> None:
+        self.read = read
+        self.longest = longest
+        self.most = most
+        self.known: dict[object, tuple[T, int]] = {}
+        """What was read and how many bytes of it were used, by all bytes up to the fence and the arguments."""
+
+    def __call__(self, reader: Reader, *arguments: object) -> T:
+        """``read(reader, *arguments)``."""
+        start, fence = reader.pos, reader.fence
+        if fence > reader.limit or fence - start > self.longest:
+            return self.read(reader, *arguments)
+        key = (reader.data[start:fence], arguments)
+        found = self.known.get(key)
+        if found is not None:
+            reader.pos = start + found[1]
+            return found[0]
+        value = self.read(reader, *arguments)
+        if len(self.known) < self.most:
+            self.known[key] = value, reader.pos - start
+        return value
 
 
 def text(raw: bytes, limit: int = 256) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
 from analyzer.protocols import esp
-from analyzer.wire import Layout, Reader
+from analyzer.wire import Layout, Reader, Repeats
 
 NAME = "ike"
 
@@ -720,10 +721,20 @@ def proposals(inner: Reader, major: int) -> Iterator[object]:
         with inner.block(length - 4, "Proposal Length") as part:
             number, protocol, size, count = part.unpack(PROPOSAL)
             spi = part.take(size, "SPI")
-            if major == 2:
-                yield Proposal(number, protocol, spi, tuple(transform(part) for _ in range(count)))
-            else:
-                yield Proposal(number, protocol, spi, tuple(isakmp_transform(part) for _ in range(count)))
+            read = repeated_transforms if major == 2 else repeated_isakmp_transforms
+            yield Proposal(number, protocol, spi, read(part, count))
+
+
+def transforms(part: Reader, count: int) -> tuple[Transform, ...]:
+    return tuple(transform(part) for _ in range(count))
+
+
+def isakmp_transforms(part: Reader, count: int) -> tuple[IsakmpTransform, ...]:
+    return tuple(isakmp_transform(part) for _ in range(count))
+
+
+repeated_transforms = Repeats(transforms, longest=1024)
+repeated_isakmp_transforms = Repeats(isakmp_transforms, longest=1024)
 
 
 def transform(part: Reader) -> Transform:
@@ -782,9 +793,10 @@ def facts(items: Sequence[Item]) -> IkeFacts:
                 vendors[message.id[:64].hex()] = None
     listed = tuple(sas.values())
     shown = latest or next((sa for sa in reversed(listed) if sa.offered), listed[-1] if listed else None)
-    packets = [item.message for item in items if isinstance(item.message, esp.EspPacket)]
-    marked = any(isinstance(item.message, IkeHeader) and item.message.non_esp_marker for item in items)
-    kept_alive = any(isinstance(item.message, esp.NatKeepalive) for item in items)
+    said = [item.message for item in items]
+    packets = [message for message in said if isinstance(message, esp.EspPacket)]
+    marked = any(isinstance(message, IkeHeader) and message.non_esp_marker for message in said)
+    kept_alive = esp.NatKeepalive in map(type, said)
     inside = packets if marked or not listed else []  # a flow without markers cannot tell ESP from IKE
     return IkeFacts(
         version=f"{shown.major}.0" if shown else "",
@@ -866,6 +878,7 @@ def notify_name(kind: int, major: int) -> str:
 # -- strongSwan's notation --------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1024)
 def notations(proposal: Proposal) -> tuple[str, ...]:
     """A proposal as single combinations, ``aes128-sha256-ecp256``; as one joined form if there are too many."""
     groups = alternatives(proposal)
@@ -898,6 +911,7 @@ def combination(transforms: Sequence[Transform]) -> str:
     return "-".join(word for word in words if word)
 
 
+@lru_cache(maxsize=1024)
 def joined(proposal: Proposal) -> str:
     """A proposal in one string, with all transforms of each type: ``aes128-aes256-sha256-ecp256``."""
     plain = [each for each in proposal.transforms if isinstance(each, Transform)]

@@ -18,7 +18,7 @@ from analyzer.protocols.tls.registry import (
     HandshakeType,
     cipher_suite_name,
 )
-from analyzer.wire import Layout, Reader, text
+from analyzer.wire import Layout, Reader, Repeats, text
 
 HELLO_RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """A ServerHello with this random is a HelloRetryRequest (RFC 8446 section 4.1.3)."""
@@ -183,7 +183,9 @@ def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[o
                 if kind not in EXTENSION_NAMES:
                     block.take(size, "extension_data")
                     continue
-                found = known_extension(block, size, kind, from_client, retry)
+                with block.block(size, EXTENSION_NAMES[kind]) as body:
+                    read = extension if kind in UNIQUE else repeated_extension
+                    found = read(body, kind, from_client, retry)
                 if type(found) is tuple:  # a message is a named tuple
                     lists[kind] = found
                 elif found is not None:
@@ -196,32 +198,6 @@ def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[o
         lists.get(ExtensionType.SIGNATURE_ALGORITHMS, ()),
         lists.get(ExtensionType.KEY_SHARE, ()),
     )
-
-
-REPEATED: dict[tuple[int, bytes, bool], object | tuple[int, ...] | None] = {}
-"""What extensions say by type, data and whether a client sent them: stations of one make send the same ones."""
-MOST_REPEATED: Final = 1024
-"""Entries of :data:`REPEATED` above which no more are kept."""
-LONGEST_REPEATED: Final = 256
-"""Bytes of data above which an extension is not kept there."""
-UNIQUE: Final = (ExtensionType.KEY_SHARE, ExtensionType.PRE_SHARED_KEY)
-"""Extensions that differ in every hello."""
-
-
-def known_extension(
-    block: Reader, size: int, kind: int, from_client: bool, retry: bool
-) -> object | tuple[int, ...] | None:
-    """:func:`extension`, sparing the work for what was read before."""
-    data = block.peek(size)
-    key = (kind, data, from_client)
-    if key in REPEATED and len(data) == size:
-        block.pos += size
-        return REPEATED[key]
-    with block.block(size, EXTENSION_NAMES[kind]) as body:
-        found = extension(body, kind, from_client, retry)
-    if kind not in UNIQUE and size <= LONGEST_REPEATED and len(REPEATED) < MOST_REPEATED:
-        REPEATED[key] = found
-    return found
 
 
 def extension(body: Reader, kind: int, from_client: bool, retry: bool) -> object | tuple[int, ...] | None:
@@ -246,6 +222,11 @@ def extension(body: Reader, kind: int, from_client: bool, retry: bool) -> object
     else:
         body.rest("status_request")
     return None
+
+
+UNIQUE: Final = (ExtensionType.KEY_SHARE, ExtensionType.PRE_SHARED_KEY)
+"""Extensions that differ from hello to hello."""
+repeated_extension: Final = Repeats(extension, longest=256)
 
 
 def server_names(body: Reader) -> tuple[str, ...]:
