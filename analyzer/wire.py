@@ -165,7 +165,7 @@ class Reader:
     def line(self, limit: int, field: str) -> bytes:
         """The next line without its end (CR LF or bare LF); no end within ``limit`` bytes is malformed."""
         pos = self.pos
-        end = self.data.find(b"\n", pos, min(self.limit, pos + limit))
+        end = self.data.find(b"\n", pos, self.limit if self.limit < pos + limit else pos + limit)
         if end < 0:
             if self.left >= limit:
                 self.malformed(field, f"no line end within {limit} bytes")

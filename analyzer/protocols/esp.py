@@ -108,7 +108,7 @@ def packet(reader: Reader, udp_encapsulated: bool) -> Iterator[object]:
 def facts(items: Sequence[Item]) -> EspFacts:
     said = [item.message for item in items]
     packets = [message for message in said if isinstance(message, EspPacket)]
-    keepalives = sum(isinstance(message, NatKeepalive) for message in said)
+    keepalives = list(map(type, said)).count(NatKeepalive)
     encapsulated = keepalives > 0 or any(packet.udp_encapsulated for packet in packets)
     return EspFacts(spis(packets), encapsulated, len(packets), keepalives)
 
