@@ -7,8 +7,9 @@ draft-hickman-netscape-ssl-00 (SSL 2.0).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
 from analyzer.protocols.tls.registry import (
@@ -134,19 +135,10 @@ class ClientMasterKey(NamedTuple):
 
 def handshake(message: Reader, kind: int, suite: int | None) -> Iterator[object]:
     """The messages in one handshake message's body. ``suite``: the last that this direction's ServerHello chose."""
-    if kind == HandshakeType.CLIENT_HELLO:
-        return client_hello(message)
-    if kind == HandshakeType.SERVER_HELLO:
-        return server_hello(message)
-    if kind == HandshakeType.CERTIFICATE:
-        return certificate(message)
-    if kind == HandshakeType.SERVER_KEY_EXCHANGE and suite is not None:
-        name = cipher_suite_name(suite)
-        if "_ECDHE_RSA_" in name or "_ECDHE_ECDSA_" in name or "_ECDH_anon_" in name:
-            return ecdhe_parameters(message)
-        if "_DHE_RSA_" in name or "_DHE_DSS_" in name or "_DH_anon_" in name:
-            return dhe_parameters(message)
-    return other(message, kind)
+    read = BODIES.get(kind)
+    if read is None and suite is not None and kind == HandshakeType.SERVER_KEY_EXCHANGE:
+        read = parameters(suite)
+    return read(message) if read is not None else other(message, kind)
 
 
 def client_hello(message: Reader) -> Iterator[object]:
@@ -174,7 +166,7 @@ def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[o
     """RFC 8446 section 4.2; a hello without any ends before their length."""
     from_client = hello is HandshakeType.CLIENT_HELLO
     types: list[int] = []
-    lists: dict[int, tuple[int, ...]] = {}
+    lists: dict[str, tuple[int, ...]] = {}
     if message.more:
         with message.block(message.u16("extensions length"), "extensions") as block:
             while block.more:
@@ -183,21 +175,15 @@ def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[o
                 if kind not in EXTENSION_NAMES:
                     block.take(size, "extension_data")
                     continue
-                with block.block(size, EXTENSION_NAMES[kind]) as body:
+                name = EXTENSION_NAMES[kind]
+                with block.block(size, name) as body:
                     read = extension if kind in UNIQUE else repeated_extension
                     found = read(body, kind, from_client, retry)
                 if type(found) is tuple:  # a message is a named tuple
-                    lists[kind] = found
+                    lists[name] = found
                 elif found is not None:
                     yield found
-    yield Extensions(
-        hello,
-        tuple(types),
-        lists.get(ExtensionType.SUPPORTED_GROUPS, ()),
-        lists.get(ExtensionType.EC_POINT_FORMATS, ()),
-        lists.get(ExtensionType.SIGNATURE_ALGORITHMS, ()),
-        lists.get(ExtensionType.KEY_SHARE, ()),
-    )
+    yield Extensions(hello, tuple(types), **lists)
 
 
 def extension(body: Reader, kind: int, from_client: bool, retry: bool) -> object | tuple[int, ...] | None:
@@ -299,6 +285,25 @@ def certificate(message: Reader) -> Iterator[object]:
             yield CertificateEntry(position, entries.take(entries.u24("certificate length"), "certificate"))
             position += 1
     yield Certificate(position)
+
+
+BODIES: Final[Mapping[int, Callable[[Reader], Iterator[object]]]] = {
+    int(HandshakeType.CLIENT_HELLO): client_hello,
+    int(HandshakeType.SERVER_HELLO): server_hello,
+    int(HandshakeType.CERTIFICATE): certificate,
+}
+"""How to read the messages that are read, but for the key exchange."""
+
+
+@cache
+def parameters(suite: int) -> Callable[[Reader], Iterator[object]] | None:
+    """How to read the ephemeral key exchange of a cipher suite, where it has one."""
+    name = cipher_suite_name(suite)
+    if "_ECDHE_RSA_" in name or "_ECDHE_ECDSA_" in name or "_ECDH_anon_" in name:
+        return ecdhe_parameters
+    if "_DHE_RSA_" in name or "_DHE_DSS_" in name or "_DH_anon_" in name:
+        return dhe_parameters
+    return None
 
 
 def ecdhe_parameters(message: Reader) -> Iterator[ServerKeyExchange]:

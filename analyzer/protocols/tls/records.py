@@ -25,6 +25,7 @@ MAXIMUM_LENGTH: Final = (1 << 14) + 2048
 """Of a record's content, in bytes: the largest that any version allows (TLSCiphertext, RFC 5246 section 6.2.3)."""
 
 
+CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA, HEARTBEAT = ContentType
 RECORD_HEADER: Final = struct.Struct(">BHH")
 HANDSHAKE_HEADER: Final = struct.Struct(">I")
 
@@ -81,7 +82,7 @@ def begins_with_tls(stream: Stream) -> bool:
     following = data[5 + int.from_bytes(data[3:5], "big") :]
     if len(following) >= 5 and is_record_header(following):
         return True
-    if data[0] == ContentType.HANDSHAKE and len(data) > 5:
+    if data[0] == HANDSHAKE and len(data) > 5:
         return data[5] in HANDSHAKE_NAMES
     return len(following) < 5
 
@@ -109,7 +110,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         return
     while reader.more:
         content_type, version, length = record_header(reader)
-        if content_type == ContentType.HANDSHAKE:
+        if content_type == HANDSHAKE:
             body = reader.fenced(length, "handshake record")
             if cipher_changed and not is_hello(reader.fenced(length, "handshake record")):
                 yield EncryptedRecord(content_type)
@@ -130,7 +131,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
                         reader.pos = message.pos if message.pos < end else end  # where the next message begins
                         yield found
             reader.pos = end
-        elif content_type == ContentType.ALERT:
+        elif content_type == ALERT:
             alert = reader.fenced(length, "alert record")
             if length != 2:
                 yield EncryptedRecord(content_type)
@@ -138,13 +139,13 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
             level, description = alert.u8("level"), alert.u8("description")
             reader.pos = alert.pos
             yield Alert(level, description)
-        elif content_type == ContentType.CHANGE_CIPHER_SPEC:
+        elif content_type == CHANGE_CIPHER_SPEC:
             if length != 1 or reader.peek(1) not in (b"", b"\x01"):
                 reader.malformed("change_cipher_spec", f"holds {length} bytes, not the single byte 1")
             reader.take(1, "change_cipher_spec")
             cipher_changed = True
             yield ChangeCipherSpec()
-        elif content_type == ContentType.HEARTBEAT:
+        elif content_type == HEARTBEAT:
             reader.take(length, "heartbeat record")
             yield Heartbeat(length)
         else:
@@ -161,7 +162,7 @@ def record_header(reader: Reader) -> tuple[int, int, int]:
         reader.malformed("record version", f"0x{version:04x} is no TLS version", reader.pos - 4)
     if length > MAXIMUM_LENGTH:
         reader.malformed("record length", f"{length} bytes are more than {MAXIMUM_LENGTH}", reader.pos - 2)
-    if length == 0 and content_type != ContentType.APPLICATION_DATA:
+    if length == 0 and content_type != APPLICATION_DATA:
         reader.malformed("record length", "only application data may be empty", reader.pos - 2)
     return content_type, version, length
 
@@ -199,7 +200,7 @@ def spliced(reader: Reader, body: Reader) -> Reader:
     needed = message_length(parts)
     while had < needed and reader.left >= 5:
         content_type, _, length = record_header(reader)
-        if content_type != ContentType.HANDSHAKE:
+        if content_type != HANDSHAKE:
             reader.malformed("handshake message", f"a record of type {content_type} interrupts it", reader.pos - 5)
         part = reader.peek(reader.fenced(length, "handshake record").fence - reader.pos)
         parts.append(part)
