@@ -21,6 +21,9 @@ class Direction(enum.IntEnum):
     RESPONDER = 1
 
 
+DIRECTIONS = tuple(Direction)
+
+
 class Frame(NamedTuple):
     """A captured frame: index of its file among those given, and its number there as Wireshark shows it."""
 
@@ -61,6 +64,20 @@ class Stream(NamedTuple):
         """
         # A mark compares by its offset first, and no frame has more numbers than this one.
         return self.marks[bisect_right(self.marks, Mark(offset, LAST, 0)) - 1]
+
+    def marks_at(self, offsets: Sequence[int]) -> list[Mark]:
+        """:meth:`mark_at` of many offsets."""
+        marks = self.marks
+        starts = [mark.offset for mark in marks]
+        return [marks[bisect_right(starts, offset) - 1] for offset in offsets]
+
+    def behind(self, mark: Mark) -> Stream:
+        """The same stream from the bytes of one of its marks on."""
+        offset = mark.offset
+        marks = self.marks[self.marks.index(mark) :]
+        return self._replace(
+            data=self.data[offset:], marks=tuple(each._replace(offset=each.offset - offset) for each in marks)
+        )
 
 
 class Datagram(NamedTuple):

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Protocol, cast, overload
 
-from analyzer.heads import Direction, Frame, Head, Stream
+from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Mark, Stream
 from analyzer.messages import Facts, Item
 from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, natt, ntp, ssh, tls
 from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop
@@ -106,11 +107,14 @@ def again(before: Dissection, head: Head) -> Dissection:
 
 def dissect(head: Head) -> Dissection:
     """Name the protocol of a head by its content and read all messages. Never raises for any bytes."""
+    if head.transport != "tcp":  # every probe looks at the datagrams, which may be made anew each time
+        head = Head(head.transport, head.ports, head.streams, tuple(head.datagrams))
     for module in PROTOCOLS:
         if module.probe(head):
             return dissect_as(module, head)
-    for module in PROTOCOLS:
-        resumed = resume(module, head)
+    begun = beginnings(head)
+    for module in PROTOCOLS if begun else ():
+        resumed = resume(module, head, begun)
         if resumed is not None:
             return dissect_as(module, resumed)
     return Dissection()
@@ -120,36 +124,42 @@ RESUMES = 8
 """Frames at whose beginnings a stream without its own beginning is tried."""
 
 
-def resume(module: ProtocolModule, head: Head) -> Head | None:
-    """A head whose midstream streams begin where the protocol does: messages mostly start with a segment."""
-    streams = list(head.streams)
-    resumed = False
-    for direction, stream in zip(Direction, head.streams, strict=True):
+def beginnings(head: Head) -> list[tuple[Direction, Mark, Head]]:
+    """Where midstream streams may begin anew: messages mostly start with a segment.
+
+    Of each: direction, the segment's mark, and a head with nothing but the bytes from there on (a probe asks for
+    no more).
+    """
+    found = []
+    for direction, stream in zip(DIRECTIONS, head.streams, strict=True):
         if stream.begins or not stream.data:
             continue
-        for skipped, mark in enumerate(stream.marks[:RESUMES]):
-            marks = tuple(each._replace(offset=each.offset - mark.offset) for each in stream.marks[skipped:])
-            trimmed = stream._replace(data=stream.data[mark.offset :], marks=marks)
+        for mark in stream.marks[:RESUMES]:
+            trimmed = Stream(stream.data[mark.offset :], (), False, stream.ends)
             alone = (trimmed, Stream()) if direction is Direction.ORIGINATOR else (Stream(), trimmed)
-            if module.probe(head._replace(streams=alone)):
-                streams[direction] = trimmed
-                resumed = True
-                break
-    return head._replace(streams=(streams[0], streams[1])) if resumed else None
+            found.append((direction, mark, head._replace(streams=alone)))
+    return found
+
+
+def resume(module: ProtocolModule, head: Head, begun: Sequence[tuple[Direction, Mark, Head]]) -> Head | None:
+    """The head with its midstream streams cut to where the protocol begins; ``None``: it does so nowhere."""
+    found: dict[Direction, Mark] = {}
+    for direction, mark, alone in begun:
+        if direction not in found and module.probe(alone):
+            found[direction] = mark
+    if not found:
+        return None
+    one, two = head.streams
+    if Direction.ORIGINATOR in found:
+        one = one.behind(found[Direction.ORIGINATOR])
+    if Direction.RESPONDER in found:
+        two = two.behind(found[Direction.RESPONDER])
+    return head._replace(streams=(one, two))
 
 
 def dissect_as(module: ProtocolModule, head: Head) -> Dissection:
     """Read a head as one given protocol."""
-    items: list[Item] = []
-    breaks: list[Break] = []
-    for datagram in head.datagrams:
-        found, anomaly = read(module, Reader(datagram.data, 0, datagram.length), datagram.direction)
-        for began, message in found:
-            items.append(Item(message, datagram.direction, datagram.frame, datagram.time, began))
-        if anomaly is not None:
-            breaks.append(Break(anomaly, datagram.direction, datagram.frame, datagram.time))
-    if head.transport == "tcp":
-        items, breaks = dissect_streams(module, head)
+    items, breaks = dissect_streams(module, head) if head.transport == "tcp" else dissect_datagrams(module, head)
     try:
         facts = module.facts(items)
     except Exception as error:  # our own bug must not hide the other flows; tests demand that it never happens
@@ -158,45 +168,59 @@ def dissect_as(module: ProtocolModule, head: Head) -> Dissection:
     return Dissection(module.NAME, tuple(items), tuple(breaks), facts)
 
 
+def dissect_datagrams(module: ProtocolModule, head: Head) -> tuple[list[Item], list[Break]]:
+    """The messages of all datagrams, as they came."""
+    items: list[Item] = []
+    breaks: list[Break] = []
+    for direction, data, length, frame, time in head.datagrams:
+        reader = Reader(data, 0, length)
+        began = 0
+        try:
+            for message in module.dissect(reader, direction):
+                items.append(Item(message, direction, frame, time, began))
+                began = reader.pos
+        except Exception as error:
+            breaks.append(Break(anomaly_of(error, module, began), direction, frame, time))
+    return items, breaks
+
+
 def dissect_streams(module: ProtocolModule, head: Head) -> tuple[list[Item], list[Break]]:
     """Both directions of a TCP conversation, each on its own, their messages in the order of the capture."""
     placed: list[tuple[Frame, Item]] = []
     breaks: list[Break] = []
-    for direction, stream in zip(Direction, head.streams, strict=True):
+    for direction, stream in zip(DIRECTIONS, head.streams, strict=True):
         if not stream.data:
             continue
+        reader = Reader(stream.data, 0, len(stream.data) if stream.ends else UNBOUNDED)
+        messages: list[object] = []
+        began = [0]  # of each message, and of the one that follows
+        anomaly = None
+        try:
+            for message in module.dissect(reader, direction):
+                messages.append(message)
+                began.append(reader.pos)
+        except Exception as error:
+            anomaly = anomaly_of(error, module, began[-1])
         arrival = stream.marks[0].frame  # a message is there once all bytes before it are: never goes back
-        fence = len(stream.data) if stream.ends else UNBOUNDED
-        found, anomaly = read(module, Reader(stream.data, 0, fence), direction)
-        for began, message in found:
-            mark = stream.mark_at(began)
-            arrival = max(arrival, mark.frame)
-            placed.append((arrival, Item(message, direction, mark.frame, mark.time, began)))
+        for message, offset, (_, frame, time) in zip(messages, began, stream.marks_at(began), strict=False):
+            if frame > arrival:
+                arrival = frame
+            placed.append((arrival, Item(message, direction, frame, time, offset)))
         if anomaly is not None:
             # What looks contradictory in a stream without its beginning may only lack that beginning.
             if anomaly.cause is Cause.MALFORMED and not stream.begins:
                 anomaly = replace(anomaly, cause=Cause.TRUNCATED)
             mark = stream.mark_at(anomaly.offset)
             breaks.append(Break(anomaly, direction, mark.frame, mark.time))
-    placed.sort(key=lambda pair: pair[0])
+    placed.sort(key=itemgetter(0))
     return [item for _, item in placed], breaks
 
 
-def read(
-    module: ProtocolModule, reader: Reader, direction: Direction
-) -> tuple[list[tuple[int, object]], Anomaly | None]:
-    """Drive one dissector: its messages, each with the position where its reading began; what stopped it, if so."""
-    found: list[tuple[int, object]] = []
-    began = reader.pos
-    try:
-        for message in module.dissect(reader, direction):
-            found.append((began, message))
-            began = reader.pos
-    except Stop as stop:
-        return found, stop.anomaly
-    except Exception as error:
-        return found, Anomaly(Cause.DEFECT, module.NAME, began, f"{type(error).__name__}: {error}")
-    return found, None
+def anomaly_of(error: Exception, module: ProtocolModule, began: int) -> Anomaly:
+    """Why a dissector ended early: its reader stopped it, or it failed in the message that ``began`` there."""
+    if isinstance(error, Stop):
+        return error.anomaly
+    return Anomaly(Cause.DEFECT, module.NAME, began, f"{type(error).__name__}: {error}")
 
 
 def defect(error: Exception, head: Head) -> Break:

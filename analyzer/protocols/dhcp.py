@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
@@ -112,11 +113,11 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     file = reader.fenced(FILE_LENGTH, "file")
     reader.take(FILE_LENGTH, "file")
     cookie = reader.take(len(MAGIC_COOKIE), "magic cookie")
-    if not any(cookie) and not any(reader.peek(reader.left)):
-        reader.rest("vend")
-        yield Bootp(header)
-        return
     if cookie != MAGIC_COOKIE:
+        if not any(cookie) and not any(reader.peek(reader.left)):
+            reader.rest("vend")
+            yield Bootp(header)
+            return
         reader.malformed("magic cookie", f"it is {cookie.hex()}", reader.pos - len(cookie))
     overload = 0
     for option in options(reader, header):
@@ -137,6 +138,7 @@ def options(reader: Reader, header: Header) -> Iterator[Option]:
             yield Option(header, code, reader.take(reader.u8("option length"), "option"))
 
 
+@lru_cache(maxsize=4096)
 def ipv4(raw: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET, raw)
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from analyzer.heads import Datagram, Direction, Head
-from analyzer.messages import Facts, Item, messages
-from analyzer.wire import Reader
+from analyzer.messages import Facts, Item
+from analyzer.wire import Layout, Reader
 
 NAME = "esp"
 
 NAT_TRAVERSAL_PORT = 4500
 KEEPALIVE = b"\xff"
+HEADER = Layout(("SPI", "I"), ("Sequence Number", "I"))
 SAMPLE = 40
 """Bytes kept from the beginning of a payload: the longest fixed inner header (IPv6)."""
 MAX_SPIS = 64
@@ -84,33 +85,30 @@ def all_printable(datagrams: Sequence[Datagram]) -> bool:
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    if reader.fence == 1:
-        yield keepalive(reader)
-    else:
-        yield from packet(reader, udp_encapsulated=False)
+    return keepalive(reader) if reader.fence == 1 else packet(reader, udp_encapsulated=False)
 
 
-def keepalive(reader: Reader) -> NatKeepalive:
+def keepalive(reader: Reader) -> Iterator[object]:
     """A datagram of one byte; no ESP packet is that short."""
     value = reader.u8("NAT keepalive")
     if value != KEEPALIVE[0]:
         reader.malformed("NAT keepalive", f"a datagram of the single byte {value:#04x}", reader.pos - 1)
-    return NatKeepalive()
+    yield NatKeepalive()
 
 
 def packet(reader: Reader, udp_encapsulated: bool) -> Iterator[object]:
     """One ESP packet: the rest of a datagram, of which little may have been kept."""
-    start = reader.pos
-    spi = reader.u32("SPI")
-    sequence = reader.u32("Sequence Number")
-    yield EspPacket(spi, sequence, min(reader.fence, 1 << 32) - start, udp_encapsulated)
+    length = min(reader.fence, 1 << 32) - reader.pos
+    spi, sequence = reader.unpack(HEADER)
+    yield EspPacket(spi, sequence, length, udp_encapsulated)
     if reader.left >= SAMPLE:
         yield EspPayload(reader.take(SAMPLE, "Payload Data"))
 
 
 def facts(items: Sequence[Item]) -> EspFacts:
-    packets = [message for _, message in messages(items, EspPacket)]
-    keepalives = sum(1 for _ in messages(items, NatKeepalive))
+    said = [item.message for item in items]
+    packets = [message for message in said if isinstance(message, EspPacket)]
+    keepalives = list(map(type, said)).count(NatKeepalive)
     encapsulated = keepalives > 0 or any(packet.udp_encapsulated for packet in packets)
     return EspFacts(spis(packets), encapsulated, len(packets), keepalives)
 

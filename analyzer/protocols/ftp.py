@@ -9,7 +9,7 @@ import posixpath
 import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -49,8 +49,7 @@ TELNET = re.compile(rb"(?:\xff[\xf0-\xff])+")
 SSL_TOKENS = ("TLS", "TLS-C", "TLS-P", "SSL")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where a data connection goes to."""
 
     address: str | None
@@ -86,8 +85,7 @@ class Transfer:
     """Id of the expected row that it belongs to; never set here."""
 
 
-@dataclass(frozen=True, slots=True)
-class DataConnection:
+class DataConnection(NamedTuple):
     """A data connection that the control channel spoke of."""
 
     passive: bool
@@ -298,7 +296,7 @@ def facts(items: Sequence[Item]) -> FtpFacts:
                 transfers.append(Transfer(verb, path))
             if opened is None:
                 opened = DataConnection(False, exchange.asked.frame, exchange.asked.time)
-            connections.append(replace(opened, verb=verb, path=path, reply=code))
+            connections.append(opened._replace(verb=verb, path=path, reply=code))
             opened = None
     if opened is not None:
         connections.append(opened)

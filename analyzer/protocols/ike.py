@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
 from analyzer.protocols import esp
-from analyzer.wire import Reader
+from analyzer.wire import Layout, Reader, Repeats
 
 NAME = "ike"
 
@@ -298,6 +299,30 @@ ISAKMP_NOTIFIES = {
 """RFC 2408, 3.14.1; RFC 2407, 4.6.3; RFC 3706."""
 
 
+# -- layouts ----------------------------------------------------------------------------------------------------
+
+IKE_HEADER = Layout(
+    ("IKE SA Initiator's SPI", "8s"),
+    ("IKE SA Responder's SPI", "8s"),
+    ("Next Payload", "B"),
+    ("Version", "B"),
+    ("Exchange Type", "B"),
+    ("Flags", "B"),
+    ("Message ID", "I"),
+    ("Length", "I"),
+)
+PAYLOAD_HEADER = Layout(("Next Payload", "B"), ("Critical", "B"), ("Payload Length", "H"))
+KEY_EXCHANGE = Layout(("Key Exchange Method", "H"), ("RESERVED", "H"))
+NOTIFY = Layout(("Protocol ID", "B"), ("SPI Size", "B"), ("Notify Message Type", "H"))
+DELETE = Layout(("Protocol ID", "B"), ("SPI Size", "B"), ("Num of SPIs", "H"))
+PROPOSAL_HEADER = Layout(("Last Substruc", "B"), ("RESERVED", "B"), ("Proposal Length", "H"))
+PROPOSAL = Layout(("Proposal Num", "B"), ("Protocol ID", "B"), ("SPI Size", "B"), ("Num Transforms", "B"))
+TRANSFORM_HEADER = Layout(("Last Substruc", "H"), ("Transform Length", "H"))
+TRANSFORM = Layout(("Transform Type", "B"), ("RESERVED", "B"), ("Transform ID", "H"))
+ISAKMP_TRANSFORM_HEADER = Layout(("Next Payload", "H"), ("Payload Length", "H"))
+ISAKMP_TRANSFORM = Layout(("Transform #", "B"), ("Transform-Id", "B"), ("RESERVED2", "H"))
+ATTRIBUTE = Layout(("Attribute Type", "H"), ("Attribute Value", "H"))
+
 # -- messages ---------------------------------------------------------------------------------------------------
 
 
@@ -547,40 +572,23 @@ def exact(data: bytes, length: int) -> bool:
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     if reader.fence == 1:
-        yield esp.keepalive(reader)
-        return
+        return esp.keepalive(reader)
     if reader.fence >= HEADER and len(reader.data) < HEADER:
         reader.take(HEADER, "IKE header")  # too little was captured to tell IKE from ESP
     start = marker(reader.data)
     if start == 0 and not shaped(reader.data, 0):
-        yield from esp.packet(reader, udp_encapsulated=True)
-        return
+        return esp.packet(reader, udp_encapsulated=True)
     reader.take(start, "non-ESP marker")
-    yield from message(reader, start > 0)
+    return message(reader, start > 0)
 
 
 def message(reader: Reader, non_esp_marker: bool) -> Iterator[object]:
     """One IKE message: header, then payloads up to the declared length."""
-    initiator_spi = reader.take(8, "IKE SA Initiator's SPI")
-    responder_spi = reader.take(8, "IKE SA Responder's SPI")
-    first = reader.u8("Next Payload")
-    version = reader.u8("Version")
-    exchange = reader.u8("Exchange Type")
-    flags = reader.u8("Flags")
-    message_id = reader.u32("Message ID")
-    length = reader.u32("Length")
-    major = version >> 4
+    fields = reader.unpack(IKE_HEADER)
+    initiator_spi, responder_spi, first, version, exchange, flags, message_id, length = fields
+    major, minor = version >> 4, version & 0x0F
     yield IkeHeader(
-        initiator_spi,
-        responder_spi,
-        first,
-        major,
-        version & 0x0F,
-        exchange,
-        flags,
-        message_id,
-        length,
-        non_esp_marker,
+        initiator_spi, responder_spi, first, major, minor, exchange, flags, message_id, length, non_esp_marker
     )
     if major not in EXCHANGES:
         reader.malformed("Version", f"major version {major} is neither 1 nor 2", reader.pos - 11)
@@ -602,9 +610,7 @@ def message(reader: Reader, non_esp_marker: bool) -> Iterator[object]:
 def payloads(body: Reader, kind: int, major: int) -> Iterator[object]:
     """The chain of payloads (RFC 7296, 3.2); it must end where the message ends."""
     while kind:
-        following = body.u8("Next Payload")
-        body.u8("Critical")
-        length = body.u16("Payload Length")
+        following, _, length = body.unpack(PAYLOAD_HEADER)
         if length < 4:
             body.malformed("Payload Length", f"{length} bytes are less than the payload's own header", body.pos - 2)
         with body.block(length - 4, "Payload Length") as inner:
@@ -624,8 +630,7 @@ def payload(inner: Reader, kind: int, following: int, length: int) -> Iterator[o
     if kind == 33:
         yield from proposals(inner, major=2)
     elif kind == 34:
-        group = inner.u16("Key Exchange Method")
-        inner.u16("RESERVED")
+        group, _ = inner.unpack(KEY_EXCHANGE)
         yield KeyExchange(group, length - 4)
         inner.pos = inner.fence
     elif kind in (35, 36):
@@ -694,17 +699,13 @@ def isakmp_payload(inner: Reader, kind: int, length: int) -> Iterator[object]:
 
 
 def notify(inner: Reader) -> Iterator[object]:
-    protocol = inner.u8("Protocol ID")
-    size = inner.u8("SPI Size")
-    kind = inner.u16("Notify Message Type")
+    protocol, size, kind = inner.unpack(NOTIFY)
     spi = inner.take(size, "SPI")
     yield Notify(protocol, kind, spi, inner.rest("Notification Data")[:64])
 
 
 def delete(inner: Reader) -> Iterator[object]:
-    protocol = inner.u8("Protocol ID")
-    size = inner.u8("SPI Size")
-    count = inner.u16("Num of SPIs")
+    protocol, size, count = inner.unpack(DELETE)
     with inner.block(size * count, "Num of SPIs") as listed:
         raw = listed.rest("SPIs")
     yield Delete(protocol, tuple(raw[at : at + size] for at in range(0, len(raw), size or 1)))
@@ -714,45 +715,44 @@ def proposals(inner: Reader, major: int) -> Iterator[object]:
     """The proposals of an SA payload, each as soon as it is read."""
     more = True
     while more:
-        more = inner.u8("Last Substruc") != 0
-        inner.u8("RESERVED")
-        length = inner.u16("Proposal Length")
+        more, _, length = inner.unpack(PROPOSAL_HEADER)
         if length < 8:
             inner.malformed("Proposal Length", f"{length} bytes are less than the proposal's own header", inner.pos - 2)
         with inner.block(length - 4, "Proposal Length") as part:
-            number = part.u8("Proposal Num")
-            protocol = part.u8("Protocol ID")
-            size = part.u8("SPI Size")
-            count = part.u8("Num Transforms")
+            number, protocol, size, count = part.unpack(PROPOSAL)
             spi = part.take(size, "SPI")
-            if major == 2:
-                yield Proposal(number, protocol, spi, tuple(transform(part) for _ in range(count)))
-            else:
-                yield Proposal(number, protocol, spi, tuple(isakmp_transform(part) for _ in range(count)))
+            read = repeated_transforms if major == 2 else repeated_isakmp_transforms
+            yield Proposal(number, protocol, spi, read(part, count))
+
+
+def transforms(part: Reader, count: int) -> tuple[Transform, ...]:
+    return tuple(transform(part) for _ in range(count))
+
+
+def isakmp_transforms(part: Reader, count: int) -> tuple[IsakmpTransform, ...]:
+    return tuple(isakmp_transform(part) for _ in range(count))
+
+
+repeated_transforms = Repeats(transforms, longest=1024)
+repeated_isakmp_transforms = Repeats(isakmp_transforms, longest=1024)
 
 
 def transform(part: Reader) -> Transform:
-    part.u16("Last Substruc")
-    length = part.u16("Transform Length")
+    _, length = part.unpack(TRANSFORM_HEADER)
     if length < 8:
         part.malformed("Transform Length", f"{length} bytes are less than the transform's own header", part.pos - 2)
     with part.block(length - 4, "Transform Length") as inner:
-        kind = inner.u8("Transform Type")
-        inner.u8("RESERVED")
-        number = inner.u16("Transform ID")
+        kind, _, number = inner.unpack(TRANSFORM)
         key_length = next((value for attribute, value in attributes(inner) if attribute == KEY_LENGTH), None)
     return Transform(kind, number, key_length)
 
 
 def isakmp_transform(part: Reader) -> IsakmpTransform:
-    part.u16("Next Payload")
-    length = part.u16("Payload Length")
+    _, length = part.unpack(ISAKMP_TRANSFORM_HEADER)
     if length < 8:
         part.malformed("Payload Length", f"{length} bytes are less than the transform's own header", part.pos - 2)
     with part.block(length - 4, "Payload Length") as inner:
-        number = inner.u8("Transform #")
-        kind = inner.u8("Transform-Id")
-        inner.u16("RESERVED2")
+        number, kind, _ = inner.unpack(ISAKMP_TRANSFORM)
         listed = attributes(inner)
     return IsakmpTransform(number, kind, listed)
 
@@ -761,8 +761,7 @@ def attributes(inner: Reader) -> tuple[tuple[int, int], ...]:
     """Transform attributes up to the fence (RFC 7296, 3.3.5; RFC 2408, 3.3)."""
     found = []
     while inner.more:
-        kind = inner.u16("Attribute Type")
-        value = inner.u16("Attribute Value")
+        kind, value = inner.unpack(ATTRIBUTE)
         if not kind & 0x8000:
             value = int.from_bytes(inner.take(value, "Attribute Value")[:8], "big")
         found.append((kind & 0x7FFF, value))
@@ -794,9 +793,10 @@ def facts(items: Sequence[Item]) -> IkeFacts:
                 vendors[message.id[:64].hex()] = None
     listed = tuple(sas.values())
     shown = latest or next((sa for sa in reversed(listed) if sa.offered), listed[-1] if listed else None)
-    packets = [item.message for item in items if isinstance(item.message, esp.EspPacket)]
-    marked = any(isinstance(item.message, IkeHeader) and item.message.non_esp_marker for item in items)
-    kept_alive = any(isinstance(item.message, esp.NatKeepalive) for item in items)
+    said = [item.message for item in items]
+    packets = [message for message in said if isinstance(message, esp.EspPacket)]
+    marked = any(isinstance(message, IkeHeader) and message.non_esp_marker for message in said)
+    kept_alive = esp.NatKeepalive in map(type, said)
     inside = packets if marked or not listed else []  # a flow without markers cannot tell ESP from IKE
     return IkeFacts(
         version=f"{shown.major}.0" if shown else "",
@@ -878,6 +878,7 @@ def notify_name(kind: int, major: int) -> str:
 # -- strongSwan's notation --------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1024)
 def notations(proposal: Proposal) -> tuple[str, ...]:
     """A proposal as single combinations, ``aes128-sha256-ecp256``; as one joined form if there are too many."""
     groups = alternatives(proposal)
@@ -910,6 +911,7 @@ def combination(transforms: Sequence[Transform]) -> str:
     return "-".join(word for word in words if word)
 
 
+@lru_cache(maxsize=1024)
 def joined(proposal: Proposal) -> str:
     """A proposal in one string, with all transforms of each type: ``aes128-aes256-sha256-ecp256``."""
     plain = [each for each in proposal.transforms if isinstance(each, Transform)]

@@ -18,7 +18,4 @@ facts = esp.facts
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    if reader.fence == 1:
-        yield esp.keepalive(reader)
-    else:
-        yield from esp.packet(reader, udp_encapsulated=True)
+    return esp.keepalive(reader) if reader.fence == 1 else esp.packet(reader, udp_encapsulated=True)

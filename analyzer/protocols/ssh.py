@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader, text
+from analyzer.wire import Reader, Repeats, text
 
 NAME = "ssh"
 
@@ -190,21 +190,7 @@ def message(payload: Reader) -> object:
     number = payload.u8("message number")
     if number == KEXINIT:
         payload.take(16, "cookie")
-        offer = KexInit(
-            name_list(payload, "kex_algorithms"),
-            name_list(payload, "server_host_key_algorithms"),
-            name_list(payload, "encryption_algorithms_client_to_server"),
-            name_list(payload, "encryption_algorithms_server_to_client"),
-            name_list(payload, "mac_algorithms_client_to_server"),
-            name_list(payload, "mac_algorithms_server_to_client"),
-            name_list(payload, "compression_algorithms_client_to_server"),
-            name_list(payload, "compression_algorithms_server_to_client"),
-            name_list(payload, "languages_client_to_server"),
-            name_list(payload, "languages_server_to_client"),
-            payload.u8("first_kex_packet_follows") != 0,
-        )
-        payload.take(4, "reserved")
-        return offer
+        return repeated_offer(payload)
     if number == NEWKEYS:
         return NewKeys()
     if number == DISCONNECT:
@@ -216,6 +202,28 @@ def message(payload: Reader) -> object:
         return reply(payload, number)
     payload.rest("payload")
     return Packet(number)
+
+
+def offer(payload: Reader) -> KexInit:
+    """SSH_MSG_KEXINIT behind its cookie (RFC 4253, section 7.1)."""
+    found = KexInit(
+        name_list(payload, "kex_algorithms"),
+        name_list(payload, "server_host_key_algorithms"),
+        name_list(payload, "encryption_algorithms_client_to_server"),
+        name_list(payload, "encryption_algorithms_server_to_client"),
+        name_list(payload, "mac_algorithms_client_to_server"),
+        name_list(payload, "mac_algorithms_server_to_client"),
+        name_list(payload, "compression_algorithms_client_to_server"),
+        name_list(payload, "compression_algorithms_server_to_client"),
+        name_list(payload, "languages_client_to_server"),
+        name_list(payload, "languages_server_to_client"),
+        payload.u8("first_kex_packet_follows") != 0,
+    )
+    payload.take(4, "reserved")
+    return found
+
+
+repeated_offer = Repeats(offer, longest=4096, most=256)
 
 
 NEGOTIATED = KexInit._fields[:8]

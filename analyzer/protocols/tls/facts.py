@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Any, Final
 
-from analyzer.heads import Direction
+from analyzer.heads import DIRECTIONS, Direction
 from analyzer.messages import Facts, Item, messages
 from analyzer.protocols.tls.certificates import X509Certificate, read_certificate, self_signed
 from analyzer.protocols.tls.handshake import (
@@ -42,8 +43,6 @@ from analyzer.protocols.tls.registry import (
     version_rank,
 )
 from analyzer.wire import text
-
-M = TypeVar("M")
 
 JA4_VERSIONS: Final = {TLS_1_3: "13", TLS_1_2: "12", TLS_1_1: "11", TLS_1_0: "10", SSL_3_0: "s3", SSL_2_0: "s2"}
 NOT_IN_JA4: Final = (ExtensionType.SERVER_NAME, ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION)
@@ -90,22 +89,30 @@ class TlsFacts(Facts):
     """Size of the Diffie-Hellman prime, in bits."""
 
 
+Said = Mapping[type, list[Any]]
+"""The messages of a conversation by kind, each list in the order of the capture; none for a kind that is not there."""
+
+
 def facts(items: Sequence[Item]) -> TlsFacts:
     """The facts that follow from all messages, in the order of the capture."""
+    said: defaultdict[type, list[Any]] = defaultdict(list)
+    for item in items:
+        said[type(item.message)].append(item.message)
     server = server_side(items)
-    hellos, server_hellos = said(items, ClientHello), said(items, ServerHello)
-    extensions = said(items, Extensions)
+    hellos: list[ClientHello] = said[ClientHello]
+    server_hellos: list[ServerHello] = said[ServerHello]
+    extensions: list[Extensions] = said[Extensions]
     offers = [each for each in extensions if each.hello is HandshakeType.CLIENT_HELLO]
     choices = [each for each in extensions if each.hello is HandshakeType.SERVER_HELLO]
-    protocols = said(items, ApplicationProtocols)
+    protocols: list[ApplicationProtocols] = said[ApplicationProtocols]
     chosen_protocols = [each.names for each in protocols if each.by_server]
     offered_protocols = [each.names for each in protocols if not each.by_server]
     alpn = chosen_protocols[-1] if chosen_protocols else offered_protocols[0] if offered_protocols else ()
     chain = [message.data for item, message in messages(items, CertificateEntry) if item.direction == server]
-    versions = said(items, SupportedVersions)
-    version = chosen_version(items, [each.versions[0] for each in versions if each.by_server], len(choices))
-    exchanges = said(items, ServerKeyExchange)
-    resumed = is_resumed(items, server, version, choices)
+    versions: list[SupportedVersions] = said[SupportedVersions]
+    version = chosen_version(said, [each.versions[0] for each in versions if each.by_server], len(choices))
+    exchanges: list[ServerKeyExchange] = said[ServerKeyExchange]
+    resumed = is_resumed(items, bool(server_hellos), server, version, choices)
     certificates = tuple(read_certificate(data) for data in chain)
     ja3 = ja4 = None
     if hellos and offers and not hellos[0].ssl2:
@@ -116,8 +123,8 @@ def facts(items: Sequence[Item]) -> TlsFacts:
     return TlsFacts(
         offered_version=offered_version(hellos, versions, bool(offers)),
         version=None if version is None else version_name(version),
-        cipher_suite=chosen_suite(items),
-        server_name=next((name for each in said(items, ServerName) for name in each.names), None),
+        cipher_suite=chosen_suite(said),
+        server_name=next((name for each in said[ServerName] for name in each.names), None),
         alpn=tuple(map(text, alpn)),
         certificates=certificates,
         client_certificate=has_client_certificate(items, server),
@@ -136,18 +143,13 @@ def facts(items: Sequence[Item]) -> TlsFacts:
     )
 
 
-def said(items: Sequence[Item], kind: type[M]) -> list[M]:
-    """All messages of a kind."""
-    return [item.message for item in items if isinstance(item.message, kind)]
-
-
 def server_side(items: Sequence[Item]) -> Direction:
     """Who is the server: its hello tells, else the client's, else who was asked."""
     for item in items:
         if isinstance(item.message, ServerHello):
             return item.direction
         if isinstance(item.message, ClientHello):
-            return Direction(1 - item.direction)
+            return DIRECTIONS[1 - item.direction]
     return Direction.RESPONDER
 
 
@@ -162,13 +164,13 @@ def offered_version(hellos: Sequence[ClientHello], versions: Sequence[SupportedV
     return None
 
 
-def chosen_version(items: Sequence[Item], extended: Sequence[int], complete: int) -> int | None:
+def chosen_version(said: Said, extended: Sequence[int], complete: int) -> int | None:
     """The version that the server chose.
 
     ``extended``: what supported_versions extensions of the server say; ``complete``: number of server hellos whose
     extensions were all read. Without a hello the records of application data tell, up to TLS 1.1.
     """
-    hellos = said(items, ServerHello)
+    hellos: list[ServerHello] = said[ServerHello]
     if extended:
         return extended[-1]
     if hellos:
@@ -176,34 +178,34 @@ def chosen_version(items: Sequence[Item], extended: Sequence[int], complete: int
         if hello.version != TLS_1_2 or complete >= len(hellos):
             return hello.version
         return TLS_1_3 if hello.cipher_suite is not None and hello.cipher_suite >> 8 == 0x13 else None
-    if said(items, ClientMasterKey):
+    if said[ClientMasterKey]:
         return SSL_2_0
-    return next((each.version for each in said(items, ApplicationData) if each.version < TLS_1_2), None)
+    return next((each.version for each in said[ApplicationData] if each.version < TLS_1_2), None)
 
 
 def is_tls13(version: int | None) -> bool:
     return version is not None and version_rank(version) > (TLS_1_2, 0)
 
 
-def chosen_suite(items: Sequence[Item]) -> str | None:
+def chosen_suite(said: Said) -> str | None:
     """Name of the cipher suite of the last server hello; in SSL 2.0 the client chooses."""
-    for key in said(items, ClientMasterKey):
+    for key in said[ClientMasterKey]:
         return cipher_kind_name(key.cipher_kind)
-    suites = [each.cipher_suite for each in said(items, ServerHello) if each.cipher_suite is not None]
+    suites = [each.cipher_suite for each in said[ServerHello] if each.cipher_suite is not None]
     return cipher_suite_name(suites[-1]) if suites else None
 
 
 def is_resumed(
-    items: Sequence[Item], server: Direction, version: int | None, choices: Sequence[Extensions]
+    items: Sequence[Item], answered: bool, server: Direction, version: int | None, choices: Sequence[Extensions]
 ) -> bool | None:
     """Whether the server goes on with an earlier session; ``None``: the packets do not show it.
 
-    Before TLS 1.3 it then changes its cipher right after its hello (RFC 5246 section 7.3); in TLS 1.3 its hello
-    selects a pre-shared key (RFC 8446 section 2.2).
+    ``answered``: the server's hello is there. Before TLS 1.3 it changes its cipher right after a hello that resumes
+    (RFC 5246 section 7.3); in TLS 1.3 its hello selects a pre-shared key (RFC 8446 section 2.2).
     """
     if is_tls13(version):
         return ExtensionType.PRE_SHARED_KEY in choices[-1].types if choices else None
-    if not said(items, ServerHello):
+    if not answered:
         return None
     for item in items:
         message = item.message

@@ -7,8 +7,9 @@ draft-hickman-netscape-ssl-00 (SSL 2.0).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
 from analyzer.protocols.tls.registry import (
@@ -18,10 +19,15 @@ from analyzer.protocols.tls.registry import (
     HandshakeType,
     cipher_suite_name,
 )
-from analyzer.wire import Reader, text
+from analyzer.wire import Layout, Reader, Repeats, text
 
 HELLO_RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """A ServerHello with this random is a HelloRetryRequest (RFC 8446 section 4.1.3)."""
+
+
+CLIENT_HELLO: Final = Layout(("client_version", "H"), ("random", "32s"), ("session_id length", "B"))
+SERVER_HELLO: Final = Layout(("server_version", "H"), ("random", "32s"))
+EXTENSION_HEADER: Final = struct.Struct(">HH")
 
 
 class ClientHello(NamedTuple):
@@ -129,29 +135,16 @@ class ClientMasterKey(NamedTuple):
 
 def handshake(message: Reader, kind: int, suite: int | None) -> Iterator[object]:
     """The messages in one handshake message's body. ``suite``: the last that this direction's ServerHello chose."""
-    if kind == HandshakeType.CLIENT_HELLO:
-        yield from client_hello(message)
-    elif kind == HandshakeType.SERVER_HELLO:
-        yield from server_hello(message)
-    elif kind == HandshakeType.CERTIFICATE:
-        yield from certificate(message)
-    else:
-        length = message.left
-        name = cipher_suite_name(suite) if kind == HandshakeType.SERVER_KEY_EXCHANGE and suite is not None else ""
-        if "_ECDHE_RSA_" in name or "_ECDHE_ECDSA_" in name or "_ECDH_anon_" in name:
-            yield ecdhe_parameters(message)
-        elif "_DHE_RSA_" in name or "_DHE_DSS_" in name or "_DH_anon_" in name:
-            yield dhe_parameters(message)
-        else:
-            message.rest("handshake body")
-            yield Handshake(kind, length)
+    read = BODIES.get(kind)
+    if read is None and suite is not None and kind == HandshakeType.SERVER_KEY_EXCHANGE:
+        read = parameters(suite)
+    return read(message) if read is not None else other(message, kind)
 
 
 def client_hello(message: Reader) -> Iterator[object]:
     """RFC 8446 section 4.1.2."""
-    version = message.u16("client_version")
-    random = message.take(32, "random")
-    session_id = message.take(message.u8("session_id length"), "session_id")
+    version, random, session_size = message.unpack(CLIENT_HELLO)
+    session_id = message.take(session_size, "session_id")
     suites = u16_list(message, message.u16("cipher_suites length"), "cipher_suites")
     compression_methods = message.take(message.u8("compression_methods length"), "compression_methods")
     yield ClientHello(version, random, session_id, suites, compression_methods)
@@ -160,8 +153,7 @@ def client_hello(message: Reader) -> Iterator[object]:
 
 def server_hello(message: Reader) -> Iterator[object]:
     """RFC 8446 section 4.1.3. The drafts of TLS 1.3 below 22 had neither session id nor compression method."""
-    version = message.u16("server_version")
-    random = message.take(32, "random")
+    version, random = message.unpack(SERVER_HELLO)
     early_draft = 0x7F00 <= version < 0x7F16
     session_id = b"" if early_draft else message.take(message.u8("session_id length"), "session_id")
     suite = message.u16("cipher_suite")
@@ -174,29 +166,24 @@ def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[o
     """RFC 8446 section 4.2; a hello without any ends before their length."""
     from_client = hello is HandshakeType.CLIENT_HELLO
     types: list[int] = []
-    lists: dict[int, tuple[int, ...]] = {}
+    lists: dict[str, tuple[int, ...]] = {}
     if message.more:
         with message.block(message.u16("extensions length"), "extensions") as block:
             while block.more:
-                kind, size = struct.unpack(">HH", block.take(4, "extension type and length"))
-                if kind in EXTENSION_NAMES:
-                    with block.block(size, EXTENSION_NAMES[kind]) as body:
-                        found = extension(body, kind, from_client, retry)
-                    if type(found) is tuple:  # a message is a named tuple
-                        lists[kind] = found
-                    elif found is not None:
-                        yield found
-                else:
-                    block.take(size, "extension_data")
+                kind, size = EXTENSION_HEADER.unpack(block.take(4, "extension type and length"))
                 types.append(kind)
-    yield Extensions(
-        hello,
-        tuple(types),
-        lists.get(ExtensionType.SUPPORTED_GROUPS, ()),
-        lists.get(ExtensionType.EC_POINT_FORMATS, ()),
-        lists.get(ExtensionType.SIGNATURE_ALGORITHMS, ()),
-        lists.get(ExtensionType.KEY_SHARE, ()),
-    )
+                if kind not in EXTENSION_NAMES:
+                    block.take(size, "extension_data")
+                    continue
+                name = EXTENSION_NAMES[kind]
+                with block.block(size, name) as body:
+                    read = extension if kind in UNIQUE else repeated_extension
+                    found = read(body, kind, from_client, retry)
+                if type(found) is tuple:  # a message is a named tuple
+                    lists[name] = found
+                elif found is not None:
+                    yield found
+    yield Extensions(hello, tuple(types), **lists)
 
 
 def extension(body: Reader, kind: int, from_client: bool, retry: bool) -> object | tuple[int, ...] | None:
@@ -221,6 +208,11 @@ def extension(body: Reader, kind: int, from_client: bool, retry: bool) -> object
     else:
         body.rest("status_request")
     return None
+
+
+UNIQUE: Final = (ExtensionType.KEY_SHARE, ExtensionType.PRE_SHARED_KEY)
+"""Extensions that differ from hello to hello."""
+repeated_extension: Final = Repeats(extension, longest=256)
 
 
 def server_names(body: Reader) -> tuple[str, ...]:
@@ -295,23 +287,49 @@ def certificate(message: Reader) -> Iterator[object]:
     yield Certificate(position)
 
 
-def ecdhe_parameters(message: Reader) -> ServerKeyExchange:
+BODIES: Final[Mapping[int, Callable[[Reader], Iterator[object]]]] = {
+    int(HandshakeType.CLIENT_HELLO): client_hello,
+    int(HandshakeType.SERVER_HELLO): server_hello,
+    int(HandshakeType.CERTIFICATE): certificate,
+}
+"""How to read the messages that are read, but for the key exchange."""
+
+
+@cache
+def parameters(suite: int) -> Callable[[Reader], Iterator[object]] | None:
+    """How to read the ephemeral key exchange of a cipher suite, where it has one."""
+    name = cipher_suite_name(suite)
+    if "_ECDHE_RSA_" in name or "_ECDHE_ECDSA_" in name or "_ECDH_anon_" in name:
+        return ecdhe_parameters
+    if "_DHE_RSA_" in name or "_DHE_DSS_" in name or "_DH_anon_" in name:
+        return dhe_parameters
+    return None
+
+
+def ecdhe_parameters(message: Reader) -> Iterator[ServerKeyExchange]:
     """RFC 8422 section 5.4; the explicit curves of old drafts are passed over."""
     group = None
     if message.u8("curve_type") == 3:
         group = message.u16("namedcurve")
         message.take(message.u8("public length"), "public")
     message.rest("signature")
-    return ServerKeyExchange(group, None)
+    yield ServerKeyExchange(group, None)
 
 
-def dhe_parameters(message: Reader) -> ServerKeyExchange:
+def dhe_parameters(message: Reader) -> Iterator[ServerKeyExchange]:
     """RFC 5246 section 7.4.3."""
     prime = message.take(message.u16("dh_p length"), "dh_p")
     message.take(message.u16("dh_g length"), "dh_g")
     message.take(message.u16("dh_Ys length"), "dh_Ys")
     message.rest("signature")
-    return ServerKeyExchange(None, int.from_bytes(prime, "big").bit_length())
+    yield ServerKeyExchange(None, int.from_bytes(prime, "big").bit_length())
+
+
+def other(message: Reader, kind: int) -> Iterator[Handshake]:
+    """A message whose body is not read."""
+    length = message.left
+    message.rest("handshake body")
+    yield Handshake(kind, length)
 
 
 def ssl2_client_hello(message: Reader) -> Iterator[object]:

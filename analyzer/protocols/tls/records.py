@@ -25,6 +25,11 @@ MAXIMUM_LENGTH: Final = (1 << 14) + 2048
 """Of a record's content, in bytes: the largest that any version allows (TLSCiphertext, RFC 5246 section 6.2.3)."""
 
 
+CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA, HEARTBEAT = ContentType
+RECORD_HEADER: Final = struct.Struct(">BHH")
+HANDSHAKE_HEADER: Final = struct.Struct(">I")
+
+
 class ChangeCipherSpec(NamedTuple):
     """In TLS 1.3 without meaning (RFC 8446 appendix D.4); before it, all records that follow are encrypted."""
 
@@ -77,7 +82,7 @@ def begins_with_tls(stream: Stream) -> bool:
     following = data[5 + int.from_bytes(data[3:5], "big") :]
     if len(following) >= 5 and is_record_header(following):
         return True
-    if data[0] == ContentType.HANDSHAKE and len(data) > 5:
+    if data[0] == HANDSHAKE and len(data) > 5:
         return data[5] in HANDSHAKE_NAMES
     return len(following) < 5
 
@@ -105,27 +110,28 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         return
     while reader.more:
         content_type, version, length = record_header(reader)
-        if content_type == ContentType.HANDSHAKE:
+        if content_type == HANDSHAKE:
             body = reader.fenced(length, "handshake record")
             if cipher_changed and not is_hello(reader.fenced(length, "handshake record")):
                 yield EncryptedRecord(content_type)
                 return
             end = body.fence
             while body.more:
-                if not holds_message(body):
+                header = handshake_header(body)
+                if header is None:
                     reader.pos = end
                     body = spliced(reader, body)
                     end = reader.pos
-                header = int.from_bytes(body.take(4, "handshake type and length"), "big")
+                    header = body.u32("handshake type and length")
                 kind, size = header >> 24, header & 0xFFFFFF
                 with body.block(size, HANDSHAKE_NAMES.get(kind, "handshake message")) as message:
                     for found in handshake(message, kind, suite):
                         if isinstance(found, ServerHello):
                             suite = found.cipher_suite
-                        reader.pos = min(message.pos, end)  # tells where the next message begins
+                        reader.pos = message.pos if message.pos < end else end  # where the next message begins
                         yield found
             reader.pos = end
-        elif content_type == ContentType.ALERT:
+        elif content_type == ALERT:
             alert = reader.fenced(length, "alert record")
             if length != 2:
                 yield EncryptedRecord(content_type)
@@ -133,13 +139,13 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
             level, description = alert.u8("level"), alert.u8("description")
             reader.pos = alert.pos
             yield Alert(level, description)
-        elif content_type == ContentType.CHANGE_CIPHER_SPEC:
+        elif content_type == CHANGE_CIPHER_SPEC:
             if length != 1 or reader.peek(1) not in (b"", b"\x01"):
                 reader.malformed("change_cipher_spec", f"holds {length} bytes, not the single byte 1")
             reader.take(1, "change_cipher_spec")
             cipher_changed = True
             yield ChangeCipherSpec()
-        elif content_type == ContentType.HEARTBEAT:
+        elif content_type == HEARTBEAT:
             reader.take(length, "heartbeat record")
             yield Heartbeat(length)
         else:
@@ -149,14 +155,14 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
 
 def record_header(reader: Reader) -> tuple[int, int, int]:
     """Content type, version and length (in bytes) of the next record."""
-    content_type, version, length = struct.unpack(">BHH", reader.take(5, "record header"))
+    content_type, version, length = RECORD_HEADER.unpack(reader.take(5, "record header"))
     if not 20 <= content_type <= 24:
         reader.malformed("content type", f"{content_type} is no TLS content type", reader.pos - 5)
     if not 0x0300 <= version <= 0x0304:
         reader.malformed("record version", f"0x{version:04x} is no TLS version", reader.pos - 4)
     if length > MAXIMUM_LENGTH:
         reader.malformed("record length", f"{length} bytes are more than {MAXIMUM_LENGTH}", reader.pos - 2)
-    if length == 0 and content_type != ContentType.APPLICATION_DATA:
+    if length == 0 and content_type != APPLICATION_DATA:
         reader.malformed("record length", "only application data may be empty", reader.pos - 2)
     return content_type, version, length
 
@@ -168,10 +174,16 @@ def is_hello(body: Reader) -> bool:
     return start[:2] in (b"\x01\x00", b"\x02\x00") and start[4:] == b"\x03\x03"
 
 
-def holds_message(body: Reader) -> bool:
-    """Whether the next handshake message ends within ``body``, going by its declared length."""
-    start = body.peek(4)
-    return len(start) == 4 and body.pos + 4 + int.from_bytes(start[1:], "big") <= body.fence
+def handshake_header(body: Reader) -> int | None:
+    """Type (8 bits) and length (24 bits) of the next handshake message; ``None``: it does not end within ``body``."""
+    start = body.pos + HANDSHAKE_HEADER.size
+    if start > body.limit:
+        return None
+    header: int = HANDSHAKE_HEADER.unpack_from(body.data, body.pos)[0]
+    if start + (header & 0xFFFFFF) > body.fence:
+        return None
+    body.pos = start
+    return header
 
 
 def spliced(reader: Reader, body: Reader) -> Reader:
@@ -188,7 +200,7 @@ def spliced(reader: Reader, body: Reader) -> Reader:
     needed = message_length(parts)
     while had < needed and reader.left >= 5:
         content_type, _, length = record_header(reader)
-        if content_type != ContentType.HANDSHAKE:
+        if content_type != HANDSHAKE:
             reader.malformed("handshake message", f"a record of type {content_type} interrupts it", reader.pos - 5)
         part = reader.peek(reader.fenced(length, "handshake record").fence - reader.pos)
         parts.append(part)
