@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,7 +39,7 @@ class Facts:
 
 def to_json(value: object) -> Any:
     """A fact as JSON: dataclasses become objects, enums their value, bytes hexadecimal; empty fields are left out."""
-    kind: type[Any] = type(value)
+    kind: Hashable = type(value)
     if kind is str or kind is int or kind is bool:
         return value
     names = public_fields(kind)
@@ -58,9 +58,9 @@ def to_json(value: object) -> Any:
 
 
 @cache
-def public_fields(kind: type) -> tuple[str, ...] | None:
+def public_fields(kind: Hashable) -> tuple[str, ...] | None:
     """Names of a dataclass's fields that reports show; ``None`` for any other class."""
-    if not dataclasses.is_dataclass(kind):
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         return None
     return tuple(field.name for field in dataclasses.fields(kind) if not field.name.startswith("_"))
 
