@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,10 +39,10 @@ class Facts:
 
 def to_json(value: object) -> Any:
     """A fact as JSON: dataclasses become objects, enums their value, bytes hexadecimal; empty fields are left out."""
-    kind: Hashable = type(value)
+    kind = type(value)
     if kind is str or kind is int or kind is bool:
         return value
-    names = public_fields(kind)
+    names = public_fields(kind)  # type: ignore[arg-type] # a class is hashable
     if names is not None:
         pairs = ((name, getattr(value, name)) for name in names)
         return {name: to_json(part) for name, part in pairs if shown(part)}
@@ -58,9 +58,9 @@ def to_json(value: object) -> Any:
 
 
 @cache
-def public_fields(kind: Hashable) -> tuple[str, ...] | None:
+def public_fields(kind: type) -> tuple[str, ...] | None:
     """Names of a dataclass's fields that reports show; ``None`` for any other class."""
-    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+    if not dataclasses.is_dataclass(kind):
         return None
     return tuple(field.name for field in dataclasses.fields(kind) if not field.name.startswith("_"))
 
