@@ -69,6 +69,7 @@ PACKET = np.dtype(
         ("linktype", np.int32),
         ("ethertype", np.int32),
         ("vlan", np.int32),  # outermost VLAN identifier, -1: untagged
+        ("tag", np.int64),  # PPPoE session or MPLS label, and VLAN; 0: none
         ("sequence", np.uint32),  # TCP
         ("acknowledgement", np.uint32),
         ("protocol", np.uint8),  # IP protocol number behind all extension headers
@@ -117,6 +118,7 @@ SIDE = np.dtype(
         ("payload", np.int64),  # bytes above the transport header, retransmissions left out
         ("retransmitted", np.int64),  # packets
         ("mac", np.int64),  # source of the side's first frame, -1: none
+        ("tag", np.int64),  # the newest packet's, which the flow's notes tell
         ("base", np.uint32),  # TCP sequence number of the first head byte
         ("initial", np.uint32),  # sequence number of the SYN
         ("next", np.uint32),  # highest sequence number seen, plus one
@@ -282,6 +284,7 @@ def decode(b: Buffer, p: Record, tunnels: Any) -> Number:
     p.source_mac = -1
     p.destination_mac = -1
     p.vlan = -1
+    p.tag = 0
     at = p.start
     end = p.end
     linktype = p.linktype
@@ -335,9 +338,34 @@ def decode(b: Buffer, p: Record, tunnels: Any) -> Number:
     p.network = at
     if ethertype == 0x0800 or ethertype == 0x86DD:
         return decode_ip(b, p, tunnels)
-    if ethertype < 1536 or ethertype in (0x8847, 0x8848, 0x8864, 0x88E5):  # 802.2, MPLS, PPPoE, MACsec
+    if ethertype == 0x8847 or ethertype == 0x8848 or ethertype == 0x8864:
+        return decode_tagged(b, p, tunnels)
+    if ethertype < 1536 or ethertype == 0x88E5:  # 802.2, MACsec
         return RARE
     return NOT_IP
+
+
+@compiled
+def decode_tagged(b: Buffer, p: Record, tunnels: Any) -> Number:
+    """IP right below the PPPoE session (RFC 2516) or MPLS label stack (RFC 3032) at ``p.network``; else it is rare."""
+    at = p.network
+    if p.ethertype == 0x8864:
+        if at + 8 >= p.end or (u16(b, at + 6) != 0x21 and u16(b, at + 6) != 0x57):
+            return RARE
+        tag = np.int64(1) << 32 | u16(b, at + 2)
+        at += 8
+    else:
+        while at + 4 < p.end and not b[at + 2] & 1:
+            at += 4
+        if at + 4 >= p.end:
+            return RARE
+        tag = u32(b, at) >> 12
+        at += 4
+    if b[at] >> 4 != 4 and b[at] >> 4 != 6:
+        return RARE
+    p.tag = tag << 13 | np.int64(p.vlan + 1) | np.int64(1) << 60
+    p.network = at
+    return DECODED if decode_ip(b, p, tunnels) == DECODED else RARE
 
 
 @compiled
@@ -572,6 +600,15 @@ def find(slots: Any, flows: Any, p: Record, secret: Any) -> Number:
         ):
             return np.int64(at), np.int64(index)
         at = (at + np.uint64(1)) & mask
+
+
+@compiled
+def is_noted(slots: Any, flows: Any, sides: Any, p: Record, secret: Any) -> Number:
+    """Whether the notes of the packet's flow tell its tag already: who came before it took the slow path."""
+    if p.protocol == TCP and p.flags & SYN:
+        return False  # it may open another flow
+    _, flow = find(slots, flows, p, secret)
+    return flow >= 0 and sides[2 * flow + (0 if sent_by_first(flows[flow], p) else 1)].tag == p.tag
 
 
 @compiled
@@ -852,6 +889,8 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
         f.last = p.time
         f.last_frame = p.frame
         f.last_capture = clock.capture
+    if p.tag:
+        s.tag = p.tag
     clock.flow = flow
     clock.in_flows += 1
     if clock.count_only:
@@ -1034,6 +1073,8 @@ def scan(
             if p.end - p.start < p.wire:
                 clock.snapped += 1
             outcome = decode(b, p, tunnels)
+            if p.tag and outcome == DECODED and not is_noted(slots, flows, sides, p, clock.secret):
+                outcome = RARE
         if outcome == DECODED:
             account(b, p, slots, flows, sides, pieces, arena, clock)
         elif outcome == ICMP_ERROR:

@@ -1,7 +1,8 @@
 """What rarely stands before the IP header that counts: each encapsulation, nested, cut and hostile.
 
 The inner endpoints of every frame in :data:`FRAMES` are those that Wireshark 4 reads, which guesses less below MPLS
-(``mpls-ethernet-bare``).
+(``mpls-ethernet-bare``), leaves some undecoded (wireless devices in cooked captures, ``erspan-iii-ip``, forty VLAN tags)
+and wants to be told others (``vxlan-linux``, ``nflog-big-endian``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyzer import flows
 from analyzer.encapsulations import CUT, DEPTH, LINKS, LINKTYPES, peel
 from tests import build
 from tests.build import MAC, OTHER_MAC, SERVER, SERVER6, STATION, STATION6, ethernet, hardware, ip4, ip6, udp_datagram
@@ -307,6 +309,69 @@ def test_notes_of_a_flow_gather() -> None:
     assert build.conversation(frames).notes == ("vxlan 1", "vxlan 2")
     frames = [tunnel(4789, b"\x08\0\0\0\0\0" + bytes([each, 0]) + ethernet(INNER)) for each in range(100)]
     assert len(build.conversation(frames).notes) == 16
+
+
+def in_session(packet: bytes, session: int, identifier: int = 7) -> bytes:
+    number = b"\0\x57" if packet[0] >> 4 == 6 else b"\0\x21"
+    header = struct.pack(">BBHH", 0x11, 0, session, 2 + len(packet))
+    return ethernet(header + number + packet, 0x8864, vlans=[(0x8100, identifier)])
+
+
+def labelled(packet: bytes, *labels: int) -> bytes:
+    return ethernet(b"".join(label(each, each == labels[-1]) for each in labels) + packet, 0x8847)
+
+
+ANSWER = ip4("10.2.2.2", "10.1.1.1", 17, udp_datagram(5353, 40000, b"an answer"))
+
+
+@pytest.mark.parametrize(
+    ("frames", "slow", "notes"),
+    [
+        ([in_session(INNER, 9)] * 5, 1, ("vlan 7", "pppoe 9", "ppp")),
+        ([in_session(INNER6, 9)] * 5, 1, ("vlan 7", "pppoe 9", "ppp")),
+        ([in_session(INNER, 9), in_session(ANSWER, 9)] * 5, 2, ("vlan 7", "pppoe 9", "ppp")),
+        ([in_session(INNER, 9), in_session(INNER, 8)], 2, ("vlan 7", "pppoe 9", "ppp", "pppoe 8")),
+        ([in_session(INNER, 9), in_session(INNER, 9, 6)], 2, ("vlan 7", "pppoe 9", "ppp", "vlan 6")),
+        ([labelled(INNER, 16, 17), labelled(ANSWER, 18)] * 5, 2, ("mpls 17", "mpls 18")),
+        ([labelled(INNER, 17), ethernet(INNER), labelled(INNER, 17)], 1, ("mpls 17",)),
+        ([ethernet(INNER), *[labelled(INNER6, 17), labelled(INNER, 17)] * 3], 2, ("mpls 17",)),
+        ([labelled(ip4(STATION, SERVER, 4, INNER), 17)] * 3, 3, ("mpls 17", "ip-in-ip")),
+        ([labelled(INNER, *range(16, 40))] * 3, 3, None),
+    ],
+)
+def test_only_what_has_new_notes_is_slow(
+    frames: list[bytes], slow: int, notes: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    before = flows.Scan.slow
+
+    def counted(self: flows.Scan, buffer: flows.Records) -> None:
+        nonlocal calls
+        calls += 1
+        before(self, buffer)
+
+    monkeypatch.setattr(flows.Scan, "slow", counted)
+    found = build.read(frames)
+    assert build.accounted(found)
+    assert calls == slow
+    if notes is None:
+        assert found.tally.unreadable == {"contradictory headers": len(frames)}
+    else:
+        conversations = build.converse(found)
+        assert {each.notes for each in conversations} == {notes}
+        assert found.tally.in_flows == len(frames)
+
+
+def test_a_new_connection_has_its_own_notes() -> None:
+    """Though it takes over the ports of an old one."""
+
+    def segment(flags: int, sequence: int) -> bytes:
+        return ip4("10.1.1.1", "10.2.2.2", 6, build.tcp_header(40000, 443, flags, sequence))
+
+    packets = [segment(*each) for each in ((2, 1), (16, 2), (4, 2), (2, 99), (16, 100))]
+    one, two = build.conversations([in_session(packet, 9) for packet in packets])
+    assert one.notes == two.notes == ("vlan 7", "pppoe 9", "ppp")
+    assert (one.packets, two.packets) == ((3, 0), (2, 0))
 
 
 def nested(depth: int) -> bytes:
