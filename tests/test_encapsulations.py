@@ -1,7 +1,7 @@
 """What rarely stands before the IP header that counts: each encapsulation, nested, cut and hostile.
 
 The inner endpoints of every frame in :data:`FRAMES` are those that Wireshark 4 reads, which guesses less below MPLS
-(``mpls-ethernet-bare``), leaves some undecoded (wireless devices in cooked captures, ``erspan-iii-ip``, forty VLAN tags)
+(``mpls-ethernet-bare``), leaves some undecoded (wireless devices in cooked captures, ``erspan-iii-ip``, forty VLANs)
 and wants to be told others (``vxlan-linux``, ``nflog-big-endian``).
 """
 
