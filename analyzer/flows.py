@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from analyzer import capture, scanner
 from analyzer.capture import CaptureError, CaptureFile, Framing, Source
-from analyzer.encapsulations import IP_PROTOCOLS, UDP_PORTS, peel
-from analyzer.fragments import Fragments, Packet
+from analyzer.encapsulations import CUT, DEPTH, IP_PROTOCOLS, UDP_PORTS, ethertype_name, peel
+from analyzer.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
 from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
 
 BUFFER = 1 << 19
@@ -32,10 +32,18 @@ content is not read; as many again. What is then still new is counted only."""
 NOTES = 1 << 16
 """Different notes that are kept: tunnels can be made to differ with every packet."""
 
+FLOW_NOTES = 16
+"""Notes of one flow, likewise."""
+
+RAW = 101
+"""Link type of what a datagram put together is: an IP packet."""
+
 Progress = Callable[[int], object]
 """Told how many bytes of the file were read since the last call."""
 
 Records = npt.NDArray[Any]
+
+NO_INTERFACES: Records = np.zeros(1, scanner.INTERFACE)
 
 TRANSPORTS = {1: "icmp", 6: "tcp", 17: "udp", 50: "esp", 58: "icmpv6"}
 
@@ -58,6 +66,12 @@ class Tally:
     """Flows that stand for several because there were too many."""
     snapped: int
     """Frames captured shorter than they were (also counted above)."""
+    overlapping_datagrams: int
+    """Datagrams with fragments that overlap, or reach past the largest datagram."""
+    incomplete_datagrams: int
+    """Fragmented datagrams that never became whole."""
+    abandoned_datagrams: int
+    """Incomplete datagrams that were given up early, because too many were waited for at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +283,8 @@ class Scan:
     ethertypes: Records = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
     tunnels: Records = field(default_factory=lambda: np.zeros(256 + (1 << 16), np.bool_))
     notes: dict[tuple[str, ...], int] = field(default_factory=dict)
+    """Index of each in ``noted``."""
+    noted: list[tuple[str, ...]] = field(default_factory=list)
     not_ip: Counter[str] = field(default_factory=Counter)
     unreadable: Counter[str] = field(default_factory=Counter)
     fragments: Fragments = field(default_factory=Fragments)
@@ -302,7 +318,7 @@ class Scan:
             filled += count
         framing, position = capture.recognise(source.path, buffer[: min(filled, 64)].tobytes())
         problems: list[str] = []
-        clock["capture"], clock["frame"], clock["note"], clock["count_only"] = number, 0, -1, 0
+        clock["capture"], clock["frame"], clock["count_only"] = number, 0, 0
         clock["framing"] = scanner.PCAP if framing.format == "pcap" else scanner.PCAPNG
         interfaces = self.announce(framing)
         before = 0
@@ -423,48 +439,81 @@ class Scan:
 
     def slow(self, buffer: Records) -> None:
         """Peel the packet that the kernel left aside, and account for it."""
-        packet = self.packets[0]
+        # A copy by way of bytes: numpy's own goes field by field and takes many times as long.
+        packet = np.frombuffer(bytearray(self.packets[0].tobytes()), scanner.PACKET)[0]
         frame = buffer[int(packet["start"]) : int(packet["end"])].tobytes()
-        peeled = peel(frame, int(packet["linktype"]))
-        if peeled.network < 0:
-            reason = peeled.reason or "no IP"
-            (self.not_ip if reason == "no IP" else self.unreadable)[reason] += 1
-            return
-        datagrams = self.fragments.add(
-            frame[peeled.network :], packet.copy(), int(self.clock["capture"][0]), peeled.notes
-        )
-        if datagrams is None:
-            self.single(frame, packet.copy(), peeled.network, peeled.notes)
-            return
-        self.fragmented(datagrams)
+        peeled = peel(frame, int(packet["linktype"]), int(packet["wire"]))
+        if peeled.carried:
+            self.not_ip[peeled.carried] += 1
+        elif peeled.reason:
+            self.unreadable[peeled.reason] += 1
+        else:
+            if peeled.mac >= 0:
+                packet["source_mac"] = peeled.mac
+            carriers = (Carrier(packet, int(self.clock["capture"][0])),)
+            self.take(Packet(frame, carriers, peeled.notes), peeled.network)
 
-    def fragmented(self, datagrams: list[Packet]) -> None:
-        """Account for fragments, each with the file that it was in."""
+    def take(self, packet: Packet, network: int, depth: int = 0) -> None:
+        """Account for a packet with its IP header at ``network``; of a fragment, once its datagram is whole."""
+        datagrams = None
+        if depth < DEPTH and not packet.count_only:
+            datagrams = self.fragments.add(packet.data[network:], packet.carriers, packet.notes)
+        if datagrams is None:
+            self.account(packet, network)
+        else:
+            self.unwrap(datagrams, depth + 1)
+
+    def unwrap(self, datagrams: list[Packet], depth: int = 1) -> None:
+        """Take what datagrams carry that were put together: it may be a tunnel, and there fragments again."""
+        for datagram in datagrams:
+            peeled = peel(datagram.data, RAW, scanner.LARGEST_PACKET)
+            if peeled.reason:
+                self.unreadable[peeled.reason] += len(datagram.carriers)
+            elif datagram.count_only and fragment_of(datagram.data[peeled.network :]):
+                self.account(datagram, 0)
+            else:
+                self.take(datagram._replace(notes=datagram.notes + peeled.notes), peeled.network, depth)
+
+    def account(self, packet: Packet, network: int) -> None:
+        """Account for each carrier of a packet, with the file that it was in."""
         capture = int(self.clock["capture"][0])
-        for packet in datagrams:
-            self.clock["capture"] = packet.capture
-            self.single(packet.data, packet.carrier, 0, packet.notes, packet.count_only)
+        for index, carrier in enumerate(packet.carriers, 1):
+            self.clock["capture"] = carrier.capture
+            count_only = packet.count_only or index < len(packet.carriers)
+            self.single(packet.data, carrier.record, network, packet.notes, count_only)
         self.clock["capture"] = capture
 
-    def single(
-        self, data: bytes, carrier: Records, network: int, notes: tuple[str, ...], count_only: bool = False
-    ) -> None:
+    def single(self, data: bytes, carrier: Records, network: int, notes: tuple[str, ...], count_only: bool) -> None:
         """Run the kernel on one packet whose IP header is known; ``carrier`` tells time, frame and length."""
         clock = self.clock[0]
         framing, position = int(clock["framing"]), int(clock["position"])
         packet = self.packets[0]
         self.packets[0] = carrier
         packet["network"], packet["start"], packet["end"] = network, 0, len(data)
-        clock["framing"], clock["count_only"] = scanner.SINGLE, count_only
-        if notes and len(self.notes) < NOTES:
-            self.notes.setdefault(notes, len(self.notes))
-        clock["note"] = self.notes.get(notes, -1)
-        self.scan(np.frombuffer(bytearray(data), np.uint8), len(data), np.zeros(1, scanner.INTERFACE))
-        clock["framing"], clock["position"], clock["count_only"], clock["note"] = framing, position, 0, -1
+        clock["framing"], clock["count_only"], clock["flow"] = scanner.SINGLE, count_only, -1
+        self.scan(np.frombuffer(bytearray(data), np.uint8), len(data), NO_INTERFACES)
+        clock["framing"], clock["position"], clock["count_only"] = framing, position, 0
+        if notes and clock["flow"] >= 0:
+            self.note(int(clock["flow"]), notes)
+
+    def note(self, flow: int, notes: tuple[str, ...]) -> None:
+        """Add to the notes of a flow; where they are too many, only what tells of an attack."""
+        index = int(self.flow["note"][flow])
+        known = self.noted[index] if index >= 0 else ()
+        fresh = tuple(each for each in notes if each not in known)
+        if len(known) + len(fresh) > FLOW_NOTES or len(self.noted) >= NOTES:
+            fresh = tuple(each for each in fresh if each in (OVERLAPPING, OVERSIZED))
+        if not fresh:
+            return
+        index = self.notes.setdefault(known + fresh, len(self.noted))
+        if index == len(self.noted):
+            self.noted.append(known + fresh)
+        self.flow["note"][flow] = index
 
     def finish(self) -> None:
-        """Account for the fragments whose datagram never became whole."""
-        self.fragmented(self.fragments.flush())
+        """Account for the fragments whose datagram never became whole; in them may be others."""
+        while self.fragments.pending:
+            self.unwrap(self.fragments.flush())
 
     # -- the result -----------------------------------------------------------------------------------------
 
@@ -476,11 +525,9 @@ class Scan:
         pieces = pieces[np.argsort(pieces["flow"], kind="stable")]
         starts = np.searchsorted(pieces["flow"], np.arange(count + 1)).astype(np.int64)
         for ethertype in np.flatnonzero(self.ethertypes).tolist():
-            self.not_ip[ETHERTYPES.get(ethertype, f"Ethernet type 0x{ethertype:04x}")] += int(
-                self.ethertypes[ethertype]
-            )
+            self.not_ip[ethertype_name(ethertype)] += int(self.ethertypes[ethertype])
         if clock["cut"]:
-            self.unreadable["headers cut by the snap length"] += int(clock["cut"])
+            self.unreadable[CUT] += int(clock["cut"])
         if clock["unfollowed"]:
             self.unreadable["too many flows to follow"] += int(clock["unfollowed"])
         if clock["broken"]:
@@ -494,13 +541,16 @@ class Scan:
             dict(sorted(self.unreadable.items())),
             int(np.count_nonzero((flow["port0"] == scanner.FOLDED) | (flow["port1"] == scanner.FOLDED))),
             int(clock["snapped"]),
+            self.fragments.overlapping,
+            self.fragments.incomplete,
+            self.fragments.abandoned,
         )
         return Flows(
             captures,
             flow,
             self.side[: 2 * count].reshape(count, 2),
             tally,
-            tuple(self.notes),
+            tuple(self.noted),
             pieces,
             starts,
             self.arena[: int(clock["arena"])].data,
@@ -512,7 +562,3 @@ def lengthened(column: Records) -> Records:
     longer = np.zeros(2 * len(column), column.dtype)
     longer[: len(column)] = column
     return longer
-
-
-ETHERTYPES = {0x0806: "ARP", 0x88CC: "LLDP", 0x888E: "802.1X", 0x8863: "PPPoE discovery", 0x8035: "RARP"}
-"""Names of Ethernet types that a base station's network carries beside IP."""

@@ -68,6 +68,7 @@ PACKET = np.dtype(
         ("linktype", np.int32),
         ("ethertype", np.int32),
         ("vlan", np.int32),  # outermost VLAN identifier, -1: untagged
+        ("tag", np.int64),  # PPPoE session or MPLS label, and VLAN; 0: none
         ("sequence", np.uint32),  # TCP
         ("acknowledgement", np.uint32),
         ("protocol", np.uint8),  # IP protocol number behind all extension headers
@@ -120,6 +121,7 @@ SIDE = np.dtype(
         ("payload", np.int64),  # bytes above the transport header, retransmissions left out
         ("retransmitted", np.int64),  # packets
         ("mac", np.int64),  # source of the side's first frame, -1: none
+        ("tag", np.int64),  # the newest packet's, which the flow's notes tell
         ("base", np.uint32),  # TCP sequence number of the first head byte
         ("initial", np.uint32),  # sequence number of the SYN
         ("next", np.uint32),  # highest sequence number seen, plus one
@@ -187,7 +189,7 @@ CLOCK = np.dtype(
         ("secret", np.uint64, 3),  # odd factors of the flow hash
         ("first", np.int64),  # times of this file, nanoseconds since the epoch
         ("last", np.int64),
-        ("note", np.int64),  # SINGLE: note for the flow
+        ("flow", np.int64),  # SINGLE, out: the flow that it was accounted to
         ("count_only", np.int64),  # SINGLE: account for the packet, but do not look into its payload
         ("in_flows", np.int64),  # packets by fate, over all files
         ("in_errors", np.int64),  # ICMP errors that belong to the flow that they quote
@@ -273,6 +275,7 @@ def decode(b: Buffer, p: Record, tunnels: Any) -> Number:
     p.source_mac = -1
     p.destination_mac = -1
     p.vlan = -1
+    p.tag = 0
     at = p.start
     end = p.end
     linktype = p.linktype
@@ -288,6 +291,8 @@ def decode(b: Buffer, p: Record, tunnels: Any) -> Number:
             return CUT
         if u16(b, at + 4) == 6:
             p.source_mac = u48(b, at + 6)
+        if u16(b, at + 2) in (770, 801, 802, 803, 824):  # devices whose protocol is no Ethernet type
+            return RARE
         ethertype = u16(b, at + 14)
         at += 16
     elif linktype == 276:  # Linux cooked, version 2: protocol first
@@ -295,6 +300,8 @@ def decode(b: Buffer, p: Record, tunnels: Any) -> Number:
             return CUT
         if b[at + 11] == 6:
             p.source_mac = u48(b, at + 12)
+        if u16(b, at + 8) in (770, 801, 802, 803, 824):
+            return RARE
         ethertype = u16(b, at)
         at += 20
     elif linktype == 101 or linktype == 228 or linktype == 229 or linktype == 12 or linktype == 14:  # raw IP
@@ -304,11 +311,13 @@ def decode(b: Buffer, p: Record, tunnels: Any) -> Number:
     elif linktype == 0 or linktype == 108:  # BSD loopback: address family in the byte order of who captured
         if at + 4 > end:
             return CUT
-        family = max(b[at], b[at + 3])
+        family = min(host32(b, at, True), host32(b, at, False))
         ethertype = 0x0800 if family == 2 else 0x86DD if family in (10, 24, 28, 30) else 0
         at += 4
     else:
         return RARE
+    if p.source_mac == 0:  # what loops back has no sender's address
+        p.source_mac = -1
     while ethertype in (0x8100, 0x88A8, 0x9100, 0x9200):
         if at + 4 > end:
             return CUT
@@ -320,9 +329,34 @@ def decode(b: Buffer, p: Record, tunnels: Any) -> Number:
     p.network = at
     if ethertype == 0x0800 or ethertype == 0x86DD:
         return decode_ip(b, p, tunnels)
-    if ethertype < 1536 or ethertype in (0x8847, 0x8848, 0x8863, 0x8864):  # 802.2, MPLS, PPPoE
+    if ethertype == 0x8847 or ethertype == 0x8848 or ethertype == 0x8864:
+        return decode_tagged(b, p, tunnels)
+    if ethertype < 1536 or ethertype == 0x88E5:  # 802.2, MACsec
         return RARE
     return NOT_IP
+
+
+@compiled
+def decode_tagged(b: Buffer, p: Record, tunnels: Any) -> Number:
+    """IP right below the PPPoE session (RFC 2516) or MPLS label stack (RFC 3032) at ``p.network``; else it is rare."""
+    at = p.network
+    if p.ethertype == 0x8864:
+        if at + 8 >= p.end or (u16(b, at + 6) != 0x21 and u16(b, at + 6) != 0x57):
+            return RARE
+        tag = np.int64(1) << 32 | u16(b, at + 2)
+        at += 8
+    else:
+        while at + 4 < p.end and not b[at + 2] & 1:
+            at += 4
+        if at + 4 >= p.end:
+            return RARE
+        tag = u32(b, at) >> 12
+        at += 4
+    if b[at] >> 4 != 4 and b[at] >> 4 != 6:
+        return RARE
+    p.tag = tag << 13 | np.int64(p.vlan + 1) | np.int64(1) << 60
+    p.network = at
+    return DECODED if decode_ip(b, p, tunnels) == DECODED else RARE
 
 
 @compiled
@@ -370,27 +404,37 @@ def decode_ip(b: Buffer, p: Record, tunnels: Any) -> Number:
         p.destination_low = u64(b, at + 32)
         p.time_to_live = b[at + 7]
         p.identification = 0
-        following = np.int64(b[at + 6])
-        at += 40
-        for _ in range(16):
-            if following not in (0, 43, 60, 44):
-                break
-            if at + 8 > p.end:
-                return CUT
-            if following == 44:
-                if u16(b, at + 2) & 0xFFF9:
-                    p.protocol = b[at]
-                    return RARE
-                step = np.int64(8)
-            else:
-                step = (np.int64(b[at + 1]) + 1) * 8
-            following = np.int64(b[at])
-            at += step
+        following, at = extensions(b, np.int64(b[at + 6]), at + 40, p.end)
         p.protocol = following
-        if following in (0, 43, 60, 44):
+        if following in (0, 43, 44, 60, 135, 139, 140) and at + 8 > p.end:
+            return CUT
+        if following == 44 and u16(b, at + 2) & 0xFFF9:
+            p.protocol = b[at]
+            return RARE
+        if following in (0, 43, 44, 60):
             return BROKEN
         return decode_transport(b, p, at, limit, tunnels)
     return BROKEN
+
+
+@compiled
+def extensions(b: Buffer, following: Number, at: Number, end: Number) -> Number:
+    """Walk over IPv6 extension headers (RFC 8200 section 4): the number and the offset of what stands behind them.
+
+    Stops at the header of a true fragment, at one that is cut and at the seventeenth. Mobility, HIP and shim6 headers
+    are walked over only where they carry something.
+    """
+    for _ in range(16):
+        if following not in (0, 43, 44, 60, 135, 139, 140) or at + 8 > end:
+            break
+        if following == 44 and u16(b, at + 2) & 0xFFF9:
+            break
+        if following >= 135 and b[at] == 59:
+            break
+        step = np.int64(8) if following == 44 else (np.int64(b[at + 1]) + 1) * 8
+        following = np.int64(b[at])
+        at += step
+    return following, at
 
 
 @compiled
@@ -435,9 +479,11 @@ def decode_transport(b: Buffer, p: Record, at: Number, limit: Number, tunnels: A
         else:
             echo = kind == 128 or kind == 129
             error = 1 <= kind <= 4
-        if error and at + 8 < p.end:
+        if error and p.length > 8:
             return ICMP_ERROR
-        if echo and at + 6 <= p.end:
+        if echo and p.length >= 6:
+            if at + 6 > p.end:
+                return CUT
             p.source_port = u16(b, at + 4)
             p.destination_port = p.source_port
     elif tunnels[protocol]:
@@ -447,16 +493,20 @@ def decode_transport(b: Buffer, p: Record, at: Number, limit: Number, tunnels: A
 
 @compiled
 def quoted(b: Buffer, error: Record, inner: Record) -> Number:
-    """Decode the packet that an ICMP error quotes, into ``inner``: addresses, protocol and ports."""
+    """Decode the packet that an ICMP error quotes, into ``inner``: addresses, protocol and ports.
+
+    CUT: the capture holds too little of the quotation; NOT_IP: the error itself does, or quotes something else.
+    """
     inner.start = error.payload + 8
     inner.end = error.end
+    too_short = CUT if error.payload + error.length > error.end else NOT_IP
     inner.wire = error.end - inner.start
     inner.network = inner.start
     inner.source_port = -1
     inner.destination_port = -1
     at = inner.start
     if at + 20 > inner.end:
-        return False
+        return too_short
     if b[at] >> 4 == 4 and not u16(b, at + 6) & 0x1FFF:
         header = (np.int64(b[at]) & 15) * 4
         inner.protocol = b[at + 9]
@@ -465,24 +515,33 @@ def quoted(b: Buffer, error: Record, inner: Record) -> Number:
         inner.destination_high = np.uint64(0)
         inner.destination_low = MAPPED | np.uint64(u32(b, at + 16))
         at += header
-    elif b[at] >> 4 == 6 and at + 40 <= inner.end:
-        inner.protocol = b[at + 6]
+    elif b[at] >> 4 == 6:
+        if at + 40 > inner.end:
+            return too_short
         inner.source_high = u64(b, at + 8)
         inner.source_low = u64(b, at + 16)
         inner.destination_high = u64(b, at + 24)
         inner.destination_low = u64(b, at + 32)
-        at += 40
+        following, at = extensions(b, np.int64(b[at + 6]), at + 40, inner.end)
+        if following == 44 and at + 8 <= inner.end and not u16(b, at + 2) & 0xFFF8:
+            following, at = extensions(b, np.int64(b[at]), at + 8, inner.end)  # the first fragment has the ports
+        if following in (0, 43, 44, 60):
+            return too_short if at + 8 > inner.end else NOT_IP
+        inner.protocol = following
     else:
-        return False
+        return NOT_IP
     if inner.protocol == TCP or inner.protocol == UDP:
         if at + 4 > inner.end:
-            return False
+            return too_short
         inner.source_port = u16(b, at)
         inner.destination_port = u16(b, at + 2)
-    elif (inner.protocol == ICMP or inner.protocol == ICMPV6) and at + 6 <= inner.end and b[at] in (8, 0, 128, 129):
-        inner.source_port = u16(b, at + 4)
-        inner.destination_port = inner.source_port
-    return True
+    elif inner.protocol == ICMP or inner.protocol == ICMPV6:
+        if at + 6 > inner.end:
+            return too_short
+        if b[at] in (8, 0, 128, 129):
+            inner.source_port = u16(b, at + 4)
+            inner.destination_port = inner.source_port
+    return DECODED
 
 
 @compiled
@@ -532,6 +591,15 @@ def find(slots: Any, flows: Any, p: Record, secret: Any) -> Number:
         ):
             return np.int64(at), np.int64(index)
         at = (at + np.uint64(1)) & mask
+
+
+@compiled
+def is_noted(slots: Any, flows: Any, sides: Any, p: Record, secret: Any) -> Number:
+    """Whether the notes of the packet's flow tell its tag already: who came before it took the slow path."""
+    if p.protocol == TCP and p.flags & SYN:
+        return False  # it may open another flow
+    _, flow = find(slots, flows, p, secret)
+    return flow >= 0 and sides[2 * flow + (0 if sent_by_first(flows[flow], p) else 1)].tag == p.tag
 
 
 @compiled
@@ -834,8 +902,9 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
         f.last = p.time
         f.last_frame = p.frame
         f.last_capture = clock.capture
-    if clock.note >= 0:
-        f.note = clock.note
+    if p.tag:
+        s.tag = p.tag
+    clock.flow = flow
     clock.in_flows += 1
     if f.port0 == FOLDED or f.port1 == FOLDED:
         s.flags |= p.flags
@@ -859,7 +928,11 @@ def account_error(
     b: Buffer, p: Record, inner: Record, slots: Any, flows: Any, sides: Any, pieces: Any, arena: Any, clock: Record
 ) -> None:
     """Give an ICMP error to the flow that it quotes; without such a flow it is a flow of its own."""
-    if quoted(b, p, inner):
+    outcome = quoted(b, p, inner)
+    if outcome == CUT:
+        clock.cut += 1
+        return
+    if outcome == DECODED:
         _, flow = find(slots, flows, inner, clock.secret)
         if flow >= 0:
             f = flows[flow]
@@ -1000,6 +1073,8 @@ def scan(
             if p.end - p.start < p.wire:
                 clock.snapped += 1
             outcome = decode(b, p, tunnels)
+            if p.tag and outcome == DECODED and not is_noted(slots, flows, sides, p, clock.secret):
+                outcome = RARE
         if outcome == DECODED:
             account(b, p, slots, flows, sides, pieces, arena, clock)
         elif outcome == ICMP_ERROR:

@@ -63,10 +63,6 @@ EXPLAINED = {
         ["tcp 127.0.0.1:21 127.0.0.1:40284"],
         "FTP that goes on in TLS after AUTH TLS: it began as FTP, and its row is FTP's.",
     ),
-    "zeek_radiotap.pcap": (
-        ["udp 172.17.156.76:61738 208.67.220.220:53", "udp fe80::a667:6ff:fef7:ec54:5353 ff02::fb:5353"],
-        "Wireless LAN frames: a link type that is not supported, and said so.",
-    ),
 }
 """Captures of which we see flows otherwise than the truth: the flows (``*``: all) and why that is right."""
 

@@ -51,9 +51,17 @@ def test_links(linktype: int, packet: bytes, source: str, destination: str) -> N
     assert mac_of(found) == (int(MAC.replace(":", ""), 16) if linktype in (1, 113, 276) else -1)
 
 
+def test_a_link_address_of_zeros_is_nobodys() -> None:
+    """As on loopback devices, Ethernet or cooked."""
+    zeros = "00:00:00:00:00:00"
+    assert mac_of(build.read([build.ethernet(UDP4, source=zeros)])) == -1
+    assert mac_of(build.read([build.cooked(UDP4, zeros)], 113)) == -1
+    assert mac_of(build.read([build.cooked2(UDP6, zeros)], 276)) == -1
+
+
 def test_bsd_loopback_in_either_byte_order_and_with_every_ipv6_number() -> None:
     assert len(build.read([build.null(UDP4, "<"), build.null(UDP4, ">")], 0)) == 1
-    assert len(build.read([struct.pack("<I", family) + UDP6 for family in (24, 28, 30)], 0)) == 1
+    assert len(build.read([struct.pack("<I", family) + UDP6 for family in (10, 24, 28, 30)], 0)) == 1
     assert len(build.read([struct.pack(">I", 2) + UDP4], 108)) == 1
 
 
@@ -77,7 +85,7 @@ def test_what_carries_no_ip_is_counted_by_its_name() -> None:
     frames = [build.ethernet(bytes(46), number) for number in (0x0806, 0x0806, 0x88CC, 0x888E, 0x1234)]
     spanning_tree = build.ethernet(b"\x42\x42\x03" + bytes(35), 38)
     found = build.read([*frames, spanning_tree])
-    assert found.tally.not_ip == {"802.1X": 1, "ARP": 2, "Ethernet type 0x1234": 1, "LLDP": 1, "no IP": 1}
+    assert found.tally.not_ip == {"802.1X": 1, "ARP": 2, "Ethernet type 0x1234": 1, "IEEE 802.2": 1, "LLDP": 1}
     assert len(found) == 0
 
 
@@ -91,7 +99,8 @@ def test_what_cannot_be_read_is_counted_by_its_reason() -> None:
     ]
     found = build.read(frames)
     assert found.tally.unreadable == {"contradictory IP header": 3, "headers cut by the snap length": 2}
-    assert build.read([bytes(60)], 105).tally.unreadable == {"link type 105 is not supported": 1}
+    assert build.read([bytes(60)], 195).tally.unreadable == {"link type 195 (IEEE802_15_4_WITHFCS) is not supported": 1}
+    assert build.read([bytes(60)], 9999).tally.unreadable == {"link type 9999 is not supported": 1}
 
 
 # -- network and transport --------------------------------------------------------------------------------------
@@ -128,6 +137,38 @@ def test_ip_options_and_ipv6_extension_headers() -> None:
     found = build.read([build.ethernet(build.ip6(STATION6, SERVER6, 0, chain))])  # atomic fragment: RFC 6946
     assert ends(found) == [(17, STATION6, 40000, SERVER6, 5353)]
     assert found.side["payload"][0, 0] == 8
+
+
+def test_ipv6_headers_that_carry_nothing_are_flows_of_their_own() -> None:
+    """Mobility and HIP end their packets; where a header stands behind them, that counts."""
+    for number in (135, 139, 140):
+        bare = build.ip6(STATION6, SERVER6, number, b"\x3b\0" + bytes(6))
+        assert ends(build.read([build.ethernet(bare)])) == [(number, STATION6, -1, SERVER6, -1)]
+        carrying = build.ip6(STATION6, SERVER6, number, b"\x11\0" + bytes(6) + UDP6[40:])
+        assert ends(build.read([build.ethernet(carrying)])) == [(17, STATION6, 40000, SERVER6, 5353)]
+
+
+def test_jumbograms_and_frames_above_the_mtu() -> None:
+    jumbo = b"\x11\0\xc2\x04" + (70000 + 16).to_bytes(4, "big") + build.udp_datagram(1, 2, bytes(70000), 0)
+    found = build.read([build.ethernet(build.ip6(STATION6, SERVER6, 0, jumbo, length=0))])
+    assert (ends(found), found.side["payload"][0, 0]) == ([(17, STATION6, 1, SERVER6, 2)], 70000)
+    segment = build.tcp_header(50000, 443, ACK, 1) + bytes(60000)
+    assert build.read([build.ethernet(build.ip4(STATION, SERVER, 6, segment))]).side["payload"][0, 0] == 60000
+
+
+@pytest.mark.parametrize("packet", [UDP4, UDP6])
+def test_check_sums_are_neither_trusted_nor_demanded(packet: bytes) -> None:
+    at = 10 if packet is UDP4 else 46
+    wrong = packet[:at] + b"\x12\x34" + packet[at + 2 :]
+    found = build.read([build.ethernet(packet), build.ethernet(wrong)])
+    assert found.side["packets"].tolist() == [[2, 0]]
+
+
+def test_an_icmp_error_finds_the_flow_behind_extension_headers() -> None:
+    options = build.ip6(STATION6, SERVER6, 60, b"\x11\0" + bytes(6) + UDP6[40:])
+    for quoted in (options, build.fragments(UDP6, 8)[0]):
+        found = build.read([build.ethernet(UDP6), build.icmp_error(SERVER6, STATION6, 1, 4, build.ethernet(quoted))])
+        assert (len(found), found.tally.icmp_errors) == (1, 1)
 
 
 def test_endless_extension_headers_end() -> None:
@@ -188,7 +229,7 @@ def test_the_arena_and_the_pieces_grow() -> None:
 
 # -- laws -------------------------------------------------------------------------------------------------------
 
-LINKTYPES = st.sampled_from([*LINKS, 105, 999])
+LINKTYPES = st.sampled_from([*LINKS, 189, 195, 999])
 
 
 @given(LINKTYPES, st.lists(st.binary(max_size=90), max_size=12))
@@ -232,12 +273,48 @@ def test_damaged_packets_are_all_accounted_for(frames: list[bytes]) -> None:
     build.converse(found)
 
 
-@pytest.mark.parametrize("frame", SOUND)
-def test_a_frame_cut_at_every_byte_is_accounted_for(frame: bytes) -> None:
-    cut = [build.Packet(frame[:size], size, len(frame)) for size in range(len(frame) + 1)]
-    found = build.read_files(build.pcap(cut))
-    assert build.accounted(found)
-    assert found.tally.snapped == len(frame)
+CUT = [
+    *SOUND,
+    build.tcp(STATION6, 50000, SERVER6, 443, ACK, 9, b"data"),
+    build.udp(STATION, 4789, SERVER, 53, b"\x12\x34"),
+    build.echo(STATION6, SERVER6, 129, 1, b""),
+    build.icmp_error(ROUTER, STATION, 3, 1, build.echo(STATION, SERVER, 8, 7)),
+    build.icmp_error(SERVER6, STATION6, 3, 1, build.ethernet(build.fragments(UDP6, 8)[0])),
+    build.ethernet(build.ip4(STATION, SERVER, 6, build.tcp_header(1, 2, ACK), options=bytes([1]) * 40)),
+    build.ethernet(build.ip4(STATION, SERVER, 1, b"\x0d\0\0\0")),  # a timestamp request without its body
+    build.ethernet(build.ip4(STATION, SERVER, 1, b"\x08\0\0\0")) + bytes(22),  # likewise an echo, and padding
+    build.ethernet(build.ip4(STATION, SERVER, 50, bytes(60))),
+    build.ethernet(build.ip4(STATION, SERVER, 17, build.udp_datagram(1, 2, bytes(1400)), total=0)),
+    build.ethernet(build.ip6(STATION6, SERVER6, 17, build.udp_datagram(1, 2, bytes(1400)), length=0)),
+    *(
+        build.ethernet(build.ip6(STATION6, SERVER6, number, b"\x11\x01" + bytes(14) + UDP6[40:]))
+        for number in (0, 43, 60, 135, 139, 140)
+    ),
+    build.ethernet(build.ip6(STATION6, SERVER6, 135, b"\x3b\x01\x05\0" + bytes(12))),
+    build.ethernet(build.ip6(STATION6, SERVER6, 44, b"\x11\0\0\0\0\0\0\x07" + UDP6[40:])),
+]
+
+
+@pytest.mark.parametrize("frame", CUT)
+def test_a_frame_cut_at_every_byte_is_its_flow_or_cut(frame: bytes) -> None:
+    """Never another flow, and nothing that the sender is to blame for."""
+    (whole,) = ends(build.read([frame]))
+    for size in range(len(frame)):
+        found = build.read_files(build.pcap([build.Packet(frame[:size], 0, len(frame))]))
+        assert build.accounted(found)
+        assert found.tally.snapped == 1
+        assert ends(found) == [whole] or found.tally.unreadable == {"headers cut by the snap length": 1}
+    reported = [build.Packet(each, at, len(frame)) for at, each in enumerate((frame, frame[: len(frame) // 2]))]
+    assert set(ends(build.read_files(build.pcap(reported)))) == {whole}
+
+
+@pytest.mark.parametrize("cut", [34, 38, 42, 54, 62, 66])
+def test_an_icmp_error_whose_quotation_is_cut_opens_no_flow(cut: int) -> None:
+    quoting = build.icmp_error(ROUTER, STATION, 3, 1, build.ethernet(UDP4))
+    packets = [build.Packet(build.ethernet(UDP4), 0), build.Packet(quoting[:cut], 1, len(quoting))]
+    found = build.read_files(build.pcap(packets))
+    assert (len(found), found.tally.icmp_errors) == (1, int(cut == 66))
+    assert sum(found.tally.unreadable.values()) == int(cut != 66)
 
 
 def shifted(frame: bytes, ttl: int | None = None, identification: int | None = None) -> bytes:

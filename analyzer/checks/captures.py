@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analyzer.conversations import FOLDED
-from analyzer.findings import Case, Charge, Check, Kind, Severity, case_check
+from analyzer.conversations import FOLDED, Conversation
+from analyzer.findings import Case, Charge, Check, Kind, Severity, case_check, family
+from analyzer.fragments import OVERLAPPING, OVERSIZED
 from analyzer.hosts import matches
 from analyzer.wire import Cause
 
@@ -120,6 +121,62 @@ def captured_twice(case: Case) -> Iterator[Charge]:
         yield Charge(f"{copies} of packets that were captured on another interface; each is counted once.")
 
 
+@case_check("TPE008", "overlapping-fragments", Severity.LOW, Kind.NOTICE)
+def overlapping_fragments(case: Case) -> Iterator[Charge]:
+    """Flags: Fragments of one IP datagram that overlap, or reach past the largest datagram; medium when a base station
+    is an end of the flow.
+
+    Why: No sender cuts a datagram so. Receivers put such fragments together differently, which hides content from
+    firewalls and analyzers, and some fail on them; IPv6 forbids them (RFC 5722).
+
+    Evidence: The flows, and how many such datagrams the capture holds.
+
+    Remedy: Find out who sends these fragments, and let the firewall drop fragments that overlap.
+    """
+    stations = {address: each.station.address for each in case.stations for address in each.station.addresses}
+    flows: dict[str | None, list[Conversation]] = {}
+    for each in case.conversations:
+        if OVERLAPPING in each.notes or OVERSIZED in each.notes:
+            ends = (each.originator.address, each.responder.address)
+            flows.setdefault(next((stations[end] for end in ends if end in stations), None), []).append(each)
+    count = case.tally.overlapping_datagrams
+    total = "1 datagram of the capture is" if count == 1 else f"{count} datagrams of the capture are"
+    for station, found in flows.items():
+        first = found[0]
+        ends = (first.originator.address, first.responder.address)
+        prefix = family(ends[0]).removesuffix(".addr")
+        odd = f"({prefix}.fragment.overlap == 1 || {prefix}.fragment.toolongfragment == 1)"
+        yield Charge(
+            f"{'1 flow has' if len(found) == 1 else f'{len(found)} flows have'} fragments that overlap or reach past "
+            f"the largest datagram: {total} made so.",
+            base_station=station,
+            conversations=tuple(found),
+            filter=" && ".join([*(f"{family(end)} == {end}" for end in ends), odd]),
+            severity=Severity.MEDIUM if station else None,
+        )
+    if count and not flows:
+        yield Charge(f"{total} made of fragments that overlap or reach past the largest datagram.")
+
+
+@case_check("TPE009", "incomplete-datagrams", Severity.INFO, Kind.NOTICE)
+def incomplete_datagrams(case: Case) -> Iterator[Charge]:
+    """Flags: Fragmented datagrams that never became whole; low when some were given up early, because too many were
+    incomplete at a time.
+
+    Why: What the missing fragments carried was judged neither right nor wrong; a flood of incomplete datagrams may be
+    meant to exhaust who puts them together.
+
+    Evidence: How many.
+
+    Remedy: Capture where no packets are lost, and find the sender if there are many.
+    """
+    count, abandoned = case.tally.incomplete_datagrams, case.tally.abandoned_datagrams
+    if count:
+        lack = "1 fragmented datagram is" if count == 1 else f"{count} fragmented datagrams are"
+        early = f"; {abandoned} of them had to be given up early" if abandoned else ""
+        yield Charge(f"{lack} not whole in the capture{early}.", severity=Severity.LOW if abandoned else None)
+
+
 @case_check("TPE010", "flows-folded", Severity.MEDIUM, Kind.NOTICE)
 def flows_folded(case: Case) -> Iterator[Charge]:
     """Flags: The capture has more flows than are kept apart.
@@ -165,6 +222,8 @@ CHECKS: tuple[Check, ...] = (
     no_base_station,
     named_host_unseen,
     captured_twice,
+    overlapping_fragments,
+    incomplete_datagrams,
     flows_folded,
     program_defect,
 )

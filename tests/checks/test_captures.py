@@ -5,8 +5,12 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import pytest
+
+from analyzer import fragments
 from analyzer.auditing import audit
 from analyzer.findings import Severity
+from tests import build
 from tests.scenes import NTP, OTHER, STATION, TLS, TPE, Scene, found, statuses
 
 
@@ -75,3 +79,78 @@ def test_a_named_host_that_is_not_there_is_said(tmp_path: Path) -> None:
         "The base station 70:76:ff:00:00:01 is not in the capture.",
     ]
     assert not found(audit(path, base_stations=["10.0.0.0/8"], tpe=[TPE]), "TPE006")
+
+
+def fragmented(scene: Scene, source: str, destination: str, *cut: tuple[int, int], identification: int = 1) -> Scene:
+    """A UDP datagram of 48 bytes in fragments with these beginnings and ends."""
+    payload = struct.pack(">HHHH", 7000, 7000, 48, 0) + bytes(range(40))
+    for start, end in cut:
+        part = build.ip4(
+            source,
+            destination,
+            17,
+            payload[start:end],
+            identification=identification,
+            fragment=(end < len(payload)) << 13 | start // 8,
+        )
+        scene.packets.append((scene.packets[-1][0] + 0.01, build.ethernet(part)))
+    return scene
+
+
+def station() -> Scene:
+    return Scene().tcp(STATION, 40000, TPE, 3001, TLS).echo(STATION, TPE)
+
+
+def test_overlapping_fragments_towards_a_base_station_weigh_more(tmp_path: Path) -> None:
+    scene = fragmented(station(), OTHER, STATION, (0, 24), (16, 40), (40, 48))
+    (notice,) = found(scene.audited(tmp_path), "TPE008")
+    assert (notice.severity, notice.base_station, notice.count) == (Severity.MEDIUM, STATION, 1)
+    assert notice.summary == (
+        "1 flow has fragments that overlap or reach past the largest datagram: 1 datagram of the capture is made so."
+    )
+    assert notice.filter == (
+        f"ip.addr == {OTHER} && ip.addr == {STATION} && (ip.fragment.overlap == 1 || ip.fragment.toolongfragment == 1)"
+    )
+
+
+def test_overlapping_fragments_among_others_are_a_notice_of_the_capture(tmp_path: Path) -> None:
+    scene = station()
+    for number, server in enumerate(("192.0.2.81", "192.0.2.82")):
+        fragmented(scene, OTHER, server, (0, 24), (16, 48), identification=number)
+    (notice,) = found(scene.audited(tmp_path), "TPE008")
+    assert (notice.severity, notice.base_station, notice.count) == (Severity.LOW, None, 2)
+
+
+def test_overlapping_fragments_of_what_is_no_flow_are_said_too(tmp_path: Path) -> None:
+    scene = station()
+    error = build.icmp_error(OTHER, STATION, 3, 1, scene.packets[0][1])[34:]
+    for start, end in ((0, 16), (8, 32), (32, len(error))):
+        flags = (end < len(error)) << 13 | start // 8
+        part = build.ip4(OTHER, STATION, 1, error[start:end], identification=9, fragment=flags)
+        scene.packets.append((scene.packets[-1][0] + 0.01, build.ethernet(part)))
+    (notice,) = found(scene.audited(tmp_path), "TPE008")
+    assert (notice.severity, notice.base_station, notice.flow) == (Severity.LOW, None, None)
+
+
+@pytest.mark.parametrize("cut", [((0, 24), (24, 48)), ((24, 48), (0, 24)), ((0, 24), (0, 24), (24, 48), (24, 48))])
+def test_good_fragments_are_no_notice(tmp_path: Path, cut: tuple[tuple[int, int], ...]) -> None:
+    result = fragmented(station(), STATION, TPE, *cut).audited(tmp_path)
+    assert not found(result, "TPE008")
+    assert not found(result, "TPE009")
+
+
+def test_datagrams_that_never_became_whole_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = fragmented(station(), STATION, TPE, (0, 24))
+    (notice,) = found(scene.audited(tmp_path), "TPE009")
+    assert (notice.severity, notice.summary) == (
+        Severity.INFO,
+        "1 fragmented datagram is not whole in the capture.",
+    )
+    monkeypatch.setattr(fragments, "PENDING", 2)
+    for number in range(2, 6):
+        fragmented(scene, STATION, TPE, (0, 24), identification=number)
+    (notice,) = found(scene.audited(tmp_path), "TPE009")
+    assert (notice.severity, notice.summary) == (
+        Severity.LOW,
+        "5 fragmented datagrams are not whole in the capture; 3 of them had to be given up early.",
+    )
