@@ -30,6 +30,14 @@ def test_every_offset_finds_the_last_mark_before_it(sizes: list[int]) -> None:
     stream = Stream(bytes(sum(sizes)), tuple(Mark(at, Frame(0, n + 1), n) for n, at in enumerate(starts)))
     for offset in range(sum(sizes)):
         assert stream.mark_at(offset).offset == max(at for at in starts if at <= offset)
+    offsets = range(sum(sizes) + 1)
+    assert stream.marks_at(offsets) == [stream.mark_at(offset) for offset in offsets]
+
+
+def test_the_stream_behind_a_mark_begins_with_its_frame() -> None:
+    marks = (Mark(0, Frame(0, 4), 100), Mark(3, Frame(0, 9), 50), Mark(5, Frame(1, 1), 200))
+    behind = Stream(b"abcdefg", marks, ends=True).behind(marks[1])
+    assert behind == Stream(b"defg", (Mark(0, Frame(0, 9), 50), Mark(2, Frame(1, 1), 200)), ends=True)
 
 
 def test_first_bytes_of_a_direction() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop, text
+from analyzer.wire import UNBOUNDED, Anomaly, Cause, Layout, Reader, Repeats, Stop, text
 
 
 def stopped(action: Callable[[], object]) -> Anomaly:
@@ -100,6 +100,73 @@ def test_a_line_without_an_end_is_cut_unless_it_is_too_long() -> None:
     assert stopped(lambda: Reader(b"220 rea").line(100, "reply")).cause is Cause.TRUNCATED
     assert stopped(lambda: Reader(b"a" * 101).line(100, "reply")).cause is Cause.MALFORMED
     assert stopped(lambda: Reader(b"220 rea\n", 0, 7).line(100, "reply")).cause is Cause.MALFORMED
+
+
+HEADER = Layout(("kind", "B"), ("name", "3s"), ("length", "H"), ("serial", "I"))
+
+
+def field_by_field(reader: Reader) -> tuple[object, ...]:
+    return reader.u8("kind"), reader.take(3, "name"), reader.u16("length"), reader.u32("serial")
+
+
+@given(st.binary(max_size=14), st.integers(0, 3), st.integers(0, 16) | st.just(UNBOUNDED))
+def test_a_layout_reads_and_stops_as_its_fields_one_by_one(data: bytes, pos: int, fence: int) -> None:
+    whole, parts = Reader(data, pos, fence), Reader(data, pos, fence)
+    try:
+        expected = field_by_field(parts)
+    except Stop as stop:
+        assert stopped(lambda: whole.unpack(HEADER)) == stop.anomaly
+    else:
+        assert whole.unpack(HEADER) == expected
+    assert whole.pos == parts.pos
+
+
+def listed(reader: Reader, most: int) -> tuple[bytes, ...]:
+    """Strings behind their length, at most so many."""
+    found: list[bytes] = []
+    while reader.more and len(found) < most:
+        found.append(reader.take(reader.u8("length"), "string"))
+    return tuple(found)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=8), st.integers(0, 9), st.integers(0, 3)), max_size=20), st.integers(0, 2))
+def test_a_repeated_reading_gives_and_stops_as_the_reading_itself(
+    readings: list[tuple[bytes, int, int]], most: int
+) -> None:
+    repeated = Repeats(listed, longest=6, most=most)
+    for data, fence, count in readings * 2:
+        once, again = Reader(data, 0, fence), Reader(data, 0, fence)
+        try:
+            expected = listed(once, count)
+        except Stop as stop:
+            assert stopped(lambda: repeated(again, count)) == stop.anomaly  # noqa: B023 (called at once)
+        else:
+            assert repeated(again, count) == expected
+        assert again.pos == once.pos
+        assert len(repeated.known) <= most
+
+
+def test_bytes_that_come_again_are_read_once() -> None:
+    read: list[bytes] = []
+
+    def rest(reader: Reader) -> int:
+        read.append(reader.rest("all"))
+        return len(read)
+
+    repeated = Repeats(rest, longest=4)
+    assert [repeated(Reader(data, 0, len(data))) for data in (b"ab", b"cd", b"ab", b"long!", b"long!")] == [
+        1,
+        2,
+        1,
+        3,
+        4,
+    ]
+
+
+def test_what_the_capture_cut_is_no_repetition() -> None:
+    repeated = Repeats(lambda reader: reader.rest("all"), longest=9)
+    assert repeated(Reader(b"ab", 0, 2)) == b"ab"
+    assert stopped(lambda: repeated(Reader(b"ab", 0, 3))).cause is Cause.TRUNCATED
 
 
 def test_text_escapes_what_a_terminal_would_act_upon() -> None:

@@ -11,7 +11,7 @@ from analyzer.heads import Direction, Head
 from analyzer.messages import to_json
 from analyzer.protocols import Dissection, dissect_as, iec104
 from analyzer.protocols.iec104 import Asdu, Function, Iec104Facts, IFrame, LrrPayload, SFrame, UFrame
-from analyzer.wire import Cause
+from analyzer.wire import UNBOUNDED, Cause, Reader
 from tests.protocols.test_ssh import CAPTURES, CORPUS, conversations, head_of
 
 STARTDT_ACT, STARTDT_CON = bytes.fromhex("680407000000"), bytes.fromhex("68040b000000")
@@ -225,6 +225,28 @@ def test_whatever_an_lrr_sends_is_understood(kind: int, size: int, data: bytes, 
     (item,) = found.items
     assert isinstance(item.message, IFrame) and isinstance(item.message.payload, LrrPayload)
     assert (item.message.send_sequence_number, item.message.payload.type) == (number, kind)
+
+
+@given(
+    st.sampled_from((0x68, 0x69, 0)),
+    st.integers(0, 40) | st.integers(250, 255),
+    st.binary(min_size=4, max_size=4) | st.sampled_from((STARTDT_ACT[2:], TESTFR_CON[2:], b"\1\0\6\0", bytes(4))),
+    st.sampled_from((b"", b"\1\0\x14\0", b"\1\0\x1c\0", b"\1\1", b"\0\0")),
+    st.integers(0, 300),
+    st.integers(0, 40) | st.just(UNBOUNDED),
+)
+def test_common_apdus_are_read_as_all_are(
+    start: int, length: int, control: bytes, payload: bytes, size: int, fence: int
+) -> None:
+    data = bytes((start, length)) + control + payload.ljust(size, b"\0")
+    short, long = Reader(data, 0, fence), Reader(data, 0, fence)
+    found = iec104.common_apdu(short)
+    if found is None:
+        assert short.pos == 0
+    else:
+        expected = iec104.apdu(long)
+        assert (type(found), found) == (type(expected), expected)
+        assert short.pos == long.pos
 
 
 def test_recorded_links_are_read() -> None:

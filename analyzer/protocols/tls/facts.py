@@ -90,7 +90,7 @@ class TlsFacts(Facts):
 
 
 Said = Mapping[type, list[Any]]
-"""The messages of a conversation by kind, each list in the order of the capture; none for a kind that is not there."""
+"""The messages of a conversation by kind, in the order of the capture; an empty list for a kind that is not there."""
 
 
 def facts(items: Sequence[Item]) -> TlsFacts:
@@ -108,11 +108,13 @@ def facts(items: Sequence[Item]) -> TlsFacts:
     chosen_protocols = [each.names for each in protocols if each.by_server]
     offered_protocols = [each.names for each in protocols if not each.by_server]
     alpn = chosen_protocols[-1] if chosen_protocols else offered_protocols[0] if offered_protocols else ()
-    chain = [message.data for item, message in messages(items, CertificateEntry) if item.direction == server]
+    own = [item.message for item in items if item.direction is server]
+    others = [item.message for item in items if item.direction is not server]
+    chain = [message.data for message in own if isinstance(message, CertificateEntry)]
     versions: list[SupportedVersions] = said[SupportedVersions]
     version = chosen_version(said, [each.versions[0] for each in versions if each.by_server], len(choices))
     exchanges: list[ServerKeyExchange] = said[ServerKeyExchange]
-    resumed = is_resumed(items, bool(server_hellos), server, version, choices)
+    resumed = is_resumed(own, bool(server_hellos), version, choices)
     certificates = tuple(read_certificate(data) for data in chain)
     ja3 = ja4 = None
     if hellos and offers and not hellos[0].ssl2:
@@ -127,8 +129,8 @@ def facts(items: Sequence[Item]) -> TlsFacts:
         server_name=next((name for each in said[ServerName] for name in each.names), None),
         alpn=tuple(map(text, alpn)),
         certificates=certificates,
-        client_certificate=has_client_certificate(items, server),
-        alerts=tuple(shown_alert(message, item.direction == server) for item, message in messages(items, Alert)),
+        client_certificate=has_client_certificate(others),
+        alerts=shown_alerts(items, server) if said[Alert] else (),
         resumed=resumed,
         certificates_hidden=True if is_tls13(version) and hello_done and not resumed else None,
         key_exchange=key_exchange(exchanges, choices),
@@ -137,7 +139,7 @@ def facts(items: Sequence[Item]) -> TlsFacts:
         _server=server,
         _version=version,
         _hello_seen=bool(hellos or server_hellos),
-        _client_went_on=any(item.direction != server and went_on(item.message) for item in items),
+        _client_went_on=any(map(went_on, others)),
         _self_signed=bool(chain) and certificates[0]._self_issued and self_signed(chain[0]),
         _dh_bits=exchanges[-1].prime_bits if exchanges else None,
     )
@@ -196,38 +198,34 @@ def chosen_suite(said: Said) -> str | None:
 
 
 def is_resumed(
-    items: Sequence[Item], answered: bool, server: Direction, version: int | None, choices: Sequence[Extensions]
+    own: Sequence[object], answered: bool, version: int | None, choices: Sequence[Extensions]
 ) -> bool | None:
     """Whether the server goes on with an earlier session; ``None``: the packets do not show it.
 
-    ``answered``: the server's hello is there. Before TLS 1.3 it changes its cipher right after a hello that resumes
-    (RFC 5246 section 7.3); in TLS 1.3 its hello selects a pre-shared key (RFC 8446 section 2.2).
+    ``own``: the server's messages; ``answered``: its hello is there. Before TLS 1.3 it changes its cipher right after
+    a hello that resumes (RFC 5246 section 7.3); in TLS 1.3 its hello selects a pre-shared key (RFC 8446 section 2.2).
     """
     if is_tls13(version):
         return ExtensionType.PRE_SHARED_KEY in choices[-1].types if choices else None
     if not answered:
         return None
-    for item in items:
-        message = item.message
-        if item.direction == server:
-            if isinstance(message, CertificateEntry):
-                return False
-            if isinstance(message, Handshake) and message.type == HandshakeType.SERVER_HELLO_DONE:
-                return False
-            if isinstance(message, ChangeCipherSpec):
-                return True
+    for message in own:
+        if isinstance(message, CertificateEntry):
+            return False
+        if isinstance(message, Handshake) and message.type == HandshakeType.SERVER_HELLO_DONE:
+            return False
+        if isinstance(message, ChangeCipherSpec):
+            return True
     return None
 
 
-def has_client_certificate(items: Sequence[Item], server: Direction) -> bool | None:
+def has_client_certificate(others: Sequence[object]) -> bool | None:
     """Whether the client sent a certificate; ``None``: it cannot be seen, or the client did not come that far."""
-    for item in items:
-        message = item.message
-        if item.direction != server:
-            if isinstance(message, CertificateEntry):
-                return True
-            if isinstance(message, Handshake) and message.type == HandshakeType.CLIENT_KEY_EXCHANGE:
-                return False
+    for message in others:
+        if isinstance(message, CertificateEntry):
+            return True
+        if isinstance(message, Handshake) and message.type == HandshakeType.CLIENT_KEY_EXCHANGE:
+            return False
     return None
 
 
@@ -236,6 +234,10 @@ def went_on(message: object) -> bool:
     if isinstance(message, Handshake):
         return message.type == HandshakeType.CLIENT_KEY_EXCHANGE
     return isinstance(message, (ChangeCipherSpec, ClientMasterKey, EncryptedRecord, ApplicationData))
+
+
+def shown_alerts(items: Sequence[Item], server: Direction) -> tuple[str, ...]:
+    return tuple(shown_alert(alert, item.direction == server) for item, alert in messages(items, Alert))
 
 
 def shown_alert(alert: Alert, from_server: bool) -> str:

@@ -111,10 +111,10 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     while reader.more:
         content_type, version, length = record_header(reader)
         if content_type == HANDSHAKE:
-            body = reader.fenced(length, "handshake record")
             if cipher_changed and not is_hello(reader.fenced(length, "handshake record")):
                 yield EncryptedRecord(content_type)
                 return
+            body = reader.fenced(length, "handshake record")
             end = body.fence
             while body.more:
                 header = handshake_header(body)
