@@ -33,8 +33,9 @@ PROBLEMS = 20
 """Damaged blocks of a file after which reading it ends."""
 INTERFACES = 1 << 16
 NAMES = 10_000
+NAMES_EACH = 8
 KINDS = 64
-"""What is kept of one file: interfaces of a section, named addresses, kinds of skipped blocks."""
+"""What is kept of one file: interfaces of a section, named addresses, names of each, kinds of skipped blocks."""
 
 
 class CaptureError(Exception):
@@ -57,7 +58,8 @@ class CaptureFacts(Facts):
     lost: int | None = None
     """Packets that the capturing machine says it could not keep up with."""
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Address → its names, as resolved where the capture was made; of :data:`NAMES` addresses at the most."""
+    """Address → its names, as resolved where the capture was made; of :data:`NAMES` addresses, and of each
+    :data:`NAMES_EACH`, at the most."""
     secrets: Mapping[str, int] = field(default_factory=dict)
     """Kind of embedded decryption secrets → how many bytes."""
     skipped: Mapping[str, int] = field(default_factory=dict)
@@ -511,11 +513,11 @@ def plausible(start: bytes, at: int, header: int, order: Order, snaplen: int) ->
             possible &= int.from_bytes(start[at + 16 : at + 20], order) <= 10000
             possible &= ethertype <= 0x17 or ethertype >= 0x600 or ethertype in (0x60, 0x200, 0x400)
             possible &= start[at + 22] <= 4
-        elif header == 20:  # the few words that were ever seen there
+        elif header == 20:  # the few words that were ever seen there, and what editcap writes
             word = int.from_bytes(start[at + 16 : at + 20], order)
             seen = (word & 0xF0000000, word & 0x0FFF00F0, word & 0xF000, word & 0xF00, word & 0xF)
             known = ((0x90000000, 0xB0000000), (0x0FBF0000,), (0xB000, 0xD000), (0x600, 0x900), (1, 2))
-            possible &= all(part in parts for part, parts in zip(seen, known, strict=True))
+            possible &= word == 0 or all(part in parts for part, parts in zip(seen, known, strict=True))
         if not possible:
             return -1
         at += header + captured
@@ -699,10 +701,10 @@ def read_names(framing: Framing, body: bytes, order: Order) -> None:
             continue
         raw = value[:size]
         address = raw.hex(":") if kind > 2 else str(ipaddress.ip_address(raw))
-        names = (part.decode("utf-8", "backslashreplace") for part in value[size:].split(b"\0") if part)
+        names = (part[:255].decode("utf-8", "backslashreplace") for part in value[size:].split(b"\0") if part)
         before = framing.names.get(address, ())
         if before or len(framing.names) < NAMES:
-            framing.names[address] = tuple(dict.fromkeys((*before, *names)))[:KINDS]
+            framing.names[address] = tuple(dict.fromkeys((*before, *names)))[:NAMES_EACH]
 
 
 # -- several files ----------------------------------------------------------------------------------------------
