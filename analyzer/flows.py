@@ -43,6 +43,8 @@ Progress = Callable[[int], object]
 
 Records = npt.NDArray[Any]
 
+FRAMINGS = {"pcap": scanner.PCAP, "pcapng": scanner.PCAPNG, "snoop": scanner.SNOOP}
+
 NO_INTERFACES: Records = np.zeros(1, scanner.INTERFACE)
 
 TRANSPORTS = {1: "icmp", 6: "tcp", 17: "udp", 50: "esp", 58: "icmpv6"}
@@ -308,68 +310,67 @@ class Scan:
             source.close()
 
     def walk(self, number: int, source: Source) -> CaptureFile:
+        framing, position = capture.recognise(source.path, source.peek())
         buffer = np.zeros(max(self.buffer_size, 64), np.uint8)
         clock = self.clock[0]
-        filled = 0
-        while filled < 24:
-            count = source.readinto(buffer[filled:].data)
-            if not count:
-                break
-            filled += count
-        framing, position = capture.recognise(source.path, buffer[: min(filled, 64)].tobytes())
+        clock["capture"], clock["frame"], clock["count_only"], clock["lost"] = number, 0, 0, 0
+        clock["framing"] = FRAMINGS[framing.format]
+        clock["interfaces"] = 0
+        interfaces = self.announce(framing, np.zeros(1, scanner.INTERFACE))
         problems: list[str] = []
-        clock["capture"], clock["frame"], clock["count_only"] = number, 0, 0
-        clock["framing"] = scanner.PCAP if framing.format == "pcap" else scanner.PCAPNG
-        interfaces = self.announce(framing)
-        before = 0
-        """Bytes of the unpacked file that have left the buffer."""
-        self.report(filled)
+        before = filled = 0
+        """Bytes of the unpacked file that have left the buffer, and that are in it."""
+        while filled < position:
+            filled += source.readinto(buffer[filled:].data)
+        told = 0
+        """Bytes on disk that were reported."""
+        intact = -1
+        """Offset at which the next block must be whole, for it stands behind a damaged one."""
         while True:
             clock["position"] = position
             outcome = self.scan(buffer, filled, interfaces)
             position = int(clock["position"])
             if outcome == scanner.SLOW:
                 self.slow(buffer)
-            elif outcome == scanner.DAMAGED:
-                problems.append(f"damaged record at byte {before + position}: its length or interface is impossible")
-                break
-            else:
-                if outcome == scanner.BLOCK and filled - position >= 12:
-                    start = buffer[position : position + 12].tobytes()
-                    size = capture.block_size(framing, start)
-                    if size is None:
-                        if before + position == 0:
-                            raise CaptureError(source.path, "has a pcapng section header without its magic number", 0)
-                        problems.append(f"damaged block at byte {before + position}: its length is impossible")
+                continue
+            if outcome != scanner.EMPTY:
+                offset = before + position
+                size, problem = capture.take_in(framing, buffer[position:filled].data)
+                if problem is None:
+                    interfaces = self.announce(framing, interfaces)
+                else:
+                    if framing.format == "pcapng" and not offset:
+                        raise CaptureError(source.path, f"has a damaged section header: {problem}", 0)
+                    damage = f"damage at byte {offset}: {problem}"
+                    if not size or offset == intact or len(problems) == capture.PROBLEMS:
+                        left = filled - position + source.drain()
+                        problems.append(f"{damage}; the rest of the file, {left} bytes, was not read")
                         break
-                    if filled - position >= size:
-                        block = buffer[position : position + size].tobytes()
-                        problem = capture.read_block(source.path, framing, block, before + position)
-                        if problem:
-                            problems.append(problem)
-                            break
-                        interfaces = self.announce(framing)
-                        position += size
-                        continue
-                if position == 0 and filled == len(buffer):
-                    buffer = np.concatenate((buffer, np.zeros_like(buffer)))
-                rest = filled - position
-                buffer[:rest] = buffer[position:filled].copy()
-                before += position
-                position, filled = 0, rest
-                try:
-                    count = source.readinto(buffer[filled:].data)
-                except CaptureError as error:
-                    if not int(clock["frame"]):
-                        raise
-                    problems.append(str(error).removeprefix(f"{source.path}: "))
-                    break
-                if not count:
-                    if rest:
-                        problems.append(f"ends within a record at byte {before}: {rest} bytes are left over")
-                    break
-                self.report(count)
-                filled += count
+                    problems.append(f"{damage}; {size} bytes were skipped")
+                    intact = offset + size
+                if size:
+                    position += size
+                    continue
+            if position == 0 and filled == len(buffer):
+                buffer = np.concatenate((buffer, np.zeros_like(buffer)))
+            rest = filled - position
+            buffer[:rest] = buffer[position:filled].copy()
+            before += position
+            position, filled = 0, rest
+            try:
+                count = source.readinto(buffer[filled:].data)
+            except CaptureError as error:
+                if not int(clock["frame"]):
+                    raise
+                problems.append(str(error).removeprefix(f"{source.path}: "))
+                break
+            self.report(source.consumed - told)
+            told = source.consumed
+            if not count:
+                if rest:
+                    problems.append(f"ends within a record at byte {before}: {rest} bytes are left over")
+                break
+            filled += count
         packets = int(clock["frame"])
         self.total += packets
         return CaptureFile(
@@ -381,27 +382,34 @@ class Scan:
             int(clock["last"]) if packets else None,
             framing.digits,
             tuple(problems),
+            framing.facts(source.compression, int(clock["lost"])),
         )
 
     def report(self, count: int) -> None:
         if self.progress:
             self.progress(count)
 
-    def announce(self, framing: Framing) -> Records:
-        """Tell the kernel what the file's headers said; the interfaces as an array."""
+    def announce(self, framing: Framing, interfaces: Records) -> Records:
+        """Tell the kernel what the file's headers said; the interfaces as an array, in which the known ones stand."""
         clock = self.clock[0]
         clock["little"] = framing.little
         clock["record_header"] = framing.record_header
-        clock["largest"] = capture.LARGEST_RECORD if framing.format == "pcap" else capture.LARGEST_BLOCK
-        clock["interfaces"] = len(framing.interfaces)
-        array = np.zeros(max(1, len(framing.interfaces)), scanner.INTERFACE)
-        for row, interface in zip(array, framing.interfaces, strict=False):
+        clock["swapped"] = framing.swapped
+        clock["largest"] = capture.LARGEST_BLOCK if framing.format == "pcapng" else capture.LARGEST_RECORD
+        known, count = int(clock["interfaces"]), len(framing.interfaces)
+        if count < known:  # a new section
+            known = 0
+        clock["interfaces"] = count
+        if count > len(interfaces):
+            interfaces = np.concatenate((interfaces, np.zeros_like(interfaces)))
+        for row, interface in zip(interfaces[known:], framing.interfaces[known:], strict=False):
             row["linktype"], row["snaplen"], row["offset"] = interface.linktype, interface.snaplen, interface.offset
             row["multiplier"], row["divisor"], row["bits"] = interface.ticks
-        if framing.format == "pcap":
-            clock["linktype"] = framing.interfaces[0].linktype
-            clock["fraction"] = framing.interfaces[0].ticks[0]
-        return array
+            row["trailer"] = interface.frame_check
+        if framing.format != "pcapng":
+            clock["linktype"], clock["fraction"] = interfaces[0]["linktype"], interfaces[0]["multiplier"]
+            clock["trailer"] = interfaces[0]["trailer"]
+        return interfaces
 
     # -- the kernel -----------------------------------------------------------------------------------------
 
@@ -442,7 +450,7 @@ class Scan:
         # A copy by way of bytes: numpy's own goes field by field and takes many times as long.
         packet = np.frombuffer(bytearray(self.packets[0].tobytes()), scanner.PACKET)[0]
         frame = buffer[int(packet["start"]) : int(packet["end"])].tobytes()
-        peeled = peel(frame, int(packet["linktype"]), int(packet["wire"]))
+        peeled = peel(frame, int(packet["linktype"]), int(packet["wire"] - packet["trailer"]))
         if peeled.carried:
             self.not_ip[peeled.carried] += 1
         elif peeled.reason:

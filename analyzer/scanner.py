@@ -41,6 +41,7 @@ PCAP = 0
 PCAPNG = 1
 SINGLE = 2
 """No framing: the buffer holds one packet, its IP header at ``packet.network``."""
+SNOOP = 3
 
 TCP, UDP, ICMP, ICMPV6, ESP = 6, 17, 1, 58, 50
 FIN, SYN, RST, ACK = 1, 2, 4, 16
@@ -53,7 +54,8 @@ PACKET = np.dtype(
         ("frame", np.int64),  # 1-based number in its file
         ("wire", np.int64),  # length of the frame on the wire
         ("start", np.int64),  # offset of the first captured byte
-        ("end", np.int64),  # offset behind the last captured byte
+        ("end", np.int64),  # offset behind the last captured byte, the frame check sequence left out
+        ("trailer", np.int64),  # bytes of frame check sequence in ``wire``
         ("network", np.int64),  # offset of the IP header
         ("source_high", np.uint64),  # IPv6 address, or IPv4 mapped into ::ffff:0:0/96
         ("source_low", np.uint64),
@@ -167,6 +169,7 @@ INTERFACE = np.dtype(
         ("multiplier", np.int64),  # ticks → ns: ticks * multiplier // divisor, or by bits if >= 0
         ("divisor", np.int64),
         ("bits", np.int32),
+        ("trailer", np.int32),  # bytes of frame check sequence behind each frame
     ]
 )
 
@@ -177,9 +180,11 @@ CLOCK = np.dtype(
         ("capture", np.int64),  # index of the file
         ("framing", np.int64),
         ("little", np.int64),
-        ("record_header", np.int64),  # pcap: 16, or 24 in the modified format
+        ("record_header", np.int64),  # pcap: 16; 20, 24 or 28 in modified formats
+        ("swapped", np.int64),  # pcap before version 2.4: the two lengths of a record may stand in either order
         ("fraction", np.int64),  # pcap: nanoseconds per unit of the second half of a time stamp
-        ("linktype", np.int64),  # pcap
+        ("linktype", np.int64),  # pcap and snoop
+        ("trailer", np.int64),  # pcap
         ("largest", np.int64),  # captured length above which a record is damage
         ("interfaces", np.int64),
         ("flows", np.int64),  # records in use
@@ -190,6 +195,7 @@ CLOCK = np.dtype(
         ("first", np.int64),  # times of this file, nanoseconds since the epoch
         ("last", np.int64),
         ("flow", np.int64),  # SINGLE, out: the flow that it was accounted to
+        ("lost", np.int64),  # snoop: packets that this file's capturing machine says it lost
         ("count_only", np.int64),  # SINGLE: account for the packet, but do not look into its payload
         ("in_flows", np.int64),  # packets by fate, over all files
         ("in_errors", np.int64),  # ICMP errors that belong to the flow that they quote
@@ -382,7 +388,7 @@ def decode_ip(b: Buffer, p: Record, tunnels: Any) -> Number:
         if at + header > p.end:
             return CUT
         # Offloaded frames have length 0: then the frame's end is the packet's.
-        limit = at + total if total else min(p.start + p.wire, at + LARGEST_PACKET)
+        limit = at + total if total else min(p.start + p.wire - p.trailer, at + LARGEST_PACKET)
         p.source_high = np.uint64(0)
         p.source_low = MAPPED | np.uint64(u32(b, at + 12))
         p.destination_high = np.uint64(0)
@@ -397,7 +403,7 @@ def decode_ip(b: Buffer, p: Record, tunnels: Any) -> Number:
         if at + 40 > p.end:
             return CUT
         declared = u16(b, at + 4)
-        limit = at + 40 + declared if declared else min(p.start + p.wire, at + LARGEST_PACKET)
+        limit = at + 40 + declared if declared else min(p.start + p.wire - p.trailer, at + LARGEST_PACKET)
         p.source_high = u64(b, at + 8)
         p.source_low = u64(b, at + 16)
         p.destination_high = u64(b, at + 24)
@@ -960,16 +966,38 @@ def next_record(b: Buffer, end: Number, p: Record, interfaces: Any, clock: Recor
         if at + header > end:
             return EMPTY - 10
         captured = host32(b, at + 8, little)
+        wire = host32(b, at + 12, little)
+        if clock.swapped and captured > wire:
+            captured, wire = wire, captured
         if captured > clock.largest:
             return DAMAGED - 10
         if at + header + captured > end:
             return EMPTY - 10
         p.time = host32(b, at, little) * 1_000_000_000 + host32(b, at + 4, little) * clock.fraction
-        p.wire = max(captured, host32(b, at + 12, little))
+        p.wire = max(captured, wire)
+        p.trailer = clock.trailer
         p.linktype = clock.linktype
         p.start = at + header
         p.end = at + header + captured
         clock.position = p.end
+        return DECODED
+    if clock.framing == SNOOP:
+        if at + 24 > end:
+            return EMPTY - 10
+        captured = u32(b, at + 4)
+        total = u32(b, at + 8)  # header and padding included
+        if captured > clock.largest or total < 24 + captured or total > 2 * clock.largest:
+            return DAMAGED - 10
+        if at + total > end:
+            return EMPTY - 10
+        p.time = u32(b, at + 16) * 1_000_000_000 + u32(b, at + 20) * 1000
+        p.wire = max(captured, u32(b, at))
+        p.trailer = 0
+        p.linktype = clock.linktype
+        p.start = at + 24
+        p.end = p.start + captured
+        clock.lost = max(clock.lost, u32(b, at + 12))
+        clock.position = at + total
         return DECODED
     if at + 12 > end:
         return EMPTY - 10
@@ -1018,6 +1046,7 @@ def next_record(b: Buffer, end: Number, p: Record, interfaces: Any, clock: Recor
         else:
             p.time = ticks // interface.divisor * interface.multiplier + interface.offset * 1_000_000_000
     p.linktype = interface.linktype
+    p.trailer = interface.trailer
     p.end = p.start + captured
     clock.position = at + total
     return DECODED
@@ -1072,6 +1101,8 @@ def scan(
             clock.last = max(clock.last, p.time)
             if p.end - p.start < p.wire:
                 clock.snapped += 1
+            if p.trailer:
+                p.end = min(p.end, p.start + max(0, p.wire - p.trailer))
             outcome = decode(b, p, tunnels)
             if p.tag and outcome == DECODED and not is_noted(slots, flows, sides, p, clock.secret):
                 outcome = RARE

@@ -215,15 +215,32 @@ def pcap(
     nanoseconds: bool = False,
     modified: bool = False,
     snaplen: int = 262144,
+    magic: int | None = None,
+    minor: int = 4,
+    behind: bytes = b"",
 ) -> bytes:
-    """``modified``: Kuznetzov's format, with longer record headers."""
-    magic = 0xA1B2CD34 if modified else 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
-    parts = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, snaplen, linktype)]
+    """``modified``: Kuznetzov's format, with longer record headers; ``behind``: what stands behind each of them."""
+    if magic is None:
+        magic = 0xA1B2CD34 if modified else 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
+    parts = [struct.pack(order + "IHHiIII", magic, 2, minor, 0, 0, snaplen, linktype)]
     for frame, time, wire in packets:
         fraction = time % SECOND // (1 if nanoseconds else 1000)
         parts.append(struct.pack(order + "IIII", time // SECOND, fraction, len(frame), wire or len(frame)))
-        parts.append(bytes(8) if modified else b"")
+        parts.append(bytes(8) if modified else behind)
         parts.append(frame)
+    return b"".join(parts)
+
+
+def snoop(packets: Iterable[Packet], datalink: int = 4, lost: int = 0) -> bytes:
+    """RFC 1761; ``lost``: cumulative drops, as the last record tells them."""
+    parts = [b"snoop\0\0\0" + struct.pack(">II", 2, datalink)]
+    packets = list(packets)
+    for index, (frame, time, wire) in enumerate(packets):
+        padding = -len(frame) % 4
+        sizes = wire or len(frame), len(frame), 24 + len(frame) + padding
+        drops = lost if index == len(packets) - 1 else lost // 2
+        parts.append(struct.pack(">IIIIII", *sizes, drops, time // SECOND, time % SECOND // 1000))
+        parts.append(frame + bytes(padding))
     return b"".join(parts)
 
 
@@ -245,14 +262,22 @@ def option(code: int, value: bytes, order: Order = "<") -> bytes:
 
 
 def interface(
-    linktype: int = 1, snaplen: int = 0, resolution: int | None = None, offset: int | None = None, order: Order = "<"
+    linktype: int = 1,
+    snaplen: int = 0,
+    resolution: int | None = None,
+    offset: int | None = None,
+    order: Order = "<",
+    frame_check: int | None = None,
 ) -> bytes:
-    """``resolution``: the octet of option if_tsresol; ``offset``: seconds of option if_tsoffset."""
+    """``resolution``: the octet of option if_tsresol; ``offset``: seconds of option if_tsoffset; ``frame_check``: the
+    octet of option if_fcslen."""
     body = struct.pack(order + "HHI", linktype, 0, snaplen) + option(2, b"lan0", order)
     if resolution is not None:
         body += option(9, bytes([resolution]), order)
     if offset is not None:
         body += option(14, struct.pack(order + "q", offset), order)
+    if frame_check is not None:
+        body += option(13, bytes([frame_check]), order)
     return block(1, body + option(0, b"", order), order)
 
 
@@ -268,6 +293,14 @@ def simple(frame: bytes, order: Order = "<", wire: int | None = None) -> bytes:
 def obsolete(frame: bytes, ticks: int = 0, number: int = 0, order: Order = "<") -> bytes:
     head = struct.pack(order + "HHIIII", number, 0, ticks >> 32, ticks & 0xFFFFFFFF, len(frame), len(frame))
     return block(2, head + frame, order)
+
+
+def statistics(dropped: int, dropped_by_system: int | None = None, number: int = 0, order: Order = "<") -> bytes:
+    body = struct.pack(order + "III", number, 0, 0) + option(4, bytes(8), order)
+    body += option(5, struct.pack(order + "Q", dropped), order)
+    if dropped_by_system is not None:
+        body += option(7, struct.pack(order + "Q", dropped_by_system), order)
+    return block(5, body + option(0, b"", order), order)
 
 
 # -- through the engine -----------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -15,9 +17,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from analyzer import auditing, checks, cli
+from analyzer import auditing, capture, checks, cli
 from analyzer.matching import Status
 from analyzer.reports.json import schema
+from tests import build
 from tests.scenes import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene
 
 COMMAND = [sys.executable, "-m", "analyzer"]
@@ -110,17 +113,93 @@ def test_a_value_that_cannot_be(
     assert words in err
 
 
+NO_CAPTURES = {
+    "absent": (None, "no such file or directory"),
+    "folder": (None, "is a directory"),
+    "empty": (b"", "is empty"),
+    "three bytes": (b"\xd4\xc3\xb2", "is not a capture (pcap, pcapng or snoop): begins with d4 c3 b2 at byte 0"),
+    "text": (b"From: me\nTo: you\n\nThis is a letter.\n", "is a text file, not a capture at byte 0"),
+    "half a header": (b"\xd4\xc3\xb2\xa1\2\0\4\0", "ends within the pcap file header (8 of 24 bytes) at byte 8"),
+    "zip": (b"PK\3\4" + bytes(30), "is compressed with zip, which is not supported: unpack it first"),
+}
+
+
 @pytest.mark.parametrize("command", ["audit", "flows"])
-@pytest.mark.parametrize("kind", ["absent", "text", "empty", "folder"])
-def test_a_file_that_is_no_capture(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, kind: str) -> None:
+@pytest.mark.parametrize("kind", NO_CAPTURES)
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_file_that_is_no_capture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, kind: str, alone: bool
+) -> None:
+    content, reason = NO_CAPTURES[kind]
     path = tmp_path / kind
     if kind == "folder":
         path.mkdir()
-    elif kind != "absent":
-        path.write_text("From: me\nTo: you\n\nThis is a letter.\n" if kind == "text" else "")
-    code, out, err = called(capsys, command, good(tmp_path), path)
-    assert (code, out) == (2, "")
-    assert err.startswith(f"tpe-pcap: {path}: ") and err.count("\n") == 1
+    elif content is not None:
+        path.write_bytes(content)
+    code, out, err = called(capsys, command, path, *([] if alone else [good(tmp_path)]))
+    assert (code, out, err) == (2, "", f"tpe-pcap: {path}: {reason}\n")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_must_not_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = good(tmp_path)
+    path.chmod(0)
+    assert called(capsys, "audit", path) == (2, "", f"tpe-pcap: {path}: permission denied\n")
+
+
+def test_a_disk_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(capture.Source, "packed", failing)
+    path = good(tmp_path)
+    assert called(capsys, "audit", path) == (2, "", f"tpe-pcap: {path}: input/output error\n")
+
+
+def test_a_header_without_packets_is_a_capture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "header"
+    for content in (build.pcap([]), build.section() + build.interface(), build.snoop([])):
+        path.write_bytes(content)
+        code, out, err = called(capsys, "audit", path)
+        assert (code, err) == (1, "")
+        assert "There is no packet in the capture" in out
+
+
+def test_a_pipe_is_read_as_a_file_is(tmp_path: Path) -> None:
+    path, pipe = bad(tmp_path), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for content, code in ((path.read_bytes(), 1), (gzip.compress(path.read_bytes()), 1), (b"", 2), (b"text\n", 2)):
+        with subprocess.Popen([*COMMAND, "flows", pipe], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+            pipe.write_bytes(content)
+            out, err = child.communicate(timeout=60)
+        assert child.returncode == (0 if code == 1 else 2)
+        assert out == (run("flows", path).stdout if code == 1 else b"")
+        assert err.count(b"\n") == (0 if code == 1 else 1)
+
+
+def test_standard_input_can_be_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("audit", "flows"):
+        said = called(capsys, command, "-", good(tmp_path), "-")
+        assert said == (2, "", "tpe-pcap: -: standard input can be read only once\n")
+
+
+def test_standard_input_that_is_no_capture() -> None:
+    done = run("audit", "-", input=b"")
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"tpe-pcap: -: is empty\n")
+    closed = subprocess.run(["bash", "-c", f'"{sys.executable}" -m analyzer audit - <&-'], capture_output=True)
+    assert (closed.returncode, closed.stderr) == (2, b"tpe-pcap: -: standard input is closed\n")
+
+
+@pytest.mark.skipif(not shutil.which("tcpdump"), reason="tcpdump is not installed")
+@pytest.mark.parametrize("packer", ["cat", "gzip", "bzip2", "xz", "zstd", "lz4"])
+def test_tcpdump_through_a_pipe(tmp_path: Path, packer: str) -> None:
+    if not shutil.which(packer):
+        pytest.skip(f"{packer} is not installed")
+    path = bad(tmp_path)
+    pipeline = f'tcpdump -r "{path}" -w - 2>/dev/null | {packer} | "{sys.executable}" -m analyzer flows -'
+    done = subprocess.run(["bash", "-c", pipeline], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == run("flows", path).stdout
 
 
 def test_a_capture_cut_in_the_middle_of_a_packet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,6 +194,55 @@ def flows_folded(case: Case) -> Iterator[Charge]:
         yield Charge(f"{flows} for several, whose content was not read: there were too many.", conversations=folded)
 
 
+@case_check("TPE011", "lost-packets", Severity.LOW, Kind.NOTICE)
+def lost_packets(case: Case) -> Iterator[Charge]:
+    """Flags: The machine that captured says that it lost packets.
+
+    Why: It could not keep up. What it lost was not audited: a row may look missing or blocked that was not, and a
+    flow that should not be there may not show.
+
+    Evidence: The number that the file itself tells.
+
+    Remedy: Capture with a filter, a larger buffer (tcpdump -B) or a smaller snap length, on a machine that keeps up.
+    """
+    for file in case.captures:
+        if file.facts.lost:
+            packets = "1 packet was" if file.facts.lost == 1 else f"{file.facts.lost} packets were"
+            yield Charge(f"{file.path}: {packets} lost by the machine that captured.")
+
+
+@case_check("TPE012", "embedded-secrets", Severity.INFO, Kind.NOTICE)
+def embedded_secrets(case: Case) -> Iterator[Charge]:
+    """Flags: A file of the capture carries secrets that decrypt what it holds.
+
+    Why: Whoever gets the file can read the connections that these keys belong to. They were not used here.
+
+    Evidence: The kind of the secrets and their size; never the secrets themselves.
+
+    Remedy: Share the file with those only who may read its content, or remove the keys first (editcap
+    --discard-all-secrets).
+    """
+    for file in case.captures:
+        for kind, size in file.facts.secrets.items():
+            yield Charge(f"{file.path}: {size} byte{'s' if size != 1 else ''} of {kind} are embedded.")
+
+
+@case_check("TPE013", "unknown-blocks", Severity.INFO, Kind.NOTICE)
+def unknown_blocks(case: Case) -> Iterator[Charge]:
+    """Flags: A pcapng file holds blocks of kinds whose content is not known here.
+
+    Why: They are no packets by the pcapng specification, and were skipped; a vendor's own blocks may say more.
+
+    Evidence: How many of each kind.
+
+    Remedy: None is needed; the vendor of the capturing device may know what they say.
+    """
+    for file in case.captures:
+        if file.facts.skipped:
+            kinds = ", ".join(f"{count} of kind {kind}" for kind, count in file.facts.skipped.items())
+            yield Charge(f"{file.path}: blocks were skipped: {kinds}.")
+
+
 @case_check("TPE900", "program-defect", Severity.HIGH, Kind.NOTICE)
 def program_defect(case: Case) -> Iterator[Charge]:
     """Flags: This program failed while it read a conversation.
@@ -225,5 +274,8 @@ CHECKS: tuple[Check, ...] = (
     overlapping_fragments,
     incomplete_datagrams,
     flows_folded,
+    lost_packets,
+    embedded_secrets,
+    unknown_blocks,
     program_defect,
 )

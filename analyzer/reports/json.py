@@ -104,6 +104,7 @@ def capture_json(capture: CaptureFile) -> dict[str, Any]:
         "first": None if capture.first is None else iso(capture.first, capture.digits),
         "last": None if capture.last is None else iso(capture.last, capture.digits),
         "problems": capture.problems,
+        "facts": to_json(capture.facts),
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 from analyzer import fragments
 from analyzer.auditing import audit
 from analyzer.findings import Severity
+from analyzer.reports import FORMATS
 from tests import build
 from tests.scenes import NTP, OTHER, STATION, TLS, TPE, Scene, found, statuses
 
@@ -154,3 +155,42 @@ def test_datagrams_that_never_became_whole_are_counted(tmp_path: Path, monkeypat
         Severity.LOW,
         "5 fragmented datagrams are not whole in the capture; 3 of them had to be given up early.",
     )
+
+
+def with_blocks(folder: Path, *blocks: bytes) -> Path:
+    """A capture in pcapng that holds these blocks too."""
+    plain, path = tls(folder).read_bytes(), folder / "a.pcapng"
+    parts, at = [build.section(), build.interface()], 24
+    while at < len(plain):
+        seconds, fraction, kept, _ = struct.unpack_from("<IIII", plain, at)
+        parts.append(build.enhanced(plain[at + 16 : at + 16 + kept], seconds * 10**6 + fraction))
+        at += 16 + kept
+    path.write_bytes(b"".join((*parts, *blocks)))
+    return path
+
+
+def test_packets_that_the_capturing_machine_lost_are_said(tmp_path: Path) -> None:
+    result = audit(with_blocks(tmp_path, build.statistics(2, 3)))
+    (notice,) = found(result, "TPE011")
+    assert notice.severity is Severity.LOW
+    assert notice.summary == f"{tmp_path / 'a.pcapng'}: 5 packets were lost by the machine that captured."
+    for whole in (with_blocks(tmp_path, build.statistics(0)), with_blocks(tmp_path), tls(tmp_path)):
+        assert not found(audit(whole), "TPE011")
+
+
+def test_secrets_in_the_file_are_said_but_not_shown(tmp_path: Path) -> None:
+    secrets = build.block(10, struct.pack("<II", 0x544C534B, 13) + b"CLIENT_RANDOM")
+    result = audit(with_blocks(tmp_path, secrets))
+    (notice,) = found(result, "TPE012")
+    assert notice.severity is Severity.INFO
+    assert notice.summary == f"{tmp_path / 'a.pcapng'}: 13 bytes of TLS key log are embedded."
+    assert "CLIENT_RANDOM" not in "".join(each.render(result) for each in FORMATS)
+    assert not found(audit(with_blocks(tmp_path)), "TPE012")
+
+
+def test_blocks_of_unknown_kinds_are_said(tmp_path: Path) -> None:
+    result = audit(with_blocks(tmp_path, build.block(0xBAD, bytes(8)), build.block(77, b""), build.block(77, b"")))
+    (notice,) = found(result, "TPE013")
+    assert notice.severity is Severity.INFO
+    assert notice.summary.endswith("a.pcapng: blocks were skipped: 2 of kind 0x0000004d, 1 of kind custom.")
+    assert not found(audit(with_blocks(tmp_path)), "TPE013")

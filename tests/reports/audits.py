@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from analyzer.auditing import Audit, Totals
-from analyzer.capture import CaptureFile
+from analyzer.capture import CaptureFacts, CaptureFile
 from analyzer.conversations import Conversation, Conversations, Endpoint, State
 from analyzer.expected import Deployment, load
 from analyzer.findings import Finding, Kind, Severity
@@ -66,7 +66,22 @@ class TlsFacts(Facts):
 GW = CaptureFile("gw.pcap", "pcap", 1000, 345_678, START, START + 300 * SECOND, 6)
 EMPTY = CaptureFile("empty.pcap", "pcap", 0, 24, None, None, 6)
 NANO = CaptureFile(
-    "nano.pcapng", "pcapng", 234, 99_000, START + 1, START + 9_999_999_999, 9, ("ends in the middle of packet 235",)
+    "nano.pcapng",
+    "pcapng",
+    234,
+    99_000,
+    START + 1,
+    START + 9_999_999_999,
+    9,
+    ("ends in the middle of packet 235",),
+    CaptureFacts(
+        compression="zstd",
+        frame_check_bytes=4,
+        lost=0,
+        names={"10.0.0.2": ("gw.example", "gw")},
+        secrets={"TLS key log": 176},
+        skipped={"custom": 2},
+    ),
 )
 
 

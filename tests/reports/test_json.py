@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from analyzer import __version__
 from analyzer.auditing import Audit
+from analyzer.capture import DECOMPRESSORS, VARIANTS, CaptureFacts
 from analyzer.reports import json as report
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, FLOWS, GW, HOSTILE, HOSTILE_AUDIT, finding
 
@@ -82,6 +83,13 @@ def test_the_schema_refuses_what_no_report_may_say(path: tuple[str | int, ...], 
     place[path[-1]] = wrong
     with pytest.raises(jsonschema.ValidationError):
         checked(json.dumps(value))
+
+
+def test_the_schema_describes_what_a_capture_says_of_itself() -> None:
+    assert {each.name for each in fields(CaptureFacts)} == set(SCHEMA["$defs"]["capture_said"]["properties"])
+    said = SCHEMA["$defs"]["capture_said"]["properties"]
+    assert set(said["compression"]["enum"]) == set(DECOMPRESSORS)
+    assert set(said["variant"]["enum"]) == {*VARIANTS.values(), "AIX"}
 
 
 def test_every_key_is_in_the_schema() -> None:
