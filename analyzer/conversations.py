@@ -346,10 +346,11 @@ def conversation(
     # What a protocol makes of bytes may depend on the service, and on a client that uses a service's port.
     speaker = speech, transport, side, two.port, one.port if transport in PORTED and head.ports[0] < 1024 else 0
     before = said.get(speaker)
-    if before is None:
-        dissection = said[speaker] = protocols.dissect(head)
+    if before is not None and not before.breaks:
+        dissection = protocols.again(before, head)
     else:
-        dissection = protocols.dissect(head) if before.breaks else protocols.again(before, head)
+        datagrams = flows.datagrams_of(pieces, side) if head.datagrams else ()
+        dissection = said[speaker] = protocols.dissect(head._replace(datagrams=datagrams))
     errors = icmp_errors(flows, pieces, side) if row.errors else ()
     notes = flows.notes[row.note] if row.note >= 0 else ()
     if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:

@@ -20,7 +20,7 @@ from analyzer import capture, scanner
 from analyzer.capture import CaptureError, CaptureFile, Framing, Source
 from analyzer.encapsulations import CUT, DEPTH, IP_PROTOCOLS, UDP_PORTS, ethertype_name, peel
 from analyzer.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
-from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
+from analyzer.heads import DIRECTIONS, Datagram, Frame, Head, Mark, Stream
 
 BUFFER = 1 << 19
 """Bytes read at a time."""
@@ -142,19 +142,24 @@ class Flows:
             ports = ports[::-1]
         if transport != "tcp":
             return Head(transport, ports, NO_STREAMS, self.datagrams(index, originator) if pieces else ())
-        own = [piece for piece in pieces if not piece[9]]
-        return Head(
-            transport,
-            ports,
-            (
-                self.stream(sides[0], [piece for piece in own if piece[8] == originator]),
-                self.stream(sides[1], [piece for piece in own if piece[8] != originator]),
-            ),
-        )
+        halves: tuple[list[Any], list[Any]] = ([], [])
+        for piece in pieces:
+            if not piece[9]:
+                halves[piece[8] ^ originator].append(piece)
+        return Head(transport, ports, (self.stream(sides[0], halves[0]), self.stream(sides[1], halves[1])))
 
     def datagrams(self, index: int, originator: int) -> Sequence[Datagram]:
         """The kept datagrams of a flow; ``originator`` is the side that opened it."""
         return Kept(self, int(self.starts[index]), int(self.starts[index + 1]), originator)
+
+    def datagrams_of(self, pieces: list[Any], originator: int) -> tuple[Datagram, ...]:
+        """The datagrams that pieces are, as tuples (see PIECE)."""
+        payload = self.payload
+        return tuple(
+            Datagram(DIRECTIONS[side ^ originator], payload(arena, kept), length, Frame(file, number), time)
+            for number, time, arena, _, file, _, length, kept, side, error in pieces
+            if not error
+        )
 
     def stream(self, side: Any, pieces: list[Any]) -> Stream:
         """Put the pieces of one TCP direction together, up to the first gap. Of overlapping bytes the first win."""
@@ -162,7 +167,7 @@ class Flows:
             return NO_STREAMS[0]
         arrived = pieces
         pieces = sorted(pieces, key=itemgetter(5))
-        parts: list[bytes] = []
+        parts: list[memoryview] = []
         marks: list[Mark] = []
         size = 0
         for number, time, arena, _, file, offset, _, kept, _, _ in pieces:
@@ -173,7 +178,7 @@ class Flows:
                 return Stream(data, tuple(marks), bool(side.begins), side.ending == len(data))
             if kept:
                 marks.append(Mark(size, Frame(file, number), time))
-                parts.append(self.payload(arena, kept))
+                parts.append(self.arena[arena : arena + kept])
                 size += kept
         return Stream(b"".join(parts), tuple(marks), bool(side.begins), side.ending == size > 0)
 
@@ -233,11 +238,7 @@ class Kept(Sequence[Datagram]):
         self.originator = originator
 
     def __iter__(self) -> Iterator[Datagram]:
-        for index in range(self.start, self.stop):
-            number, time, arena, _, file, _, length, kept, side, error = self.flows.pieces[index].tolist()
-            if not error:
-                direction = DIRECTIONS[side ^ self.originator]
-                yield Datagram(direction, self.flows.payload(arena, kept), length, Frame(file, number), time)
+        return iter(self.flows.datagrams_of(self.flows.pieces[self.start : self.stop].tolist(), self.originator))
 
     @overload
     def __getitem__(self, index: int) -> Datagram: ...
@@ -255,7 +256,6 @@ class Kept(Sequence[Datagram]):
         return self.stop - self.start - int(np.count_nonzero(self.flows.pieces["error"][self.start : self.stop]))
 
 
-DIRECTIONS = tuple(Direction)
 NO_STREAMS = (Stream(), Stream())
 
 
