@@ -17,7 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import BinaryIO, Literal, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from analyzer.messages import Facts
 
@@ -251,20 +256,94 @@ class Source:
         self.held = memoryview(bytes(start[:filled]))
         return bytes(self.held)
 
-    def drain(self) -> int:
-        """Read on to the end, or to where there is no reading on; how many bytes came."""
-        buffer = memoryview(bytearray(1 << 20))
-        total = 0
-        try:
-            while count := self.readinto(buffer):
-                total += count
-        except CaptureError:
-            pass
-        return total
-
     def close(self) -> None:
         if self.path != "-":
             self.raw.close()
+
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Blocks:
+    """The content of a source, block by block; what has to be unpacked, in a thread of its own, one block ahead.
+
+    A plain file is read on the spot: its bytes are wanted by the processor that looks at them.
+    """
+
+    def __init__(self, source: Source, size: int) -> None:
+        """``size``: bytes of a block at the most."""
+        self.source = source
+        self.size = size
+        self.ahead = source.compression is not None
+        # Each array has as much room before the block for what the one before it left over.
+        self.current = np.zeros(2 * size, np.uint8)
+        self.free: SimpleQueue[Bytes | None] = SimpleQueue()
+        self.read: SimpleQueue[tuple[Bytes, int] | Exception] = SimpleQueue()
+        for _ in range(1 + self.ahead):
+            self.free.put(np.zeros(2 * size, np.uint8))
+        self.thread = Thread(target=self.run, daemon=True)
+
+    def run(self) -> None:
+        """Read until the end, an error, or :meth:`__exit__`."""
+        while self.fill():
+            pass
+
+    def fill(self) -> bool:
+        """Read the next block into an array that is free; whether there may be another one."""
+        buffer = self.free.get()
+        if buffer is None:
+            return False
+        try:
+            count = self.source.readinto(buffer[self.size :].data)
+        except Exception as error:  # for who waits for the block
+            self.read.put(error)
+            return False
+        self.read.put((buffer, count))
+        return count > 0
+
+    def next(self) -> tuple[Bytes, int] | Exception:
+        if not self.ahead:
+            self.fill()
+        return self.read.get()
+
+    def after(self, rest: Bytes) -> tuple[Bytes, int, int]:
+        """The next block behind ``rest``, the unused end of the block that was given last.
+
+        An array, and the offsets in it of the first and behind the last byte. At the end of the source nothing stands
+        behind ``rest``. As :meth:`Source.readinto`; after its error, or the end, there is no other block.
+        """
+        told = self.next()
+        if isinstance(told, Exception):
+            raise told
+        buffer, count = told
+        start, end = self.size - len(rest), self.size + count
+        if start >= 0:
+            buffer[start : self.size] = rest
+            whole = buffer
+        else:  # a record larger than a block
+            whole = np.concatenate((rest, buffer[self.size : end]))
+            start, end = 0, len(whole)
+        self.free.put(self.current)
+        self.current = buffer
+        return whole, start, end
+
+    def drain(self) -> int:
+        """Read on to the end, or to where there is no reading on; how many bytes came."""
+        total = 0
+        while not isinstance(told := self.next(), Exception) and told[1]:
+            total += told[1]
+            self.free.put(told[0])
+        return total
+
+    def __enter__(self) -> Blocks:
+        if self.ahead:
+            self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.ahead:
+            self.free.put(None)
+            self.thread.join(1)  # it may wait for a pipe that never ends
 
 
 def worded(error: OSError) -> str:

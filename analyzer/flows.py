@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analyzer import capture, scanner
-from analyzer.capture import CaptureError, CaptureFile, Framing, Source
+from analyzer.capture import Blocks, CaptureError, CaptureFile, Framing, Source
 from analyzer.encapsulations import CUT, DEPTH, IP_PROTOCOLS, UDP_PORTS, ethertype_name, peel
 from analyzer.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
 from analyzer.heads import DIRECTIONS, Datagram, Frame, Head, Mark, Stream
@@ -305,23 +305,27 @@ class Scan:
         """Account for all packets of one file."""
         source = Source(path)
         try:
-            return self.walk(number, source)
+            framing, begin = capture.recognise(source.path, source.peek())
+            with Blocks(source, max(self.buffer_size, 64)) as blocks:
+                return self.walk(number, source, framing, begin, blocks)
         finally:
             source.close()
 
-    def walk(self, number: int, source: Source) -> CaptureFile:
-        framing, position = capture.recognise(source.path, source.peek())
-        buffer = np.zeros(max(self.buffer_size, 64), np.uint8)
+    def walk(self, number: int, source: Source, framing: Framing, begin: int, blocks: Blocks) -> CaptureFile:
         clock = self.clock[0]
         clock["capture"], clock["frame"], clock["count_only"], clock["lost"] = number, 0, 0, 0
         clock["framing"] = FRAMINGS[framing.format]
         clock["interfaces"] = 0
         interfaces = self.announce(framing, np.zeros(1, scanner.INTERFACE))
         problems: list[str] = []
-        before = filled = 0
-        """Bytes of the unpacked file that have left the buffer, and that are in it."""
-        while filled < position:
-            filled += source.readinto(buffer[filled:].data)
+        buffer, position, filled = blocks.after(np.zeros(0, np.uint8))
+        before = -position
+        """Offset in the unpacked file of the buffer's first byte."""
+        while filled - position < begin:
+            rest = buffer[position:filled]
+            buffer, position, filled = blocks.after(rest)
+            before = -position
+        position += begin
         told = 0
         """Bytes on disk that were reported."""
         intact = -1
@@ -343,7 +347,7 @@ class Scan:
                         raise CaptureError(source.path, f"has a damaged section header: {problem}", 0)
                     damage = f"damage at byte {offset}: {problem}"
                     if not size or offset == intact or len(problems) == capture.PROBLEMS:
-                        left = filled - position + source.drain()
+                        left = filled - position + blocks.drain()
                         problems.append(f"{damage}; the rest of the file, {left} bytes, was not read")
                         break
                     problems.append(f"{damage}; {size} bytes were skipped")
@@ -351,14 +355,9 @@ class Scan:
                 if size:
                     position += size
                     continue
-            if position == 0 and filled == len(buffer):
-                buffer = np.concatenate((buffer, np.zeros_like(buffer)))
-            rest = filled - position
-            buffer[:rest] = buffer[position:filled].copy()
-            before += position
-            position, filled = 0, rest
+            offset, rest = before + position, buffer[position:filled]
             try:
-                count = source.readinto(buffer[filled:].data)
+                buffer, position, filled = blocks.after(rest)
             except CaptureError as error:
                 if not int(clock["frame"]):
                     raise
@@ -366,11 +365,11 @@ class Scan:
                 break
             self.report(source.consumed - told)
             told = source.consumed
-            if not count:
-                if rest:
-                    problems.append(f"ends within a record at byte {before}: {rest} bytes are left over")
+            if filled - position == len(rest):
+                if len(rest):
+                    problems.append(f"ends within a record at byte {offset}: {len(rest)} bytes are left over")
                 break
-            filled += count
+            before = offset - position
         packets = int(clock["frame"])
         self.total += packets
         return CaptureFile(
