@@ -17,6 +17,7 @@ import pytest
 
 from analyzer import Audit, audit
 from analyzer.checks import CHECKS
+from analyzer.expected import MODES, Requirement, load
 from analyzer.findings import Finding, Kind, Severity
 
 CAPTURES = Path(__file__).parent.parent / "captures"
@@ -82,6 +83,15 @@ def test_every_check_has_a_capture_that_shows_it_and_one_that_does_not(slug: str
 
 def test_what_is_never_recorded_exists() -> None:
     assert {slug for slug, _ in NEVER_RECORDED} <= {check.slug for check in CHECKS}
+
+
+@pytest.mark.parametrize("status", ["present", "missing", "blocked", "malformed"])
+@pytest.mark.parametrize("mode", MODES)
+def test_every_demanded_row_is_recorded_in_every_status(mode: str, status: str) -> None:
+    stations = [each for name in FILES for each in description(name)["expected"]["base_station"]]
+    recorded = {row for each in stations if each["mode"] == mode for row, at in each["rows"].items() if at == status}
+    demanded = {row.id for row in load()[mode].flows if row.standalone is Requirement.MUST}
+    assert demanded <= recorded
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -279,6 +279,8 @@ class Capturing:
     """tcpdump's ``-y``; ``any`` gives LINUX_SLL2 without it."""
     after: str = ""
     """The step after which the capture begins; at once by default."""
+    ends_early: bool = False
+    """Whether the capture ends before the connections do."""
     vlan: int = 0
     """802.1Q tag to write into every frame afterwards, for the kernel may know none."""
     files: int = 1
