@@ -39,6 +39,12 @@ def test_scenario_names_what_exists(recorder: ModuleType, name: str) -> None:
                 inspect.signature(services[run]).bind(None, **arguments)
 
 
+def test_nothing_can_run_that_no_scenario_runs(recorder: ModuleType) -> None:
+    told = [recorder.scenario(name) for name in SCENARIOS]
+    for services, key in ((recorder.SERVERS, "servers"), (recorder.STEPS, "steps")):
+        assert set(services) <= {options["run"] for each in told for options in each[key].values()}
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario_has_its_capture(name: str) -> None:
     assert f'ran = "lab/scenarios/{name}.toml"' in (CAPTURES / f"{name}.toml").read_text()

@@ -94,15 +94,6 @@ def says(port: str, opening: str = "", answer: str = "", pause: str = "3") -> No
                     print(broken, flush=True)
 
 
-def tell(host: str, port: str, *contents: str) -> None:
-    """A TCP client that says these contents (hexadecimal), a second apart, and listens in between."""
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
-        for content in contents:
-            connection.sendall(bytes.fromhex(content))
-            if select.select([connection], [], [], 1)[0]:
-                connection.recv(4096)
-
-
 def hello(host: str, port: str) -> None:
     """A TLS client that says hello, hears the server's answer and closes without a word."""
     context = ssl.create_default_context()
@@ -117,8 +108,12 @@ def hello(host: str, port: str) -> None:
 
 
 def noise(host: str, port: str, size: str) -> None:
-    """A TCP client that sends random bytes and closes."""
-    tell(host, port, os.urandom(int(size)).hex(), os.urandom(int(size)).hex())
+    """A TCP client that sends random bytes twice, and closes."""
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        for _ in range(2):
+            connection.sendall(os.urandom(int(size)))
+            if select.select([connection], [], [], 1)[0]:
+                connection.recv(4096)
 
 
 def false_echo(address: str) -> None:
@@ -225,7 +220,6 @@ WHAT: Mapping[str, Callable[..., None]] = {
     "packets": packets,
     "replay": replay,
     "says": says,
-    "tell": tell,
 }
 
 

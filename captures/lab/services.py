@@ -325,11 +325,6 @@ def ping(lab: Lab, to: str = TPE[0], count: int = 2, pause: float = 0.5, options
     lab.run(BASE_STATION, *words, timeout=10 + count * pause, check=False)
 
 
-def pings(lab: Lab, to: str = TPE[0], pause: float = 20) -> None:
-    """A ping now and then, until the end."""
-    lab.start(BASE_STATION, "ping", "-n", "-i", str(pause), to)
-
-
 def nping(lab: Lab, options: str, of: str = "base-station") -> None:
     """ICMP and TCP by nping. ``of``: who sends it, ``base-station``, ``neighbour`` or ``tpe``."""
     namespace = {"base-station": BASE_STATION, "neighbour": NEIGHBOUR, "tpe": CORE}[of]
@@ -394,12 +389,6 @@ def replay_later(lab: Lab, seconds: float = 3, count: int = 5, pause: float = 10
     words = [*_script("imitations.py"), "replay", str(seconds), STATION, str(count), str(pause)]
     lab.start(BASE_STATION, *words)
     time.sleep(seconds)
-
-
-def tell(lab: Lab, port: int, contents: list[str], to: str = TPE[0]) -> None:
-    """These words by TCP, without any protocol around them."""
-    words = [*_script("imitations.py"), "tell", to, str(port)]
-    lab.run(BASE_STATION, *words, *(each.encode().hex() for each in contents))
 
 
 def noise(lab: Lab, port: int, to: str = TPE[0], size: int = 700) -> None:
@@ -641,14 +630,12 @@ STEPS: Mapping[str, Service] = {
     "ntp": ntp,
     "packets": packets,
     "ping": ping,
-    "pings": pings,
     "replay": replay,
     "replay-later": replay_later,
     "resolve": resolve,
     "reverse-ssh": reverse_ssh,
     "scan": scan,
     "sftp": sftp,
-    "tell": tell,
     "telnet": telnet,
     "tls-check": tls_check,
     "tls-hello": tls_hello,
