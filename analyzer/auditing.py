@@ -156,7 +156,7 @@ def audit(
     outside = [each for each in conversations if each.id not in inside]
     stations = find_stations(outside, tables, names)
     modes = [mode_of(station, tables, mode) for station in stations]
-    core = find_tpe(modes, stations, names, addresses(outside))
+    core = find_tpe(modes, stations, names, addresses(outside), Deployment(deployment))
     own = conversations_of(stations, outside)
     until = max((file.last for file in read.captures if file.last is not None), default=0)
     matched = tuple(

@@ -249,6 +249,7 @@ class Conversations(Sequence[Conversation]):
                     last=flow.last,
                     first_frame=Frame(flow.first_capture, flow.first_number),
                     last_frame=Frame(flow.last_capture, flow.last_number),
+                    refused=each.refused and Frame(*self.columns.flow[RESET][flow.id - 1].item()),
                     head=head,
                     dissection=protocols.again(each.dissection, head),
                     repeats=(),
@@ -261,6 +262,7 @@ def only_flow(each: Conversation) -> Flow:
     return Flow(each.id, each, each.originator.port, each.first, each.last, *each.first_frame, *each.last_frame)
 
 
+RESET = ["reset_capture", "reset_frame"]
 FLOW_COLUMNS = ("first", "last", "first_capture", "first_frame", "last_capture", "last_frame")
 """Columns of the flow table that become the last fields of a :class:`Flow`."""
 
@@ -476,14 +478,17 @@ def with_ftp_data(found: Sequence[Conversation]) -> list[Conversation]:
     for control in controls:
         facts = control.dissection.facts
         assert isinstance(facts, ftp.FtpFacts)
-        hosts = {control.originator.address, control.responder.address}
         for transfer in facts._transfers:
             if transfer.endpoint is None:
                 continue
-            listening = control.responder if transfer.passive else control.originator
-            for index in by_end.get((transfer.endpoint.address or listening.address, transfer.endpoint.port), ()):
+            ends = control.originator, control.responder
+            caller, listening = ends if transfer.passive else ends[::-1]
+            # A server behind a NAT names an address that nobody reaches; then clients take the one they know.
+            named = dict.fromkeys((transfer.endpoint.address or listening.address, listening.address))
+            for index in (index for end in named for index in by_end.get((end, transfer.endpoint.port), ())):
                 data = result[index]
-                same_hosts = {data.originator.address, data.responder.address} == hosts
+                others = {data.originator.address, data.responder.address} - named.keys()
+                same_hosts = others <= {caller.address} and caller.address in (data.originator[0], data.responder[0])
                 if same_hosts and data.control is None and data.last >= control.first and data.first <= control.last:
                     carried = FtpDataFacts(control.id, transfer.verb, transfer.path)
                     result[index] = replace(data, control=control.id, dissection=Dissection("ftp-data", facts=carried))

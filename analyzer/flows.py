@@ -164,7 +164,7 @@ class Flows:
     def stream(self, side: Any, pieces: list[Any]) -> Stream:
         """Put the pieces of one TCP direction together, up to the first gap. Of overlapping bytes the first win."""
         if not pieces:
-            return NO_STREAMS[0]
+            return Stream(begins=bool(side.begins), ends=bool(side.begins) and side.ending == 0)
         arrived = pieces
         pieces = sorted(pieces, key=itemgetter(5))
         parts: list[memoryview] = []

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analyzer.conversations import Conversation
-from analyzer.expected import ExpectedTable
+from analyzer.expected import Deployment, ExpectedTable
 from analyzer.hosts import Names, Signature, Station, shaped
 
 UNKNOWN = "unknown"
@@ -73,14 +73,23 @@ def describe(conversation: Conversation) -> str:
     return f"flow {conversation.id}, {conversation.transport} {conversation.originator} to {conversation.responder}"
 
 
-def find_tpe(modes: Iterable[Mode], stations: Sequence[Station], names: Names, seen: Iterable[str]) -> frozenset[str]:
+def find_tpe(
+    modes: Iterable[Mode], stations: Sequence[Station], names: Names, seen: Iterable[str], deployment: Deployment
+) -> frozenset[str]:
     """Addresses of TPE: those that the user named, else every responder of a signature row of the detected modes.
 
-    ``seen`` are all addresses of the capture, among which the user's networks are looked up.
+    Where TPE has several nodes, the signature rows of other modes count that the detected mode's table has too: the
+    node that the tunnel ends at need not be the one that answers on 3001. ``seen`` are all addresses of the capture,
+    among which the user's networks are looked up.
     """
     if names.tpe:
         return frozenset(address for address in seen if names.is_tpe(address))
     own = {address for station in stations for address in station.addresses}
-    # Of a mode that the user named, nothing may be there: then what shows another mode leads to TPE all the same.
-    shown = (mode.signatures or station.signatures for station, mode in zip(stations, modes, strict=True))
-    return frozenset(signature.server for signatures in shown for signature in signatures) - own
+    found: set[str] = set()
+    for station, mode in zip(stations, modes, strict=True):
+        # Of a mode that the user named, nothing may be there: then what shows another mode leads to TPE all the same.
+        shown = mode.signatures or station.signatures
+        if deployment is Deployment.HA:
+            shown = tuple(each for each in station.signatures if each not in mode.contradicting)
+        found.update(each.server for each in shown)
+    return frozenset(found - own)

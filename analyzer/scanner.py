@@ -481,7 +481,7 @@ def decode_transport(b: Buffer, p: Record, at: Number, limit: Number, tunnels: A
         kind = b[at]
         if protocol == ICMP:
             echo = kind == 8 or kind == 0
-            error = kind == 3 or kind == 4 or kind == 11 or kind == 12
+            error = 3 <= kind <= 5 or kind == 11 or kind == 12
         else:
             echo = kind == 128 or kind == 129
             error = 1 <= kind <= 4
@@ -1312,6 +1312,7 @@ def same_side(one: Record, two: Record) -> Number:
         and one.flags == two.flags
         and one.acknowledged == two.acknowledged
         and one.begins == two.begins
+        and one.ending == two.ending
         and one.copies == two.copies
     )
 

@@ -1,49 +1,103 @@
-"""The recorded captures: every pair of a capture and its .toml, audited and compared with what was recorded."""
+"""The recorded captures: every capture and its .toml, audited and compared with what was recorded.
+
+A capture is one file, NAME.pcap or NAME.pcapng, or several that are read as one timeline, NAME.0.pcap, NAME.1.pcap, …
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
+from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analyzer import Audit, audit
+from analyzer.checks import CHECKS
+from analyzer.expected import MODES, Requirement, load
 from analyzer.findings import Finding, Kind, Severity
 
 CAPTURES = Path(__file__).parent.parent / "captures"
-FILES = sorted(path for path in CAPTURES.iterdir() if path.suffix in (".pcap", ".pcapng"))
+FILES: dict[str, list[Path]] = defaultdict(list)
+for _path in sorted(CAPTURES.iterdir()):
+    if _path.suffix in (".pcap", ".pcapng"):
+        _alone = _path.with_suffix(".toml").is_file()
+        FILES[_path.stem if _alone else re.sub(r"\.\d$", "", _path.stem)].append(_path)
+
+NEVER_RECORDED = (
+    ("program-defect", "it says that this program is at fault: a capture that shows it is a bug to be repaired"),
+    ("ike-weak-proposal-chosen", "it speaks where a row lists no proposals, or weak ones; no row does"),
+    ("tls-version-below-row", "it speaks where a row asks for more than TLS 1.2; no row does"),
+)
+"""Checks that no recording can show, and why."""
 
 
-def description(capture: Path) -> dict[str, Any]:
-    return tomllib.loads(capture.with_suffix(".toml").read_text())
+def description(name: str) -> dict[str, Any]:
+    return tomllib.loads((CAPTURES / f"{name}.toml").read_text())
+
+
+@cache
+def audited(name: str) -> Audit:
+    told = description(name)
+    return audit(FILES[name], deployment=told["expected"]["deployment"], **told.get("audit", {}))
+
+
+def fired(name: str) -> set[str]:
+    return {each.slug for each in audited(name).findings}
 
 
 def test_every_capture_has_its_description_and_every_description_its_capture() -> None:
-    assert {path.stem for path in FILES} == {path.stem for path in CAPTURES.glob("*.toml")}
-    assert len({path.stem for path in FILES}) == len(FILES)
+    assert set(FILES) == {path.stem for path in CAPTURES.glob("*.toml")}
+    for name, paths in FILES.items():
+        alone = [path.stem for path in paths] == [name]
+        assert alone or [path.stem for path in paths] == [f"{name}.{number}" for number in range(len(paths))]
 
 
-@pytest.mark.parametrize("capture", FILES, ids=lambda path: path.stem)
-def test_capture_is_the_one_that_was_described(capture: Path) -> None:
-    origin = description(capture)["origin"]
-    assert hashlib.sha256(capture.read_bytes()).hexdigest() == origin["sha256"]
+@pytest.mark.parametrize("name", FILES)
+def test_capture_is_the_one_that_was_described(name: str) -> None:
+    origin = description(name)["origin"]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in FILES[name]]
+    assert digests == (origin["sha256"] if len(digests) > 1 else [origin["sha256"]])
     assert origin["licence"] == "CC0-1.0, recorded for this project"
-    for name in origin.get("keys", []):
-        assert (CAPTURES / name).is_file()
-    assert capture.stat().st_size < 500_000
+    for key in origin.get("keys", []):
+        assert (CAPTURES / key).is_file()
+    assert all(path.stat().st_size < 500_000 for path in FILES[name])
 
 
 def test_the_folder_stays_small() -> None:
     assert sum(path.stat().st_size for path in CAPTURES.rglob("*") if path.is_file()) < 12_000_000
 
 
-@pytest.mark.parametrize("capture", FILES, ids=lambda path: path.stem)
-def test_verdict(capture: Path) -> None:
-    told = description(capture)
-    expected = told["expected"]
-    result = audit([capture], deployment=expected["deployment"], **told.get("audit", {}))
+@pytest.mark.parametrize("slug", [check.slug for check in CHECKS])
+def test_every_check_has_a_capture_that_shows_it_and_one_that_does_not(slug: str) -> None:
+    showing = [name for name in FILES if slug in description(name)["expected"].get("fires", [])]
+    if slug in dict(NEVER_RECORDED):
+        assert not any(slug in fired(name) for name in FILES), "it was recorded after all"
+    else:
+        assert showing, "no capture is said to show it"
+        assert any(slug not in fired(name) for name in FILES)
+
+
+def test_what_is_never_recorded_exists() -> None:
+    assert {slug for slug, _ in NEVER_RECORDED} <= {check.slug for check in CHECKS}
+
+
+@pytest.mark.parametrize("status", ["present", "missing", "blocked", "malformed"])
+@pytest.mark.parametrize("mode", MODES)
+def test_every_demanded_row_is_recorded_in_every_status(mode: str, status: str) -> None:
+    stations = [each for name in FILES for each in description(name)["expected"]["base_station"]]
+    recorded = {row for each in stations if each["mode"] == mode for row, at in each["rows"].items() if at == status}
+    demanded = {row.id for row in load()[mode].flows if row.standalone is Requirement.MUST}
+    assert demanded <= recorded
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_verdict(name: str) -> None:
+    expected = description(name)["expected"]
+    result = audited(name)
 
     assert {each.station.address: each.mode for each in result.base_stations} == {
         each["address"]: each["mode"] for each in expected["base_station"]
@@ -76,6 +130,7 @@ def test_verdict(capture: Path) -> None:
     said = [(each.base_station, row) for each in result.findings if each.kind is Kind.MISSING for row in each.rows]
     assert sorted(said) == sorted(blocked_or_missing)
 
+    assert set(expected.get("fires", [])) <= fired(name)
     assert int(result.fails()) == expected["exit_code"]
 
 

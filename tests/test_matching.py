@@ -267,6 +267,7 @@ RETR, STOR, LIST = (
     for command in ("RETR", "STOR", "LIST")
 )
 PASSIVE = [("C", "PASV"), ("S", "227 Entering Passive Mode (10,0,9,1,195,127).")]
+SECOND = "10.0.9.2"
 ACTIVE = [("C", "PORT 10,0,0,2,195,127"), ("S", "200 PORT command successful.")]
 
 
@@ -304,6 +305,19 @@ def test_a_data_connection_takes_the_row_of_its_command(
     assert result.flow_rows[data.id] == rows
     if len(rows) > 1:
         assert statuses(result)["i7"] == statuses(result)["i8"] == "undecided"
+
+
+@pytest.mark.parametrize("server", [SECOND, TPE], ids=["the named address", "the address that the client knows"])
+def test_data_connections_of_a_server_that_names_another_address(tmp_path: Path, server: str) -> None:
+    elsewhere = [(who, line.replace("10,0,9,1", "10,0,9,2")) for who, line in PASSIVE]
+    scene = plain().dialogue(STATION, 40001, TPE, 21, *ftp(*elsewhere, *RETR), lasting=5)
+    scene.at(scene.clock - 4).tcp(STATION, 40002, server, 50047, (b"", b"data"))
+    result = scene.audited(tmp_path)
+    assert [each.kind.value for each in result.findings if each.kind.value == "unexpected"] == []
+    assert statuses(result)["i7"] == "present"
+    stranger = plain().dialogue(STATION, 40001, TPE, 21, *ftp(*elsewhere, *RETR), lasting=5)
+    stranger.at(stranger.clock - 4).tcp(STATION, 40002, OTHER, 50047, (b"", b"data"))
+    assert found(stranger.audited(tmp_path), "TPE101")
 
 
 @pytest.mark.parametrize(("server", "expected"), [(OTHER, ("present", "absent")), (TPE, ("absent", "present"))])

@@ -127,6 +127,14 @@ class Handler(socketserver.BaseRequestHandler):
                 wire.connection.sendall(frame(TEXT, json.dumps(answer).encode()))
 
 
+def _only(context: ssl.SSLContext, version: str) -> None:
+    """Let a context speak one version only, ``TLSv1.1`` and below as well."""
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.maximum_version = ssl.TLSVersion[version.replace(".", "_")]
+    context.minimum_version = context.maximum_version
+
+
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
@@ -136,6 +144,9 @@ def serve(arguments: argparse.Namespace) -> None:
     if arguments.certificate:
         Handler.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         Handler.context.load_cert_chain(arguments.certificate)
+        Handler.context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF  # No alert for a client that just leaves.
+        if arguments.version:
+            _only(Handler.context, arguments.version)
         if arguments.authority:
             Handler.context.load_verify_locations(arguments.authority)
             Handler.context.verify_mode = ssl.CERT_REQUIRED
@@ -153,6 +164,8 @@ def _connect(arguments: argparse.Namespace, host: str, port: int, clear: bool) -
         return Wire(connection)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # The station's mbedTLS knows no 1.3.
+    if arguments.version:
+        _only(context, arguments.version)
     context.load_verify_locations(arguments.authority)
     context.load_cert_chain(arguments.certificate)
     if arguments.careless:
@@ -239,6 +252,7 @@ def main() -> None:
     server.add_argument("port", type=int)
     server.add_argument("--certificate")
     server.add_argument("--authority")
+    server.add_argument("--version")
     server.add_argument("--public", default=Handler.public)
     station = roles.add_parser("station")
     station.add_argument("service", choices=("cups", "lns"))
@@ -248,6 +262,7 @@ def main() -> None:
     station.add_argument("--careless", action="store_true")
     station.add_argument("--certificate", required=True)
     station.add_argument("--authority", required=True)
+    station.add_argument("--version")
     station.add_argument("--uplinks", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.role == "server":

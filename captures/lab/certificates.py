@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,16 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
-NAMES = ("tpe.lab.example", "lrc1.lab.example", "lrc2.lab.example", "lns.lab.example", "cups.lab.example")
+NAMES = (
+    "tpe.lab.example",
+    "lrc1.lab.example",
+    "lrc2.lab.example",
+    "lrc3.lab.example",
+    "lns.lab.example",
+    "cups.lab.example",
+)
 STATION = "lrr-7076ff-00aa1010"
 
 
@@ -23,19 +31,42 @@ class _Signer:
     key: rsa.RSAPrivateKey
 
 
+_BROKEN_NAMES = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3007 8705 0a141e0a00"))
+"""Alternative names with an IP address of five bytes, which no reader of certificates can make sense of."""
+
+
 def write(folder: Path, addresses: Sequence[str]) -> None:
-    """Write ``ca``, ``tpe``, ``station``, ``expired``, ``wrong-name`` and ``self-signed`` into a folder.
+    """Write ``ca``, ``tpe`` and ``station``, and the servers that are wrong, into a folder.
 
     Each as ``.key``, ``.crt`` and ``.pem`` (both, as stunnel wants them). ``addresses``: those of TPE.
     """
     authority = _pair(folder, "ca", "Lab Core Root CA", None)
     names = [x509.DNSName(each) for each in NAMES]
     numbers = [x509.IPAddress(ipaddress.ip_address(each)) for each in addresses]
-    _pair(folder, "tpe", NAMES[0], authority, [*names, *numbers])
-    _pair(folder, "station", STATION, authority, [x509.DNSName(STATION)])
-    _pair(folder, "expired", NAMES[0], authority, [*names, *numbers], days=(-800, -70))
-    _pair(folder, "wrong-name", "other.lab.example", authority, [x509.DNSName("other.lab.example")])
-    _pair(folder, "self-signed", NAMES[0], None, [*names, *numbers])
+    good = x509.SubjectAlternativeName([*names, *numbers])
+    _pair(folder, "tpe", NAMES[0], authority, good)
+    _pair(folder, "station", STATION, authority, x509.SubjectAlternativeName([x509.DNSName(STATION)]))
+    _pair(folder, "expired", NAMES[0], authority, good, days=(-800, -70))
+    _pair(folder, "not-yet-valid", NAMES[0], authority, good, days=(40, 700))
+    other = x509.SubjectAlternativeName([x509.DNSName("other.lab.example")])
+    _pair(folder, "wrong-name", "other.lab.example", authority, other)
+    _pair(folder, "self-signed", NAMES[0], None, good)
+    _pair(folder, "rsa-1024", NAMES[0], authority, good, bits=1024)
+    _sign_with_sha1(folder)
+    _pair(folder, "unreadable", NAMES[0], authority, _BROKEN_NAMES)
+    issuer = _pair(folder, "old-issuer", "Lab Core Issuing CA 2019", authority, days=(-2000, -30))
+    _pair(folder, "expired-issuer", NAMES[0], issuer, good)
+    with (folder / "expired-issuer.pem").open("ab") as chain:
+        chain.write((folder / "old-issuer.crt").read_bytes())
+
+
+def _sign_with_sha1(folder: Path) -> None:
+    """What is self-signed, signed by the authority, as cryptography refuses to do it."""
+    new = folder / "sha1.crt"
+    authority = ["-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key"), "-days", "300"]
+    good = ["-in", str(folder / "self-signed.crt"), "-out", str(new)]
+    subprocess.run(["openssl", "x509", "-sha1", *authority, *good], check=True, capture_output=True)
+    (folder / "sha1.pem").write_bytes((folder / "self-signed.key").read_bytes() + new.read_bytes())
 
 
 def _pair(
@@ -43,12 +74,13 @@ def _pair(
     file: str,
     common_name: str,
     issuer: _Signer | None,
-    alternatives: Sequence[x509.GeneralName] = (),
+    names: x509.ExtensionType | None = None,
     days: tuple[int, int] = (-20, 700),
+    bits: int = 2048,
 ) -> _Signer:
     """One key and its certificate, valid between two days counted from today."""
     today = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    key = rsa.generate_private_key(65537, 2048)
+    key = rsa.generate_private_key(65537, bits)
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Lab Core"),
@@ -64,10 +96,10 @@ def _pair(
         .serial_number(x509.random_serial_number())
         .not_valid_before(today + datetime.timedelta(days=days[0]))
         .not_valid_after(today + datetime.timedelta(days=days[1]))
-        .add_extension(x509.BasicConstraints(ca=not alternatives, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=not names, path_length=None), critical=True)
     )
-    if alternatives:
-        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    if names:
+        builder = builder.add_extension(names, critical=False)
     certificate = builder.sign(signer.key, hashes.SHA256())
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

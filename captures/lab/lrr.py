@@ -1,8 +1,12 @@
-"""Both ends of an LRR's IEC 104 link, in the LRR's own dialect: ``lrr.py station|server ADDRESS PORT``.
+"""Both ends of an LRR's IEC 104 link, in the LRR's own dialect: ``lrr.py station|server ADDRESS PORT [ODDITY]``.
 
 Unlike IEC 60870-5-104: the server sends STARTDT; APDUs whose ASDU has 250 bytes or more begin with 0x69 and a length
 of two bytes, most significant first; sequence numbers count modulo 32767; what an I frame carries is the LRR's own
 little-endian header of 20 bytes and a structure, never an ASDU of the standard. Contents are invented, shapes are not.
+
+Oddities of the station: ``wrap`` sends so many empty I frames at first that the numbers soon start over; ``gap`` skips
+send numbers; ``unknown-type`` reports something of type 99.
+Of the server: ``stopped`` never starts the link.
 """
 
 from __future__ import annotations
@@ -62,6 +66,10 @@ class Link:
     def unnumbered(self, function: int) -> None:
         self._send(bytes([function, 0, 0, 0]))
 
+    def skip(self, count: int) -> None:
+        """Leave out send numbers."""
+        self._sent_number += count
+
     def information(self, asdu: bytes) -> None:
         self._send(struct.pack("<HH", self._sent_number << 1, self._expected_number << 1), asdu)
         self._sent_number = (self._sent_number + 1) % MODULUS
@@ -107,19 +115,23 @@ class Link:
         return frame
 
 
-def station(address: str, port: int) -> None:
+def station(address: str, port: int, oddity: str = "") -> None:
     """The LRR: connects, waits for STARTDT, reports itself, then sends uplinks; starts over when the link breaks."""
     while True:
         try:
             with socket.create_connection((address, port), timeout=6) as connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _serve_station(Link(connection))
+                _serve_station(Link(connection), oddity)
         except OSError as broken:
             print(broken, flush=True)
             time.sleep(3)
 
 
-def _serve_station(link: Link) -> None:
+WRAP = 32740
+"""I frames that ``wrap`` sends before anything else."""
+
+
+def _serve_station(link: Link, oddity: str) -> None:
     reports = [
         payload(LRR_ID, INFRASTRUCTURE, 32),
         payload(GPS, INFRASTRUCTURE, 24),
@@ -130,12 +142,17 @@ def _serve_station(link: Link) -> None:
         payload(RF_CELL, INFRASTRUCTURE, 60),
         payload(WAN, INFRASTRUCTURE, 294),
     ]
+    if oddity == "unknown-type":
+        reports.insert(0, payload(99, INFRASTRUCTURE, 20))
     started = False
+    turns = 0
     while True:
         for function, asdu in link.frames(1.0):
             if function == STARTDT:
                 link.unnumbered(STARTDT_CON)
                 started = True
+                for _ in range(WRAP if oddity == "wrap" else 0):
+                    link.information(b"")
             elif function == TESTFR:
                 link.unnumbered(TESTFR_CON)
             elif asdu:
@@ -148,23 +165,28 @@ def _serve_station(link: Link) -> None:
             link.information(reports.pop(0))
         if started:
             link.information(payload(RADIO, UPLINK, 75, PHY_UPLINK))
+            turns += 1
+            if oddity == "gap" and turns % 3 == 0:
+                link.skip(5)
 
 
-def server(address: str, port: int) -> None:
+def server(address: str, port: int, oddity: str = "") -> None:
     """The LRC: one link at a time; starts it, acknowledges, and sends a downlink now and then."""
-    with socket.create_server((address, port)) as listener:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, port), family=family) as listener:
         while True:
             connection, peer = listener.accept()
             print("link from", peer, flush=True)
             with connection:
                 try:
-                    _serve_server(Link(connection))
+                    _serve_server(Link(connection), oddity)
                 except OSError as broken:
                     print(broken, flush=True)
 
 
-def _serve_server(link: Link) -> None:
-    link.unnumbered(STARTDT)
+def _serve_server(link: Link, oddity: str) -> None:
+    if oddity != "stopped":
+        link.unnumbered(STARTDT)
     uplinks = 0
     while True:
         for function, asdu in link.frames(0.4):
@@ -178,4 +200,4 @@ def _serve_server(link: Link) -> None:
 
 
 if __name__ == "__main__":
-    {"station": station, "server": server}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
+    {"station": station, "server": server}[sys.argv[1]](sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -1,11 +1,15 @@
-"""The lab's network: four namespaces, what is blocked between them, what is captured, and who cleans up.
+"""The lab's network: five namespaces, what is blocked between them, what is captured, and who cleans up.
 
 ::
 
-    base station ── lan ── gateway ── tpe ── TPE
-    10.20.30.10            │     172.16.40.10, .11
-                           └── outside ── services and strangers
-                                          192.168.77.53 DNS, .123 NTP, 203.0.113.9 nobody's
+    base station ── cable ──┐
+    10.20.30.10             lan ── gateway ── core ── TPE
+    neighbour ──────────────┘      10.20.30.1        172.16.40.10, .11, .12
+    10.20.30.66                      │
+                                     └────── world ── services and strangers
+                                                      192.168.77.53 DNS, .123 NTP, 203.0.113.9 nobody's
+
+With IPv6 the base station is 2001:db8:10::10, TPE 2001:db8:40::10 and DNS 2001:db8:77::53 as well.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,18 +28,35 @@ from typing import Any
 STATION = "10.20.30.10"
 STATION_MAC = "70:76:ff:00:aa:10"
 GATEWAY = "10.20.30.1"
-TPE = ("172.16.40.10", "172.16.40.11")
+GATEWAY_MAC = "02:00:00:00:aa:01"
+TPE = ("172.16.40.10", "172.16.40.11", "172.16.40.12")
 DNS = "192.168.77.53"
 NTP = "192.168.77.123"
 STRANGER = "203.0.113.9"
+STATION_6, TPE_6, DNS_6 = "2001:db8:10::10", "2001:db8:40::10", "2001:db8:77::53"
 
-BASE_STATION, ROUTER, CORE, OUTSIDE = "tpelab-bs", "tpelab-gw", "tpelab-tpe", "tpelab-out"
+# Names of this process alone, so that several recordings may run at once.
+BASE_STATION, NEIGHBOUR, ROUTER, CORE, OUTSIDE = (
+    f"tpelab{os.getpid()}-{each}" for each in ("bs", "near", "gw", "tpe", "out")
+)
+NAMESPACES = (BASE_STATION, NEIGHBOUR, ROUTER, CORE, OUTSIDE)
 
+_LAN = "lan"
 _LINKS = (
-    # (interface of the gateway, its address, namespace, its addresses)
-    ("lan", f"{GATEWAY}/24", BASE_STATION, (f"{STATION}/24",)),
+    # (the gateway's end, its address, namespace, its addresses); ends without an address are ports of the LAN
+    ("cable", None, BASE_STATION, (f"{STATION}/24",)),
+    ("port2", None, NEIGHBOUR, ("10.20.30.66/24",)),
     ("core", "172.16.40.1/24", CORE, tuple(f"{each}/24" for each in TPE)),
     ("world", "192.168.77.1/24", OUTSIDE, (f"{DNS}/24", f"{NTP}/24", f"{STRANGER}/32")),
+)
+_IPV6 = (
+    # (namespace, interface, its address, the way to everybody else)
+    (ROUTER, _LAN, "2001:db8:10::1", None),
+    (ROUTER, "core", "2001:db8:40::1", None),
+    (ROUTER, "world", "2001:db8:77::1", None),
+    (BASE_STATION, "eth0", STATION_6, "2001:db8:10::1"),
+    (CORE, "eth0", TPE_6, "2001:db8:40::1"),
+    (OUTSIDE, "eth0", DNS_6, "2001:db8:77::1"),
 )
 
 
@@ -51,10 +73,10 @@ def command(*words: str, **options: Any) -> str:
 class Lab:
     """The namespaces and every process in them, for one recording. Leaving it takes all of it down again."""
 
-    def __init__(self, folder: Path, mtu: int = 1500) -> None:
+    def __init__(self, folder: Path, ipv6: bool = False) -> None:
         self.folder = folder
         """Scratch: configurations, logs, keys, served files."""
-        self._mtu = mtu
+        self._ipv6 = ipv6
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def __enter__(self) -> Lab:
@@ -73,46 +95,84 @@ class Lab:
     # -- namespaces ---------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        for namespace in (BASE_STATION, ROUTER, CORE, OUTSIDE):
+        for namespace in NAMESPACES:
             command("ip", "netns", "add", namespace)
             command("ip", "-n", namespace, "link", "set", "lo", "up")
-            # No IPv6: router solicitations and neighbour discovery would only fill the captures.
+            # No IPv6 by itself: router solicitations and neighbour discovery would only fill the captures.
             self.run(namespace, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
             resolver = Path("/etc/netns") / namespace
             resolver.mkdir(parents=True, exist_ok=True)
             (resolver / "resolv.conf").write_text(f"nameserver {DNS}\n")
+        command(*f"ip -n {ROUTER} link add {_LAN} address {GATEWAY_MAC} type bridge mcast_snooping 0".split())
+        command("ip", "-n", ROUTER, "address", "add", f"{GATEWAY}/24", "dev", _LAN)
+        command("ip", "-n", ROUTER, "link", "set", _LAN, "up")
         for interface, address, namespace, addresses in _LINKS:
             command("ip", "-n", ROUTER, "link", "add", interface, "type", "veth", "peer", "eth0", "netns", namespace)
             if namespace == BASE_STATION:
                 command("ip", "-n", namespace, "link", "set", "eth0", "address", STATION_MAC)
-            command("ip", "-n", ROUTER, "address", "add", address, "dev", interface)
+            if address:
+                command("ip", "-n", ROUTER, "address", "add", address, "dev", interface)
+            else:
+                command("ip", "-n", ROUTER, "link", "set", interface, "master", _LAN)
             for each in addresses:
                 command("ip", "-n", namespace, "address", "add", each, "dev", "eth0")
             for owner, name in ((ROUTER, interface), (namespace, "eth0")):
-                command("ip", "-n", owner, "link", "set", name, "mtu", str(self._mtu), "up")
+                command("ip", "-n", owner, "link", "set", name, "up")
                 # Else the capture shows frames longer than the wire carries, and checksums not yet filled in.
                 self.run(owner, "ethtool", "-K", name, "tx", "off", "gso", "off", "tso", "off", "gro", "off")
-            command("ip", "-n", namespace, "route", "add", "default", "via", address.partition("/")[0])
+            command("ip", "-n", namespace, "route", "add", "default", "via", (address or GATEWAY).partition("/")[0])
         command("ip", "-n", ROUTER, "route", "add", STRANGER, "dev", "world")
         self.run(ROUTER, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        if self._ipv6:
+            self._add_ipv6()
 
-    def block(self, transport: str, port: int, how: str = "drop", source: str = STATION) -> None:
-        """Keep packets for a port from crossing the gateway: ``drop``, ``reset`` or ``prohibit`` (ICMP 3/13)."""
+    def _add_ipv6(self) -> None:
+        for namespace in (ROUTER, BASE_STATION, CORE, OUTSIDE):
+            self.run(namespace, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=0")
+            self.run(namespace, "sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
+        self.run(ROUTER, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+        for namespace, interface, address, router in _IPV6:
+            command("ip", "-n", namespace, "address", "add", f"{address}/64", "dev", interface, "nodad")
+            if router:
+                command("ip", "-n", namespace, "route", "add", "default", "via", router)
+
+    def block(
+        self,
+        transport: str,
+        port: int = 0,
+        how: str = "drop",
+        source: str = STATION,
+        longer: int = 0,
+        after_syn: bool = False,
+        esp: bool = False,
+    ) -> None:
+        """Keep packets for a port from crossing the gateway: ``drop``, ``reset`` or ``prohibit`` (ICMP 3/13).
+
+        ``longer``: only packets of more bytes; ``after_syn``: all but the SYN; ``esp``: what UDP carries that is ESP.
+        """
         verdict = {
             "drop": "drop",
             "reset": "reject with tcp reset",
             "prohibit": "reject with icmp type admin-prohibited",
         }[how]
+        match = [f"ip saddr {source}", f"{transport} dport {port}" if port else f"ip protocol {transport}"]
+        match += [f"meta length > {longer}"] * bool(longer)
+        match += ["tcp flags & syn == 0"] * after_syn
+        match += ["@th,64,32 != 0"] * esp
         self.run(ROUTER, "nft", "add", "table", "ip", "lab")
         self.run(ROUTER, "nft", "add chain ip lab crossing { type filter hook forward priority 0; }")
-        self.run(
-            ROUTER, "nft", f"add rule ip lab crossing ip saddr {source} {transport} dport {port} counter {verdict}"
-        )
+        self.run(ROUTER, "nft", f"add rule ip lab crossing {' '.join(match)} counter {verdict}")
 
     def blocked(self) -> int:
-        """Number of packets that :meth:`block` kept out."""
+        """Number of packets that the least used :meth:`block` kept out; 0 if one kept out nothing."""
         listing = self.run(ROUTER, "nft", "list", "ruleset")
-        return sum(int(count) for count in re.findall(r"counter packets (\d+)", listing))
+        return min((int(count) for count in re.findall(r"counter packets (\d+)", listing)), default=0)
+
+    def translate(self) -> None:
+        """The gateway hides the base station behind its own address (NAT)."""
+        self.run(ROUTER, "nft", "add", "table", "ip", "nat")
+        self.run(ROUTER, "nft", "add chain ip nat leaving { type nat hook postrouting priority 100; }")
+        self.run(ROUTER, "nft", 'add rule ip nat leaving oifname { "core", "world" } masquerade')
 
     # -- processes ----------------------------------------------------------------------------------------------
 
@@ -167,9 +227,9 @@ class Lab:
 
     # -- capture ------------------------------------------------------------------------------------------------
 
-    def capture(self, path: Path) -> Tcpdump:
-        """Capture what the base station's cable carries."""
-        return Tcpdump(self, path)
+    def capture(self, path: Path, options: Capturing) -> Tcpdump:
+        """Capture, by default what the base station's cable carries."""
+        return Tcpdump(path, options)
 
     def stop(self, namespace: str = "") -> None:
         """End the started processes (of one namespace), youngest first: the clients before their servers."""
@@ -187,7 +247,7 @@ class Lab:
 
     def _take_down(self) -> None:
         self.stop()
-        for namespace in (BASE_STATION, ROUTER, CORE, OUTSIDE):
+        for namespace in NAMESPACES:
             listed = subprocess.run(["ip", "netns", "pids", namespace], text=True, capture_output=True, check=False)
             for pid in listed.stdout.split():  # A daemon that forked away from its session.
                 os.kill(int(pid), signal.SIGKILL)
@@ -198,14 +258,53 @@ class Lab:
                 resolver.rmdir()
 
 
-class Tcpdump:
-    """tcpdump on the gateway's side of the base station's cable, for the time of a ``with`` block."""
+POINTS = {
+    "cable": (ROUTER, "cable"),
+    "core": (ROUTER, "core"),
+    "gateway": (ROUTER, "any"),
+    "base-station": (BASE_STATION, "any"),
+}
+"""Where a capture can be taken: namespace and interface. ``any`` makes cooked captures."""
 
-    def __init__(self, lab: Lab, path: Path) -> None:
+
+@dataclass(frozen=True)
+class Capturing:
+    """A scenario's ``[capture]``: where, how and when tcpdump captures, and what becomes of its file."""
+
+    at: str = "cable"
+    filter: str = ""
+    snaplen: int = 0
+    nanoseconds: bool = False
+    link_type: str = ""
+    """tcpdump's ``-y``; ``any`` gives LINUX_SLL2 without it."""
+    after: str = ""
+    """The step after which the capture begins; at once by default."""
+    ends_early: bool = False
+    """Whether the capture ends before the connections do."""
+    vlan: int = 0
+    """802.1Q tag to write into every frame afterwards, for the kernel may know none."""
+    files: int = 1
+    """Into how many files to cut the capture."""
+    cut: int = 0
+    """Bytes to cut off the end, as by a full disk."""
+
+
+class Tcpdump:
+    """tcpdump, for the time of a ``with`` block."""
+
+    def __init__(self, path: Path, options: Capturing) -> None:
         self._path = path
-        words = ["tcpdump", "-n", "-i", "lan", "--immediate-mode", "-U", "-w", str(path), "-Z", "root"]
+        namespace, interface = POINTS[options.at]
+        self._everywhere = interface == "any"
+        # In immediate mode each packet takes a whole snap length of the buffer.
+        buffering = ["--immediate-mode", "-U", "--buffer-size=65536"]
+        words = ["tcpdump", "-n", "-i", interface, *buffering, "-w", str(path), "-Z", "root"]
+        words += [f"--snapshot-length={options.snaplen}"] * bool(options.snaplen)
+        words += ["--time-stamp-precision=nano"] * options.nanoseconds
+        words += ["-y", options.link_type] if options.link_type else []
+        words += [options.filter] if options.filter else []
         self._child = subprocess.Popen(
-            ["ip", "netns", "exec", ROUTER, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+            ["ip", "netns", "exec", namespace, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
         )
 
     def __enter__(self) -> Tcpdump:
@@ -224,5 +323,6 @@ class Tcpdump:
         said = self._child.communicate(timeout=10)[1]
         counts = {line.split(maxsplit=1)[1]: int(line.split()[0]) for line in said.splitlines() if line[:1].isdigit()}
         captured, received = counts["packets captured"], counts["packets received by filter"]
-        if captured != received or counts["packets dropped by kernel"]:
-            raise RuntimeError(f"tcpdump lost packets: {captured} of {received}")
+        # On all interfaces the loopback's packets are received twice and captured once.
+        if counts["packets dropped by kernel"] or (captured != received and not self._everywhere):
+            raise RuntimeError(f"tcpdump lost packets: {said}")

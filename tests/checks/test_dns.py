@@ -95,8 +95,13 @@ def test_tunnels_of_the_corpus() -> None:
 CAPTURES = Path(__file__).parents[2] / "captures"
 
 
-@pytest.mark.parametrize("path", sorted(CAPTURES.glob("*.pcap*")), ids=lambda path: path.name)
-def test_the_samples_are_no_tunnels(path: Path) -> None:
+ODD = ("tls-dns-tunnel", "tls-dns-trailing-bytes")
+"""Samples that were recorded to show what these checks flag."""
+OTHERS = sorted(path for path in CAPTURES.glob("*.pcap*") if path.stem not in ODD)
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.name)
+def test_no_other_sample_is_a_tunnel(path: Path) -> None:
     for each in conversations.converse(flows.read([str(path)])).alone():
         if each.protocol == "dns":
             assert [said(check, each.head) for check in checks.CHECKS[:3]] == [[], [], []]

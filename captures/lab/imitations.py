@@ -1,0 +1,231 @@
+"""What no sound daemon sends, by hand: ``imitations.py WHAT ARGUMENT…``; see each function.
+
+Frames leave through raw sockets, so that they can have the ports of a daemon that runs at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ftplib
+import io
+import os
+import select
+import socket
+import ssl
+import struct
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+ETHERNET = 14
+EVERYTHING, IPV4 = 0x0003, b"\x08\x00"
+UDP = 17
+
+
+def datagrams(source: str, source_port: str, to: str, port: str, *contents: str) -> None:
+    """UDP datagrams of these contents (hexadecimal), between any ports; broadcasts too."""
+    sender = _raw(UDP, source)
+    for content in map(bytes.fromhex, contents):
+        header = struct.pack(">HHHH", int(source_port), int(port), 8 + len(content), 0)
+        sender.sendto(header + content, (to, 0))
+        time.sleep(0.2)
+
+
+def packets(protocol: str, source: str, to: str, *contents: str) -> None:
+    """IP packets of a protocol's number with these contents (hexadecimal)."""
+    sender = _raw(int(protocol), source)
+    for content in contents:
+        sender.sendto(bytes.fromhex(content), (to, 0))
+        time.sleep(0.2)
+
+
+def frames(*contents: str) -> None:
+    """Ethernet frames of these contents (hexadecimal), without a check sequence."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind(("eth0", 0))
+        for content in contents:
+            wire.send(bytes.fromhex(content))
+            time.sleep(0.2)
+
+
+def _raw(protocol: int, source: str) -> socket.socket:
+    sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    sender.bind((source, 0))
+    return sender
+
+
+def replay(seconds: str, source: str, count: str, pause: str = "0") -> None:
+    """Watch ESP in UDP/4500 from an address for a time, wait, then send the last packets once more, as they were."""
+    wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(EVERYTHING))
+    wire.bind(("eth0", EVERYTHING))
+    seen: list[bytes] = []
+    deadline = time.monotonic() + float(seconds)
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([wire], [], [], left)[0]:
+            frame = wire.recv(65536)
+            if frame[12:14] != IPV4:
+                continue
+            ip = frame[ETHERNET:]
+            udp = ip[(ip[0] & 15) * 4 :]
+            if ip[9] == UDP and ip[12:16] == socket.inet_aton(source) and udp[2:4] == b"\x11\x94" and any(udp[8:12]):
+                seen.append(frame)
+    if not seen:
+        raise SystemExit("no ESP to replay")
+    time.sleep(float(pause))
+    for frame in seen[: int(count)]:
+        wire.send(frame)
+        time.sleep(0.05)
+
+
+def says(port: str, opening: str = "", answer: str = "", pause: str = "3") -> None:
+    """A TCP server that says something (hexadecimal) first, something else to whatever comes, and closes after that."""
+    with socket.create_server(("0.0.0.0", int(port))) as listener:
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(float(pause))
+                try:
+                    connection.sendall(bytes.fromhex(opening))
+                    if connection.recv(4096):
+                        connection.sendall(bytes.fromhex(answer))
+                    connection.recv(4096)
+                except OSError as broken:
+                    print(broken, flush=True)
+
+
+def hello(host: str, port: str) -> None:
+    """A TLS client that says hello, hears the server's answer and closes without a word."""
+    context = ssl.create_default_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname=host).do_handshake()
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(outgoing.read())
+        time.sleep(1)
+        connection.recv(65536)
+
+
+def noise(host: str, port: str, size: str) -> None:
+    """A TCP client that sends random bytes twice, and closes."""
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        for _ in range(2):
+            connection.sendall(os.urandom(int(size)))
+            if select.select([connection], [], [], 1)[0]:
+                connection.recv(4096)
+
+
+def false_echo(address: str) -> None:
+    """Answer pings with other data than they brought. The kernel's own answers must be switched off."""
+    wire = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    wire.bind((address, 0))
+    while True:
+        packet, peer = wire.recvfrom(65536)
+        request = packet[20:]
+        if request[0] == 8:
+            reply = bytes(4) + request[4:8] + request[8:16] + bytes(len(request) - 16)
+            wire.sendto(struct.pack(">BBH", 0, 0, _checksum(reply)) + reply[4:], peer)
+
+
+def icmp_control(kind: str, source: str, victim: str, destination: str, gateway: str, identifier: str) -> None:
+    """Tell a host to send elsewhere (``redirect``) or more slowly (``quench``), quoting a ping of its own (RFC 792)."""
+    echo = struct.pack(">BBHHH", 8, 0, 0, int(identifier), 1)
+    addresses = socket.inet_aton(victim) + socket.inet_aton(destination)
+    quoted = struct.pack(">BBHHHBBH", 0x45, 0, 84, 1, 0, 63, socket.IPPROTO_ICMP, 0) + addresses + echo
+    kinds = {"redirect": (5, 1, socket.inet_aton(gateway)), "quench": (4, 0, bytes(4))}
+    number, code, second_word = kinds[kind]
+    body = second_word + quoted
+    checksum = _checksum(struct.pack(">BBH", number, code, 0) + body)
+    sender = _raw(socket.IPPROTO_ICMP, source)
+    for _ in range(2):
+        sender.sendto(struct.pack(">BBH", number, code, checksum) + body, (victim, 0))
+        time.sleep(0.2)
+
+
+def _checksum(content: bytes) -> int:
+    total = sum(struct.unpack(f">{len(content) // 2}H", content[: len(content) & ~1]))
+    total += content[-1] << 8 if len(content) & 1 else 0
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ftp_bounce(host: str, third: str) -> None:
+    """Ask an FTP server to send a file to a third host (RFC 2577)."""
+    client = ftplib.FTP(host, timeout=6)
+    client.login("ftp", "lrr@lab")
+    try:
+        client.sendport(third, 22)
+        client.sendcmd("RETR key.tar")
+    except ftplib.Error as refused:
+        print(refused)
+    client.storbinary("STOR upload/rfscan_0.csv", io.BytesIO(bytes(2000)))
+    client.quit()
+
+
+def ftp_distrust(host: str) -> None:
+    """Ask an FTP server for passive mode, do not trust the address in its answer, and go on in active mode."""
+    client = ftplib.FTP(host, timeout=6)
+    client.login("ftp", "lrr@lab")
+    print(client.sendcmd("PASV"))
+    client.set_pasv(False)
+    client.retrbinary("RETR lrr-2.8.41.ipk", bytes)
+    client.storbinary("STOR upload/rfscan_1.csv", io.BytesIO(bytes(2000)))
+    client.quit()
+
+
+def kiss_of_death(address: str) -> None:
+    """Answer every question for the time with RATE (RFC 5905, 7.4)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
+        port.bind((address, 123))
+        while True:
+            request, peer = port.recvfrom(2048)
+            origin = request[40:48]
+            port.sendto(bytes([0xE4, 0, 6, 0xE8]) + bytes(8) + b"RATE" + bytes(8) + origin + origin + origin, peer)
+
+
+def ike_responder(address: str) -> None:
+    """Answer IKE_SA_INIT with a proposal that nobody offered: aes256-sha1-modp1024 (RFC 7296, 3.3)."""
+    transforms = (
+        struct.pack(">BBHBBHHH", 3, 0, 12, 1, 0, 12, 0x800E, 256)
+        + struct.pack(">BBHBBH", 3, 0, 8, 2, 0, 2)
+        + struct.pack(">BBHBBH", 3, 0, 8, 3, 0, 2)
+        + struct.pack(">BBHBBH", 0, 0, 8, 4, 0, 2)
+    )
+    proposal = struct.pack(">BBHBBBB", 0, 0, 8 + len(transforms), 1, 1, 0, 4) + transforms
+    sa = struct.pack(">BBH", 34, 0, 4 + len(proposal)) + proposal
+    exchange = struct.pack(">BBHHH", 40, 0, 8 + 128, 2, 0) + os.urandom(128)
+    nonce = struct.pack(">BBH", 0, 0, 4 + 32) + os.urandom(32)
+    body = sa + exchange + nonce
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
+        port.bind((address, 500))
+        while True:
+            request, peer = port.recvfrom(65536)
+            header = request[:8] + os.urandom(8) + struct.pack(">BBBBII", 33, 0x20, 34, 0x20, 0, 28 + len(body))
+            port.sendto(header + body, peer)
+
+
+WHAT: Mapping[str, Callable[..., None]] = {
+    "datagrams": datagrams,
+    "false-echo": false_echo,
+    "frames": frames,
+    "ftp-bounce": ftp_bounce,
+    "ftp-distrust": ftp_distrust,
+    "hello": hello,
+    "icmp-control": icmp_control,
+    "ike-responder": ike_responder,
+    "kiss-of-death": kiss_of_death,
+    "noise": noise,
+    "packets": packets,
+    "replay": replay,
+    "says": says,
+}
+
+
+def main(words: Sequence[str]) -> None:
+    WHAT[words[0]](*words[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
