@@ -276,6 +276,8 @@ def converse(flows: Flows, services: frozenset[Service] = frozenset()) -> Conver
     leaders = np.flatnonzero(alike.kind == np.arange(len(flows)))
     order = np.argsort(alike.kind, kind="stable")
     stops = np.searchsorted(alike.kind, leaders, side="right", sorter=order).tolist()
+    speeches = alike.speech[leaders]
+    shared = np.bincount(speeches)[speeches] > 1 if len(leaders) else speeches
     said: dict[tuple[object, ...], Dissection] = {}
     found: list[Conversation] = []
     start = 0
@@ -283,7 +285,7 @@ def converse(flows: Flows, services: frozenset[Service] = frozenset()) -> Conver
         chosen = leaders[at : at + STEP]
         for index, speech, row, sides, pieces, stop in zip(
             chosen.tolist(),
-            alike.speech[chosen].tolist(),
+            np.where(shared, speeches, -1)[at : at + STEP].tolist(),
             map(Row._make, flows.flow[chosen].tolist()),
             ((Side._make(one), Side._make(two)) for one, two in flows.side[chosen].tolist()),
             flows.pieces_of(chosen),
@@ -334,7 +336,7 @@ def conversation(
 ) -> Conversation:
     """The flow with an index: its columns, and the pieces that were kept of its payload.
 
-    ``speech`` is the first flow that says the same; ``said`` remembers the dissections of such.
+    ``speech`` is the first of several flows that say the same, or -1; ``said`` remembers the dissections of such.
     """
     transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
     reversed_ = opened_by(transport, row, services) if transport not in REPLIES else answers(flows, transport, pieces)
@@ -347,12 +349,14 @@ def conversation(
     head = flows.head(index, row, side, (originator, responder), pieces)
     # What a protocol makes of bytes may depend on the service, and on a client that uses a service's port.
     speaker = speech, transport, side, two.port, one.port if transport in PORTED and head.ports[0] < 1024 else 0
-    before = said.get(speaker)
+    before = said.get(speaker) if speech >= 0 else None
     if before is not None and not before.breaks:
         dissection = protocols.again(before, head)
     else:
         datagrams = flows.datagrams_of(pieces, side) if head.datagrams else ()
-        dissection = said[speaker] = protocols.dissect(head._replace(datagrams=datagrams))
+        dissection = protocols.dissect(head._replace(datagrams=datagrams))
+        if speech >= 0:
+            said[speaker] = dissection
     errors = icmp_errors(flows, pieces, side) if row.errors else ()
     notes = flows.notes[row.note] if row.note >= 0 else ()
     if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:

@@ -251,9 +251,13 @@ def frames_filter(frames: Sequence[Frame]) -> str:
     return f"frame.number == {numbers[0]}" if len(numbers) == 1 else f"frame.number in {{{', '.join(numbers)}}}"
 
 
-def flow_filter(each: Conversation, port: bool = True) -> str:
-    """A display filter for all packets between a conversation's ends with its transport and service port."""
-    parts = [f"{family(end.address)} == {end.address}" for end in (each.originator, each.responder)]
+def flow_filter(each: Conversation, port: bool = True, ends: Sequence[str] | None = None) -> str:
+    """A display filter for all packets between a conversation's ends with its transport and service port.
+
+    ``ends``: the addresses to ask for, where they are not those of both ends.
+    """
+    addresses = (each.originator.address, each.responder.address) if ends is None else ends
+    parts = [f"{family(address)} == {address}" for address in addresses]
     if each.responder.port is not None:
         parts.append(f"{each.transport}.port == {each.responder.port}" if port else each.transport)
     elif each.transport.startswith("ip-"):

@@ -25,9 +25,9 @@ from analyzer.heads import DIRECTIONS, Datagram, Frame, Head, Mark, Stream
 BUFFER = 1 << 19
 """Bytes read at a time."""
 
-FLOWS = 1 << 19
+FLOWS = 1 << 18
 """Flows that are kept apart. Of further ones those between two hosts with one service are folded into one flow, whose
-content is not read; as many again. What is then still new is counted only."""
+content is not read; a quarter as many again. What is then still new is counted only."""
 
 NOTES = 1 << 16
 """Different notes that are kept: tunnels can be made to differ with every packet."""

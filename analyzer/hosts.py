@@ -224,6 +224,10 @@ def recognise(candidates: Mapping[str, Candidate]) -> list[str]:
     return list(accepted)
 
 
+ROUTED = 64
+"""Addresses behind one MAC address that no host has of its own, not even link-local ones."""
+
+
 def owned_macs(conversations: Iterable[Conversation]) -> dict[str, str]:
     """Address → MAC address, where the MAC address is the host's own and not a router's.
 
@@ -236,6 +240,8 @@ def owned_macs(conversations: Iterable[Conversation]) -> dict[str, str]:
                 behind[mac][end.address] = None
     own: dict[str, str] = {}
     for mac, addresses in behind.items():
+        if len(addresses) > ROUTED:
+            continue
         parsed = [ipaddress.ip_address(address) for address in addresses]
         lasting = [each for each in parsed if not (each.is_link_local or each.is_unspecified)]
         if all(sum(each.version == version for each in lasting) <= 1 for version in (4, 6)):

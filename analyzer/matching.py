@@ -109,9 +109,9 @@ class Stray:
         return (self.conversation.originator if self.inbound else self.conversation.responder).address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Matched:
-    """All conversations of one base station, sorted by what they are to its table."""
+    """All conversations of one base station, sorted by what they are to its table. Compared by identity."""
 
     station: Station
     mode: Mode
@@ -152,6 +152,7 @@ def match(
     controls: dict[int, tuple[ExpectedFlow, ...]] = {}
     cut = cut_answers(conversations)
     known: dict[tuple[object, ...], tuple[ExpectedFlow, ...]] = {}
+    near: dict[tuple[object, ...], Nearness] = {}
     for each in conversations:
         if each.control is not None:
             continue
@@ -168,12 +169,12 @@ def match(
         elif is_housekeeping(each) or (mode.name == UNKNOWN and fits_any(tables, each, station, tpe)):
             unjudged.extend(each.flows)
         else:
-            strays.append(stray(station, each, rows, tables, mode, tpe))
+            strays.append(stray(station, each, rows, tables, mode, tpe, near))
     for each in conversations:
         if each.control is not None:
             fits.extend(data_fit(station, each, controls.get(each.control, ())))
             if not controls.get(each.control):
-                strays.append(stray(station, each, rows, tables, mode, tpe))
+                strays.append(stray(station, each, rows, tables, mode, tpe, near))
     first = min((each.first for each in conversations), default=until)
     return Matched(station, mode, rows, tuple(fits), tuple(strays), tuple(unjudged), first, until)
 
@@ -297,6 +298,10 @@ def data_fit(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...
 # -- what fits no row -------------------------------------------------------------------------------------------
 
 
+Nearness = tuple[ExpectedFlow | None, str | None, tuple[ExpectedFlow, ...]]
+"""Nearest row, the field of it that fails, and rows of other modes that fit."""
+
+
 def stray(
     station: Station,
     each: Conversation,
@@ -304,9 +309,29 @@ def stray(
     tables: Mapping[str, ExpectedTable],
     mode: Mode,
     tpe: Collection[str],
+    known: dict[tuple[object, ...], Nearness],
 ) -> Stray:
-    """An unexpected conversation, with the row that it comes nearest to."""
-    inbound = each.originator.address not in station.addresses
+    """An unexpected conversation, with the row that it comes nearest to; ``known`` is its memory."""
+    one, two = each.originator.address, each.responder.address
+    inbound = one not in station.addresses
+    alike = (
+        *(each.transport, each.responder.port, each.protocol, carries_esp(each)),
+        *(inbound, two in station.addresses, one in tpe, two in tpe),
+    )
+    if alike not in known:
+        known[alike] = nearness(station, each, rows, tables, mode, tpe)
+    return Stray(each, inbound, *known[alike])
+
+
+def nearness(
+    station: Station,
+    each: Conversation,
+    rows: Sequence[ExpectedFlow],
+    tables: Mapping[str, ExpectedTable],
+    mode: Mode,
+    tpe: Collection[str],
+) -> Nearness:
+    """How near a conversation that fits no row comes to one."""
     ranked = sorted(
         ((failed_fields(row, each, station, tpe), index, row) for index, row in enumerate(rows)),
         key=lambda entry: (len(entry[0]), entry[1]),
@@ -325,7 +350,7 @@ def stray(
         for row in table.flows
         if shaped(row, each) and directed(row, each, station)
     )
-    return Stray(each, inbound, nearest, mismatch, elsewhere)
+    return nearest, mismatch, elsewhere
 
 
 def failed_fields(row: ExpectedFlow, each: Conversation, station: Station, tpe: Collection[str]) -> tuple[str, ...]:

@@ -200,7 +200,7 @@ CLOCK = np.dtype(
         ("in_flows", np.int64),  # packets by fate, over all files
         ("in_errors", np.int64),  # ICMP errors that belong to the flow that they quote
         ("copies", np.int64),
-        ("unfollowed", np.int64),  # above twice the limit: in no flow
+        ("unfollowed", np.int64),  # above the limit of folded flows, too: in no flow
         ("not_ip", np.int64),
         ("cut", np.int64),
         ("broken", np.int64),
@@ -865,7 +865,7 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
     if flow < 0 and clock.flows >= clock.limit:
         fold(p)
         slot, flow = find(slots, flows, p, clock.secret)
-        if flow < 0 and clock.flows >= 2 * clock.limit:
+        if flow < 0 and clock.flows >= clock.limit + clock.limit // 4:
             clock.unfollowed += 1
             return
     if flow < 0:

@@ -362,8 +362,8 @@ def test_every_packet_is_accounted_for(drawn: list[bytes]) -> None:
 
 def test_above_the_limit_flows_are_folded_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By hosts and service; what is new even then is counted."""
-    monkeypatch.setattr(flows, "FLOWS", 10)
-    drawn = [build.udp(STATION, 20000 + n, SERVER, 53, bytes(n)) for n in range(10)]
+    monkeypatch.setattr(flows, "FLOWS", 40)
+    drawn = [build.udp(STATION, 20000 + n, SERVER, 53, bytes(n)) for n in range(40)]
     drawn += [build.tcp(STATION, 30000 + n, SERVER, 443, SYN, n) for n in range(500)]
     drawn += [build.tcp(SERVER, 443, STATION, 30000 + n, SYN | ACK, n, b"") for n in range(500)]
     drawn += [build.echo(STATION, SERVER, 8, n) for n in range(300)]
@@ -372,7 +372,7 @@ def test_above_the_limit_flows_are_folded_and_nothing_is_lost(tmp_path: Path, mo
     path.write_bytes(build.pcap(build.timed(drawn)))
     found = flows.read([str(path)])
     assert build.accounted(found)
-    assert len(found) == 20
+    assert len(found) == 50
     assert found.tally.unreadable == {"too many flows to follow": 392}
     folded = [each for each in converse(found) if FOLDED in each.notes]
     assert [(each.transport, each.originator, each.responder, each.packets) for each in folded[:2]] == [

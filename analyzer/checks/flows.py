@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from analyzer.conversations import Conversation, State
 from analyzer.expected import Deployment, Requirement
@@ -45,8 +46,13 @@ CHATTER = {137, 138, 1900, 5353, 5355}
 # -- unexpected -------------------------------------------------------------------------------------------------
 
 
+CROWD = 256
+"""Peers of one service from which on those that were never answered are one finding: their addresses may be forged."""
+
+
+@lru_cache(maxsize=4096)  # several checks ask in a row
 def groups(matched: Matched) -> list[list[Stray]]:
-    """Strays by peer, transport, service port and direction; of a scan, all ports together."""
+    """Strays by peer, transport, service port and direction; of a scan all ports together, of a crowd all peers."""
     by_key: dict[tuple[object, ...], list[Stray]] = {}
     for each in matched.strays:
         key: tuple[object, ...] = (
@@ -65,7 +71,23 @@ def groups(matched: Matched) -> list[list[Stray]]:
         if len(unanswered) >= SCAN:
             merged = [each for key in unanswered for each in by_key.pop(key)]
             by_key[(*unanswered[0][:2], None, unanswered[0][3])] = sorted(merged, key=lambda each: each.conversation.id)
+    by_service: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
+    for key, strays in by_key.items():
+        if not any(reached(each.conversation) for each in strays):
+            by_service.setdefault(key[1:], []).append(key)
+    for service, keys in by_service.items():
+        if len(keys) >= CROWD:
+            merged = [each for key in keys for each in by_key.pop(key)]
+            by_key[None, *service] = sorted(merged, key=lambda each: each.conversation.id)
     return sorted(by_key.values(), key=lambda strays: strays[0].conversation.id)
+
+
+def peers(strays: Sequence[Stray]) -> str:
+    """The other end; of a crowd, how many there are."""
+    first = strays[0].peer
+    if all(each.peer == first for each in strays):
+        return first
+    return f"{len({each.peer for each in strays})} hosts, {first} the first of them,"
 
 
 def reached(each: Conversation) -> bool:
@@ -78,22 +100,23 @@ def is_scan(strays: Sequence[Stray]) -> bool:
 
 
 def is_chatter(each: Conversation) -> bool:
+    if each.transport != "udp" or each.responder.port not in CHATTER:
+        return False
     address = ipaddress.ip_address(each.responder.address)
-    return (
-        each.transport == "udp" and each.responder.port in CHATTER and (address.is_multicast or not address.is_global)
-    )
+    return address.is_multicast or not address.is_global
 
 
 def charged(matched: Matched, strays: Sequence[Stray], sentence: str, severity: Severity | None = None) -> Charge:
     """One finding for a group of strays."""
     first = strays[0]
     rows = (first.nearest.id,) if first.nearest else ()
+    alone = all(each.peer == first.peer for each in strays)
     return Charge(
         sentence,
         matched.station.address,
         rows,
         tuple(each.conversation for each in strays),
-        filter=flow_filter(first.conversation, port=not is_scan(strays)),
+        filter=flow_filter(first.conversation, not is_scan(strays), None if alone else [matched.station.address]),
         mismatch=first.mismatch if rows else None,
         severity=severity,
     )
@@ -135,7 +158,7 @@ def unexpected_outbound(case: Case) -> Iterator[Charge]:
             if first.inbound or is_chatter(first.conversation) or is_scan(strays) or other_mode(matched, first):
                 continue
             sentence = (
-                f"{matched.station.address} talks to {first.peer}, {what(first.conversation)}, {times(strays)}: "
+                f"{matched.station.address} talks to {peers(strays)}, {what(first.conversation)}, {times(strays)}: "
                 f"{nearly(strays)}."
             )
             yield charged(matched, strays, sentence)
@@ -165,7 +188,7 @@ def unexpected_inbound(case: Case) -> Iterator[Charge]:
             if redirects:
                 severity = Severity.HIGH
             sentence = (
-                f"{first.peer} opened {what(first.conversation)} towards {matched.station.address} {times(strays)}"
+                f"{peers(strays)} opened {what(first.conversation)} towards {matched.station.address} {times(strays)}"
                 f"{', with ICMP redirects' if redirects else ''}: {nearly(strays)}."
             )
             yield charged(matched, strays, sentence, severity)

@@ -182,7 +182,7 @@ def template(each: Conversation, rows: tuple[str, ...], station: str | None) -> 
     """The line of a conversation's flows, with places for what tells them apart."""
     one, two = each.originator, each.responder
     facts = each.dissection.facts
-    said = encode({} if facts is None else to_json(facts)).replace("%", "%%")
+    said = "{}" if facts is None else encode(to_json(facts)).replace("%", "%%")
     return (
         f'{{"id": %d, "transport": "{each.transport}", '
         f'"originator": {{"address": "{one.address}", "port": %s}}, '
@@ -193,9 +193,9 @@ def template(each: Conversation, rows: tuple[str, ...], station: str | None) -> 
         f'"bytes": {{"originator": {each.bytes[0]}, "responder": {each.bytes[1]}}}, '
         '"first": "%s", "last": "%s", '
         '"first_frame": {"capture": %d, "number": %d}, "last_frame": {"capture": %d, "number": %d}, '
-        f'"rows": {encode(rows)}, "base_station": {quoted(station)}, "community_id": %s, '
+        f'"rows": {encode(rows) if rows else "[]"}, "base_station": {quoted(station)}, "community_id": %s, '
         f'"copies": {{"originator": {each.copies[0]}, "responder": {each.copies[1]}}}, '
-        f'"notes": {encode(each.notes).replace("%", "%%")}, "facts": {said}}}'
+        f'"notes": {encode(each.notes).replace("%", "%%") if each.notes else "[]"}, "facts": {said}}}'
     )
 
 

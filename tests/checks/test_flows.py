@@ -269,3 +269,14 @@ def test_time_from_several_servers_is_fine(tmp_path: Path) -> None:
     result = tls().ask(STATION, 123, OTHER, 123, NTP).ask(STATION, 123, "192.0.2.81", 123, NTP).audited(tmp_path)
     assert statuses(result)["n1"] == "present"
     assert not [each for each in result.findings if each.severity >= Severity.MEDIUM]
+
+
+def test_a_crowd_that_nobody_answers_is_one_finding(tmp_path: Path) -> None:
+    """Forged senders: one finding, not one for each address."""
+    scene = tls()
+    for number in range(300):
+        scene.udp(f"203.0.{113 + number // 250}.{number % 250}", 4000, STATION, 9, (">", b"x"))
+    (finding,) = found(scene.audited(tmp_path), "TPE102")
+    assert finding.count == 300
+    assert "300 hosts, 203.0.113.0 the first of them, opened udp/9" in finding.summary
+    assert finding.filter == f"ip.addr == {STATION} && udp.port == 9"
