@@ -110,7 +110,7 @@ def tools(capture: str) -> list[Tool]:
         ),
         Tool(
             "tshark conversations",
-            ["tshark", "-q", "-z", "conv,tcp", "-z", "conv,udp", "-n", "-r", capture],
+            ["tshark", "-q", "-z", "conv,tcp", "-z", "conv,udp", "-r", capture],
             ["tshark", "--version"],
             slow=True,
         ),
