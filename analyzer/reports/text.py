@@ -223,7 +223,8 @@ def finding_lines(
     yield from fold(finding.summary, width, indent)
     flow = flows.get(finding.flow) if finding.flow is not None else None
     if flow is not None:
-        yield from labelled("Flow", flow_text(flow, finding.count, names), width)
+        peers = {address: known for address, known in names.items() if address != finding.base_station}
+        yield from labelled("Flow", flow_text(flow, finding.count, peers), width)
     elif finding.count > 1:
         yield from labelled("Flows", f"{finding.count:,}", width)
     if finding.frames:

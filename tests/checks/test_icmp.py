@@ -190,14 +190,14 @@ def test_a_tunnel_whose_every_ping_has_another_identifier_is_found(tmp_path: Pat
 
 
 def test_ordinary_large_pings_are_no_tunnel(tmp_path: Path) -> None:
-    frames = [frame for number in range(40) for frame in pings(1, number, stamped(number, 1000))]
+    frames = [frame for number in range(40) for frame in pings(1, number, stamped(number, 250))]
     assert checked(tmp_path, frames) == {}
-    frames = [frame for number in range(40) for frame in pings(number, 7, stamped(number, 1000))]
+    frames = [frame for number in range(40) for frame in pings(number, 7, stamped(number, 250))]
     assert checked(tmp_path, frames) == {}
 
 
-def test_a_timestamp_request_is_seen_behind_any_number_of_pings(tmp_path: Path) -> None:
-    """Whatever their lengths, and though the flow is the same: timestamp requests have an identifier, too."""
+def test_an_odd_ping_is_seen_behind_any_number_of_others() -> None:
+    """Whatever their lengths."""
     frames = [frame for number in range(300) for frame in pings(number, 7, bytes(number % 90 + 8))]
     other = build.icmp("10.0.0.2", "10.0.9.1", 8, b"\0\x07\0\0" + bytes(20), code=3)
     found = build.conversations([*frames, other, *frames])
