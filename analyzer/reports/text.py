@@ -223,8 +223,7 @@ def finding_lines(
     yield from fold(finding.summary, width, indent)
     flow = flows.get(finding.flow) if finding.flow is not None else None
     if flow is not None:
-        peers = {address: known for address, known in names.items() if address != finding.base_station}
-        yield from labelled("Flow", flow_text(flow, finding.count, peers), width)
+        yield from labelled("Flow", flow_text(flow, finding, names), width)
     elif finding.count > 1:
         yield from labelled("Flows", f"{finding.count:,}", width)
     if finding.frames:
@@ -237,10 +236,14 @@ def finding_lines(
     yield from labelled("Remedy", finding.remedy, width)
 
 
-def flow_text(flow: Conversation, count: int, names: Names) -> str:
-    more = f" and {count - 1:,} more" if count > 1 else ""
+def flow_text(flow: Conversation, finding: Finding, names: Names) -> str:
+    """The flow of a finding; the base station's peer with its name."""
+    more = f" and {finding.count - 1:,} more" if finding.count > 1 else ""
     content = f", {flow.protocol}" if flow.protocol else ""
-    one, two = (called(end, names, end.address) for end in (flow.originator, flow.responder))
+    one, two = (
+        str(end) if end.address == finding.base_station else called(end, names, end.address)
+        for end in (flow.originator, flow.responder)
+    )
     ends = f"{one} {arrow(flow)} {two}"
     return f"{flow.id}{more}: {flow.transport} {ends}, {flow.state.value}{content}"
 
