@@ -230,13 +230,14 @@ HEAD_PIECES = 1024
 DATAGRAMS = 64
 """Datagrams per direction that are kept of anything but TCP and ESP."""
 DATAGRAM_BYTES = 4096
-DATAGRAMS_BYTES = 65536
+DATAGRAMS_BYTES, DATAGRAMS_RESERVE = 65536, 16384
 ESP_PACKETS = 64
 ESP_BYTES = 64
 NTP_REPETITIONS, NTP_VARIANTS = 4, 48
 ECHO_REPETITIONS, ECHO_VARIANTS = 16, 48
 """Datagrams per direction up to which an ordinary time packet, an echo of a known length is kept; and up to which one
-of another length is. The rest of DATAGRAMS is for what is no such packet at all: no flood of them can hide it."""
+of another length is. The rest of DATAGRAMS, and DATAGRAMS_RESERVE bytes, are for what is no such packet at all: no
+flood of them can hide it."""
 COPY_ELSEWHERE, COPY_HERE = 20_000_000, 1_000_000
 """Nanoseconds within which the copies of a packet are captured: on its way, and at one place (two mirrors)."""
 ERRORS = 8
@@ -737,16 +738,15 @@ def echo_room(b: Buffer, p: Record, s: Record, captured: Number) -> Number:
 @compiled
 def time_room(b: Buffer, p: Record, captured: Number) -> Number:
     """Datagrams up to which one on NTP's port is kept: endless questions, and answers of a clock that is set, say
-    nothing new; all else does, such as a kiss-o'-death or a control message (RFC 5905 section 7.3)."""
+    nothing new; a kiss-o'-death or an authenticator may, a control message does (RFC 5905 section 7.3)."""
     if captured < 2 or p.length < 48:
         return DATAGRAMS
     first, stratum = b[p.payload], b[p.payload + 1]
     version, mode = first >> 3 & 7, first & 7
-    asks = mode == 3
-    answers = mode == 4 and first >> 6 != 3 and 0 < stratum < 16
-    if not (asks or answers) or version < 3 or version > 4:
+    if mode < 3 or mode > 4 or version < 3 or version > 4:
         return DATAGRAMS
-    return NTP_REPETITIONS if p.length == 48 else NTP_VARIANTS
+    answers = first >> 6 != 3 and 0 < stratum < 16
+    return NTP_REPETITIONS if p.length == 48 and (mode == 3 or answers) else NTP_VARIANTS
 
 
 @compiled
@@ -772,7 +772,7 @@ def keep_datagram(
         most = echo_room(b, p, s, captured)
     elif p.protocol == UDP and (p.source_port == 123 or p.destination_port == 123):
         most = time_room(b, p, captured)
-    if s.pieces >= most:
+    if s.pieces >= most or (most < DATAGRAMS and s.kept >= DATAGRAMS_BYTES - DATAGRAMS_RESERVE):
         return
     index = store(b, begin, min(captured, limit), pieces, arena, clock)
     describe(pieces[index], p, clock, flow, side, 0, 0)

@@ -196,9 +196,10 @@ def test_ordinary_large_pings_are_no_tunnel(tmp_path: Path) -> None:
     assert checked(tmp_path, frames) == {}
 
 
-def test_an_odd_ping_is_seen_behind_any_number_of_others() -> None:
-    """Whatever their lengths."""
-    frames = [frame for number in range(300) for frame in pings(number, 7, bytes(number % 90 + 8))]
+@pytest.mark.parametrize("size", [8, 1300, 6000])
+def test_an_odd_ping_is_seen_behind_any_number_of_others(size: int) -> None:
+    """Whatever their lengths, and however large they are."""
+    frames = [frame for number in range(300) for frame in pings(number, 7, bytes(number % 90 + size))]
     other = build.icmp("10.0.0.2", "10.0.9.1", 8, b"\0\x07\0\0" + bytes(20), code=3)
     found = build.conversations([*frames, other, *frames])
     kept = [datagram.data[:2] for each in found for datagram in each.head.datagrams]

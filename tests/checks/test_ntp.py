@@ -153,3 +153,6 @@ def test_a_kiss_of_death_is_seen_behind_any_number_of_answers() -> None:
     each = build.conversation([*answers, build.udp("10.0.9.1", 123, "10.0.0.2", 123, kiss), *answers])
     kept = [datagram.data for datagram in each.head.datagrams]
     assert kiss in kept and len(kept) < 10
+    kisses = [build.udp("10.0.9.1", 123, "10.0.0.2", 123, kiss) for _ in range(200)]
+    each = build.conversation([*kisses, build.udp("10.0.9.1", 123, "10.0.0.2", 123, MONLIST_RESPONSE), *kisses])
+    assert MONLIST_RESPONSE in [datagram.data for datagram in each.head.datagrams]
