@@ -32,7 +32,7 @@ from analyzer.heads import Frame
 from analyzer.hosts import Names, Station, carries_esp, find_stations, inside_tunnel, services
 from analyzer.matching import FTP_VERBS, Fit, Matched, StationVerdict, match, verdicts, version
 from analyzer.modes import find_tpe, mode_of
-from analyzer.protocols import dhcp, esp, ftp
+from analyzer.protocols import dhcp, dns, esp, ftp
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +86,36 @@ class Audit:
     def flows(self) -> tuple[Conversation, ...]:
         """Every flow as a conversation of its own, ascending by id."""
         return tuple(self.conversations.alone())
+
+    @cached_property
+    def names(self) -> Mapping[str, tuple[str, ...]]:
+        """Address of a flow's end → its names: as DNS tells them in the captures, then as the files themselves do."""
+        told = [
+            each.dissection.facts._names
+            for each in self.conversations
+            if isinstance(each.dissection.facts, dns.DnsFacts) and each.responder.port not in dns.MULTICAST_PORTS
+        ]
+        found: dict[str, dict[str, None]] = {}
+        for names in (*told, *(each.facts.names for each in self.captures)):
+            for address, known in names.items():
+                own = found.setdefault(address, {})
+                own.update(dict.fromkeys(known[: max(0, dns.NAMES_EACH - len(own))]))
+        return {address: tuple(found[address]) for address in addresses(self.conversations) if address in found}
+
+    @cached_property
+    def clients(self) -> Mapping[str, dhcp.Client]:
+        """Address of a base station → what DHCP tells of it, by its MAC address or by the address that it was given."""
+        facts = [each.dissection.facts for each in self.conversations]
+        told = dhcp.clients(each for each in facts if isinstance(each, dhcp.DhcpFacts))
+        given = {client.address: client for client in told.values()}
+        found: dict[str, dhcp.Client] = {}
+        for verdict in self.base_stations:
+            station = verdict.station
+            own = [told.get(station.mac or ""), *(given.get(address) for address in station.addresses)]
+            client = next((each for each in own if each is not None), None)
+            if client is not None:
+                found[station.address] = client
+        return found
 
     def flows_frame(self) -> pd.DataFrame:
         """One row a flow, as a pandas DataFrame."""

@@ -6,7 +6,7 @@ import enum
 import socket
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -96,7 +96,8 @@ class Conversation:
     last_frame: Frame
     macs: tuple[str | None, str | None]
     """Source MAC of the first frame from originator and from responder."""
-    head: Head
+    head: Head = field(repr=False)
+    """Its bytes may hold passwords and tokens: no text shows them."""
     dissection: Dissection
     icmp_errors: tuple[IcmpError, ...] = ()
     refused: Frame | None = None

@@ -142,7 +142,7 @@ SIDE = np.dtype(
         ("recent_place", np.int64, 4),  # where each was captured: a mixture of source MAC, VLAN and time to live
         ("recent_time", np.int64, 4),
         ("recent_next", np.uint8),
-        ("shapes", np.uint64),  # ICMP and NTP: a bit for each kind of datagram that is kept
+        ("lengths", np.uint16, 4),  # ICMP: lengths of echoes that are kept, 0: room for one
     ]
 )
 
@@ -230,11 +230,14 @@ HEAD_PIECES = 1024
 DATAGRAMS = 64
 """Datagrams per direction that are kept of anything but TCP and ESP."""
 DATAGRAM_BYTES = 4096
-DATAGRAMS_BYTES = 65536
+DATAGRAMS_BYTES, DATAGRAMS_RESERVE = 65536, 16384
 ESP_PACKETS = 64
 ESP_BYTES = 64
-REPETITIONS = 4
-"""Datagrams per direction from which on ICMP and NTP keep only kinds that were not there before."""
+NTP_REPETITIONS, NTP_VARIANTS = 4, 48
+ECHO_REPETITIONS, ECHO_VARIANTS = 16, 48
+"""Datagrams per direction up to which an ordinary time packet, an echo of a known length is kept; and up to which one
+of another length is. The rest of DATAGRAMS, and DATAGRAMS_RESERVE bytes, are for what is no such packet at all: no
+flood of them can hide it."""
 COPY_ELSEWHERE, COPY_HERE = 20_000_000, 1_000_000
 """Nanoseconds within which the copies of a packet are captured: on its way, and at one place (two mirrors)."""
 ERRORS = 8
@@ -716,6 +719,37 @@ def keep_stream(
 
 
 @compiled
+def echo_room(b: Buffer, p: Record, s: Record, captured: Number) -> Number:
+    """Datagrams up to which an ICMP message is kept: endless pings of one length say nothing new, all else does."""
+    kind = b[p.payload]
+    asks = kind == 8 or kind == 0 if p.protocol == ICMP else kind == 128 or kind == 129
+    if not asks or captured < 8 or b[p.payload + 1] != 0:
+        return DATAGRAMS
+    for each in range(len(s.lengths)):
+        if s.lengths[each] == p.length:
+            return ECHO_REPETITIONS
+        if s.lengths[each] == 0:
+            if s.pieces < ECHO_VARIANTS:
+                s.lengths[each] = p.length
+            break
+    return ECHO_VARIANTS
+
+
+@compiled
+def time_room(b: Buffer, p: Record, captured: Number) -> Number:
+    """Datagrams up to which one on NTP's port is kept: endless questions, and answers of a clock that is set, say
+    nothing new; a kiss-o'-death or an authenticator may, a control message does (RFC 5905 section 7.3)."""
+    if captured < 2 or p.length < 48:
+        return DATAGRAMS
+    first, stratum = b[p.payload], b[p.payload + 1]
+    version, mode = first >> 3 & 7, first & 7
+    if mode < 3 or mode > 4 or version < 3 or version > 4:
+        return DATAGRAMS
+    answers = first >> 6 != 3 and 0 < stratum < 16
+    return NTP_REPETITIONS if p.length == 48 and (mode == 3 or answers) else NTP_VARIANTS
+
+
+@compiled
 def keep_datagram(
     b: Buffer, p: Record, s: Record, flow: Number, side: Number, pieces: Any, arena: Any, clock: Record
 ) -> None:
@@ -734,12 +768,12 @@ def keep_datagram(
         most = ESP_PACKETS
     if captured <= 0 or s.pieces >= most or s.kept >= DATAGRAMS_BYTES:
         return
-    if p.protocol == ICMP or p.protocol == ICMPV6 or p.source_port == 123 or p.destination_port == 123:
-        # Endless repetitions of one kind say nothing new; another type, mode or length does.
-        shape = np.uint64(1) << np.uint64((np.int64(b[begin]) * 31 + p.length) & 63)
-        if s.pieces >= REPETITIONS and s.shapes & shape:
-            return
-        s.shapes |= shape
+    if p.protocol == ICMP or p.protocol == ICMPV6:
+        most = echo_room(b, p, s, captured)
+    elif p.protocol == UDP and (p.source_port == 123 or p.destination_port == 123):
+        most = time_room(b, p, captured)
+    if s.pieces >= most or (most < DATAGRAMS and s.kept >= DATAGRAMS_BYTES - DATAGRAMS_RESERVE):
+        return
     index = store(b, begin, min(captured, limit), pieces, arena, clock)
     describe(pieces[index], p, clock, flow, side, 0, 0)
     s.pieces += 1

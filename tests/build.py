@@ -139,6 +139,12 @@ def echo(source: str, destination: str, kind: int, identifier: int, payload: byt
     return ethernet(ip(source, destination, 58 if ":" in source else 1, message))
 
 
+def icmp(source: str, destination: str, kind: int, body: bytes, code: int = 0) -> bytes:
+    """An Ethernet frame with any ICMP message; ``body``: what follows the checksum."""
+    message = struct.pack(">BBH", kind, code, 0) + body
+    return ethernet(ip(source, destination, 58 if ":" in source else 1, message))
+
+
 def icmp_error(source: str, destination: str, kind: int, code: int, quoted: bytes) -> bytes:
     """An Ethernet frame with an ICMP error; ``quoted``: the Ethernet frame that it is about."""
     message = struct.pack(">BBHI", kind, code, 0, 0) + quoted[14:][:64]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analyzer.checks import captures, dhcp, dns, esp, flows, ftp, icmp, iec104, ike, ntp, ssh, tls
+from analyzer.checks import captures, dhcp, dns, esp, flows, ftp, http, icmp, iec104, ike, ntp, ssh, tls
 from analyzer.findings import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -18,6 +18,7 @@ CHECKS: tuple[Check, ...] = (
     *ntp.CHECKS,
     *dns.CHECKS,
     *dhcp.CHECKS,
+    *http.CHECKS,
 )
 """Every check there is."""
 

@@ -2,34 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from analyzer.findings import Case, Charge, Check, Kind, Remark, Severity, case_check, content_check, frames_filter
-from analyzer.heads import Frame
+from analyzer.heads import Direction, Frame
 from analyzer.matching import Fit
 from analyzer.messages import messages
-from analyzer.protocols.dhcp import ACK, MESSAGE_TYPE, NAK, NAME, OFFER, SERVER_IDENTIFIER, Bootp, Header, Option
+from analyzer.protocols.dhcp import (
+    ACK,
+    CLASSLESS_ROUTES,
+    DECLINE,
+    MICROSOFT_ROUTES,
+    NAK,
+    NAME,
+    OFFER,
+    UNSPECIFIED,
+    Bootp,
+    DhcpFacts,
+    whole,
+)
 
 FRAMES_SHOWN = 8
+ROUTES_SHOWN = 4
 
 
-def typed(fit: Fit, *types: int) -> dict[Header, Frame]:
-    """The messages of some types, each with its frame."""
-    return {
-        option.header: item.frame
-        for item, option in messages(fit.conversation.dissection.items, Option)
-        if option.code == MESSAGE_TYPE and option.data in [bytes((each,)) for each in types]
-    }
+def typed(fit: Fit, *types: int) -> list[Frame]:
+    """The frames of messages of some types, ascending."""
+    return sorted({each.item.frame for each in whole(fit.conversation.dissection.items) if each.type in types})
 
 
-def givers(fit: Fit) -> dict[str, list[Frame]]:
-    """The servers that offer or confirm an address, each with its frames."""
-    giving = typed(fit, OFFER, ACK)
+@dataclass(frozen=True, slots=True)
+class Gift:
+    """An address that a server offers or confirms."""
+
+    server: str
+    """Its identifier; where it tells none, the sender's address."""
+    relay: str
+    lease: tuple[int, bytes, str]
+    """The exchange that it belongs to: transaction, client's hardware address, and the address given."""
+    frame: Frame
+
+
+def gifts(fit: Fit) -> list[Gift]:
+    """The offers and acknowledgements of a conversation."""
+    each = fit.conversation
+    found = []
+    for message in whole(each.dissection.items):
+        if message.type in (OFFER, ACK):
+            header, item = message.header, message.item
+            sender = each.originator if item.direction is Direction.ORIGINATOR else each.responder
+            lease = header.xid, header.chaddr, header.yiaddr
+            found.append(Gift(message.server or sender.address, header.giaddr, lease, item.frame))
+    return found
+
+
+def givers(given: Sequence[Gift]) -> dict[str, list[Frame]]:
+    """The servers of gifts, each with its frames.
+
+    A relay agent may put itself in the server's place towards the client (RFC 5107): the same gift then comes from
+    the server to the relay agent, and under the relay agent's own address to the client.
+    """
+    behind = {(each.relay, each.lease) for each in given if each.server != each.relay != UNSPECIFIED}
     frames: dict[str, list[Frame]] = {}
-    for item, option in messages(fit.conversation.dissection.items, Option):
-        if option.code == SERVER_IDENTIFIER and option.header in giving:
-            for server in option.addresses[:1]:
-                frames.setdefault(server, []).append(item.frame)
+    for each in given:
+        if (each.server, each.lease) not in behind:
+            frames.setdefault(each.server, []).append(each.frame)
     return frames
 
 
@@ -44,7 +82,7 @@ def several_servers(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find the DHCP server that does not belong there and switch it off.
     """
-    frames = givers(fit)
+    frames = givers(gifts(fit))
     if len(frames) > 1:
         shown = sorted({frame for each in frames.values() for frame in each[: FRAMES_SHOWN // 2]})[:FRAMES_SHOWN]
         yield Remark(f"Addresses are offered by {len(frames)} servers: {', '.join(sorted(frames))}.", tuple(shown))
@@ -60,7 +98,7 @@ def refused(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Look up on the DHCP server why it refused the address.
     """
-    frames = sorted(set(typed(fit, NAK).values()))
+    frames = typed(fit, NAK)
     if frames:
         yield Remark("The DHCP server refuses the address that was asked for (DHCPNAK).", tuple(frames[:FRAMES_SHOWN]))
 
@@ -95,21 +133,86 @@ def rival_servers(case: Case) -> Iterator[Charge]:
     """
     for matched in case.stations:
         fits = [fit for fit in matched.fits if fit.conversation.protocol == NAME]
-        by_fit = [(fit, givers(fit)) for fit in fits]
-        servers = {server: None for _, frames in by_fit for server in frames}
-        if len(servers) < 2 or any(len(frames) == len(servers) for _, frames in by_fit):
+        by_fit = [(fit, given) for fit in fits if (given := gifts(fit))]
+        servers = givers([each for _, given in by_fit for each in given])
+        if len(servers) < 2 or any(len(givers(given)) >= len(servers) for _, given in by_fit):
             continue  # one server, or one conversation shows them all
-        giving = [(fit, frames) for fit, frames in by_fit if frames]
-        shown = sorted({each[0] for _, frames in giving for each in frames.values()})[:FRAMES_SHOWN]
+        giving = [fit for fit, given in by_fit if any(each.server in servers for each in given)]
+        shown = sorted({frames[0] for frames in servers.values()})[:FRAMES_SHOWN]
         yield Charge(
             f"Addresses are offered to {matched.station.address} by {len(servers)} servers: "
             f"{', '.join(sorted(servers))}.",
             matched.station.address,
-            tuple(dict.fromkeys(row.id for fit, _ in giving for row in fit.rows)),
-            tuple(fit.conversation for fit, _ in giving),
+            tuple(dict.fromkeys(row.id for fit in giving for row in fit.rows)),
+            tuple(fit.conversation for fit in giving),
             frames=tuple(shown),
             filter=frames_filter(shown),
         )
 
 
-CHECKS: tuple[Check, ...] = (several_servers, refused, plain_bootp, rival_servers)
+@content_check("TPE345", "dhcp-server-unnamed", Severity.LOW, "dhcp")
+def server_unnamed(fit: Fit) -> Iterator[Remark]:
+    """Flags: offers and acknowledgements that do not tell which server they are from.
+
+    Why: A server must name itself (RFC 2131, table 3), for the client chooses by that name; what does not is a faulty
+    server, or a tool that forges answers.
+
+    Evidence: Messages of these types without a server identifier.
+
+    Remedy: Find the host that sent them and replace or switch off its DHCP server.
+    """
+    found = whole(fit.conversation.dissection.items)
+    frames = sorted({each.item.frame for each in found if each.type in (OFFER, ACK) and each.server is None})
+    if frames:
+        yield Remark("Addresses are given by a server that does not name itself.", tuple(frames[:FRAMES_SHOWN]))
+
+
+@content_check("TPE346", "dhcp-address-in-use", Severity.LOW, "dhcp", Kind.NOTICE)
+def address_in_use(fit: Fit) -> Iterator[Remark]:
+    """Flags: a client that declines the address which it was given, because another host uses it.
+
+    Why: Two hosts under one address reach nothing reliably; somebody may have taken the base station's address.
+
+    Evidence: DHCPDECLINE messages.
+
+    Remedy: Find the other host that uses the address, and take the address out of the server's range or of the host.
+    """
+    frames = typed(fit, DECLINE)
+    if frames:
+        yield Remark(
+            "The address that the server gave is used by another host (DHCPDECLINE).", tuple(frames[:FRAMES_SHOWN])
+        )
+
+
+@content_check("TPE347", "dhcp-static-routes", Severity.LOW, "dhcp", Kind.NOTICE)
+def static_routes(fit: Fit) -> Iterator[Remark]:
+    """Flags: a DHCP server that hands out routes of its own, beside the default router.
+
+    Why: A route that is more exact than the tunnel's leads traffic around the tunnel, in clear (CVE-2024-3661); any
+    host on the link that answers DHCP faster than the server can hand out such routes.
+
+    Evidence: Classless static routes (option 121, or 249) in the server's answers.
+
+    Remedy: Check that these routes are meant, and make the base station ignore such options where it needs none.
+    """
+    facts = fit.conversation.dissection.facts
+    ways = facts.static_routes if isinstance(facts, DhcpFacts) else ()
+    if ways:
+        codes = {CLASSLESS_ROUTES, MICROSOFT_ROUTES}
+        found = whole(fit.conversation.dissection.items)
+        frames = sorted({each.item.frame for each in found if not codes.isdisjoint(each.options)})
+        more = f" and {len(ways) - ROUTES_SHOWN} more" if len(ways) > ROUTES_SHOWN else ""
+        yield Remark(
+            f"The DHCP server hands out routes: {', '.join(ways[:ROUTES_SHOWN])}{more}.", tuple(frames[:FRAMES_SHOWN])
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    several_servers,
+    refused,
+    plain_bootp,
+    rival_servers,
+    server_unnamed,
+    address_in_use,
+    static_routes,
+)

@@ -26,7 +26,7 @@ from analyzer.heads import Direction, Frame
 from analyzer.hosts import carries_esp
 from analyzer.matching import Certainty, Fit, Matched, RowVerdict, Status, Stray
 from analyzer.modes import UNKNOWN
-from analyzer.protocols import esp
+from analyzer.protocols import esp, http
 from analyzer.wire import text
 
 NAMES = {"ftp-data": "FTP data", "http": "HTTP in clear", "iec104": "IEC 104 in clear"}
@@ -412,9 +412,26 @@ def wrong_protocol(fit: Fit) -> Iterator[Remark]:
         severity = (
             Severity.HIGH if row.protocol in ("tls", "esp", "ike") and each.protocol not in ("tls", "ssh") else None
         )
-        yield Remark(f"{expected}, but the content is {named(each.protocol)}.", frames, severity)
+        yield Remark(f"{expected}, but the content is {content(each)}.", frames, severity)
     elif sample and begins(each):
         yield Remark(f"{expected}, but the content is no protocol known here: it begins with {shown(sample)}.", frames)
+
+
+def content(each: Conversation) -> str:
+    """What a conversation's content is: ``HTTP in clear (CUPS update-info, POST /update-info, status 200)``.
+
+    Of other requests than a base station's own the path is left out, for it may differ each time.
+    """
+    facts = each.dissection.facts
+    parts: list[str] = []
+    if isinstance(facts, http.HttpFacts):
+        if facts.service is not None:
+            parts = [facts.service, f"{facts.method} {facts.path}"]
+        if facts.upgrade is not None and facts.upgrade.lower() == "websocket":
+            parts.append("WebSocket")
+        if parts and facts.status is not None:
+            parts.append(f"status {facts.status}")
+    return named(each.protocol or "") + (f" ({', '.join(parts)})" if parts else "")
 
 
 def what_port(each: Conversation) -> str:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from analyzer.findings import Remark, Severity, content_check
+from analyzer.conversations import Conversation
+from analyzer.findings import Case, Charge, Check, Kind, Remark, Severity, case_check, content_check, frames_filter
+from analyzer.flows import Kept
 from analyzer.heads import Direction, Frame
 from analyzer.matching import Fit
-from analyzer.messages import messages
-from analyzer.protocols.icmp import ECHO_REQUEST, Echo, EchoData, ErrorMessage, IcmpMessage
+from analyzer.messages import Item, messages
+from analyzer.protocols import dissect
+from analyzer.protocols.icmp import ECHO_REQUEST, Echo, EchoData, ErrorMessage, IcmpFacts, IcmpMessage
 
 MAX_FRAMES = 8
 
+GATEWAYS_SHOWN = 4
+
 LARGE = 1472
 """Bytes of data that fit unfragmented into an Ethernet frame with IPv4."""
+ABSURD = 8972
+"""Bytes of data that fit even into a jumbo frame."""
 CARRYING = 128
 """Mean bytes of data above which differing payloads are taken as somebody's data."""
 SEVERAL = 4
 """Replies that must differ from their requests to call it a tunnel."""
 VARYING = 8
 """Requests with different data to call it a transfer."""
+SPREAD = 256
+"""Conversations with one host, and requests in them, that are looked at together."""
 STAMP = 24
 """Bytes at the beginning of a ping's data that may differ from ping to ping: time stamps and counters."""
 
@@ -50,8 +59,12 @@ class Ping:
 @lru_cache(maxsize=1)  # several checks ask in a row
 def pings(fit: Fit) -> list[Ping]:
     """The echoes of a conversation, in the order of the capture."""
+    return echoes(fit.conversation.dissection.items)
+
+
+def echoes(items: Sequence[Item]) -> list[Ping]:
+    """The echoes among messages, each with its data."""
     found = []
-    items = fit.conversation.dissection.items
     for index, item in enumerate(items):
         if isinstance(item.message, Echo):
             after = items[index + 1].message if index + 1 < len(items) else None
@@ -91,17 +104,20 @@ def control(fit: Fit) -> Iterator[Remark]:
 
     Why: A redirect or router advertisement that a base station believes leads its traffic through somebody else.
 
-    Evidence: The type of the ICMP message and its direction.
+    Evidence: The type of the ICMP message, its direction, and where a redirect leads.
 
     Remedy: Find out who sends these messages, and make the base station ignore ICMP redirects and advertisements.
     """
     station_originates = fit.conversation.responder.address != fit.station
     station = Direction.ORIGINATOR if station_originates else Direction.RESPONDER
     found: list[tuple[Frame, str, bool]] = []
+    to: dict[Frame, list[str]] = {}
     for item in fit.conversation.dissection.items:
         message = item.message
         if isinstance(message, (IcmpMessage, ErrorMessage)) and message.name in CONTROL:
             found.append((item.frame, message.name, item.direction != station))
+            if isinstance(message, ErrorMessage) and message.gateway is not None:
+                to.setdefault(item.frame, []).append(message.gateway)
     names = CONTROL_ERRORS.get(fit.conversation.transport, {})
     for error in fit.conversation.icmp_errors:
         if error.type in names:
@@ -111,8 +127,10 @@ def control(fit: Fit) -> Iterator[Remark]:
         if chosen:
             listed = ", ".join(dict.fromkeys(name for _, name in chosen))
             way = "The base station is sent" if towards else "The base station sends"
+            gateways = sorted({gateway for frame, _ in chosen for gateway in to.get(frame, ())})
+            leads = f", which leads to {', '.join(gateways[:GATEWAYS_SHOWN])}" if gateways else ""
             yield Remark(
-                f"{way} ICMP {listed}.",
+                f"{way} ICMP {listed}{leads}.",
                 first_frames(frame for frame, _ in chosen),
                 None if towards else Severity.MEDIUM,
             )
@@ -236,7 +254,8 @@ def tunnel(fit: Fit) -> Iterator[Remark]:
 
 @content_check("TPE245", "icmp-large-payload", Severity.LOW, "icmp")
 def large_payload(fit: Fit) -> Iterator[Remark]:
-    """Flags: echoes with more than 1472 bytes of data, which must be fragmented on Ethernet.
+    """Flags: echoes with more than 1472 bytes of data, which must be fragmented on Ethernet; of medium severity above
+    8972 bytes, which not even a jumbo frame holds.
 
     Why: A base station pings with 56 bytes, or 8 on a cellular link; large pings are somebody's test of the path or
     somebody's data.
@@ -251,7 +270,56 @@ def large_payload(fit: Fit) -> Iterator[Remark]:
         yield Remark(
             f"The flow carries {len(large)} large echo{'es' if len(large) > 1 else ''}, up to {most} bytes of data.",
             first_frames(each.frame for each in large),
+            Severity.MEDIUM if most > ABSURD else None,
         )
 
 
-CHECKS = (not_echo, control, reply_mismatch, tunnel, large_payload)
+@case_check("TPE246", "icmp-tunnel-spread", Severity.MEDIUM, Kind.MALFORMED)
+def tunnel_spread(case: Case) -> Iterator[Charge]:
+    """Flags: many large pings between a base station and one host, each with an identifier of its own and other data.
+
+    Why: A tunnel whose every ping begins a new conversation shows in none of them alone; taken together they carry
+    ever other data.
+
+    Evidence: Requests of several conversations, their lengths and the first 48 bytes of their data; time stamps at the
+    front do not count.
+
+    Remedy: Find the program that makes these pings on the base station or TPE, and stop it.
+    """
+    for matched in case.stations:
+        by_peer: dict[str, list[Fit]] = {}
+        for fit in matched.fits:
+            facts = fit.conversation.dissection.facts
+            if isinstance(facts, IcmpFacts) and (facts.largest_payload or 0) >= CARRYING:
+                ends = {fit.conversation.originator.address, fit.conversation.responder.address}
+                for peer in sorted(ends - set(matched.station.addresses)):
+                    by_peer.setdefault(peer, []).append(fit)
+        for peer, fits in by_peer.items():
+            if sum(fit.conversation.count for fit in fits) < VARYING or any(tunnelling(fit) for fit in fits):
+                continue
+            sent = [ping for fit in fits[:SPREAD] for ping in asked(fit.conversation)][:SPREAD]
+            tails = {each.beginning[STAMP:] for each in sent if each.beginning and len(each.beginning) > STAMP}
+            if len(tails) >= VARYING and 2 * len(tails) >= len(sent) and mean(sent) >= CARRYING:
+                frames = first_frames(each.frame for each in sent)
+                yield Charge(
+                    f"The pings between {matched.station.address} and {peer} look like a tunnel: {len(sent)} requests "
+                    f"carry ever other data, {mean(sent):.0f} bytes each on average.",
+                    matched.station.address,
+                    tuple(dict.fromkeys(row.id for fit in fits for row in fit.rows)),
+                    tuple(fit.conversation for fit in fits),
+                    frames=frames,
+                    filter=frames_filter(frames),
+                )
+
+
+def asked(each: Conversation) -> Iterator[Ping]:
+    """The echo requests of a conversation, and of the first flows that it stands for: these may carry other data."""
+    heads = [each.head.datagrams]
+    if isinstance(each.head.datagrams, Kept):
+        heads += [each.head.datagrams.flows.datagrams(flow - 1, each.side) for flow in each.repeats[:SPREAD]]
+    for datagrams in heads:
+        said = dissect(each.head._replace(datagrams=tuple(datagrams)))
+        yield from (ping for ping in echoes(said.items) if ping.is_request)
+
+
+CHECKS: tuple[Check, ...] = (not_echo, control, reply_mismatch, tunnel, large_payload, tunnel_spread)

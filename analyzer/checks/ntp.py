@@ -10,11 +10,13 @@ from analyzer.matching import Fit
 from analyzer.messages import Item, messages
 from analyzer.protocols.ntp import (
     BROADCAST,
+    KISSES,
     MONLIST,
     SERVER,
     SYMMETRIC_ACTIVE,
     SYMMETRIC_PASSIVE,
     UNSYNCHRONIZED,
+    Authenticator,
     Control,
     Packet,
     Private,
@@ -23,6 +25,12 @@ from analyzer.protocols.ntp import (
 VERSIONS = (3, 4)
 ASSOCIATIONS = {SYMMETRIC_ACTIVE: "symmetric active", SYMMETRIC_PASSIVE: "symmetric passive", BROADCAST: "broadcast"}
 FRAMES_SHOWN = 8
+KISSES_SHOWN = 4
+
+
+def said(code: str) -> str:
+    """A kiss code with its meaning: ``RATE: rate exceeded``."""
+    return f"{code}: {KISSES[code]}" if code in KISSES else code
 
 
 def first_frames(items: Sequence[Item]) -> tuple[Frame, ...]:
@@ -123,7 +131,7 @@ def kiss_of_death(fit: Fit) -> Iterator[Remark]:
         if packet.kiss is not None
     ]
     if found:
-        codes = ", ".join(sorted({packet.kiss or "" for _, packet in found}))
+        codes = ", ".join(said(code) for code in sorted({packet.kiss or "" for _, packet in found})[:KISSES_SHOWN])
         sentence = f"The time server answers with a kiss-o'-death ({codes})."
         yield Remark(sentence, first_frames([item for item, _ in found]))
 
@@ -151,4 +159,23 @@ def unsynchronized(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, first_frames([item for item, _ in found]))
 
 
-CHECKS = (control_message, private_message, version, association_mode, kiss_of_death, unsynchronized)
+@content_check("TPE327", "ntp-crypto-nak", Severity.LOW, "ntp", Kind.NOTICE)
+def crypto_nak(fit: Fit) -> Iterator[Remark]:
+    """Flags: a time server that refuses how the base station authenticates its requests.
+
+    Why: The base station ignores such answers and gets no time; without the right time its certificates fail. Who
+    is on the way can also forge them to keep it from the time.
+
+    Evidence: Answers whose authenticator is a crypto-NAK: key identifier 0 and no digest.
+
+    Remedy: Give the base station and the time server the same key under the same identifier.
+    """
+    items = fit.conversation.dissection.items
+    answers = {item.frame for item, packet in messages(items, Packet) if packet.mode == SERVER}
+    refusals = [item for item, code in messages(items, Authenticator) if code.refuses and item.frame in answers]
+    if refusals:
+        sentence = "The time server does not accept how requests are authenticated (crypto-NAK)."
+        yield Remark(sentence, first_frames(refusals))
+
+
+CHECKS = (control_message, private_message, version, association_mode, kiss_of_death, unsynchronized, crypto_nak)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,9 +26,14 @@ MOST_POINTERS = 127
 """A name has at most 127 labels, so an honest one is never pieced together from more places."""
 NAMES_SHOWN = 50
 """Distinct names in the facts; what is beyond is counted under an ellipsis."""
+NAMES_EACH = 8
+"""Names of one address in the facts."""
+OTHERS = "…"
+"""What is counted under it are the names that are not shown."""
 
-CLEAR_PORTS = frozenset({53, 5353, 5355})
-"""DNS, multicast DNS (RFC 6762), LLMNR (RFC 4795)."""
+MULTICAST_PORTS = frozenset({5353, 5355})
+"""Multicast DNS (RFC 6762) and LLMNR (RFC 4795): any host on the link answers."""
+CLEAR_PORTS = frozenset({53}) | MULTICAST_PORTS
 NETBIOS = 137
 """NetBIOS names wear the same format, but are no DNS (RFC 1002)."""
 OPCODES = frozenset({0, 1, 2, 4, 5, 6})
@@ -47,6 +52,27 @@ RESPONSE_CODES = {
     10: "NOTZONE",
 }
 """RFC 6895, section 2.3."""
+TYPES = {
+    A: "A",
+    NS: "NS",
+    CNAME: "CNAME",
+    6: "SOA",
+    NULL: "NULL",
+    PTR: "PTR",
+    MX: "MX",
+    TXT: "TXT",
+    AAAA: "AAAA",
+    SRV: "SRV",
+    35: "NAPTR",
+    DNAME: "DNAME",
+    43: "DS",
+    48: "DNSKEY",
+    64: "SVCB",
+    65: "HTTPS",
+    252: "AXFR",
+    255: "ANY",
+}
+"""Names of types that are asked for (RFC 6895, section 3.1, and its registry)."""
 NAME_TYPES = frozenset({NS, CNAME, PTR, DNAME})
 """Records whose data is one domain name."""
 STRUCTURED = NAME_TYPES | {MX, TXT, SRV, OPT}
@@ -287,20 +313,33 @@ def record_data(reader: Reader, kind: int, length: int, start: int, names: dict[
 class DnsFacts(Facts):
     queries: Mapping[str, int]
     """How often each name was asked for, as it was written, in the order of the capture."""
+    types: Mapping[str, int]
+    """How many questions asked for each type of record."""
     answers: Mapping[str, str]
     """Address → the name that was asked for, or its owner where the question was not seen."""
     response_codes: Mapping[str, int]
     """How often each was answered."""
     truncated: tuple[str, ...]
     """Names whose answer was cut (TC), so that asking again over TCP is right."""
+    _names: Mapping[str, tuple[str, ...]]
+    """Address → all of its names: the one asked for, then its aliases; also those that a PTR record tells."""
+    _texts: int
+    """Bytes of text records."""
 
 
 def facts(items: Sequence[Item]) -> DnsFacts:
     queries: dict[str, int] = {}
+    types: dict[str, int] = {}
     answers: dict[str, str] = {}
     codes: dict[str, int] = {}
     truncated: dict[str, None] = {}
+    names: dict[str, dict[str, None]] = {}
     asked: dict[int, str] = {}
+    left = [0, 0]
+    """Records of the answer section that are still to come, by direction."""
+    chains: list[dict[str, None]] = [{}, {}]
+    """The name asked for and its aliases in the message that is being read, by direction."""
+    texts = 0
     for item in items:
         message = item.message
         if type(message) is Question:
@@ -308,18 +347,61 @@ def facts(items: Sequence[Item]) -> DnsFacts:
             asked[header.id] = message.name
             if not header.response:
                 count(queries, message.name)
+                count(types, TYPES.get(message.type, str(message.type)))
             elif header.truncated and len(truncated) < NAMES_SHOWN:
                 truncated[message.name] = None
         elif type(message) is Record:
-            if message.type in ADDRESS_TYPES and message.header.response and len(answers) < NAMES_SHOWN:
-                answers[str(message.data)] = asked.get(message.header.id, message.name)
-        elif type(message) is Header and message.response:
-            count(codes, RESPONSE_CODES.get(message.rcode, str(message.rcode)))
-    return DnsFacts(queries, answers, codes, tuple(truncated))
+            if message.type == TXT:
+                texts += message.length
+            if not message.header.response or left[item.direction] <= 0:
+                continue
+            left[item.direction] -= 1
+            chain = chains[item.direction]
+            name = asked.get(message.header.id, message.name)
+            if message.type == CNAME:
+                if len(chain) < NAMES_EACH:
+                    chain |= {name: None, message.name: None, str(message.data): None}
+            elif message.type in ADDRESS_TYPES:
+                if len(answers) < NAMES_SHOWN:
+                    answers[str(message.data)] = name
+                call(names, str(message.data), (name, *chain, message.name))
+            elif message.type == PTR and (address := reversed_address(message.name)):
+                call(names, address, (str(message.data),))
+        elif type(message) is Header:
+            left[item.direction] = message.ancount
+            chains[item.direction] = {}
+            if message.response:
+                count(codes, RESPONSE_CODES.get(message.rcode, str(message.rcode)))
+    told = {address: tuple(known) for address, known in names.items()}
+    return DnsFacts(queries, types, answers, codes, tuple(truncated), told, texts)
 
 
 def count(counts: dict[str, int], name: str) -> None:
     """One more of a name; of any name beyond the shown ones, one more of the rest."""
     if name not in counts and len(counts) >= NAMES_SHOWN:
-        name = "…"
+        name = OTHERS
     counts[name] = counts.get(name, 0) + 1
+
+
+def call(names: dict[str, dict[str, None]], address: str, known: Iterable[str]) -> None:
+    """Add names of an address, within the limits of the facts; capital letters make no other name (RFC 4343)."""
+    if address not in names and len(names) >= NAMES_SHOWN:
+        return
+    own = names.setdefault(address, {})
+    for name in known:
+        if len(own) < NAMES_EACH and name.lower() not in map(str.lower, own):
+            own[name] = None
+
+
+def reversed_address(name: str) -> str | None:
+    """The address whose name a PTR record tells: ``1.9.0.10.in-addr.arpa`` (RFC 1035, section 3.5; RFC 3596)."""
+    labels = name.lower().split(".")
+    try:
+        if labels[-2:] == ["in-addr", "arpa"] and len(labels) == 6:
+            octets = bytes(int(label) for label in labels[3::-1] if label.isdecimal() and label.isascii())
+            return socket.inet_ntop(socket.AF_INET, octets)
+        if labels[-2:] == ["ip6", "arpa"] and len(labels) == 34:
+            return socket.inet_ntop(socket.AF_INET6, bytes.fromhex("".join(labels[31::-1])))
+    except ValueError:
+        pass
+    return None

@@ -1,13 +1,17 @@
-"""HTTP/1 in clear (RFC 9112): start line and header section of the first message on either side.
+"""HTTP/1 in clear (RFC 9112): start line and header section of the first message on either side; and what follows the
+switch to WebSocket (RFC 6455): its frames, never their content.
 
-Only named header fields keep their value, and a target loses its query: both may hold tokens.
+Only harmless header fields keep their value and only known ones their name; a target loses its query and whatever
+looks like a token.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import xor
 from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
@@ -27,6 +31,26 @@ TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 KEPT = frozenset({"host", "upgrade", "connection", "server", "user-agent", "content-type", "content-length"})
 """Header fields whose value is no secret."""
+CREDENTIALS = {
+    "authorization": "Authorization",
+    "proxy-authorization": "Proxy-Authorization",
+    "cookie": "Cookie",
+    "set-cookie": "Set-Cookie",
+    "x-api-key": "X-API-Key",
+}
+"""Header fields whose value is a secret, as they are usually written: that they are there is told, and nothing else."""
+
+TOKEN_SEGMENT = 25
+"""Characters of a segment with letters and digits from which on it may be a token; a gateway's name is shorter."""
+
+SERVICES = {("POST", "/update-info"): "CUPS update-info", ("GET", "/router-info"): "LNS router-info"}
+"""What a LoRa Basics Station asks its servers for (its own documentation, CUPS and LNS protocol)."""
+
+OPCODES = {0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
+"""RFC 6455, section 11.8."""
+CLOSE = 8
+FRAMES_LIMIT = 4096
+PATH_LIMIT = 256
 
 
 class RequestLine(NamedTuple):
@@ -51,9 +75,23 @@ class FieldLine(NamedTuple):
     """A header field (RFC 9112, section 5)."""
 
     name: str
-    """In lower case."""
+    """In lower case; empty unless the field is one of :data:`KEPT` or :data:`CREDENTIALS`."""
     value: str
     """Empty unless the field is one of :data:`KEPT`."""
+
+
+class WebSocketFrame(NamedTuple):
+    """A frame without its content (RFC 6455, section 5.2)."""
+
+    final: bool
+    reserved: int
+    """The bits RSV1 to RSV3; RSV1: compressed (RFC 7692)."""
+    opcode: int
+    masked: bool
+    length: int
+    """Bytes of content."""
+    close_code: int | None
+    """Of a frame that closes the connection: why (RFC 6455, section 7.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +108,14 @@ class HttpFacts(Facts):
     user_agent: str | None = None
     version: str | None = None
     """Of the request, else of the response: ``1.1``."""
+    service: str | None = None
+    """What a LoRa Basics Station asks for by this request."""
+    credentials: tuple[str, ...] = ()
+    """Header fields of either side that carry a secret in clear, by name."""
+    frames: Mapping[str, int] = field(default_factory=dict)
+    """WebSocket frames of both sides by opcode."""
+    close_codes: tuple[int, ...] = ()
+    """Why the WebSocket was closed, as either side said: 1000 is a normal end."""
 
 
 def probe(head: Head) -> bool:
@@ -96,7 +142,13 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         if asked is None:
             reader.malformed("request line", "is not method, target and HTTP version", start)
         yield RequestLine(text(asked[1]), path_of(asked[1], asked[2]), asked[3].decode("ascii"))
-        yield from field_lines(reader)
+        switching = False
+        for line in field_lines(reader):
+            switching |= line.name == "upgrade" and line.value.lower() == "websocket"
+            yield line
+        # A server that refuses to switch is asked the next thing: a capital letter begins no frame of any client.
+        if switching and not reader.peek(1).isupper():
+            yield from websocket_frames(reader)
         return
     while reader.more:
         start = reader.pos
@@ -106,6 +158,8 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         status = int(answer[2])
         yield StatusLine(answer[1].decode("ascii"), status, text(answer[3] or b""))
         yield from field_lines(reader)
+        if status == 101:
+            yield from websocket_frames(reader)
         if status == 101 or status >= 200:
             return
 
@@ -122,9 +176,35 @@ def field_lines(reader: Reader) -> Iterator[FieldLine]:
         named, colon, value = line.partition(b":")
         if not colon or not TOKEN.fullmatch(named):
             reader.malformed("field line", "is not name, colon and value", start)
-        name = text(named.lower())
-        yield FieldLine(name, text(value.strip(b" \t")) if name in KEPT else "")
+        name = named.lower().decode("ascii")
+        if name == "host":
+            value = value.rpartition(b"@")[2]
+        known = name in KEPT or name in CREDENTIALS
+        yield FieldLine(name if known else "", text(value.strip(b" \t")) if name in KEPT else "")
     reader.malformed("field line", f"more than {FIELDS_LIMIT} fields")
+
+
+def websocket_frames(reader: Reader) -> Iterator[WebSocketFrame]:
+    """The frames of one direction (RFC 6455, section 5.2)."""
+    for _ in range(FRAMES_LIMIT):
+        if not reader.more:
+            return
+        start = reader.pos
+        first, second = reader.u8("opcode"), reader.u8("payload length")
+        opcode, masked, length = first & 15, bool(second & 0x80), second & 0x7F
+        if opcode >= CLOSE and (length > 125 or not first & 0x80):
+            reader.malformed("payload length", "a control frame is cut in pieces or longer than 125 bytes", start)
+        if length == 126:
+            length = reader.u16("extended payload length")
+        elif length == 127:
+            length = int.from_bytes(reader.take(8, "extended payload length"), "big")
+            if length >> 63:
+                reader.malformed("extended payload length", "its first bit is set", start)
+        key = reader.take(4, "masking key") if masked else bytes(4)
+        reason = reader.take(2, "close code") if opcode == CLOSE and length >= 2 else b""
+        code = int.from_bytes(bytes(map(xor, reason, key)), "big") if reason else None
+        yield WebSocketFrame(bool(first & 0x80), first >> 4 & 7, opcode, masked, length, code)
+        reader.take(length - len(reason), "payload data")
 
 
 def path_of(method: bytes, target: bytes) -> str:
@@ -133,8 +213,15 @@ def path_of(method: bytes, target: bytes) -> str:
     if method == b"CONNECT":
         return text(target.rpartition(b"@")[2])
     if b"://" in target:
-        return "/" + text(target.partition(b"://")[2].partition(b"/")[2])
-    return text(target)
+        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    return "/".join(map(segment, target[:PATH_LIMIT].split(b"/"))) + ("…" if len(target) > PATH_LIMIT else "")
+
+
+def segment(raw: bytes) -> str:
+    """A segment of a path without its parameters (RFC 3986, section 3.3); an ellipsis for what may be a token."""
+    raw = raw.partition(b";")[0]
+    mixed = any(byte in b"0123456789" for byte in raw) and any(bytes((byte,)).isalpha() for byte in raw)
+    return "…" if len(raw) >= TOKEN_SEGMENT and mixed else text(raw)
 
 
 def facts(items: Sequence[Item]) -> HttpFacts:
@@ -146,6 +233,8 @@ def facts(items: Sequence[Item]) -> HttpFacts:
         sides[item.direction].setdefault(said.name, said.value)
     asked, answered = sides
     version = request.version if request else responses[0].version if responses else None
+    named = {said.name for _, said in messages(items, FieldLine)}
+    frames = [said for _, said in messages(items, WebSocketFrame)]
     return HttpFacts(
         method=request.method if request else None,
         path=request.path if request else None,
@@ -155,4 +244,8 @@ def facts(items: Sequence[Item]) -> HttpFacts:
         server=answered.get("server"),
         user_agent=asked.get("user-agent"),
         version=version,
+        service=SERVICES.get((request.method, request.path)) if request else None,
+        credentials=tuple(shown for name, shown in CREDENTIALS.items() if name in named),
+        frames=dict(Counter(OPCODES.get(each.opcode, f"opcode {each.opcode}") for each in frames)),
+        close_codes=tuple(dict.fromkeys(each.close_code for each in frames if each.close_code is not None)),
     )

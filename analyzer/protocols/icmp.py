@@ -6,17 +6,19 @@ where they do the quoted packet tells.
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
-from analyzer.messages import Facts, Item, messages
+from analyzer.messages import Facts, Item
 from analyzer.wire import Reader
 
 NAME = "icmp"
 
+GATEWAYS_SHOWN = 50
 SAMPLE = 48
 """Bytes kept from the beginning of an echo's data; iputils, BSD and Windows send 56 or 32 by default."""
 
@@ -70,6 +72,52 @@ ICMPV6_ERRORS = {1: "destination-unreachable", 2: "packet-too-big", 3: "time-exc
 ERRORS = frozenset({"destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem", "source-quench"})
 
 
+CODES = {
+    "destination-unreachable": {
+        0: "network",
+        1: "host",
+        2: "protocol",
+        3: "port",
+        4: "fragmentation needed",
+        5: "source route failed",
+        6: "network unknown",
+        7: "host unknown",
+        8: "source host isolated",
+        9: "network prohibited",
+        10: "host prohibited",
+        11: "network for this type of service",
+        12: "host for this type of service",
+        13: "administratively prohibited",
+        14: "host precedence violation",
+        15: "precedence cutoff",
+    },
+    "redirect": {
+        0: "network",
+        1: "host",
+        2: "network for this type of service",
+        3: "host for this type of service",
+    },
+    "time-exceeded": {0: "hop limit", 1: "reassembly"},
+    "parameter-problem": {0: "pointer", 1: "missing option", 2: "bad length"},
+}
+"""Codes of ICMPv4 (RFC 792, RFC 1122, RFC 1812)."""
+ICMPV6_CODES = {
+    "destination-unreachable": {
+        0: "no route",
+        1: "administratively prohibited",
+        2: "beyond the scope of the source address",
+        3: "address",
+        4: "port",
+        5: "source address failed policy",
+        6: "rejected route",
+        7: "error in source routing header",
+    },
+    "time-exceeded": {0: "hop limit", 1: "reassembly"},
+    "parameter-problem": {0: "header field", 1: "next header", 2: "option", 3: "incomplete header chain"},
+}
+"""Codes of ICMPv6 (RFC 4443 section 3; RFC 7112)."""
+
+
 class IcmpMessage(NamedTuple):
     """A message that is neither an echo nor an error."""
 
@@ -109,6 +157,12 @@ class ErrorMessage(NamedTuple):
     length: int
     """Declared length of the whole message, bytes."""
 
+    @property
+    def gateway(self) -> str | None:
+        """Where a redirect of IPv4 sends its receiver (RFC 792, page 12)."""
+        redirects = self.name == "redirect"
+        return socket.inet_ntop(socket.AF_INET, self.parameter.to_bytes(4, "big")) if redirects else None
+
 
 class Quoted(NamedTuple):
     """The beginning of the packet that an error is about."""
@@ -124,6 +178,10 @@ class Quoted(NamedTuple):
 class IcmpFacts(Facts):
     types: Mapping[str, int]
     """Messages in the head by name of their type: ``{"echo-request": 3, "echo-reply": 3}``."""
+    codes: Mapping[str, int]
+    """Errors in the head by name of type and code: ``{"destination-unreachable, port": 1}``."""
+    gateways: tuple[str, ...]
+    """Where redirects of IPv4 send their receiver (RFC 792, page 12)."""
     largest_payload: int | None
     """Declared bytes of data in the largest echo."""
 
@@ -172,6 +230,29 @@ def quoted(reader: Reader, version: int) -> Quoted:
 
 
 def facts(items: Sequence[Item]) -> IcmpFacts:
-    names = Counter(item.message.name for item in items if isinstance(item.message, (IcmpMessage, Echo, ErrorMessage)))
-    echoes = [echo for _, echo in messages(items, Echo)]
-    return IcmpFacts(dict(names), max((echo.length for echo in echoes), default=None))
+    names: Counter[str] = Counter()
+    codes: Counter[str] = Counter()
+    gateways: dict[str, None] = {}
+    largest = None
+    error: ErrorMessage | None = None
+    for item in items:
+        message = item.message
+        if isinstance(message, Echo):
+            names[message.name] += 1
+            largest = message.length if largest is None else max(largest, message.length)
+        elif isinstance(message, IcmpMessage):
+            names[message.name] += 1
+        elif isinstance(message, ErrorMessage):
+            names[message.name] += 1
+            error = message
+            if message.gateway is not None and len(gateways) < GATEWAYS_SHOWN:
+                gateways[message.gateway] = None
+        elif isinstance(message, Quoted) and error is not None:
+            codes[f"{error.name}, {code_name(error, message.version)}"] += 1
+    return IcmpFacts(dict(names), dict(codes), tuple(gateways), largest)
+
+
+def code_name(error: ErrorMessage, version: int) -> str:
+    """The code of an error in words; one that nobody assigned as its number."""
+    known = (CODES if version == 4 else ICMPV6_CODES).get(error.name, {})
+    return known.get(error.code, f"code {error.code}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
@@ -32,6 +33,60 @@ SHORTEST_OF = {CONTROL: 12, PRIVATE: 8}
 LARGEST_MAC = 24
 """Bytes of the largest authenticator that RFC 5905 knows: a key identifier and 20 bytes of digest."""
 LEAST_EXTENSION = 16
+MOST_SHOWN = 50
+"""Kinds of extension fields, and keys, in the facts."""
+EXTENSIONS = {
+    0x0104: "NTS unique identifier",
+    0x0204: "NTS cookie",
+    0x0304: "NTS cookie placeholder",
+    0x0404: "NTS authenticator",
+    0x2005: "checksum complement",
+}
+"""Types of extension fields (RFC 8915, section 7.6; RFC 7821)."""
+SOURCES = {
+    "GOES": "geostationary satellite",
+    "GPS": "Global Positioning System",
+    "GAL": "Galileo",
+    "GLON": "GLONASS",
+    "BDS": "BeiDou",
+    "PPS": "pulse per second",
+    "IRIG": "Inter-Range Instrumentation Group",
+    "WWVB": "WWVB radio",
+    "DCF": "DCF77 radio",
+    "HBG": "HBG radio",
+    "MSF": "MSF radio",
+    "JJY": "JJY radio",
+    "LORC": "LORAN C radio",
+    "TDF": "Allouis radio",
+    "CHU": "CHU radio",
+    "WWV": "WWV radio",
+    "WWVH": "WWVH radio",
+    "NIST": "NIST telephone modem",
+    "ACTS": "NIST telephone modem",
+    "USNO": "USNO telephone modem",
+    "PTB": "PTB telephone modem",
+    "MRS": "multiple sources",
+    "LOCL": "local clock without a reference",
+}
+"""What a reference identifier of stratum 1 names (RFC 5905, figure 12, and what servers use beside it)."""
+KISSES = {
+    "ACST": "the association belongs to a unicast server",
+    "AUTH": "server authentication failed",
+    "AUTO": "Autokey sequence failed",
+    "BCST": "the association belongs to a broadcast server",
+    "CRYP": "cryptographic authentication or identification failed",
+    "DENY": "access denied",
+    "DROP": "lost peer in symmetric mode",
+    "RSTR": "access denied due to local policy",
+    "INIT": "the association has not yet synchronized",
+    "MCST": "the association belongs to a dynamically discovered server",
+    "NKEY": "no key found",
+    "NTSN": "the NTS cookie is not valid",
+    "RATE": "rate exceeded",
+    "RMOT": "somebody is tinkering with the association from a remote host",
+    "STEP": "a step change in system time",
+}
+"""Kiss codes (RFC 5905, figure 13; RFC 8915, section 7.4)."""
 OTHER_PORT_LENGTHS = frozenset({SHORTEST, SHORTEST + 20})
 """Lengths that count as NTP on other ports: a bare packet and one with an MD5 digest."""
 
@@ -83,6 +138,11 @@ class Authenticator(NamedTuple):
 
     key: int
     digest: bytes
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it is a crypto-NAK: the request's own code did not fit."""
+        return not self.digest and self.key == 0
 
 
 class Control(NamedTuple):
@@ -231,12 +291,19 @@ class NtpFacts(Facts):
     leap: int | None = None
     reference_id: str | None = None
     """A name at stratum 1; above, an address, or for IPv6 servers four bytes of a hash written as one."""
+    reference_source: str | None = None
+    """What the reference's name at stratum 1 stands for."""
     kiss: str | None = None
     """Code of the last kiss-o'-death."""
+    extensions: Mapping[str, int] = field(default_factory=dict)
+    """Extension fields by name, else by their type in hexadecimal."""
+    keys: tuple[int, ...] = ()
+    """Identifiers of the keys by which packets are authenticated, ascending."""
 
 
 def facts(items: Sequence[Item]) -> NtpFacts:
-    modes, versions = set(), set()
+    modes, versions, keys = set(), set(), set()
+    extensions: Counter[str] = Counter()
     answer = kiss = None
     for item in items:
         message = item.message
@@ -245,7 +312,15 @@ def facts(items: Sequence[Item]) -> NtpFacts:
             versions.add(message.version)
         if isinstance(message, Packet) and message.mode not in (SYMMETRIC_ACTIVE, CLIENT):
             answer, kiss = message, message.kiss or kiss
-    if answer is None:
-        return NtpFacts(tuple(sorted(modes)), tuple(sorted(versions)))
-    source = None if answer.kiss is not None else reference(answer.stratum, answer.reference_id)
-    return NtpFacts(tuple(sorted(modes)), tuple(sorted(versions)), answer.stratum, answer.leap, source, kiss)
+        elif isinstance(message, Extension):
+            name = EXTENSIONS.get(message.type, f"0x{message.type:04x}")
+            extensions[name if name in extensions or len(extensions) < MOST_SHOWN else "…"] += 1
+        elif isinstance(message, Authenticator) and not message.refuses:
+            keys.add(message.key)
+    known: dict[str, Any] = {"extensions": dict(extensions), "keys": tuple(sorted(keys)[:MOST_SHOWN])}
+    if answer is not None:
+        source = None if answer.kiss is not None else reference(answer.stratum, answer.reference_id)
+        meaning = SOURCES.get(source) if source and answer.stratum == 1 else None
+        known |= {"stratum": answer.stratum, "leap": answer.leap, "reference_id": source}
+        known |= {"reference_source": meaning, "kiss": kiss}
+    return NtpFacts(tuple(sorted(modes)), tuple(sorted(versions)), **known)

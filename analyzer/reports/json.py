@@ -21,6 +21,7 @@ from analyzer.findings import Finding
 from analyzer.heads import Frame
 from analyzer.matching import RowVerdict, StationVerdict
 from analyzer.messages import to_json
+from analyzer.protocols import dhcp
 from analyzer.reports.times import finding_time, iso, iso_all
 from analyzer.version import __version__
 
@@ -50,9 +51,10 @@ def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
             "profile": audit.profile,
             "deployment": audit.deployment.value,
             "captures": lines(map(capture_json, audit.captures)),
-            "base_stations": [station_json(station) for station in audit.base_stations],
+            "base_stations": [station_json(station, audit.clients) for station in audit.base_stations],
             "findings": lines(finding_json(finding, audit.captures) for finding in audit.findings),
             "totals": totals_json(audit.totals),
+            "names": {address: line(names) for address, names in audit.names.items()},
             "flows": flow_lines(audit.conversations, digits, audit.flow_rows, audit.flow_stations),
         }
     )
@@ -108,12 +110,13 @@ def capture_json(capture: CaptureFile) -> dict[str, Any]:
     }
 
 
-def station_json(verdict: StationVerdict) -> dict[str, Any]:
+def station_json(verdict: StationVerdict, clients: Mapping[str, dhcp.Client]) -> dict[str, Any]:
     station = verdict.station
     return {
         "address": station.address,
         "addresses": line(station.addresses),
         "mac": station.mac,
+        "dhcp": line(to_json(clients[station.address]) if station.address in clients else {}),
         "named": station.named,
         "evidence": line(station.evidence),
         "mode": verdict.mode,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from analyzer.expected import ExpectedFlow
 from analyzer.findings import Finding, Severity
 from analyzer.heads import Frame
 from analyzer.matching import RowVerdict, StationVerdict, Status
+from analyzer.protocols import dhcp
 from analyzer.reports.times import finding_time, iso, span
 from analyzer.wire import escaped
 
@@ -39,6 +41,8 @@ STATUS_STYLES = {
 }
 SEVERITY_STYLES = {Severity.HIGH: f"{BOLD};{RED}", Severity.MEDIUM: RED, Severity.LOW: YELLOW, Severity.INFO: CYAN}
 
+Names = Mapping[str, Sequence[str]]
+"""Address → its names."""
 Paint = Callable[[str, str], str]
 """(text, style) → the text, in that style where colours are wanted."""
 
@@ -67,14 +71,14 @@ def report_lines(audit: Audit, paint: Paint, width: int) -> Iterator[str]:
         yield from fold(station_summary(station), width, "  ", "    ")
     for station in audit.base_stations:
         yield ""
-        yield from station_lines(station, paint, width)
+        yield from station_lines(station, audit.names, audit.clients.get(station.station.address), paint, width)
     if audit.findings:
         yield ""
         yield paint("Findings", BOLD)
         flows = {each.id: each for each in audit.conversations}
         for finding in sorted(audit.findings, key=lambda finding: -finding.severity):
             yield ""
-            yield from finding_lines(finding, audit.captures, flows, paint, width)
+            yield from finding_lines(finding, audit.captures, flows, audit.names, paint, width)
     yield ""
     yield paint("Totals", BOLD)
     yield from totals_lines(audit.totals)
@@ -113,16 +117,20 @@ def station_summary(verdict: StationVerdict) -> str:
 # -- base stations ---------------------------------------------------------------------------------------------
 
 
-def station_lines(verdict: StationVerdict, paint: Paint, width: int) -> Iterator[str]:
+def station_lines(
+    verdict: StationVerdict, names: Names, client: dhcp.Client | None, paint: Paint, width: int
+) -> Iterator[str]:
     station = verdict.station
+    mac = station.mac or (f"{client.mac} (as DHCP tells it)" if client else None)
     yield paint(f"Base station {station.address}, mode {verdict.mode}", BOLD)
     others = [address for address in station.addresses if address != station.address]
     for label, parts in (
         ("Also", [", ".join(others)] if others else []),
-        ("MAC", [station.mac] if station.mac else []),
+        ("MAC", [mac] if mac else []),
+        ("DHCP", [client_text(client)] if client and client_text(client) else []),
         ("Why", ["named by the user"] * station.named + list(station.evidence)),
         ("Mode", list(verdict.mode_evidence)),
-        ("TPE", [", ".join(verdict.tpe)] if verdict.tpe else []),
+        ("TPE", [", ".join(called(address, names) for address in verdict.tpe)] if verdict.tpe else []),
     ):
         for number, part in enumerate(parts):
             yield from fold(part, width, f"  {'' if number else label:<6}", " " * 8)
@@ -134,6 +142,32 @@ def station_lines(verdict: StationVerdict, paint: Paint, width: int) -> Iterator
             if row.reason:
                 label = f"  {row.row.id:<6}"
                 yield from fold(f"{row.status.value}: {row.reason}", width, label, " " * len(label))
+
+
+def client_text(client: dhcp.Client) -> str:
+    """What DHCP tells of a base station: ``host name bs1, vendor class udhcp 1.30, given 10.0.0.2 for 600 s``."""
+    parts = [
+        f"{label} {value}"
+        for label, value in (("host name", client.host_name), ("vendor class", client.vendor_class))
+        if value is not None
+    ]
+    if client.requested is not None and client.requested != client.address:
+        parts.append(f"asked for {client.requested}")
+    if client.address is not None:
+        seconds = client.lease_seconds
+        lasting = "" if seconds is None else " for ever" if seconds == dhcp.FOREVER else f" for {seconds:,} s"
+        parts.append(f"given {client.address}{lasting}" + (f" by {client.server}" if client.server else ""))
+    return ", ".join(parts)
+
+
+def called(end: object, names: Names, address: str | None = None) -> str:
+    """An address, or an end at one, with its first name that is written as hosts' names are (RFC 1123, section 2.1)."""
+    known = names.get(str(end) if address is None else address, ())
+    name = next((name for name in known if HOST_NAME.fullmatch(name)), None)
+    return str(end) if name is None else f"{end} ({name})"
+
+
+HOST_NAME = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z_.-]{0,251}[0-9A-Za-z_])?", re.ASCII)
 
 
 def rows_table(rows: Sequence[RowVerdict], paint: Paint) -> Iterator[str]:
@@ -168,7 +202,12 @@ def status_text(verdict: RowVerdict) -> str:
 
 
 def finding_lines(
-    finding: Finding, captures: Sequence[CaptureFile], flows: Mapping[int, Conversation], paint: Paint, width: int
+    finding: Finding,
+    captures: Sequence[CaptureFile],
+    flows: Mapping[int, Conversation],
+    names: Names,
+    paint: Paint,
+    width: int,
 ) -> Iterator[str]:
     about = [finding.kind.value]
     if finding.rows:
@@ -184,7 +223,7 @@ def finding_lines(
     yield from fold(finding.summary, width, indent)
     flow = flows.get(finding.flow) if finding.flow is not None else None
     if flow is not None:
-        yield from labelled("Flow", flow_text(flow, finding.count), width)
+        yield from labelled("Flow", flow_text(flow, finding, names), width)
     elif finding.count > 1:
         yield from labelled("Flows", f"{finding.count:,}", width)
     if finding.frames:
@@ -197,10 +236,15 @@ def finding_lines(
     yield from labelled("Remedy", finding.remedy, width)
 
 
-def flow_text(flow: Conversation, count: int) -> str:
-    more = f" and {count - 1:,} more" if count > 1 else ""
+def flow_text(flow: Conversation, finding: Finding, names: Names) -> str:
+    """The flow of a finding; the base station's peer with its name."""
+    more = f" and {finding.count - 1:,} more" if finding.count > 1 else ""
     content = f", {flow.protocol}" if flow.protocol else ""
-    ends = f"{flow.originator} {arrow(flow)} {flow.responder}"
+    one, two = (
+        str(end) if end.address == finding.base_station else called(end, names, end.address)
+        for end in (flow.originator, flow.responder)
+    )
+    ends = f"{one} {arrow(flow)} {two}"
     return f"{flow.id}{more}: {flow.transport} {ends}, {flow.state.value}{content}"
 
 

@@ -1,23 +1,61 @@
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from analyzer import conversations, flows
 from analyzer.checks import dns as checks
-from analyzer.findings import ContentCheck, Severity
-from analyzer.heads import Head
+from analyzer.findings import Case, Check, ContentCheck, Severity
+from analyzer.heads import Direction, Head
+from analyzer.matching import Fit
 from analyzer.protocols import dns
 from tests.checks.test_ssh import fit_of, remarks
-from tests.protocols.test_dns import ASKED_A, CORPUS, EXAMPLES, NAME, answered, asked, message, record, whole_captures
+from tests.protocols.test_dns import (
+    ASKED_A,
+    CORPUS,
+    EXAMPLES,
+    NAME,
+    answered,
+    asked,
+    message,
+    record,
+    udp,
+    whole_captures,
+)
 
 TUNNEL = "ndpi_dns-tunnel-iodine.pcap"
 
 
-def said(check: ContentCheck, head: Head) -> list[tuple[Severity, str]]:
-    return remarks(check, fit_of(dns, head))
+def fits(*heads: Head, packets: tuple[int, int] | None = None) -> list[Fit]:
+    """A conversation of one base station for each head."""
+    found = []
+    for number, head in enumerate(heads, start=1):
+        fit = fit_of(dns, head)
+        sent = [sum(each.direction == side for each in head.datagrams) for side in Direction]
+        changes = {"id": number, "transport": head.transport, "packets": packets or tuple(sent)}
+        found.append(dataclasses.replace(fit, conversation=dataclasses.replace(fit.conversation, **changes)))
+    return found
+
+
+def case_of(*heads: Head, strays: tuple[Head, ...] = ()) -> Case:
+    """A case as far as the checks of names look at it."""
+    beside = tuple(SimpleNamespace(conversation=fit.conversation) for fit in fits(*strays))
+    station = SimpleNamespace(address="10.20.30.10")
+    return SimpleNamespace(stations=(SimpleNamespace(station=station, fits=tuple(fits(*heads)), strays=beside),))
+
+
+def said(check: Check, *heads: Head) -> list[tuple[Severity, str]]:
+    if isinstance(check, ContentCheck):
+        return remarks(check, fits(*heads)[0])
+    found = list(check.judge(case_of(*heads)))
+    for charge in found:
+        assert charge.sentence[0].isupper() and charge.sentence.endswith(".")
+        assert charge.frames == tuple(sorted(set(charge.frames))) and 0 < len(charge.frames) <= 8
+    return [(check.severity if each.severity is None else each.severity, each.sentence) for each in found]
 
 
 def query(name: str, kind: int = 1) -> bytes:
@@ -32,7 +70,7 @@ def data_name(seed: int, labels: int = 1, length: int = 60) -> str:
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
 @pytest.mark.parametrize("head", EXAMPLES)
-def test_ordinary_lookups_are_fine(check: ContentCheck, head: Head) -> None:
+def test_ordinary_lookups_are_fine(check: Check, head: Head) -> None:
     assert said(check, head) == []
 
 
@@ -61,10 +99,90 @@ def test_a_tunnel_in_records() -> None:
     assert "type NULL" in sentence
     ((_, sentence),) = said(checks.tunnel_records, asked(query("a.example", kind=65399)))
     assert "65399" in sentence
-    text = record(16, (b"\xff" + b"x" * 255) * 4)
-    ((severity, sentence),) = said(checks.tunnel_records, answered(*[message(text)] * 3))
-    assert severity is Severity.MEDIUM and "3072 bytes" in sentence
-    assert said(checks.tunnel_records, answered(message(text))) == []
+    texts = [message(record(16, (b"\xff" + bytes((letter,)) * 255) * 4)) for letter in b"xyz"]
+    ((severity, sentence),) = said(checks.tunnel_records, answered(*texts))
+    assert severity is Severity.MEDIUM and "3072 bytes" in sentence and "lab.example" in sentence
+    assert said(checks.tunnel_records, answered(texts[0])) == []
+    assert said(checks.tunnel_records, answered(*texts[:1] * 9)) == [], "the same text again says nothing new"
+
+
+def test_a_tunnel_whose_every_query_comes_from_another_port() -> None:
+    apart = [asked(query(data_name(seed)), ports=(40000 + seed, 53)) for seed in range(20)]
+    assert said(checks.tunnel_names, *apart[:2]) == []
+    ((severity, sentence),) = said(checks.tunnel_names, *apart)
+    assert severity is Severity.MEDIUM and "20 names" in sentence and "t.example" in sentence
+    (charge,) = checks.tunnel_names.judge(case_of(*apart))
+    assert [each.id for each in charge.conversations] == list(range(1, 21))
+    texts = [answered(message(record(16, b"\xff" + bytes((letter,)) * 255))) for letter in range(97, 107)]
+    ((_, sentence),) = said(checks.tunnel_records, *texts)
+    assert "2560 bytes in 10 records" in sentence
+    assert said(checks.tunnel_records, *texts[:8]) == []
+
+
+def test_a_tunnel_of_shorter_labels() -> None:
+    apart = [asked(query(data_name(seed, length=35)), ports=(40000 + seed, 53)) for seed in range(70)]
+    ((_, sentence),) = said(checks.tunnel_names, *apart)
+    assert "70 names with" in sentence
+    assert said(checks.tunnel_names, *apart[:40]) == []
+    reverse = [asked(query(f"{n}." + "0." * 31 + "ip6.arpa"), ports=(40000 + n, 53)) for n in range(100)]
+    assert said(checks.tunnel_names, *reverse) == []
+
+
+def test_a_tunnel_to_a_resolver_that_no_row_expects() -> None:
+    names = tuple(asked(query(data_name(seed)), ports=(40000 + seed, 53)) for seed in range(5))
+    assert len(list(checks.tunnel_names.judge(case_of(strays=names)))) == 1
+    multicast = tuple(asked(query(data_name(seed)), ports=(5353, 5353)) for seed in range(5))
+    assert list(checks.tunnel_names.judge(case_of(strays=multicast))) == []
+
+
+def test_names_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "OWNERS", 4)
+    monkeypatch.setattr(checks, "REMEMBERED", 10)
+    many = [asked(query(data_name(seed) + f".d{seed}.example"), ports=(40000 + seed, 53)) for seed in range(40)]
+    ((_, sentence),) = said(checks.tunnel_names, *many)
+    assert "10 names" in sentence and "many domains" in sentence
+
+
+def answer_of(*addresses: bytes, identifier: int = 7) -> bytes:
+    return identifier.to_bytes(2, "big") + message(*(record(1, address) for address in addresses))[2:]
+
+
+def question_of(identifier: int = 7) -> bytes:
+    return identifier.to_bytes(2, "big") + message(flags=0x100)[2:]
+
+
+def exchange_of(questions: int, *answers: bytes) -> Head:
+    both = [(Direction.ORIGINATOR, question_of())] * questions
+    return udp((40000, 53), *both, *((Direction.RESPONDER, each) for each in answers))
+
+
+def test_two_answers_to_one_question_that_contradict_each_other() -> None:
+    good, bad = answer_of(b"\x0a\0\x09\1", b"\x0a\0\x09\2"), answer_of(b"\xc0\0\2\x42")
+    assert said(checks.contradicting_answers, exchange_of(1, bad, good)) == [
+        (
+            Severity.MEDIUM,
+            "The one question for lns.lab.example got contradicting answers: 192.0.2.66, then 10.0.9.1, 10.0.9.2.",
+        )
+    ]
+    assert said(checks.contradicting_answers, exchange_of(2, bad, good)) == []
+    assert said(checks.contradicting_answers, exchange_of(1, good, answer_of(b"\x0a\0\x09\1"))) == []
+    assert said(checks.contradicting_answers, exchange_of(1, message(flags=0x8182), good)) == []
+
+
+def test_answers_that_nobody_asked_for() -> None:
+    guesses = [answer_of(b"\xc0\0\2\x42", identifier=number) for number in range(100, 120)]
+    assert said(checks.unasked_answers, exchange_of(1, *guesses)) == [
+        (Severity.MEDIUM, "The base station gets 20 answers to questions that it never asked.")
+    ]
+    assert said(checks.unasked_answers, exchange_of(1, *guesses[:2])) == []
+    assert said(checks.unasked_answers, answered(*guesses)) == [], "the questions may lie before the capture"
+    (more,) = fits(exchange_of(1, *guesses), packets=(9, 20))
+    assert remarks(checks.unasked_answers, more) == [], "a question may lie behind what was kept"
+
+
+def test_names_of_the_factory() -> None:
+    ((severity, sentence),) = said(checks.factory_name, asked(query("LRC1.thingpark.com"), query("a.example")))
+    assert severity is Severity.INFO and "LRC1.thingpark.com," in sentence
 
 
 def test_bytes_behind_a_message() -> None:
@@ -86,8 +204,8 @@ def test_tunnels_of_the_corpus() -> None:
     for truth, found in whole_captures():
         for each in found:
             if each.protocol == "dns":
-                for check in (checks.tunnel_names, checks.tunnel_records, checks.trailing_bytes):
-                    if said(check, each.head):
+                for check in checks.CHECKS:
+                    if check is not checks.no_answer and said(check, each.head):
                         fired.add((truth["name"], check.slug))
     assert fired == {(TUNNEL, "dns-tunnel-names"), (TUNNEL, "dns-tunnel-records")}
 
@@ -104,4 +222,4 @@ OTHERS = sorted(path for path in CAPTURES.glob("*.pcap*") if path.stem not in OD
 def test_no_other_sample_is_a_tunnel(path: Path) -> None:
     for each in conversations.converse(flows.read([str(path)])).alone():
         if each.protocol == "dns":
-            assert [said(check, each.head) for check in checks.CHECKS[:3]] == [[], [], []]
+            assert [said(check, each.head) for check in checks.CHECKS if check is not checks.no_answer] == [[]] * 6

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import struct
+from pathlib import Path
 
 import pytest
 
+from analyzer import audit
 from analyzer.checks import icmp as checks
 from analyzer.conversations import IcmpError
-from analyzer.findings import Severity
+from analyzer.findings import ContentCheck, Severity
 from analyzer.heads import Direction, Frame
 from analyzer.matching import Fit
 from analyzer.protocols import icmp
+from tests import build
 from tests.checks.test_ike import TPE, fit_of, judged
 from tests.protocols.test_icmp import BACK, IPV4, SENT, echo, head, message
 
 NOISE = random.Random(792)
+CONTENT_CHECKS = tuple(check for check in checks.CHECKS if isinstance(check, ContentCheck))
 
 
 def fit(*sent: tuple[Direction, bytes], transport: str = "icmp") -> Fit:
@@ -24,7 +29,7 @@ def fit(*sent: tuple[Direction, bytes], transport: str = "icmp") -> Fit:
 
 
 def said(*sent: tuple[Direction, bytes], transport: str = "icmp") -> dict[str, tuple[Severity, str, tuple[int, ...]]]:
-    return judged(fit(*sent, transport=transport), checks.CHECKS)
+    return judged(fit(*sent, transport=transport), CONTENT_CHECKS)
 
 
 def stamped(sequence: int, size: int = 56) -> bytes:
@@ -67,14 +72,14 @@ def test_other_queries_are_told() -> None:
 def test_a_redirect_weighs_most_towards_the_base_station(direction: Direction, severity: Severity) -> None:
     found = said(*ping(1), (direction, message(5, 1, b"\x0a\x00\x00\x01" + IPV4 + bytes(8))))
     assert set(found) == {"TPE242"}
-    assert found["TPE242"][0] is severity and "redirect" in found["TPE242"][1]
+    assert found["TPE242"][0] is severity and "redirect, which leads to 10.0.0.1." in found["TPE242"][1]
 
 
 def test_a_redirect_that_quotes_a_ping_counts_with_its_flow() -> None:
     plain = fit(*ping(1))
     error = IcmpError(5, 1, "10.20.30.1", Frame(0, 9), 0, SENT)
     redirected = dataclasses.replace(plain.conversation, icmp_errors=(error,))
-    found = judged(dataclasses.replace(plain, conversation=redirected), checks.CHECKS)
+    found = judged(dataclasses.replace(plain, conversation=redirected), CONTENT_CHECKS)
     assert found["TPE242"][0] is Severity.HIGH and found["TPE242"][2] == (9,)
 
 
@@ -82,7 +87,7 @@ def test_an_unreachable_that_quotes_a_ping_is_no_control() -> None:
     plain = fit(*ping(1))
     error = IcmpError(3, 1, "10.20.30.1", Frame(0, 9), 0, SENT)
     answered = dataclasses.replace(plain.conversation, icmp_errors=(error,))
-    assert judged(dataclasses.replace(plain, conversation=answered), checks.CHECKS) == {}
+    assert judged(dataclasses.replace(plain, conversation=answered), CONTENT_CHECKS) == {}
 
 
 def test_a_reply_nobody_asked_for() -> None:
@@ -95,7 +100,7 @@ def test_replies_to_what_lies_before_the_capture_or_past_the_head_are_not_judged
     assert said((BACK, echo(0, 7, 1)), *ping(2)) == {}
     longer = fit(*ping(1), (BACK, echo(0, 7, 99)))
     many = dataclasses.replace(longer.conversation, packets=(500, 500))
-    assert judged(dataclasses.replace(longer, conversation=many), checks.CHECKS) == {}
+    assert judged(dataclasses.replace(longer, conversation=many), CONTENT_CHECKS) == {}
 
 
 @pytest.mark.parametrize("data", [bytes(56), stamped(1)[:40]])
@@ -107,7 +112,7 @@ def test_a_reply_with_other_data(data: bytes) -> None:
 def test_a_host_that_pings_itself_is_not_judged() -> None:
     same = fit((SENT, echo(8)), (SENT, echo(0)), (SENT, echo(8, sequence=2)))
     looped = dataclasses.replace(same.conversation, responder=same.conversation.originator)
-    assert judged(dataclasses.replace(same, conversation=looped), checks.CHECKS) == {}
+    assert judged(dataclasses.replace(same, conversation=looped), CONTENT_CHECKS) == {}
 
 
 def test_large_differing_payloads_are_a_tunnel() -> None:
@@ -131,6 +136,9 @@ def test_requests_that_carry_ever_other_data_are_a_tunnel_even_if_honestly_retur
 def test_merely_large_pings_are_low() -> None:
     found = said(*ping(1, 256), *ping(2, 256))
     assert found == {}
+    absurd = bytes(9000)
+    found = said((SENT, echo(8, data=absurd)), (BACK, echo(0, data=absurd)))
+    assert set(found) == {"TPE245"} and found["TPE245"][0] is Severity.MEDIUM
     large = bytes(2800)
     found = said((SENT, echo(8, data=large)), (BACK, echo(0, data=large)))
     assert set(found) == {"TPE245"} and found["TPE245"][0] is Severity.LOW and "2800" in found["TPE245"][1]
@@ -138,5 +146,61 @@ def test_merely_large_pings_are_low() -> None:
 
 def test_the_station_is_known_from_either_side() -> None:
     swapped = dataclasses.replace(fit(*ping(1), (SENT, message(9, 0, bytes(4)))), station=TPE)
-    found = judged(swapped, checks.CHECKS)
+    found = judged(swapped, CONTENT_CHECKS)
     assert found["TPE242"][0] is Severity.HIGH
+
+
+# -- from the capture on: what is kept of endless pings must suffice to find a tunnel ----------------------------
+
+
+def pings(number: int, identifier: int, data: bytes) -> list[bytes]:
+    asked, returned = (
+        build.icmp(ends[0], ends[1], kind, struct.pack(">HH", identifier, number) + data)
+        for ends, kind in ((("10.0.0.2", "10.0.9.1"), 8), (("10.0.9.1", "10.0.0.2"), 0))
+    )
+    return [asked, returned]
+
+
+def checked(tmp_path: Path, frames: list[bytes]) -> dict[str, str]:
+    """What the checks of ICMP say of a base station that also has a TLS connection."""
+    hello = [build.tcp("10.0.0.2", 40000, "10.0.9.1", 3001, 2, 1), build.tcp("10.0.9.1", 3001, "10.0.0.2", 40000, 18)]
+    path = tmp_path / "pings.pcap"
+    path.write_bytes(build.pcap(build.timed([*hello, *frames], step=build.SECOND)))
+    result = audit(path)
+    return {each.check: each.summary for each in result.findings if each.check.startswith("TPE24")}
+
+
+def test_a_tunnel_of_pings_of_one_length_is_found_in_a_capture(tmp_path: Path) -> None:
+    frames = [frame for number in range(40) for frame in pings(number, 7, NOISE.randbytes(600))]
+    assert set(checked(tmp_path, frames)) == {"TPE244"}
+
+
+def test_a_tunnel_is_found_behind_few_honest_pings(tmp_path: Path) -> None:
+    honest = [frame for number in range(3) for frame in pings(number, 7, stamped(number))]
+    frames = [frame for number in range(3, 40) for frame in pings(number, 7, NOISE.randbytes(600))]
+    assert set(checked(tmp_path, [*honest, *frames])) == {"TPE244"}
+
+
+def test_a_tunnel_whose_every_ping_has_another_identifier_is_found(tmp_path: Path) -> None:
+    """Their replies are honest and their lengths equal: each alone is a ping like any other."""
+    frames = [frame for number in range(40) for frame in pings(1, number, NOISE.randbytes(600))]
+    found = checked(tmp_path, frames)
+    assert set(found) == {"TPE246"}
+    assert "40 requests carry ever other data, 600 bytes each" in found["TPE246"]
+
+
+def test_ordinary_large_pings_are_no_tunnel(tmp_path: Path) -> None:
+    frames = [frame for number in range(40) for frame in pings(1, number, stamped(number, 250))]
+    assert checked(tmp_path, frames) == {}
+    frames = [frame for number in range(40) for frame in pings(number, 7, stamped(number, 250))]
+    assert checked(tmp_path, frames) == {}
+
+
+@pytest.mark.parametrize("size", [8, 1300, 6000])
+def test_an_odd_ping_is_seen_behind_any_number_of_others(size: int) -> None:
+    """Whatever their lengths, and however large they are."""
+    frames = [frame for number in range(300) for frame in pings(number, 7, bytes(number % 90 + size))]
+    other = build.icmp("10.0.0.2", "10.0.9.1", 8, b"\0\x07\0\0" + bytes(20), code=3)
+    found = build.conversations([*frames, other, *frames])
+    kept = [datagram.data[:2] for each in found for datagram in each.head.datagrams]
+    assert b"\x08\x03" in kept

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analyzer.checks import ntp as checks
 from analyzer.findings import ContentCheck, Severity
 from analyzer.heads import Direction, Head
 from analyzer.protocols import ntp
+from tests import build
 from tests.checks.test_ssh import fit_of, remarks
 from tests.protocols.test_dns import CORPUS, udp, whole_captures
 from tests.protocols.test_ntp import (
@@ -59,7 +62,7 @@ def test_other_modes(mode: int) -> None:
 def test_a_kiss_of_death_is_not_called_unsynchronized() -> None:
     head = exchange(REQUEST, changed(ANSWER, first=0xE4, stratum=0, reference=b"RATE"))
     assert said(checks.kiss_of_death, head) == [
-        (Severity.LOW, "The time server answers with a kiss-o'-death (RATE)."),
+        (Severity.LOW, "The time server answers with a kiss-o'-death (RATE: rate exceeded)."),
     ]
     assert said(checks.unsynchronized, head) == []
 
@@ -93,3 +96,63 @@ def test_checks_on_the_corpus() -> None:
     assert fired["ntp-private-message"] == {"ndpi_NTPv2.pcap"}
     assert "zeek_NTP_sync.pcap" in fired["ntp-mode"]
     assert "zeek_ntp.pcap" not in set().union(*fired.values())
+
+
+def test_a_crypto_nak() -> None:
+    ((severity, _),) = said(checks.crypto_nak, exchange(REQUEST + b"\0\0\0\1" + bytes(16), ANSWER + bytes(4)))
+    assert severity is Severity.LOW
+    assert said(checks.crypto_nak, exchange(REQUEST + bytes(4), ANSWER)) == []
+    assert said(checks.crypto_nak, exchange(REQUEST, ANSWER + b"\0\0\0\1" + bytes(16))) == []
+
+
+# -- from the capture on: what is kept must show whatever is no ordinary packet -----------------------------------
+
+ODD = {
+    "monlist": MONLIST_REQUEST,
+    "monlist, as long as an ordinary request": MONLIST_REQUEST.ljust(48, b"\0"),
+    "monlist, with the first byte and length that a hash of 64 bits confuses": MONLIST_REQUEST.ljust(52, b"\0"),
+    "control": CONTROL_REQUEST,
+    "version 2": changed(REQUEST, first=0x13),
+    "symmetric": changed(REQUEST, first=0x21),
+    "too short": REQUEST[:20],
+}
+
+
+def collides(data: bytes, other: bytes) -> bool:
+    """As under a hash of first byte and length with 64 values."""
+    return (data[0] * 31 + len(data)) & 63 == (other[0] * 31 + len(other)) & 63
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize("ports", [(123, 123), (40000, 123)])
+def test_whatever_is_no_ordinary_packet_is_seen_behind_any_number_of_those(ports: tuple[int, int], odd: bytes) -> None:
+    ordinary = [build.udp("10.0.0.2", ports[0], "10.0.9.1", ports[1], REQUEST) for _ in range(200)]
+    back = [build.udp("10.0.9.1", ports[1], "10.0.0.2", ports[0], ANSWER) for _ in range(200)]
+    keyed = [build.udp("10.0.0.2", ports[0], "10.0.9.1", ports[1], REQUEST + bytes(20)) for _ in range(200)]
+    hidden = build.udp("10.0.0.2", ports[0], "10.0.9.1", ports[1], odd)
+    each = build.conversation([*ordinary, *back, *keyed, hidden, *ordinary])
+    assert odd in [datagram.data for datagram in each.head.datagrams]
+
+
+@given(st.binary(min_size=1, max_size=60))
+def test_no_datagram_is_lost_for_looking_like_another(odd: bytes) -> None:
+    """Whatever is no time packet of mode 3 or 4, version 3 or 4 and 48 bytes is kept."""
+    ordinary = [build.udp("10.0.0.2", 123, "10.0.9.1", 123, REQUEST) for _ in range(8)]
+    each = build.conversation([*ordinary, build.udp("10.0.0.2", 123, "10.0.9.1", 123, odd)])
+    known = len(odd) == 48 and odd[0] >> 3 & 7 in (3, 4) and odd[0] & 7 in (3, 4)
+    assert known or odd in [datagram.data for datagram in each.head.datagrams]
+
+
+def test_a_length_that_collides_is_among_those() -> None:
+    assert any(collides(MONLIST_REQUEST.ljust(size, b"\0"), REQUEST) for size in range(8, 73))
+
+
+def test_a_kiss_of_death_is_seen_behind_any_number_of_answers() -> None:
+    kiss = changed(ANSWER, first=0xE4, stratum=0, reference=b"DENY")
+    answers = [build.udp("10.0.9.1", 123, "10.0.0.2", 123, ANSWER) for _ in range(200)]
+    each = build.conversation([*answers, build.udp("10.0.9.1", 123, "10.0.0.2", 123, kiss), *answers])
+    kept = [datagram.data for datagram in each.head.datagrams]
+    assert kiss in kept and len(kept) < 10
+    kisses = [build.udp("10.0.9.1", 123, "10.0.0.2", 123, kiss) for _ in range(200)]
+    each = build.conversation([*kisses, build.udp("10.0.9.1", 123, "10.0.0.2", 123, MONLIST_RESPONSE), *kisses])
+    assert MONLIST_RESPONSE in [datagram.data for datagram in each.head.datagrams]

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import ipaddress
+
 import dpkt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import to_json
@@ -62,11 +66,63 @@ def test_an_address_is_handed_out() -> None:
         "messages": {"DISCOVER": 1, "OFFER": 1, "REQUEST": 1, "ACK": 1},
         "client_mac": "70:76:ff:00:aa:10",
         "host_name": "vm",
+        "requested": ["10.20.30.10"],
         "servers": ["10.20.30.2"],
         "offered": ["10.20.30.10"],
+        "lease_seconds": 600,
         "routers": ["10.20.30.1"],
         "dns_servers": ["192.168.77.53"],
     }
+
+
+def test_what_is_told_of_a_client() -> None:
+    (client,) = facts_of(EXAMPLES[0])._clients.values()
+    assert to_json(client) == {
+        "mac": "70:76:ff:00:aa:10",
+        "host_name": "vm",
+        "requested": "10.20.30.10",
+        "address": "10.20.30.10",
+        "lease_seconds": 600,
+        "server": "10.20.30.2",
+    }
+
+
+def test_clients_of_one_conversation_are_told_apart_and_those_of_several_put_together() -> None:
+    other = message(DISCOVER).replace(CLIENT, CLIENT[:5] + b"\x11").replace(b"\x0c\2vm", b"\x0c\2bs")
+    first, second = facts_of(head_of(message(DISCOVER), other)), facts_of(head_of(offer(ACK)))
+    found = dhcp.clients([first, second])
+    assert [(mac, each.host_name, each.address) for mac, each in found.items()] == [
+        ("70:76:ff:00:aa:10", "vm", "10.20.30.10"),
+        ("70:76:ff:00:aa:11", "bs", None),
+    ]
+
+
+def test_relays_and_routes() -> None:
+    relayed = message(DISCOVER + bytes.fromhex("5204010200ff"))
+    relayed = relayed[:24] + bytes([10, 20, 30, 1]) + relayed[28:]
+    facts = facts_of(head_of(relayed, offer(OFFER + bytes([121, 5, 0, 10, 20, 30, 1]))))
+    assert (facts.relays, facts.relay_information) == (("10.20.30.1",), True)
+    assert facts.static_routes == ("0.0.0.0/0 by 10.20.30.1",)
+    assert facts_of(head_of(offer(OFFER + bytes([121, 2, 33, 1])))).static_routes == ()
+
+
+ways = st.lists(st.tuples(st.integers(0, 32), st.binary(min_size=4, max_size=4), st.ip_addresses(v=4)), max_size=8)
+
+
+@given(ways)
+def test_routes_are_read_as_they_were_written(told: list[tuple[int, bytes, ipaddress.IPv4Address]]) -> None:
+    wire = b"".join(bytes((width,)) + to[: (width + 7) // 8] + gateway.packed for width, to, gateway in told)
+    written = tuple(
+        f"{'.'.join(map(str, to[: (width + 7) // 8].ljust(4, bytes(1))))}/{width} by {gateway}"
+        for width, to, gateway in told
+    )
+    assert dhcp.routes(wire) == written
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_routes_or_none(raw: bytes) -> None:
+    found = dhcp.routes(raw)
+    assert found is None or len(found) <= len(raw) // 5
 
 
 def test_options_in_the_file_and_sname_fields() -> None:

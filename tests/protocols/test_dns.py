@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
+import socket
 import struct
 import subprocess
 import time
@@ -130,6 +132,7 @@ def test_a_lookup() -> None:
     assert (dissection.protocol, dissection.breaks) == ("dns", ())
     assert to_json(dissection.facts) == {
         "queries": {"lns.lab.example": 2},
+        "types": {"A": 1, "AAAA": 1},
         "answers": {"172.16.40.10": "lns.lab.example"},
         "response_codes": {"NOERROR": 2},
     }
@@ -158,6 +161,50 @@ def test_addresses_are_named_by_the_question() -> None:
     assert facts_of(answered(through_alias)).answers == {"1.2.3.4": "lns.lab.example"}
     multicast = message(record(1, b"\1\2\3\4", name=NAME), question=b"")
     assert facts_of(answered(multicast, ports=(5353, 5353))).answers == {"1.2.3.4": "lns.lab.example"}
+
+
+def names_of(*messages: bytes) -> dict[str, tuple[str, ...]]:
+    return dict(facts_of(answered(*messages))._names)
+
+
+def test_an_address_has_the_names_of_its_chain() -> None:
+    chain = message(
+        record(5, b"\3cdn\xc0\x10"),
+        record(5, b"\4edge\xc0\x10", name=b"\3CDN\xc0\x10"),
+        record(1, b"\1\2\3\4", name=b"\4edge\xc0\x10"),
+    )
+    assert names_of(chain) == {"1.2.3.4": ("lns.lab.example", "cdn.lab.example", "edge.lab.example")}
+
+
+def test_only_answers_name_addresses() -> None:
+    """The addresses of name servers in the additional section are not those of the name that was asked for."""
+    glue = message(record(1, b"\1\2\3\4"), record(1, b"\5\6\7\x08"), counts=(1, 1, 0, 1))
+    assert names_of(glue) == {"1.2.3.4": ("lns.lab.example",)}
+    assert facts_of(answered(glue)).answers == {"1.2.3.4": "lns.lab.example"}
+    assert names_of(message(record(1, b"\1\2\3\4"), flags=0x100)) == {}, "a question names nothing"
+
+
+def reverse(address: str, data: bytes = NAME) -> bytes:
+    """An answer with the PTR record of an address."""
+    wire = (
+        b"".join(
+            bytes((len(label),)) + label.encode() for label in ipaddress.ip_address(address).reverse_pointer.split(".")
+        )
+        + b"\0"
+    )
+    return message(record(12, data), question=wire + b"\0\x0c\0\1")
+
+
+@given(st.ip_addresses())
+def test_a_reverse_lookup_names_its_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    shown = socket.inet_ntop(socket.AF_INET6 if address.version == 6 else socket.AF_INET, address.packed)
+    assert names_of(reverse(str(address))) == {shown: ("lns.lab.example",)}
+
+
+@given(st.text("0123456789abcdefx.", max_size=80), st.sampled_from([".in-addr.arpa", ".ip6.arpa", ""]))
+def test_what_is_no_reversed_address_names_none(name: str, end: str) -> None:
+    address = dns.reversed_address(name + end)
+    assert address is None or ipaddress.ip_address(address)
 
 
 def test_dns_over_tcp_reads_as_over_udp() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from analyzer.heads import Direction, Head
 from analyzer.messages import to_json
 from analyzer.protocols import Dissection, dissect_as, http
-from analyzer.protocols.http import HttpFacts, RequestLine
+from analyzer.protocols.http import HttpFacts, RequestLine, WebSocketFrame
 from analyzer.wire import Cause
 from tests.protocols.test_ssh import CAPTURES, conversations, head_of, one_side
 
@@ -46,18 +46,89 @@ def test_an_upgrade_is_told() -> None:
         "status": 101,
         "server": "Python/3.11 websockets/17.4",
         "version": "1.1",
+        "service": "LNS router-info",
+        "frames": {"text": 2},
     }
 
 
 def test_secrets_are_kept_nowhere() -> None:
     request = (
-        b"POST /update-info?token=hunter2#hunter2 HTTP/1.1\r\nAuthorization: hunter2\r\nCookie: a=hunter2\r\n"
-        b"Proxy-Authorization: hunter2\r\nX-Api-Key: hunter2\r\nReferer: http://h/?hunter2\r\n\r\nhunter2"
+        b"POST /update-info;a=hunter2?token=hunter2#hunter2 HTTP/1.1\r\nAuthorization: hunter2\r\nCookie: a=hunter2\r\n"
+        b"Proxy-Authorization: hunter2\r\nX-Api-Key: hunter2\r\nReferer: http://h/?hunter2\r\n"
+        b"hunter2: x\r\nHost: hunter2@cups.example\r\n\r\nhunter2"
     )
     answer = b"HTTP/1.1 302 Found\r\nSet-Cookie: hunter2\r\nLocation: /?hunter2\r\n\r\nhunter2"
     found = read(head_of(request, answer))
     assert not found.breaks and "hunter2" not in repr(found)
-    assert facts(head_of(request, answer)).path == "/update-info"
+    told = facts(head_of(request, answer))
+    assert (told.path, told.host, told.service) == ("/update-info", "cups.example", "CUPS update-info")
+    assert told.credentials == ("Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-API-Key")
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (b"/traffic/NNSXS.IH3P7ZLDQH4AXDPRRWCPXBNTHC/0016c001ff10a235", "/traffic/…/0016c001ff10a235"),
+        (b"/router-0016c001ff10a235", "/router-0016c001ff10a235"),
+        (b"/a/" + b"b/" * 200, "/a/" + "b/" * 126 + "b…"),
+    ],
+)
+def test_a_path_without_what_may_be_a_token(path: bytes, shown: str) -> None:
+    assert facts(head_of(b"GET " + path + b" HTTP/1.1\r\n\r\n")).path == shown
+
+
+def frame(opcode: int, payload: bytes = b"", key: bytes = b"", final: bool = True) -> bytes:
+    """A WebSocket frame; with a key it is masked."""
+    size = len(payload)
+    if size < 126:
+        length = bytes((size,))
+    else:
+        length = b"\x7e" + size.to_bytes(2, "big") if size < 65536 else b"\x7f" + size.to_bytes(8, "big")
+    masked = bytes(byte ^ key[at % 4] for at, byte in enumerate(payload)) if key else payload
+    return bytes((final << 7 | opcode, length[0] | bool(key) << 7)) + length[1:] + key + masked
+
+
+frames = st.tuples(
+    st.sampled_from([0, 1, 2, 3, 8, 9, 10, 15]),
+    st.binary(max_size=125) | st.sampled_from([126, 127, 65535, 65536]).map(bytes),
+    st.sampled_from([b"", b"\1\2\3\4"]),
+)
+
+
+@given(st.lists(frames, max_size=6))
+def test_frames_are_read_as_they_were_written(told: list[tuple[int, bytes, bytes]]) -> None:
+    told = [(opcode, payload[:125] if opcode >= 8 else payload, key) for opcode, payload, key in told]
+    written = b"".join(frame(opcode, payload, key) for opcode, payload, key in told)
+    found = read(head_of(UPGRADE + written, SWITCHING + written, ends=True))
+    assert found.breaks == ()
+    for direction in Direction:
+        shown = [item.message for item in found.items if item.direction is direction]
+        shown = [each for each in shown if isinstance(each, WebSocketFrame)]
+        assert [(each.opcode, each.length, each.masked) for each in shown] == [
+            (opcode, len(payload), bool(key)) for opcode, payload, key in told
+        ]
+        assert [each.close_code for each in shown] == [
+            int.from_bytes(payload[:2], "big") if opcode == 8 and len(payload) > 1 else None
+            for opcode, payload, _ in told
+        ]
+
+
+def test_a_websocket_that_ends_normally() -> None:
+    said = facts(head_of(UPGRADE + frame(8, b"\x03\xe8bye", b"\1\1\1\1"), SWITCHING + frame(8, b"\x03\xe8")))
+    assert (said.frames, said.close_codes) == ({"close": 2}, (1000,))
+
+
+@pytest.mark.parametrize(
+    "wrong", [frame(9, bytes(126)), frame(8, final=False), b"\x82\x7f" + b"\xff" * 8], ids=["ping", "close", "length"]
+)
+def test_frames_that_no_sender_makes_are_malformed(wrong: bytes) -> None:
+    (found,) = read(head_of(UPGRADE, SWITCHING + wrong)).breaks
+    assert found.anomaly.cause is Cause.MALFORMED
+
+
+def test_what_follows_a_refused_switch_is_no_frame() -> None:
+    found = read(head_of(UPGRADE + b"GET /again HTTP/1.1\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+    assert found.breaks == () and not found.facts.frames
 
 
 @pytest.mark.parametrize(

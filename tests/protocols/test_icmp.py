@@ -98,6 +98,25 @@ def test_the_quoted_packet_tells_which_version_an_error_belongs_to(kind: int, qu
     assert isinstance(quoted, Quoted) and quoted.version == quotes[0] >> 4
 
 
+@pytest.mark.parametrize(
+    ("kind", "code", "quotes", "name"),
+    [
+        (3, 3, IPV4, "destination-unreachable, port"),
+        (3, 13, IPV4, "destination-unreachable, administratively prohibited"),
+        (3, 77, IPV4, "destination-unreachable, code 77"),
+        (1, 4, IPV6, "destination-unreachable, port"),
+        (1, 1, IPV6, "destination-unreachable, administratively prohibited"),
+        (11, 0, IPV4, "time-exceeded, hop limit"),
+        (3, 1, IPV6, "time-exceeded, reassembly"),
+        (5, 1, IPV4, "redirect, host"),
+    ],
+)
+def test_codes_have_names(kind: int, code: int, quotes: bytes, name: str) -> None:
+    shown = to_json(read((BACK, message(kind, code, b"\x0a\0\0\x42" + quotes))).facts)
+    assert shown["codes"] == {name: 1}
+    assert shown.get("gateways") == (["10.0.0.66"] if kind == 5 else None)
+
+
 def test_an_unknown_type_stays_a_number() -> None:
     (item,) = read((SENT, message(77))).items
     assert isinstance(item.message, IcmpMessage) and item.message.name == "type-77"

@@ -96,6 +96,29 @@ def test_reference_identifiers(stratum: int, identifier: bytes, shown: str | Non
     assert (facts.reference_id or None, facts.kiss) == (shown, kiss)
 
 
+def test_references_and_extension_fields_have_names() -> None:
+    facts = facts_of(exchange(REQUEST, changed(ANSWER, stratum=1, reference=b"DCF\0")))
+    assert (facts.reference_id, facts.reference_source) == ("DCF", "DCF77 radio")
+    secured = REQUEST + extension(0x0104, 36) + extension(0x0204, 104) + extension(0x0404, 40)
+    assert facts_of(asked(secured, secured)).extensions == {
+        "NTS unique identifier": 2,
+        "NTS cookie": 2,
+        "NTS authenticator": 2,
+    }
+    assert facts_of(asked(REQUEST + extension(0xF323, 28))).extensions == {"0xf323": 1}
+    assert facts_of(asked(REQUEST + struct.pack(">I", 7) + bytes(20), REQUEST + bytes(4))).keys == (7,)
+
+
+@given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.integers(7, 40)), max_size=5), st.sampled_from([0, 20, 24]))
+def test_any_extension_fields_and_authenticator_are_accepted(fields: list[tuple[int, int]], code: int) -> None:
+    """RFC 7822, section 3: without an authenticator the last field has 28 bytes or more."""
+    packet = REQUEST + b"".join(extension(kind, 4 * words) for kind, words in fields) + bytes(code)
+    dissection = dissect_as(ntp, asked(packet))
+    assert dissection.breaks == ()
+    found = [item.message for item in dissection.items if isinstance(item.message, Extension)]
+    assert found == [Extension(kind, 4 * words) for kind, words in fields]
+
+
 def test_what_follows_the_header() -> None:
     head = EXAMPLES[1]
     assert dissect_as(ntp, head).breaks == ()

@@ -1,0 +1,89 @@
+"""HTTP in clear where TLS belongs: what is said of it, and that no secret is ever repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analyzer.findings import Severity
+from analyzer.reports import FORMATS
+from tests.protocols.test_http import SWITCHING, UPGRADE
+from tests.scenes import OTHER, STATION, TLS, TPE, Scene, found, statuses
+
+CANARY = "NNSXS-canary-0123456789"
+SECRETS = f"Authorization: Bearer {CANARY}\r\nCookie: session={CANARY}\r\n{CANARY}: x\r\nX-Token: {CANARY}\r\n".encode()
+UPDATE_INFO = b"POST /update-info HTTP/1.1\r\nHost: cups.example\r\n" + SECRETS + b"\r\n" + b'{"router":1}'
+OK = f"HTTP/1.1 200 OK\r\nSet-Cookie: {CANARY}\r\n\r\n".encode() + bytes(14)
+
+
+def scene() -> Scene:
+    asked = UPGRADE[:-2] + SECRETS + b"\r\n\x81\x85\1\1\1\1abcde"
+    token = f"GET /{CANARY}-and-more?token={CANARY} HTTP/1.1\r\nAuthorization: {CANARY}\r\n\r\n".encode()
+    return (
+        Scene()
+        .tcp(STATION, 40000, TPE, 443, (UPDATE_INFO, OK))
+        .tcp(STATION, 40001, TPE, 4443, (asked, SWITCHING + b"\x81\x05hello"))
+        .tcp(STATION, 40002, OTHER, 80, (token, OK))
+        .tcp(STATION, 40003, TPE, 443, TLS)
+    )
+
+
+def test_what_a_basics_station_sends_in_clear_is_named(tmp_path: Path) -> None:
+    result = scene().audited(tmp_path, mode="basics")
+    assert {(each.rows, each.severity, each.summary) for each in found(result, "TPE121")} == {
+        (
+            ("i43",),
+            Severity.HIGH,
+            "Row i43 expects TLS on tcp/443, but the content is HTTP in clear (CUPS update-info, POST /update-info, "
+            "status 200).",
+        ),
+        (
+            ("i42",),
+            Severity.HIGH,
+            "Row i42 expects TLS on tcp/4443, but the content is HTTP in clear (LNS router-info, GET /router-info, "
+            "WebSocket, status 101).",
+        ),
+    }
+
+
+def test_credentials_in_clear(tmp_path: Path) -> None:
+    result = scene().audited(tmp_path, mode="basics")
+    told = {each.summary: (each.severity, each.rows, each.count) for each in found(result, "TPE351")}
+    assert told == {
+        f"Between {STATION} and {TPE} Authorization and Cookie and Set-Cookie cross the network in clear.": (
+            Severity.HIGH,
+            ("i43",),
+            1,
+        ),
+        f"Between {STATION} and {TPE} Authorization and Cookie cross the network in clear.": (
+            Severity.HIGH,
+            ("i42",),
+            1,
+        ),
+        f"Between {STATION} and {OTHER} Authorization and Set-Cookie cross the network in clear.": (
+            Severity.HIGH,
+            (),
+            1,
+        ),
+    }
+    assert statuses(result)["i42"] == "malformed"
+
+
+def test_http_without_credentials_carries_none(tmp_path: Path) -> None:
+    plain = Scene().tcp(STATION, 40000, TPE, 443, (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"")).audited(tmp_path)
+    assert found(plain, "TPE351") == []
+
+
+@pytest.mark.parametrize("module", FORMATS, ids=lambda module: module.NAME)
+def test_no_secret_reaches_a_report(module: object, tmp_path: Path) -> None:
+    assert CANARY not in module.render(scene().audited(tmp_path, mode="basics"))  # type: ignore[attr-defined]
+
+
+def test_no_secret_reaches_a_frame_or_a_text_of_an_object(tmp_path: Path) -> None:
+    result = scene().audited(tmp_path, mode="basics")
+    for shown in (repr(result), repr(result.flows), repr(result.conversations), result.flows_frame().to_csv()):
+        assert CANARY not in shown
+    assert CANARY not in result.findings_frame().to_csv() + result.rows_frame().to_csv()
+    for each in result.flows:
+        assert CANARY not in repr(each) and CANARY not in repr(list(each.dissection.items))
