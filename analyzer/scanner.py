@@ -106,6 +106,7 @@ FLOW = np.dtype(
         ("vlan", np.int32),  # -1: untagged
         ("note", np.int32),  # index into the notes of the slow path, -1: none
         ("errors", np.int32),  # ICMP errors that quote it
+        ("controls", np.int32),  # those of them that tell its sender how to route or send
         ("protocol", np.uint8),
         ("version", np.uint8),
         ("content", np.uint8),  # see CONTENT_*: how much head is kept
@@ -241,7 +242,7 @@ flood of them can hide it."""
 COPY_ELSEWHERE, COPY_HERE = 20_000_000, 1_000_000
 """Nanoseconds within which the copies of a packet are captured: on its way, and at one place (two mirrors)."""
 ERRORS = 8
-"""ICMP errors that are kept per flow."""
+"""ICMP errors that are kept per flow; and of source quenches and redirects as many again."""
 
 # Numba types its functions' arguments itself; the arrays' dtypes are given where they are made.
 Buffer = Any
@@ -978,7 +979,9 @@ def account_error(
             f = flows[flow]
             clock.in_errors += 1
             f.errors += 1
-            if f.errors <= ERRORS:
+            control = p.protocol == ICMP and b[p.payload] in (4, 5)  # no number of others hides a redirect
+            f.controls += control
+            if f.errors <= ERRORS or (control and f.controls <= ERRORS):
                 begin = p.network
                 side = 0 if sent_by_first(f, inner) else 1
                 index = store(b, begin, min(p.end - begin, 128), pieces, arena, clock)

@@ -307,3 +307,9 @@ def test_ftp_data_know_their_control_connection() -> None:
     assert (first.protocol, first.control) == ("ftp", None)
     assert (data.protocol, data.control) == ("ftp-data", 1)
     assert (other.protocol, other.control) == (None, None)
+
+
+def test_no_number_of_harmless_errors_hides_a_redirect() -> None:
+    errors = [build.icmp_error(ROUTER, STATION, kind, 1, QUERY) for kind in [3] * 40 + [5]]
+    found = build.conversation([QUERY, *errors])
+    assert [error.type for error in found.icmp_errors] == [3] * 8 + [5]
