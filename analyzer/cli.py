@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
 
 def captures(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "captures", nargs="+", metavar="CAPTURE", help="pcap or pcapng, also compressed; - for standard input"
+        "captures", nargs="+", metavar="CAPTURE", help="pcap, pcapng or snoop, also compressed; - for standard input"
     )
 
 
