@@ -308,7 +308,7 @@ class _Program:
     """A capturing program, for the time of a ``with`` block."""
 
     def __init__(self, path: Path, at: str, words: Sequence[str]) -> None:
-        self._path = path
+        self._path, self._program = path, words[0]
         self._child = subprocess.Popen(
             ["ip", "netns", "exec", POINTS[at][0], *words], stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -317,7 +317,7 @@ class _Program:
         deadline = time.monotonic() + 5
         while not self._path.exists() or self._path.stat().st_size == 0:
             if self._child.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{self._child.args} does not start")
+                raise RuntimeError(f"{self._program} does not start")
             time.sleep(0.05)
         return self
 
