@@ -28,6 +28,7 @@ for _path in sorted(CAPTURES.iterdir()):
         FILES[_path.stem if _alone else re.sub(r"\.\d$", "", _path.stem)].append(_path)
 
 NEVER_RECORDED = (
+    ("flows-folded", "it speaks of captures of hundreds of thousands of flows, and a recording stays below 500 kB"),
     ("program-defect", "it says that this program is at fault: a capture that shows it is a bug to be repaired"),
     ("ike-weak-proposal-chosen", "it speaks where a row lists no proposals, or weak ones; no row does"),
     ("tls-version-below-row", "it speaks where a row asks for more than TLS 1.2; no row does"),

@@ -20,6 +20,8 @@ CAPTURES = Path(__file__).parents[1] / "captures"
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
 CUTS = 8 if os.environ.get("CI") else 2
 """Ways in which each capture is cut."""
+OF_A_FILE = {"TPE001", "TPE011", "TPE012", "TPE013"}
+"""Checks that speak of each file on its own: of its damage, and of what it carries beside its packets."""
 
 
 def records(content: bytes) -> tuple[bytes, list[bytes]] | None:
@@ -75,7 +77,7 @@ def told(result: Audit) -> Any:
     findings = [
         (each.check, each.severity, each.base_station, each.rows, each.flow, each.count, each.time, each.summary)
         for each in result.findings
-        if each.check != "TPE001"
+        if each.check not in OF_A_FILE
     ]
     flows = [
         (

@@ -168,6 +168,7 @@ def _connect(arguments: argparse.Namespace, host: str, port: int, clear: bool) -
         _only(context, arguments.version)
     context.load_verify_locations(arguments.authority)
     context.load_cert_chain(arguments.certificate)
+    context.keylog_filename = arguments.keys
     if arguments.careless:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return Wire(context.wrap_socket(connection, server_hostname=host))
@@ -262,6 +263,7 @@ def main() -> None:
     station.add_argument("--careless", action="store_true")
     station.add_argument("--certificate", required=True)
     station.add_argument("--authority", required=True)
+    station.add_argument("--keys", help="file that gets the keys of its TLS sessions")
     station.add_argument("--version")
     station.add_argument("--uplinks", type=int, default=5)
     arguments = parser.parse_args()

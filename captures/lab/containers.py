@@ -1,4 +1,7 @@
-"""What becomes of tcpdump's file: VLAN tags, several files, a cut end. All on classic pcap files."""
+"""What becomes of a recorded file: VLAN tags and several files (classic pcap), a vendor's block (pcapng), a cut end.
+
+All are little-endian here.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,20 @@ def split(path: Path, files: int) -> list[Path]:
         parts.append(path.with_suffix(f".{number}.pcap"))
         parts[-1].write_bytes(content[:_HEADER] + b"".join(mine))
     return parts
+
+
+def add_block(path: Path, kind: int) -> None:
+    """Put a block of a vendor's own kind before the packets of a pcapng file, behind its section and its interface.
+
+    Kinds with the highest bit set are reserved for local use (draft-ietf-opsawg-pcapng).
+    """
+    content = path.read_bytes()
+    at = 0
+    for _ in range(2):
+        at += int.from_bytes(content[at + 4 : at + 8], "little")
+    body = b"probe 7, load 12 %\0\0"
+    size = struct.pack("<I", 12 + len(body))
+    path.write_bytes(content[:at] + struct.pack("<I", kind) + size + body + size + content[at:])
 
 
 def cut(path: Path, size: int) -> None:

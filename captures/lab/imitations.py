@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 ETHERNET = 14
 EVERYTHING, IPV4 = 0x0003, b"\x08\x00"
 UDP = 17
+MORE_FRAGMENTS = 0x2000
 
 
 def datagrams(source: str, source_port: str, to: str, port: str, *contents: str) -> None:
@@ -37,6 +38,17 @@ def packets(protocol: str, source: str, to: str, *contents: str) -> None:
     for content in contents:
         sender.sendto(bytes.fromhex(content), (to, 0))
         time.sleep(0.2)
+
+
+def fragments(protocol: str, source: str, to: str, *pieces: str) -> None:
+    """Fragments of one IPv4 datagram, each ``offset:content`` (bytes, hexadecimal) of its payload; they may overlap."""
+    addresses = socket.inet_aton(source) + socket.inet_aton(to)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
+        for count, piece in enumerate(pieces, 1):
+            offset, _, content = piece.partition(":")
+            place = int(offset) // 8 | (MORE_FRAGMENTS if count < len(pieces) else 0)
+            header = struct.pack(">BBHHHBBH", 0x45, 0, 0, 0x1AB5, place, 64, int(protocol), 0)
+            sender.sendto(header + addresses + bytes.fromhex(content), (to, 0))
 
 
 def frames(*contents: str) -> None:
@@ -209,6 +221,7 @@ def ike_responder(address: str) -> None:
 WHAT: Mapping[str, Callable[..., None]] = {
     "datagrams": datagrams,
     "false-echo": false_echo,
+    "fragments": fragments,
     "frames": frames,
     "ftp-bounce": ftp_bounce,
     "ftp-distrust": ftp_distrust,

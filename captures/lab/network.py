@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 STATION = "10.20.30.10"
 STATION_MAC = "70:76:ff:00:aa:10"
@@ -145,10 +145,12 @@ class Lab:
         longer: int = 0,
         after_syn: bool = False,
         esp: bool = False,
+        fragment: int = 0,
     ) -> None:
         """Keep packets for a port from crossing the gateway: ``drop``, ``reset`` or ``prohibit`` (ICMP 3/13).
 
-        ``longer``: only packets of more bytes; ``after_syn``: all but the SYN; ``esp``: what UDP carries that is ESP.
+        ``longer``: only packets of more bytes; ``after_syn``: all but the SYN; ``esp``: what UDP carries that is ESP;
+        ``fragment``: only fragments at this offset (bytes).
         """
         verdict = {
             "drop": "drop",
@@ -159,6 +161,7 @@ class Lab:
         match += [f"meta length > {longer}"] * bool(longer)
         match += ["tcp flags & syn == 0"] * after_syn
         match += ["@th,64,32 != 0"] * esp
+        match += [f"ip frag-off & 0x1fff == {fragment // 8}"] * bool(fragment)
         self.run(ROUTER, "nft", "add", "table", "ip", "lab")
         self.run(ROUTER, "nft", "add chain ip lab crossing { type filter hook forward priority 0; }")
         self.run(ROUTER, "nft", f"add rule ip lab crossing {' '.join(match)} counter {verdict}")
@@ -173,6 +176,12 @@ class Lab:
         self.run(ROUTER, "nft", "add", "table", "ip", "nat")
         self.run(ROUTER, "nft", "add chain ip nat leaving { type nat hook postrouting priority 100; }")
         self.run(ROUTER, "nft", 'add rule ip nat leaving oifname { "core", "world" } masquerade')
+
+    def forward(self, address: str, ports: str, to: str) -> None:
+        """TPE hands on what comes to some ports (``50000-50050``) of an address to another of its addresses."""
+        self.run(CORE, "nft", "add", "table", "ip", "nat")
+        self.run(CORE, "nft", "add chain ip nat arriving { type nat hook prerouting priority -100; }")
+        self.run(CORE, "nft", f"add rule ip nat arriving ip daddr {address} tcp dport {ports} dnat to {to}")
 
     # -- processes ----------------------------------------------------------------------------------------------
 
@@ -227,9 +236,9 @@ class Lab:
 
     # -- capture ------------------------------------------------------------------------------------------------
 
-    def capture(self, path: Path, options: Capturing) -> Tcpdump:
+    def capture(self, path: Path, options: Capturing) -> Tcpdump | Dumpcap:
         """Capture, by default what the base station's cable carries."""
-        return Tcpdump(path, options)
+        return Dumpcap(path, options) if options.held_up else Tcpdump(path, options)
 
     def stop(self, namespace: str = "") -> None:
         """End the started processes (of one namespace), youngest first: the clients before their servers."""
@@ -269,7 +278,7 @@ POINTS = {
 
 @dataclass(frozen=True)
 class Capturing:
-    """A scenario's ``[capture]``: where, how and when tcpdump captures, and what becomes of its file."""
+    """A scenario's ``[capture]``: where, how and when is captured, and what becomes of the file."""
 
     at: str = "cable"
     filter: str = ""
@@ -281,20 +290,49 @@ class Capturing:
     """The step after which the capture begins; at once by default."""
     ends_early: bool = False
     """Whether the capture ends before the connections do."""
+    held_up: float = 0
+    """Seconds at the end during which the capturing program does not run, so that the kernel loses packets."""
     vlan: int = 0
     """802.1Q tag to write into every frame afterwards, for the kernel may know none."""
     files: int = 1
     """Into how many files to cut the capture."""
     cut: int = 0
     """Bytes to cut off the end, as by a full disk."""
+    secrets: bool = False
+    """Whether to write the Basics Station's TLS keys into the file."""
+    vendor_block: int = 0
+    """Kind of pcapng block to add, as by a vendor's own program."""
 
 
-class Tcpdump:
-    """tcpdump, for the time of a ``with`` block."""
+class _Program:
+    """A capturing program, for the time of a ``with`` block."""
+
+    def __init__(self, path: Path, at: str, words: Sequence[str]) -> None:
+        self._path, self._program = path, words[0]
+        self._child = subprocess.Popen(
+            ["ip", "netns", "exec", POINTS[at][0], *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + 5
+        while not self._path.exists() or self._path.stat().st_size == 0:
+            if self._child.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self._program} does not start")
+            time.sleep(0.05)
+        return self
+
+    def end(self) -> str:
+        """End it; what it said."""
+        time.sleep(1.5)  # It hands out what it has only so often: without this the last second is lost.
+        os.killpg(self._child.pid, signal.SIGINT)
+        return self._child.communicate(timeout=10)[1]
+
+
+class Tcpdump(_Program):
+    """tcpdump, which must not lose a packet."""
 
     def __init__(self, path: Path, options: Capturing) -> None:
-        self._path = path
-        namespace, interface = POINTS[options.at]
+        interface = POINTS[options.at][1]
         self._everywhere = interface == "any"
         # In immediate mode each packet takes a whole snap length of the buffer.
         buffering = ["--immediate-mode", "-U", "--buffer-size=65536"]
@@ -303,26 +341,35 @@ class Tcpdump:
         words += ["--time-stamp-precision=nano"] * options.nanoseconds
         words += ["-y", options.link_type] if options.link_type else []
         words += [options.filter] if options.filter else []
-        self._child = subprocess.Popen(
-            ["ip", "netns", "exec", namespace, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-
-    def __enter__(self) -> Tcpdump:
-        deadline = time.monotonic() + 5
-        while not self._path.exists() or self._path.stat().st_size == 0:
-            if self._child.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("tcpdump does not start")
-            time.sleep(0.05)
-        return self
+        super().__init__(path, options.at, words)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        time.sleep(1.5)  # tcpdump hands out what it has only so often: without this the last second is lost.
-        os.killpg(self._child.pid, signal.SIGINT)
-        said = self._child.communicate(timeout=10)[1]
+        said = self.end()
         counts = {line.split(maxsplit=1)[1]: int(line.split()[0]) for line in said.splitlines() if line[:1].isdigit()}
         captured, received = counts["packets captured"], counts["packets received by filter"]
         # On all interfaces the loopback's packets are received twice and captured once.
         if counts["packets dropped by kernel"] or (captured != received and not self._everywhere):
             raise RuntimeError(f"tcpdump lost packets: {said}")
+
+
+class Dumpcap(_Program):
+    """dumpcap with its smallest buffer, stopped for a while as on a machine that is too busy.
+
+    It writes into its file how many packets the kernel had to drop, and it must be some.
+    """
+
+    def __init__(self, path: Path, options: Capturing) -> None:
+        self._held_up = options.held_up
+        super().__init__(path, options.at, ["dumpcap", "-q", "-B", "1", "-i", POINTS[options.at][1], "-w", str(path)])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.killpg(self._child.pid, signal.SIGSTOP)
+        time.sleep(self._held_up)
+        os.killpg(self._child.pid, signal.SIGCONT)
+        said = self.end()
+        if "(pcap:0/" in said:
+            raise RuntimeError(f"dumpcap lost nothing: {said}")

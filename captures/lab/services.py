@@ -238,8 +238,18 @@ def iec104_standard_server(lab: Lab, port: int = 2404, address: str = TPE[0]) ->
     lab.wait_for(CORE, port)
 
 
-def ftpd(lab: Lab, login: bool = True, passive_address: str = "", secure: bool = False, ipv6: bool = False) -> None:
-    """vsftpd. ``passive_address``: what its PASV replies say, as behind a NAT; ``secure``: AUTH TLS is possible."""
+def ftpd(
+    lab: Lab,
+    login: bool = True,
+    passive_address: str = "",
+    reachable: bool = False,
+    secure: bool = False,
+    ipv6: bool = False,
+) -> None:
+    """vsftpd. ``secure``: AUTH TLS is possible.
+
+    ``passive_address``: what its PASV replies say, as behind a NAT; ``reachable``: data connections get through there.
+    """
     options = {
         "listen": "NO" if ipv6 else "YES",
         "listen_ipv6": "YES" if ipv6 else "NO",
@@ -260,6 +270,8 @@ def ftpd(lab: Lab, login: bool = True, passive_address: str = "", secure: bool =
     }
     if passive_address:
         options["pasv_address"] = passive_address
+    if reachable:
+        lab.forward(passive_address, f"{options['pasv_min_port']}-{options['pasv_max_port']}", TPE[0])
     if secure:
         options |= {"ssl_enable": "YES", "allow_anon_ssl": "YES", "require_ssl_reuse": "NO"}
         options |= {"rsa_cert_file": f"{lab.folder}/tpe.crt", "rsa_private_key_file": f"{lab.folder}/tpe.key"}
@@ -371,6 +383,12 @@ def packets(lab: Lab, protocol: int, contents: list[str], to: str = TPE[0]) -> N
     """IP packets of a protocol by hand (hexadecimal)."""
     words = [*_script("imitations.py"), "packets", str(protocol), STATION, to]
     lab.run(BASE_STATION, *words, *(each.replace(" ", "") for each in contents))
+
+
+def fragments(lab: Lab, protocol: int, source: str, pieces: list[str]) -> None:
+    """Somebody outside sends the base station fragments of a datagram by hand (``offset: hexadecimal``)."""
+    words = [*_script("imitations.py"), "fragments", str(protocol), source, STATION]
+    lab.run(OUTSIDE, *words, *(each.replace(" ", "") for each in pieces))
 
 
 def frames(lab: Lab, contents: list[str]) -> None:
@@ -567,6 +585,7 @@ def basics(
     words = [*_script("basics.py"), "station", service, host, str(port), "--uplinks", str(uplinks)]
     words += ["--certificate", str(lab.folder / "station.pem"), "--authority", str(lab.folder / "ca.crt")]
     words += ["--version", version] * bool(version) + ["--clear"] * clear + ["--careless"] * careless
+    words += ["--keys", str(lab.folder / "keys")]
     lab.run(BASE_STATION, *words, timeout=60, check=succeeds)
 
 
@@ -611,6 +630,7 @@ STEPS: Mapping[str, Service] = {
     "dhcp": dhcp,
     "dig": dig,
     "dns-tunnel": dns_tunnel,
+    "fragments": fragments,
     "frames": frames,
     "ftp": ftp,
     "ftp-bounce": ftp_bounce,
