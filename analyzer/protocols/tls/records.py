@@ -49,7 +49,7 @@ class Heartbeat(NamedTuple):
 
 
 class EncryptedRecord(NamedTuple):
-    """A handshake message or an alert that only the two ends can read. Nothing behind it is read."""
+    """A handshake message or an alert that only the two ends can read. Nothing behind an alert is read."""
 
     content_type: int
 
@@ -98,11 +98,11 @@ def is_record_header(data: bytes) -> bool:
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    """Messages of one direction, up to the first encrypted record.
+    """Messages of one direction, up to the first application data or encrypted alert.
 
-    Yields ClientHello, ServerHello, ServerName, ApplicationProtocols, SupportedVersions, Extensions, CertificateEntry,
-    Certificate, ServerKeyExchange, Handshake, ClientMasterKey, ChangeCipherSpec, Alert, Heartbeat, EncryptedRecord,
-    ApplicationData.
+    Yields ClientHello, ServerHello, ServerName, SessionTicket, ApplicationProtocols, SupportedVersions, Extensions,
+    CertificateEntry, Certificate, ServerKeyExchange, Handshake, ClientMasterKey, ChangeCipherSpec, Alert, Heartbeat,
+    EncryptedRecord, ApplicationData.
     """
     suite: int | None = None
     cipher_changed = False
@@ -112,8 +112,11 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         content_type, version, length = record_header(reader)
         if content_type == HANDSHAKE:
             if cipher_changed and not is_hello(reader.fenced(length, "handshake record")):
+                reader.pos = min(reader.pos + length, reader.limit)
                 yield EncryptedRecord(content_type)
-                return
+                if reader.left < RECORD_HEADER.size:
+                    return
+                continue
             body = reader.fenced(length, "handshake record")
             end = body.fence
             while body.more:
