@@ -649,7 +649,6 @@ VERSIONS = {
     "TLSv1.3": "TLS 1.3",
 }
 BEGINS_OTHERWISE = {
-    "derived_redhat61_joy_tls10.pcap": "a container that is not read as a capture",
     "zeek_ftp-auth-tls.pcap": "begins as FTP",
     "zeek_tls-12-amazon-rds.pcap": "begins as MySQL",
 }
