@@ -116,8 +116,10 @@ def version_below_row(fit: Fit) -> Iterator[Remark]:
     Remedy: Configure both ends for the version that the row asks for.
     """
     facts = facts_of(fit)
+    if facts._version is None or facts._version < TLS_1_2 or facts.version == fit.row.tls_floor:
+        return
     floor = next((value for value, name in VERSIONS.items() if name == fit.row.tls_floor), 0)
-    if facts._version is not None and facts._version >= TLS_1_2 and version_rank(facts._version) < version_rank(floor):
+    if version_rank(facts._version) < version_rank(floor):
         sentence = f"The connection uses {facts.version}, older than the {fit.row.tls_floor} of row {fit.row.id}."
         yield Remark(sentence, version_frames(fit))
 
@@ -356,9 +358,9 @@ def issuer_certificate_expired(fit: Fit) -> Iterator[Remark]:
     Remedy: Install the current certificates of the issuing authority on the server.
     """
     for item, certificate in chain(fit):
-        if is_own(item) or certificate._begins is None or certificate._ends is None:
+        if certificate._begins is None or certificate._ends is None:
             continue
-        if not certificate._begins <= item.time <= certificate._ends:
+        if not certificate._begins <= item.time <= certificate._ends and not is_own(item):
             valid = f"is valid from {certificate.not_before} to {certificate.not_after} only"
             yield Remark(f"The issuer certificate {subject(certificate)} {valid}.", (item.frame,))
 
@@ -606,14 +608,16 @@ def fatal_alerts(fit: Fit) -> Iterator[tuple[Item, Alert]]:
 def chain(fit: Fit) -> tuple[tuple[Item, X509Certificate], ...]:
     """The server's certificates, each with the item that carries it."""
     facts = facts_of(fit)
+    if not facts.certificates:
+        return ()
     entries = messages(fit.conversation.dissection.items, CertificateEntry)
     sent = [item for item, _ in entries if item.direction == facts._server]
     return tuple(zip(sent, facts.certificates, strict=True))
 
 
-def own_certificate(fit: Fit) -> Iterator[tuple[Item, X509Certificate]]:
+def own_certificate(fit: Fit) -> tuple[tuple[Item, X509Certificate], ...]:
     """The server's own certificate, if it is there."""
-    return (pair for pair in chain(fit) if is_own(pair[0]))
+    return chain(fit)[:1]
 
 
 def is_own(item: Item) -> bool:

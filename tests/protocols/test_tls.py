@@ -31,6 +31,7 @@ from analyzer.protocols.tls import (
     ServerHello,
     TlsFacts,
     handshake,
+    records,
     registry,
 )
 from analyzer.protocols.tls.handshake import HELLO_RETRY_RANDOM
@@ -168,7 +169,27 @@ SSL2 = head_of(
 )
 WHOLE = head_of(STATION, LNS)
 
-EXAMPLES: list[Head] = [WHOLE, TLS13, RETRIED, RESUMED, SSL2]
+STAPLED = head_of(
+    record(22, client_hello(extension(35, b"t" * 96) + extension(5, b"\1\0\0\0\0")))
+    + record(22, certificate(b"client's") + message(16, b"k" * 40))
+    + CHANGE_CIPHER_SPEC
+    + FINISHED
+    + record(21, b"\x99" * 26),
+    record(
+        22,
+        server_hello(extension(5, b""))
+        + certificate(b"own", b"issuer's")
+        + message(22, b"\1\0\0\x08response")
+        + message(12, b"\3\0\x1d\x20" + b"p" * 32 + b"signature")
+        + message(13, b"\1\1\0\0")
+        + message(14, b""),
+    )
+    + record(22, message(4, b"t" * 90))
+    + CHANGE_CIPHER_SPEC
+    + FINISHED,
+)
+
+EXAMPLES: list[Head] = [WHOLE, TLS13, RETRIED, RESUMED, SSL2, STAPLED]
 
 
 def read_head(head: Head) -> Dissection:
@@ -403,6 +424,33 @@ def test_ja4_as_published() -> None:
     assert facts_of(clients(record(22, hello, 0x0301))).ja4 == "t13d1516h2_8daaf6152771_e5627efa2ab1"
 
 
+@given(st.sampled_from(EXAMPLES), st.sampled_from(list(Direction)), st.data())
+def test_what_differs_in_one_byte_is_not_taken_for_what_was_read_before(
+    head: Head, direction: Direction, data: st.DataObject
+) -> None:
+    """Nor what is cut, nor what goes on: memory changes nothing."""
+    whole = head.streams[direction].data
+    at = data.draw(st.integers(0, len(whole) - 1))
+    changed = whole[:at] + bytes([data.draw(st.integers(0, 255))]) + whole[at + 1 :]
+    changed = data.draw(st.sampled_from((changed, changed[: at + 1], changed + DATA, changed + b"\x15")))
+    ends = data.draw(st.booleans())
+    new = head_of(changed, b"", ends=ends) if direction is Direction.ORIGINATOR else head_of(b"", changed, ends=ends)
+    forget()
+    alone = read_head(new)
+    forget()
+    read_head(head)
+    read_head(head_of(*(stream.data for stream in head.streams), ends=True))
+    assert read_head(new) == alone
+
+
+def forget() -> None:
+    """As if nothing had been read yet."""
+    for memory in (handshake.repeated_offers, handshake.repeated_choices, handshake.repeated_certificate):
+        memory.known.clear()
+    records.patterns.clear()
+    tls_facts.known.clear()
+
+
 @given(st.lists(st.sampled_from(EXAMPLES), min_size=1, max_size=6), st.data())
 def test_what_was_read_before_is_read_the_same_again(heads: list[Head], data: st.DataObject) -> None:
     """Other random bytes and session ids, in whatever order: the same as if nothing had been remembered."""
@@ -414,9 +462,7 @@ def test_what_was_read_before_is_read_the_same_again(heads: list[Head], data: st
                 stream[11:43] = random
         changed = head_of(*map(bytes, streams))
         again = read_head(changed)
-        for memory in (handshake.repeated_offers, handshake.repeated_choices, handshake.repeated_certificate):
-            memory.known.clear()
-        tls_facts.known.clear()
+        forget()
         assert read_head(changed) == again
 
 
