@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from analyzer.conversations import Conversation, FtpDataFacts, State
 from analyzer.expected import Deployment, ExpectedFlow, ExpectedTable, Occurrence, Peer, Requirement, UsageError
+from analyzer.heads import Direction
 from analyzer.hosts import Station, carries_esp, shaped
 from analyzer.messages import messages
 from analyzer.modes import UNKNOWN, Mode
-from analyzer.protocols import dhcp, dns, esp, ftp, icmp, ike
+from analyzer.protocols import dhcp, dns, esp, ftp, icmp, ike, ssh
 
 
 class Status(enum.Enum):
@@ -259,21 +260,38 @@ def split(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...], 
     return [Fit(station.address, each, group) for group in decided]
 
 
+SILENCE = 10_000_000_000
+"""Nanoseconds without a word after which the next one begins a burst."""
+
+
 def ssh_rows(each: Conversation, rows: tuple[ExpectedFlow, ...], protected_from: int) -> list[tuple[ExpectedFlow, ...]]:
     """Key installer or reverse SSH, by the session's shape; the banner is the same box's.
 
-    Reverse SSH stays up for an hour. The key installer is one short download before the first protected
-    conversation. All else is undecided.
+    Reverse SSH stays up for up to an hour, near-silent or in bursts that the server begins. The key installer is one
+    short download, closed by the base station, before the first protected conversation. All else is undecided, as is
+    a session whose key exchange or login was not seen to succeed.
     """
     installer = tuple(row for row in rows if row.decided_by == "ssh-key-installer")
     reverse = tuple(row for row in rows if row.decided_by == "ssh-reverse")
-    if each.state is not State.ESTABLISHED:
+    clear = {item.direction: item.offset for item, _ in messages(each.dissection.items, ssh.NewKeys)}
+    if each.state is not State.ESTABLISHED or len(clear) < 2:
         return [rows]
-    sent, received = each.payload
+    sent, received = (each.payload[way] - clear[way] - ssh.NEWKEYS_LENGTH for way in Direction)
     if each.duration > 60:
-        return [reverse]
-    short = each.duration < 30 and 4096 < received < 262144 and received > 2 * sent
-    return [installer] if short and each.last < protected_from else [rows]
+        bursts = bursts_begun(each)
+        quiet = sent + received < 1024 * each.duration and Direction.ORIGINATOR not in bursts
+        return [reverse] if sent >= 256 and (quiet or Direction.RESPONDER in bursts) else [rows]
+    stream = each.head.streams[Direction.ORIGINATOR]
+    closed = stream.ends or len(stream.data) < each.payload[Direction.ORIGINATOR]
+    short = each.duration < 30 and 2048 < received < 262144 and received > 2 * sent
+    return [installer] if short and closed and each.last < protected_from else [rows]
+
+
+def bursts_begun(each: Conversation) -> set[Direction]:
+    """Who spoke first after a silence, as far as the head shows; a last word of goodbye is no burst."""
+    told = sorted((mark.time, way) for way in Direction for mark in each.head.streams[way].marks)
+    pauses = [number for number in range(1, len(told)) if told[number][0] - told[number - 1][0] >= SILENCE]
+    return {told[number][1] for number in pauses if {way for _, way in told[number:]} == set(Direction)}
 
 
 def ftp_rows(each: Conversation, rows: tuple[ExpectedFlow, ...]) -> list[tuple[ExpectedFlow, ...]]:

@@ -244,9 +244,55 @@ def test_what_a_present_row_does_not_show_is_said(tmp_path: Path) -> None:
 # -- rows that share a port -------------------------------------------------------------------------------------
 
 
-def test_a_long_ssh_session_is_the_reverse_one(tmp_path: Path) -> None:
-    result = tls().tcp(STATION, 40001, TPE, 22, SSH, lasting=90).audited(tmp_path)
-    assert (statuses(result)["i4"], statuses(result)["i5"]) == ("missing, weak", "present")
+LOGIN = ((">", bytes(360)), ("<", bytes(420)))
+"""What both sides encrypt up to a remote forward."""
+
+
+def ssh_session(tmp_path: Path, *said: tuple[float, str, bytes], login: bool = True, lasting: float = 1) -> str:
+    """Status of i4 and i5 after one session: what is said so many seconds after what came before."""
+    scene = tls()
+    told = [(0.0, *each) for each in ((">", SSH[0]), ("<", SSH[1]), *(LOGIN if login else ()))] + list(said)
+    scene.segment(STATION, 40001, TPE, 22, 0x02, seq=999)
+    scene.segment(TPE, 22, STATION, 40001, 0x12, seq=4999, ack=1000)
+    scene.segment(STATION, 40001, TPE, 22, 0x10, ack=5000)
+    sent = {">": 1000, "<": 5000}
+    for pause, direction, payload in told:
+        scene.clock += pause
+        ends = (STATION, 40001, TPE, 22) if direction == ">" else (TPE, 22, STATION, 40001)
+        for at in range(0, len(payload), 1400):
+            part = payload[at : at + 1400]
+            ack = sent["<" if direction == ">" else ">"]
+            scene.segment(*ends, 0x18, seq=sent[direction], ack=ack, payload=part)
+            sent[direction] += len(part)
+    scene.clock += lasting
+    scene.segment(STATION, 40001, TPE, 22, 0x11, seq=sent[">"], ack=sent["<"])
+    result = statuses(scene.audited(tmp_path))
+    return f"{result['i4']}; {result['i5']}"
+
+
+REVERSE, UNDECIDED = "missing, weak; present", "undecided; undecided"
+
+
+def test_a_long_silent_ssh_session_is_the_reverse_one(tmp_path: Path) -> None:
+    assert ssh_session(tmp_path, lasting=90) == REVERSE
+    assert ssh_session(tmp_path, (3000, ">", bytes(64)), lasting=1) == REVERSE  # a last word of goodbye
+
+
+def test_a_long_ssh_session_in_bursts_that_the_server_begins_is_the_reverse_one(tmp_path: Path) -> None:
+    burst = ((40, "<", bytes(100)), (0, ">", bytes(5000)), (30, "<", bytes(100)), (0, ">", bytes(90_000)))
+    assert ssh_session(tmp_path, *burst) == REVERSE
+    both = ((40, "<", bytes(100)), (0, ">", bytes(100)), (20, ">", bytes(100)), (1, "<", bytes(100)))
+    assert ssh_session(tmp_path, *both) == REVERSE
+
+
+def test_a_long_ssh_session_of_another_shape_is_undecided(tmp_path: Path) -> None:
+    asked = ((40, ">", bytes(100)), (0, "<", bytes(5000)), (30, ">", bytes(100)), (0, "<", bytes(5000)))
+    assert ssh_session(tmp_path, *asked) == UNDECIDED
+    assert ssh_session(tmp_path, *[(5, "<", bytes(9000))] * 20) == UNDECIDED  # a download that goes on and on
+
+
+def test_a_long_ssh_session_without_a_login_is_undecided(tmp_path: Path) -> None:
+    assert ssh_session(tmp_path, login=False, lasting=120) == UNDECIDED
 
 
 def test_a_short_ssh_session_is_undecided(tmp_path: Path) -> None:

@@ -1,69 +1,115 @@
-"""SSH: the protocol's version, what both sides settled on, and whether the key exchange ended."""
+"""SSH: the protocol's version, what both sides settled on, and whether the key exchange ended.
+
+Which algorithms are not to be relied upon stands in rules/ssh-algorithms.toml.
+"""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
-from analyzer.findings import Remark, Severity, content_check
+from analyzer.expected import Row, RuleError, rules_folder
+from analyzer.findings import Kind, Remark, Severity, content_check
 from analyzer.heads import Direction, Frame
 from analyzer.matching import Fit
 from analyzer.messages import messages
 from analyzer.protocols.ssh import (
+    OUT_OF_PLACE,
     Disconnect,
     GexGroup,
     Identification,
     KexInit,
     KexReply,
+    Packet,
+    PrefaceLine,
     SshFacts,
 )
 
-Policy = Mapping[str, tuple[Severity, str]]
+KIND_NAMES = ("key exchange method", "cipher", "MAC", "host key algorithm")
+"""Kinds of algorithms on which there is a policy."""
 
-POLICY_DATE = "2026-01"
-"""When the tables below were last held against RFC 9142, RFC 8758, RFC 8270, RFC 8332 and OpenSSH's defaults."""
 
-BROKEN_KEX: Policy = {
-    "diffie-hellman-group1-sha1": (Severity.MEDIUM, "its 1024-bit group is within reach of precomputation"),
-    "rsa1024-sha1": (Severity.MEDIUM, "its RSA key of 1024 bits can be factored"),
-    "gss-group1-sha1": (Severity.MEDIUM, "its 1024-bit group is within reach of precomputation"),
-    "diffie-hellman-group-exchange-sha1": (Severity.LOW, "SHA-1 no longer resists collisions"),
-}
-SHORT_GROUP = 2048
-"""Shortest prime of a group exchange, in bits (RFC 8270)."""
+class Objection(NamedTuple):
+    """What speaks against an algorithm."""
 
-BROKEN_CIPHERS: Policy = {
-    "none": (Severity.HIGH, "nothing is encrypted"),
-    "des-cbc": (Severity.HIGH, "keys of 56 bits can be searched"),
-    "des-cbc@ssh.com": (Severity.HIGH, "keys of 56 bits can be searched"),
-    "arcfour": (Severity.HIGH, "RC4's key stream leaks plain text"),
-    "arcfour128": (Severity.HIGH, "RC4's key stream leaks plain text"),
-    "arcfour256": (Severity.HIGH, "RC4's key stream leaks plain text"),
-    "3des-cbc": (Severity.MEDIUM, "blocks of 64 bits collide in long sessions"),
-    "3des-ctr": (Severity.MEDIUM, "blocks of 64 bits collide in long sessions"),
-    "blowfish-cbc": (Severity.MEDIUM, "blocks of 64 bits collide in long sessions"),
-    "cast128-cbc": (Severity.MEDIUM, "blocks of 64 bits collide in long sessions"),
-    "idea-cbc": (Severity.MEDIUM, "blocks of 64 bits collide in long sessions"),
-}
+    severity: Severity
+    reason: str
+    """One clause."""
+    source: str
 
-BROKEN_MACS: Policy = {
-    "none": (Severity.HIGH, "nothing protects against changes on the way"),
-    "hmac-md5": (Severity.MEDIUM, "MD5 is broken"),
-    "hmac-md5-96": (Severity.MEDIUM, "MD5 is broken"),
-    "hmac-md5-etm@openssh.com": (Severity.MEDIUM, "MD5 is broken"),
-    "hmac-md5-96-etm@openssh.com": (Severity.MEDIUM, "MD5 is broken"),
-}
 
-BROKEN_HOST_KEYS: Policy = {
-    "null": (Severity.HIGH, "the server proves nothing"),
-    "ssh-dss": (Severity.MEDIUM, "DSA with 1024 bits and SHA-1 can be forged with enough effort"),
-    "ssh-dss-cert-v01@openssh.com": (Severity.MEDIUM, "DSA with 1024 bits and SHA-1 can be forged with enough effort"),
-    "x509v3-sign-dss": (Severity.MEDIUM, "DSA with 1024 bits and SHA-1 can be forged with enough effort"),
-    "ssh-rsa": (Severity.LOW, "it signs with SHA-1, which no longer resists collisions"),
-    "ssh-rsa-cert-v01@openssh.com": (Severity.LOW, "it signs with SHA-1, which no longer resists collisions"),
-    "x509v3-sign-rsa": (Severity.LOW, "it signs with SHA-1, which no longer resists collisions"),
-}
-SHORT_RSA_KEY = 2048
-"""In bits."""
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which algorithms are not to be relied upon any more: the content of rules/ssh-algorithms.toml."""
+
+    date: str
+    """When it was last held against its sources: ``2026-11``."""
+    shortest_prime: int
+    """Of a group exchange, in bits."""
+    shortest_rsa_key: int
+    """In bits."""
+    objections: Mapping[tuple[str, str], Objection]
+    """By kind and name; a name that ends with ``*`` stands for all that begin so."""
+
+    def objection(self, kind: str, name: str) -> Objection | None:
+        """What speaks against an algorithm; ``None``: nothing."""
+        found = self.objections.get((kind, name))
+        if found is not None:
+            return found
+        prefixes = ((each, what) for (of, each), what in self.objections.items() if of == kind and each.endswith("*"))
+        return next((what for each, what in prefixes if name.startswith(each[:-1])), None)
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in a file. :class:`RuleError`: it does not hold one; the line names the file and the entry."""
+    shown = f"rules/{path.name}"
+    try:
+        content = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise RuleError(f"{shown}: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise RuleError(f"{shown}: not TOML: {' '.join(str(error).split())}") from error
+    table = Row(content, shown)
+    date = table.pattern("date", r"20\d\d-(0[1-9]|1[0-2])")
+    limits = Row(table.table("shortest"), f"{shown}: 'shortest'")
+    prime, rsa_key = bits(limits, "prime"), bits(limits, "rsa_key")
+    limits.finish()
+    objections: dict[tuple[str, str], Objection] = {}
+    for number, values in enumerate(table.tables("algorithm"), 1):
+        row = Row(values, f"{shown}: algorithm {number}")
+        kind = row.choice("kind", KIND_NAMES)
+        severity = Severity[row.choice("severity", ("high", "medium", "low")).upper()]
+        objection = Objection(severity, row.text("reason"), row.text("source"))
+        names = row.take("names")
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+            row.fail(f"'names' must be a list of names, not {names!r}")
+        for name in names:
+            if (kind, name) in objections:
+                row.fail(f"{name!r} stands in the table twice")
+            objections[kind, name] = objection
+        row.finish()
+    table.finish()
+    return Policy(date, prime, rsa_key, objections)
+
+
+def bits(limits: Row, name: str) -> int:
+    """A length in bits, with its source."""
+    value = limits.take(name)
+    limits.text(f"{name}_source")
+    if type(value) is not int or not 0 < value <= 1 << 16:
+        limits.fail(f"{name!r} must be a number of bits, not {value!r}")
+    return value
+
+
+@cache
+def policy() -> Policy:
+    """The policy that comes with the program, read when the first SSH session is judged."""
+    return read_policy(rules_folder() / "ssh-algorithms.toml")
+
 
 KINDS = {"kex_algorithms": "key exchange method", "server_host_key_algorithms": "host key algorithm"} | {
     f"{kind}_algorithms_{way}": name
@@ -106,10 +152,12 @@ def key_exchange_broken(fit: Fit) -> Iterator[Remark]:
     Remedy: Remove SHA-1 and 1024-bit key exchange methods on both sides and offer curve25519-sha256 or better.
     """
     facts = facts_of(fit)
-    yield from judged("key exchange method", (facts.kex,), BROKEN_KEX, fit)
-    if facts.group_bits is not None and facts.group_bits < SHORT_GROUP:
+    yield from judged("key exchange method", (facts.kex,), fit)
+    least = policy().shortest_prime
+    if facts.group_bits is not None and facts.group_bits < least:
         frames = shown(item.frame for item, _ in messages(fit.conversation.dissection.items, GexGroup))
-        yield Remark(f"The server picked a Diffie-Hellman group of {facts.group_bits} bits; 2048 are needed.", frames)
+        sentence = f"The server picked a Diffie-Hellman group of {facts.group_bits} bits; {least} are needed."
+        yield Remark(sentence, frames)
 
 
 @content_check("TPE253", "ssh-cipher-broken", Severity.HIGH, "ssh")
@@ -123,7 +171,7 @@ def cipher_broken(fit: Fit) -> Iterator[Remark]:
     Remedy: Allow only AES in CTR or GCM mode and ChaCha20-Poly1305 as SSH ciphers.
     """
     facts = facts_of(fit)
-    yield from judged("cipher", (facts.cipher_client_to_server, facts.cipher_server_to_client), BROKEN_CIPHERS, fit)
+    yield from judged("cipher", (facts.cipher_client_to_server, facts.cipher_server_to_client), fit)
 
 
 @content_check("TPE254", "ssh-mac-broken", Severity.MEDIUM, "ssh")
@@ -137,7 +185,7 @@ def mac_broken(fit: Fit) -> Iterator[Remark]:
     Remedy: Allow only HMAC with SHA-2, or ciphers that authenticate by themselves, as SSH MACs.
     """
     facts = facts_of(fit)
-    yield from judged("MAC", (facts.mac_client_to_server, facts.mac_server_to_client), BROKEN_MACS, fit)
+    yield from judged("MAC", (facts.mac_client_to_server, facts.mac_server_to_client), fit)
 
 
 @content_check("TPE255", "ssh-host-key-broken", Severity.MEDIUM, "ssh")
@@ -151,10 +199,11 @@ def host_key_broken(fit: Fit) -> Iterator[Remark]:
     Remedy: Give the server an Ed25519, ECDSA or RSA host key of at least 2048 bits and disable ssh-dss and ssh-rsa.
     """
     facts = facts_of(fit)
-    yield from judged("host key algorithm", (facts.host_key,), BROKEN_HOST_KEYS, fit)
-    if facts.host_key_bits is not None and facts.host_key_bits < SHORT_RSA_KEY:
+    yield from judged("host key algorithm", (facts.host_key,), fit)
+    least = policy().shortest_rsa_key
+    if facts.host_key_bits is not None and facts.host_key_bits < least:
         frames = shown(item.frame for item, _ in messages(fit.conversation.dissection.items, KexReply))
-        yield Remark(f"The server's RSA host key has {facts.host_key_bits} bits; 2048 are needed.", frames)
+        yield Remark(f"The server's RSA host key has {facts.host_key_bits} bits; {least} are needed.", frames)
 
 
 @content_check("TPE256", "ssh-key-exchange-not-completed", Severity.MEDIUM, "ssh")
@@ -180,6 +229,65 @@ def key_exchange_not_completed(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, shown(closed))
 
 
+@content_check("TPE257", "ssh-terrapin", Severity.LOW, "ssh")
+def terrapin(fit: Fit) -> Iterator[Remark]:
+    """Flags: ChaCha20-Poly1305, or CBC with encrypt-then-MAC, without strict key exchange on both sides.
+
+    Why: who sits on the path can drop the first encrypted messages unnoticed, and with them protections that the two
+    sides would have agreed upon (Terrapin, CVE-2023-48795).
+
+    Evidence: the two KEXINIT messages: cipher and MAC agreed upon, and who lists a kex-strict name.
+
+    Remedy: Update the SSH software of the side without strict key exchange, or allow only AES-GCM and AES-CTR.
+    """
+    facts = facts_of(fit)
+    ways = (
+        (facts.cipher_client_to_server, facts.mac_client_to_server),
+        (facts.cipher_server_to_client, facts.mac_server_to_client),
+    )
+    exposed = dict.fromkeys(
+        cipher if cipher.startswith("chacha20-poly1305") else f"{cipher} with {mac}"
+        for cipher, mac in ways
+        if cipher and (cipher.startswith("chacha20-poly1305") or ("-cbc" in cipher and "-etm@" in (mac or "")))
+    )
+    if facts.strict_kex is False and exposed:
+        yield Remark(f"Negotiated cipher {' and '.join(exposed)} without strict key exchange.", offers(fit))
+
+
+@content_check("TPE258", "ssh-strict-key-exchange-broken", Severity.MEDIUM, "ssh")
+def strict_key_exchange_broken(fit: Fit) -> Iterator[Remark]:
+    """Flags: a message that does not belong into a key exchange which both sides want to be strict.
+
+    Why: both sides must end such a session; the message is what an attacker inserts for Terrapin (CVE-2023-48795).
+
+    Evidence: an IGNORE, UNIMPLEMENTED or DEBUG message before NEWKEYS.
+
+    Remedy: Look for who sits between the base station and TPE and changes what is sent.
+    """
+    if facts_of(fit).strict_kex:
+        for item, said in messages(fit.conversation.dissection.items, Packet):
+            if said.message_number in OUT_OF_PLACE:
+                sentence = f"Message {said.message_number} of the {side(item.direction)} breaks a strict key exchange."
+                yield Remark(sentence, (item.frame,))
+
+
+@content_check("TPE259", "ssh-preface-lines", Severity.INFO, "ssh", Kind.NOTICE)
+def preface_lines(fit: Fit) -> Iterator[Remark]:
+    """Flags: lines that the server sent before its identification string.
+
+    Why: they are allowed (RFC 4253 section 4.2), but servers seldom send them, and proxies or wrappers do.
+
+    Evidence: the lines themselves.
+
+    Remedy: Make sure that the SSH server itself answers, and nothing in its place.
+    """
+    lines = messages(fit.conversation.dissection.items, PrefaceLine)
+    if lines:
+        count = f"{len(lines)} lines" if len(lines) > 1 else "a line"
+        sentence = f"The server sent {count} before its identification string: {lines[0][1].text[:80]!a}."
+        yield Remark(sentence, shown(item.frame for item, _ in lines))
+
+
 CHECKS = (
     protocol_below_2,
     key_exchange_broken,
@@ -187,6 +295,9 @@ CHECKS = (
     mac_broken,
     host_key_broken,
     key_exchange_not_completed,
+    terrapin,
+    strict_key_exchange_broken,
+    preface_lines,
 )
 
 
@@ -196,13 +307,14 @@ def facts_of(fit: Fit) -> SshFacts:
     return facts if isinstance(facts, SshFacts) else SshFacts()
 
 
-def judged(noun: str, names: Collection[str | None], policy: Policy, fit: Fit) -> Iterator[Remark]:
-    """One remark on the algorithms that a policy rejects, of the worst one's severity."""
-    found = dict.fromkeys(name for name in names if name is not None and name in policy)
+def judged(kind: str, names: Collection[str | None], fit: Fit) -> Iterator[Remark]:
+    """One remark on the algorithms of a kind that the policy objects to, of the worst one's severity."""
+    objections = {name: policy().objection(kind, name) for name in names if name is not None}
+    found = {name: what for name, what in objections.items() if what is not None}
     if found:
-        severity = max(policy[name][0] for name in found)
-        reasons = " and ".join(f"{name} ({policy[name][1]})" for name in found)
-        yield Remark(f"Negotiated {noun} {reasons}.", offers(fit), severity)
+        severity = max(what.severity for what in found.values())
+        reasons = " and ".join(f"{name} ({what.reason})" for name, what in found.items())
+        yield Remark(f"Negotiated {kind} {reasons}.", offers(fit), severity)
 
 
 def offers(fit: Fit) -> tuple[Frame, ...]:

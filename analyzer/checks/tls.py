@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
@@ -18,12 +19,23 @@ from analyzer.protocols.tls import (
     CertificateEntry,
     ClientHello,
     ClientMasterKey,
+    EncryptedRecord,
+    Handshake,
+    Link,
     ServerHello,
     ServerKeyExchange,
     TlsFacts,
     X509Certificate,
 )
-from analyzer.protocols.tls.registry import ALERTS, SSL_3_0, TLS_1_2, VERSIONS, version_rank
+from analyzer.protocols.tls.registry import (
+    ALERTS,
+    SSL_3_0,
+    TLS_1_2,
+    VERSIONS,
+    ContentType,
+    HandshakeType,
+    version_rank,
+)
 
 SHOWN_FRAMES: Final = 8
 
@@ -67,6 +79,11 @@ BROKEN_SUITES: Final = (
 )
 SMALL_BLOCK_SUITES: Final = (("_3DES_", "3DES"), ("_EDE3_", "3DES"), ("_IDEA_", "IDEA"), ("_RC2_", "RC2"))
 
+STATIC_EXCHANGES: Final = ("TLS_RSA_", "TLS_DH_RSA_", "TLS_DH_DSS_", "TLS_ECDH_RSA_", "TLS_ECDH_ECDSA_", "SSL_RSA_")
+
+HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
+"""RFC 1123 section 2.1, with the underscores that are in use; without the final dot (RFC 6066 section 3)."""
+
 
 @content_check("TPE261", "tls-obsolete-version", Severity.HIGH, "tls")
 def obsolete_version(fit: Fit) -> Iterator[Remark]:
@@ -99,8 +116,10 @@ def version_below_row(fit: Fit) -> Iterator[Remark]:
     Remedy: Configure both ends for the version that the row asks for.
     """
     facts = facts_of(fit)
+    if facts._version is None or facts._version < TLS_1_2 or facts.version == fit.row.tls_floor:
+        return
     floor = next((value for value, name in VERSIONS.items() if name == fit.row.tls_floor), 0)
-    if facts._version is not None and facts._version >= TLS_1_2 and version_rank(facts._version) < version_rank(floor):
+    if version_rank(facts._version) < version_rank(floor):
         sentence = f"The connection uses {facts.version}, older than the {fit.row.tls_floor} of row {fit.row.id}."
         yield Remark(sentence, version_frames(fit))
 
@@ -131,7 +150,10 @@ def handshake_refused(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Correct what the alert objects to, on the side that did not send it.
     """
-    server = facts_of(fit)._server
+    facts = facts_of(fit)
+    if not facts.alerts:
+        return
+    server = facts._server
     for key in dict.fromkeys((item.direction, alert.description) for item, alert in fatal_alerts(fit)):
         direction, description = key
         shown = [item for item, alert in fatal_alerts(fit) if (item.direction, alert.description) == key]
@@ -153,10 +175,12 @@ def handshake_abandoned(fit: Fit) -> Iterator[Remark]:
     Remedy: Look into the log of the side that closed the connection.
     """
     facts, conversation = facts_of(fit), fit.conversation
+    if facts._client_went_on:
+        return
     whole = all(stream.begins and stream.ends for stream in conversation.head.streams)
     refused = next(fatal_alerts(fit), None) is not None or bool(conversation.dissection.breaks)
     hellos = [item for item, _ in messages(conversation.dissection.items, ClientHello)]
-    if not whole or refused or not hellos or facts._client_went_on:
+    if not whole or refused or not hellos:
         return
     answers = [item for item, _ in messages(conversation.dissection.items, ServerHello)]
     if answers:
@@ -334,9 +358,9 @@ def issuer_certificate_expired(fit: Fit) -> Iterator[Remark]:
     Remedy: Install the current certificates of the issuing authority on the server.
     """
     for item, certificate in chain(fit):
-        if is_own(item) or certificate._begins is None or certificate._ends is None:
+        if certificate._begins is None or certificate._ends is None:
             continue
-        if not certificate._begins <= item.time <= certificate._ends:
+        if not certificate._begins <= item.time <= certificate._ends and not is_own(item):
             valid = f"is valid from {certificate.not_before} to {certificate.not_after} only"
             yield Remark(f"The issuer certificate {subject(certificate)} {valid}.", (item.frame,))
 
@@ -380,11 +404,14 @@ def session_resumed(fit: Fit) -> Iterator[Remark]:
     Why: no certificate is sent again, so that none can be judged.
 
     Evidence: the server changes to encryption right after its hello; in TLS 1.3 its hello selects a pre-shared key.
+    What the client named the session with stands in its hello.
 
     Remedy: Capture from before the first connection, or restart the base station, to see a full handshake.
     """
-    if facts_of(fit).resumed:
-        sentence = "The handshake resumes an earlier session, so no certificate is sent that could be checked."
+    facts = facts_of(fit)
+    if facts.resumed:
+        means = f" by its {facts.resumed_by}" if facts.resumed_by else ""
+        sentence = f"The handshake resumes an earlier session{means}, so no certificate is sent that could be checked."
         yield Remark(sentence, version_frames(fit))
 
 
@@ -402,6 +429,148 @@ def handshake_not_seen(fit: Fit) -> Iterator[Remark]:
     if items and not facts_of(fit)._hello_seen:
         sentence = "The TLS handshake is not in the capture, so cipher suite and certificates could not be checked."
         yield Remark(sentence, (items[0].frame,))
+
+
+@content_check("TPE280", "tls-chain-out-of-order", Severity.LOW, "tls")
+def chain_out_of_order(fit: Fit) -> Iterator[Remark]:
+    """Flags: a server certificate chain in which a certificate is not signed by the one behind it.
+
+    Why: RFC 5246 section 7.4.2 demands that order, and small TLS libraries follow no other; they refuse the server.
+
+    Evidence: issuers, subjects and signatures of the certificates that the server sent.
+
+    Remedy: Configure the server with its own certificate first and then each issuer's, and with no other certificate.
+    """
+    for (item, certificate), link in zip(chain(fit), facts_of(fit)._links, strict=False):
+        if link is Link.ELSEWHERE or link is Link.UNRELATED:
+            owner = "server's certificate" if is_own(item) else "issuer certificate"
+            means = "which stands elsewhere in the chain" if link is Link.ELSEWHERE else "which was not sent"
+            issuer = certificate.issuer or "without a name"
+            sentence = f"The {owner} {subject(certificate)} is not followed by its issuer {issuer}, {means}."
+            yield Remark(sentence, (item.frame,))
+
+
+@content_check("TPE281", "tls-chain-signature-wrong", Severity.MEDIUM, "tls")
+def chain_signature_wrong(fit: Fit) -> Iterator[Remark]:
+    """Flags: a certificate of the server's chain whose signature was not made with the key of the issuer behind it.
+
+    Why: either the issuer's certificate is an outdated one, or somebody made up a certificate under its name.
+
+    Evidence: the issuer's name is the next certificate's subject, and the signature does not verify with its key.
+
+    Remedy: Install the issuer's current certificate on the server; if that does not help, look for an impostor.
+    """
+    for (item, certificate), link in zip(chain(fit), facts_of(fit)._links, strict=False):
+        if link is Link.FORGED:
+            owner = "server's certificate" if is_own(item) else "issuer certificate"
+            sentence = f"The {owner} {subject(certificate)} was not signed with the key of {certificate.issuer}"
+            yield Remark(f"{sentence} that the server sent.", (item.frame,))
+
+
+@content_check("TPE282", "tls-server-name-malformed", Severity.LOW, "tls")
+def server_name_malformed(fit: Fit) -> Iterator[Remark]:
+    """Flags: a server_name extension without exactly one host name in it, or with one that no host can have. IP
+    literals are passed over: RFC 6066 forbids them, but stunnel and Basics Station send them.
+
+    Why: servers refuse such hellos, or answer with the wrong certificate (RFC 6066 section 3, RFC 1123 section 2.1).
+
+    Evidence: the ClientHello.
+
+    Remedy: Configure the base station with the server's DNS name as it stands in the server's certificate.
+    """
+    names = facts_of(fit)._server_names
+    if names is None or (len(names) == 1 and HOST_NAME.fullmatch(names[0]) and len(names[0]) < 254):
+        return
+    if len(names) != 1:
+        sentence = f"The server_name extension lists {len(names) or 'no'} host names, where one is allowed."
+    elif is_address(names[0]):
+        return
+    else:
+        sentence = f"The client asks for {names[0] or 'an empty name'}, which is no host name."
+    hellos = [item for item, _ in messages(fit.conversation.dissection.items, ClientHello)]
+    yield Remark(sentence, frames(hellos))
+
+
+@content_check("TPE283", "tls-encrypted-alert", Severity.INFO, "tls", Kind.NOTICE)
+def encrypted_alert(fit: Fit) -> Iterator[Remark]:
+    """Flags: an alert behind the change to encryption, before any application data from its sender.
+
+    Why: it is a refusal or the normal end of a connection; which of them only the two ends can read.
+
+    Evidence: an alert record behind the ChangeCipherSpec. TLS 1.3 hides alerts altogether.
+
+    Remedy: Look into the log of either end if the connection should have carried data.
+    """
+    found = facts_of(fit).encrypted_alerts
+    if found:
+        records = messages(fit.conversation.dissection.items, EncryptedRecord)
+        shown = [item for item, record in records if record.content_type == ContentType.ALERT]
+        sentence = f"An encrypted alert came from the {' and the '.join(found)} instead of data: its meaning is hidden."
+        yield Remark(sentence, frames(shown))
+
+
+@content_check("TPE284", "tls-server-without-certificate", Severity.INFO, "tls", Kind.NOTICE)
+def server_without_certificate(fit: Fit) -> Iterator[Remark]:
+    """Flags: a handshake in which both ends prove that they know a shared key, or a password, before TLS 1.3.
+
+    Why: the server sends no certificate, so that none can be judged; all depends on who knows the key.
+
+    Evidence: the cipher suite of the ServerHello (RFC 4279, RFC 5489, RFC 5054).
+
+    Remedy: Make sure that each base station has a key of its own, or give the server a certificate.
+    """
+    facts = facts_of(fit)
+    suite = facts.cipher_suite or ""
+    if ("_PSK_" in suite or "_SRP_" in suite) and not facts.certificates and not facts.resumed:
+        sentence = f"The server authenticates without a certificate: the chosen cipher suite is {suite}."
+        yield Remark(sentence, suite_frames(fit))
+
+
+@content_check("TPE285", "tls-client-certificate-withheld", Severity.INFO, "tls", Kind.NOTICE)
+def client_certificate_withheld(fit: Fit) -> Iterator[Remark]:
+    """Flags: a server that asks for a client certificate and a client that goes on without one.
+
+    Why: a base station without its certificate is one among many; the server may refuse it, or not know which it is.
+
+    Evidence: the CertificateRequest, and a Certificate message of the client that is empty or not there. TLS 1.3 hides
+    both.
+
+    Remedy: Install the base station's own certificate and key by the key installer.
+    """
+    facts = facts_of(fit)
+    if facts.client_certificate_requested and facts.client_certificate is False:
+        items = fit.conversation.dissection.items
+        asked = [item for item, said in messages(items, Handshake) if said.type == HandshakeType.CERTIFICATE_REQUEST]
+        yield Remark("The server asks for a client certificate, and the client sends none.", frames(asked))
+
+
+@content_check("TPE286", "tls-no-forward-secrecy", Severity.LOW, "tls")
+def no_forward_secrecy(fit: Fit) -> Iterator[Remark]:
+    """Flags: a chosen cipher suite whose key exchange depends on the server's long-term key alone.
+
+    Why: who records the traffic and gets hold of that key later can read all of it (RFC 9325 section 4.1).
+
+    Evidence: the ServerHello.
+
+    Remedy: Allow only cipher suites with ECDHE on the server.
+    """
+    suite = facts_of(fit).cipher_suite or ""
+    if suite.startswith(STATIC_EXCHANGES) and not broken(suite):
+        yield Remark(f"The chosen cipher suite {suite} has no forward secrecy.", suite_frames(fit))
+
+
+@content_check("TPE287", "tls-compression", Severity.LOW, "tls")
+def compression(fit: Fit) -> Iterator[Remark]:
+    """Flags: TLS compression that the server chose.
+
+    Why: the length of what is sent then tells about its content (CRIME, CVE-2012-4929; RFC 9325 section 3.3).
+
+    Evidence: the compression method of the ServerHello.
+
+    Remedy: Switch TLS compression off on the server.
+    """
+    if facts_of(fit)._compressed:
+        yield Remark("The connection is compressed, which gives away parts of its content.", version_frames(fit))
 
 
 def facts_of(fit: Fit) -> TlsFacts:
@@ -439,14 +608,16 @@ def fatal_alerts(fit: Fit) -> Iterator[tuple[Item, Alert]]:
 def chain(fit: Fit) -> tuple[tuple[Item, X509Certificate], ...]:
     """The server's certificates, each with the item that carries it."""
     facts = facts_of(fit)
+    if not facts.certificates:
+        return ()
     entries = messages(fit.conversation.dissection.items, CertificateEntry)
     sent = [item for item, _ in entries if item.direction == facts._server]
     return tuple(zip(sent, facts.certificates, strict=True))
 
 
-def own_certificate(fit: Fit) -> Iterator[tuple[Item, X509Certificate]]:
+def own_certificate(fit: Fit) -> tuple[tuple[Item, X509Certificate], ...]:
     """The server's own certificate, if it is there."""
-    return (pair for pair in chain(fit) if is_own(pair[0]))
+    return chain(fit)[:1]
 
 
 def is_own(item: Item) -> bool:
@@ -479,15 +650,21 @@ def broken(suite: str) -> list[str]:
 @lru_cache(maxsize=256)  # one server, asked for by one name
 def names(certificate: X509Certificate, name: str) -> bool:
     """Whether a certificate is for a host name or an IP literal (RFC 9525 section 6)."""
-    try:
-        address = str(ipaddress.ip_address(name.strip("[]")))
-    except ValueError:
-        address = None
+    address = str(ipaddress.ip_address(name.strip("[]"))) if is_address(name) else None
     if not certificate._dns_names and not certificate._addresses:
         return any(covers(each, name) for each in certificate._common_names)
     if address is not None:
         return address in certificate._addresses
     return any(covers(each, name) for each in certificate._dns_names)
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an IP literal, be it with brackets."""
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def covers(pattern: str, name: str) -> bool:
@@ -518,4 +695,12 @@ CHECKS: Final[tuple[ContentCheck, ...]] = (
     certificates_hidden,
     session_resumed,
     handshake_not_seen,
+    chain_out_of_order,
+    chain_signature_wrong,
+    server_name_malformed,
+    encrypted_alert,
+    server_without_certificate,
+    client_certificate_withheld,
+    no_forward_secrecy,
+    compression,
 )

@@ -27,13 +27,27 @@ PACKET_LIMIT = 256 * 1024
 """OpenSSH's; RFC 4253 obliges nobody to more than 35000 bytes."""
 
 DISCONNECT = 1
+OUT_OF_PLACE = (2, 3, 4)
+"""IGNORE, UNIMPLEMENTED and DEBUG, which no strict key exchange allows (draft-miller-sshm-strict-kex, section 3)."""
 KEXINIT = 20
 NEWKEYS = 21
+NEWKEYS_LENGTH = 16
+"""Bytes of its packet, padded as no cipher demands otherwise."""
 REPLIES = (31, 33)
 """KEXDH_REPLY, KEX_ECDH_REPLY (both 31) and KEX_DH_GEX_REPLY; 31 is also KEX_DH_GEX_GROUP (RFC 4419)."""
 
 AEAD = ("chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 """Ciphers that authenticate by themselves: no MAC is negotiated with them."""
+
+EXT_INFO = ("ext-info-c", "ext-info-s")
+"""Of client and server: it understands SSH_MSG_EXT_INFO (RFC 8308, section 2.1)."""
+STRICT = (
+    frozenset(("kex-strict-c-v00@openssh.com", "kex-strict-c")),
+    frozenset(("kex-strict-s-v00@openssh.com", "kex-strict-s")),
+)
+"""Of client and server: it follows the rules that came with Terrapin (draft-miller-sshm-strict-kex, section 2)."""
+INDICATORS = frozenset((*EXT_INFO, *STRICT[0], *STRICT[1]))
+"""Names among the key exchange methods that are none and never agreed upon."""
 
 
 class PrefaceLine(NamedTuple):
@@ -124,6 +138,15 @@ class SshFacts(Facts):
     """Of an RSA key."""
     group_bits: int | None = None
     """Of the prime, where the server picked one (group exchange)."""
+    kex_guess: str | None = None
+    """A side sent its first key exchange packet before it knew the other's offer (first_kex_packet_follows): ``right``
+    or, and then that packet does not count, ``wrong``."""
+    strict_kex: bool | None = None
+    """Both sides demand that nothing but the key exchange stands before NEWKEYS; ``None``: an offer was not seen."""
+    ext_info: tuple[str, ...] = ()
+    """Who understands SSH_MSG_EXT_INFO: ``client``, ``server``."""
+    preface_lines: int | None = None
+    """Lines that the server sent before its identification string."""
     key_exchange_completed: bool | None = None
     """``True``: NEWKEYS was seen. ``None``: it was not; whether the capture should have shown it is another matter."""
     _client: KexInit | None = None
@@ -268,28 +291,42 @@ def facts(items: Sequence[Item]) -> SshFacts:
     """Banners, and what the two offers lead to."""
     banners: dict[Direction, str] = {}
     offers: dict[Direction, KexInit] = {}
+    for item in items:
+        if isinstance(item.message, KexInit):
+            offers.setdefault(item.direction, item.message)
+    client, server = offers.get(Direction.ORIGINATOR), offers.get(Direction.RESPONDER)
+    guessed = [side for side in (client, server) if side is not None and side.first_kex_packet_follows]
+    right = client is not None and server is not None and same_guess(client, server)
+    # A wrong guess is followed by one packet that does not count (RFC 4253, section 7).
+    ignored = {way for way, side in offers.items() if side.first_kex_packet_follows and len(offers) == 2 and not right}
     key: KexReply | None = None
     group: GexGroup | None = None
     completed = False
+    lines = 0
     for item in items:
         said = item.message
-        if isinstance(said, Identification):
+        if item.direction in ignored and isinstance(said, (KexReply, GexGroup, Packet)):
+            ignored.remove(item.direction)
+        elif isinstance(said, Identification):
             banners.setdefault(item.direction, said.text)
-        elif isinstance(said, KexInit):
-            offers.setdefault(item.direction, said)
+        elif isinstance(said, PrefaceLine):
+            lines += 1
         elif isinstance(said, KexReply):
             key = key or said
         elif isinstance(said, GexGroup):
             group = group or said
         elif isinstance(said, NewKeys):
             completed = True
-    client, server = offers.get(Direction.ORIGINATOR), offers.get(Direction.RESPONDER)
     chosen = dict[str, str | None]()
+    strict = None
     if client is not None and server is not None:
         chosen = {field: agreed(getattr(client, field), getattr(server, field)) for field in NEGOTIATED}
         for way in ("client_to_server", "server_to_client"):
             if chosen[f"encryption_algorithms_{way}"] in AEAD:
                 chosen[f"mac_algorithms_{way}"] = None
+        strict = all(
+            not demands.isdisjoint(side.kex_algorithms) for demands, side in zip(STRICT, (client, server), strict=True)
+        )
     return SshFacts(
         client_banner=banners.get(Direction.ORIGINATOR),
         server_banner=banners.get(Direction.RESPONDER),
@@ -304,13 +341,27 @@ def facts(items: Sequence[Item]) -> SshFacts:
         host_key_fingerprint=key.fingerprint if key else None,
         host_key_bits=key.bits if key else None,
         group_bits=group.bits if group else None,
+        kex_guess=None if not guessed or len(offers) < 2 else "right" if right else "wrong",
+        strict_kex=strict,
+        ext_info=tuple(
+            name
+            for name, indicator, side in zip(("client", "server"), EXT_INFO, (client, server), strict=True)
+            if side is not None and indicator in side.kex_algorithms
+        ),
+        preface_lines=lines or None,
         key_exchange_completed=completed or None,
         _client=client,
         _server=server,
     )
 
 
+def same_guess(client: KexInit, server: KexInit) -> bool:
+    """Whether both prefer the same key exchange method and host key algorithm (RFC 4253, section 7)."""
+    fields = ("kex_algorithms", "server_host_key_algorithms")
+    return all(getattr(client, field)[:1] == getattr(server, field)[:1] for field in fields)
+
+
 def agreed(client: Sequence[str], server: Sequence[str]) -> str | None:
     """The first of the client's algorithms that the server has too (RFC 4253, section 7.1)."""
-    known = frozenset(server)
+    known = frozenset(server) - INDICATORS
     return next((name for name in client if name in known), None)

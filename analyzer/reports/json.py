@@ -20,7 +20,7 @@ from analyzer.conversations import Conversation, Conversations
 from analyzer.findings import Finding
 from analyzer.heads import Frame
 from analyzer.matching import RowVerdict, StationVerdict
-from analyzer.messages import to_json
+from analyzer.messages import Facts, to_json
 from analyzer.protocols import dhcp
 from analyzer.reports.times import finding_time, iso, iso_all
 from analyzer.version import __version__
@@ -162,6 +162,7 @@ def flow_lines(
 ) -> Iterator[Lines]:
     """The flows, each on a line. They are many: written as text at once, and what flows share only once."""
     shared: dict[int, tuple[str, Callable[[int | None], str | None]]] = {}
+    said = FactsText()
     flows = conversations.flows()
     while several := list(itertools.islice(flows, FLOWS_AT_ONCE)):
         firsts = iso_all([flow.first for flow in several], [digits[flow.first_capture] for flow in several])
@@ -170,7 +171,10 @@ def flow_lines(
         for (number, each, port, _, _, *frames), first, last in zip(several, firsts, lasts, strict=True):
             known = shared.get(each.id)
             if known is None:
-                known = template(each, flow_rows.get(each.id, ()), flow_stations.get(each.id)), community_ids(each)
+                known = (
+                    template(each, flow_rows.get(each.id, ()), flow_stations.get(each.id), said),
+                    community_ids(each),
+                )
                 if each.repeats:
                     shared[each.id] = known
             text, name = known
@@ -181,11 +185,30 @@ def flow_lines(
 FLOWS_AT_ONCE = 4096
 
 
-def template(each: Conversation, rows: tuple[str, ...], station: str | None) -> str:
+class FactsText:
+    """The JSON of facts, written once for all conversations that share the object."""
+
+    __slots__ = ("known",)
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[Facts, str]] = {}
+        """By identity: the object, which thereby lives on, and its text."""
+
+    def __call__(self, facts: Facts | None) -> str:
+        if facts is None:
+            return "{}"
+        found = self.known.get(id(facts))
+        if found is None:
+            found = facts, encode(to_json(facts)).replace("%", "%%")
+            if len(self.known) < FLOWS_AT_ONCE:
+                self.known[id(facts)] = found
+        return found[1]
+
+
+def template(each: Conversation, rows: tuple[str, ...], station: str | None, said: FactsText) -> str:
     """The line of a conversation's flows, with places for what tells them apart."""
     one, two = each.originator, each.responder
-    facts = each.dissection.facts
-    said = "{}" if facts is None else encode(to_json(facts)).replace("%", "%%")
+    facts = said(each.dissection.facts)
     return (
         f'{{"id": %d, "transport": "{each.transport}", '
         f'"originator": {{"address": "{one.address}", "port": %s}}, '
@@ -198,7 +221,7 @@ def template(each: Conversation, rows: tuple[str, ...], station: str | None) -> 
         '"first_frame": {"capture": %d, "number": %d}, "last_frame": {"capture": %d, "number": %d}, '
         f'"rows": {encode(rows) if rows else "[]"}, "base_station": {quoted(station)}, "community_id": %s, '
         f'"copies": {{"originator": {each.copies[0]}, "responder": {each.copies[1]}}}, '
-        f'"notes": {encode(each.notes).replace("%", "%%") if each.notes else "[]"}, "facts": {said}}}'
+        f'"notes": {encode(each.notes).replace("%", "%%") if each.notes else "[]"}, "facts": {facts}}}'
     )
 
 

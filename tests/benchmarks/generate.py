@@ -6,6 +6,10 @@ A quarter of the stations each lives by IPsec, TLS, plain and Basics Station. Wh
 NTP, DHCP and short connections is scripted packet by packet; the remaining packets go through the long flows (ESP,
 IEC 104, LNS) and a transfer (software download) per station, computed as columns. ``--repeat K`` keeps the flows
 and lets the long ones and the transfers run K times as long, with K times as many packets.
+
+Two further kinds measure what one protocol costs: ``--kind tls-heads --flows 100000`` is nothing but TLS connections
+that end with their handshake, no two with the same bytes; ``--kind dns --packets 1000000`` nothing but lookups, a
+share of them of names that are never asked for again.
 """
 
 from __future__ import annotations
@@ -530,11 +534,8 @@ def script(stations: int, duration: float, seed: int) -> World:
     """Everything but the bulk of the long flows."""
     world = World(random.Random(seed), duration)
     content = Content.made(world)
-    modes = list(MODES)
     for number in range(stations):
-        mac = bytes.fromhex(OUIS[number % len(OUIS)]) + (0x100000 + number).to_bytes(3, "big")
-        own = address("10.1.0.10") + number // 200 * 256 + number % 200
-        station = Station(number, modes[number % 4], own, mac)
+        station = made_station(number)
         housekeeping(world, station)
         MODES[station.mode](world, station, content)
     return world
@@ -711,31 +712,102 @@ def generate(
     assembler = Assembler(world)
     total = len(columns["time"])
     with path.open("wb") as file:
-        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
+        file.write(FILE_HEADER)
         for first in range(0, total, CHUNK):
             part = {name: column[first : first + CHUNK] for name, column in columns.items()}
             file.write(assembler.records(part, first))
     return total
 
 
+BATCH = 2000
+"""Flows of a batch: a capture of one kind is made batch by batch, so that memory does not follow its size."""
+NEW_NAMES = 0.2
+"""Share of lookups whose name nobody else asks for."""
+
+
+def handshakes(world: World, stations: Sequence[Station], chain: Sequence[bytes], first: int) -> None:
+    """TLS connections that are closed once the client went on: 12 packets each."""
+    for number in range(first, first + BATCH):
+        station = stations[number % len(stations)]
+        begin = world.rng.uniform(0, world.duration)
+        connection = Connection(world, station, CORE, (3001, 3002, 3003)[number % 3], begin)
+        flights = say.tls_handshake(world.rng, chain, None)
+        connection.talk(list(zip((CLIENT, SERVER, CLIENT), flights, strict=False)))
+        connection.close()
+
+
+def lookups(world: World, stations: Sequence[Station], chain: Sequence[bytes], first: int) -> None:
+    """Questions for both kinds of addresses and their answers: 4 packets each."""
+    rng = world.rng
+    for number in range(first, first + BATCH):
+        station = stations[number % len(stations)]
+        begin = rng.uniform(0, world.duration)
+        flow = world.flow(UDP, station, RESOLVER, station.next_port(), 53)
+        name = f"node-{number}.example.com" if rng.random() < NEW_NAMES else f"lrc{1 + number % 2}.example.com"
+        for step, (kind, answer) in enumerate(((1, IPv4Address(CORE).packed), (28, None))):
+            identifier = rng.getrandbits(16)
+            world.datagram(begin + 0.0001 * step, flow, CLIENT, say.dns_query(identifier, name, kind))
+            world.datagram(begin + 0.002 + 0.0001 * step, flow, SERVER, say.dns_answer(identifier, name, kind, answer))
+
+
+KINDS = {"tls-heads": handshakes, "dns": lookups}
+PACKETS = {"tls-heads": 12, "dns": 4}
+"""Of one flow."""
+
+
+def generate_kind(path: Path, kind: str, stations: int, flows: int, seed: int) -> int:
+    """Write a capture of nothing but one kind of flows, in whole batches; returns the number of its packets."""
+    rng = random.Random(seed)
+    authority = say.Authority()
+    chain = (authority.issue(say.CORE_NAME, 0x5E, 2), authority.certificate)
+    asking = [made_station(number) for number in range(stations)]
+    total = 0
+    with path.open("wb") as file:
+        file.write(FILE_HEADER)
+        for first in range(0, flows, BATCH):
+            world = World(rng, BATCH / 100)
+            KINDS[kind](world, asking, chain, first)
+            columns = spread(world, 0, 1, np.random.default_rng(seed))
+            columns["time"] += int(first / 100 * SECOND)
+            file.write(Assembler(world).records(columns, total))
+            total += len(columns["time"])
+    return total
+
+
+FILE_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)
+
+
+def made_station(number: int) -> Station:
+    """The base station of a number."""
+    mac = bytes.fromhex(OUIS[number % len(OUIS)]) + (0x100000 + number).to_bytes(3, "big")
+    own = address("10.1.0.10") + number // 200 * 256 + number % 200
+    return Station(number, tuple(MODES)[number % 4], own, mac)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write a capture of many base stations for measurements.")
     parser.add_argument("out", type=Path, metavar="OUT.pcap")
+    parser.add_argument("--kind", choices=("stations", *KINDS), default="stations")
     parser.add_argument("--stations", type=int, default=400)
+    parser.add_argument("--flows", type=int, help="of one kind; without it, as many as make about --packets")
     parser.add_argument("--packets", type=int, default=2_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=1, help="same flows, the long ones this many times as long")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="at most an hour, by the number of packets")
     arguments = parser.parse_args()
     try:
-        total = generate(
-            arguments.out,
-            arguments.stations,
-            arguments.packets,
-            arguments.seed,
-            arguments.repeat,
-            arguments.duration,
-        )
+        if arguments.kind == "stations":
+            total = generate(
+                arguments.out,
+                arguments.stations,
+                arguments.packets,
+                arguments.seed,
+                arguments.repeat,
+                arguments.duration,
+            )
+        else:
+            flows = arguments.flows or arguments.packets // PACKETS[arguments.kind]
+            total = generate_kind(arguments.out, arguments.kind, arguments.stations, flows, arguments.seed)
     except ValueError as error:
         parser.error(str(error))
     print(f"{arguments.out}: {total} packets, {arguments.out.stat().st_size} bytes")

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 
 from analyzer.checks import ssh as checks
 from analyzer.conversations import Conversation, Endpoint, State
+from analyzer.expected import RuleError, rules_folder
 from analyzer.findings import ContentCheck, Remark, Severity
 from analyzer.heads import Frame, Head
 from analyzer.matching import Fit
 from analyzer.protocols import ProtocolModule, dissect_as, ssh
-from tests.protocols.test_ssh import BANNER, MODERN, head_of, kexinit, packet, session, string
+from tests.protocols.test_ssh import BANNER, MODERN, NEWKEYS, STRICT, head_of, kexinit, packet, session, string
 
 
 def fit_of(module: ProtocolModule, head: Head, client: str = "10.20.30.10", server: str = "172.16.40.10") -> Fit:
@@ -82,6 +84,8 @@ def test_old_protocol_versions() -> None:
         (checks.cipher_broken, both(cipher="3des-cbc"), Severity.MEDIUM),
         (checks.mac_broken, both(mac="hmac-md5"), Severity.MEDIUM),
         (checks.mac_broken, both(mac="none"), Severity.HIGH),
+        (checks.key_exchange_broken, both(kex="gss-group1-sha1-toWM5Slw5Ew8Mqkay+al2g=="), Severity.MEDIUM),
+        (checks.cipher_broken, both(cipher="aes256-cbc"), Severity.LOW),
         (checks.host_key_broken, both(key="ssh-dss"), Severity.MEDIUM),
         (checks.host_key_broken, both(key="ssh-rsa"), Severity.LOW),
     ],
@@ -127,6 +131,89 @@ def test_what_the_capture_cannot_show_is_not_blamed() -> None:
     assert said(check, head_of(BANNER, BANNER, ends=False)) == []
     assert said(check, head_of(BANNER, b"", ends=True)) == []
     assert said(check, head_of(b"SSH-1.5-x\n", b"SSH-1.5-y\n", ends=True)) == []
+
+
+CHACHA, CBC = "chacha20-poly1305@openssh.com", "aes128-cbc"
+ETM = "hmac-sha2-256-etm@openssh.com"
+
+
+@pytest.mark.parametrize(
+    ("cipher", "mac", "exposed"),
+    [
+        (CHACHA, "hmac-sha2-256", CHACHA),
+        (CBC, ETM, f"{CBC} with {ETM}"),
+        (CBC, "hmac-sha2-256", None),
+        ("aes128-ctr", ETM, None),
+    ],
+)
+def test_terrapin_needs_a_cipher_and_a_side_without_strict_key_exchange(
+    cipher: str, mac: str, exposed: str | None
+) -> None:
+    def lists(kex: str) -> tuple[str, str, str, str, str]:
+        return kex, "ssh-ed25519", cipher, mac, "none"
+
+    for client, server in ((MODERN[0], MODERN[0]), (STRICT[0], MODERN[0]), (MODERN[0], STRICT[1])):
+        found = said(checks.terrapin, session(lists(client), lists(server)))
+        wanted = f"Negotiated cipher {exposed} without strict key exchange."
+        assert found == ([(Severity.LOW, wanted)] if exposed else [])
+    assert said(checks.terrapin, session(lists(STRICT[0]), lists(STRICT[1]))) == []
+
+
+def test_a_message_inserted_into_a_strict_key_exchange() -> None:
+    client, server = (STRICT[0], *MODERN[1:]), (STRICT[1], *MODERN[1:])
+    ignore = packet(b"\x02" + string(b"noise"))
+    inserted = head_of(BANNER + kexinit(*client), BANNER + kexinit(*server) + ignore + NEWKEYS)
+    assert said(checks.strict_key_exchange_broken, inserted) == [
+        (Severity.MEDIUM, "Message 2 of the server breaks a strict key exchange."),
+    ]
+    loose = head_of(BANNER + kexinit(*MODERN), BANNER + kexinit(*server) + ignore + NEWKEYS)
+    assert said(checks.strict_key_exchange_broken, loose) == []
+
+
+def test_lines_before_the_banner_are_shown() -> None:
+    assert said(checks.preface_lines, head_of(BANNER, b"Go \x07 away\r\nnow\r\n" + BANNER)) == [
+        (Severity.INFO, "The server sent 2 lines before its identification string: 'Go \\\\x07 away'."),
+    ]
+
+
+def test_the_policy_names_its_sources() -> None:
+    policy = checks.policy()
+    assert {kind for kind, _ in policy.objections} == set(checks.KIND_NAMES)
+    assert all(each.reason and each.source for each in policy.objections.values())
+    assert policy.objection("cipher", "aes128-ctr") is None
+    assert policy.objection("MAC", "arcfour") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('date = "2026-11"', 'date = "soon"', "'date' cannot be 'soon'"),
+        ("prime = 2048", "prime = -1", "'prime' must be a number of bits"),
+        ('severity = "medium"', 'severity = "awful"', "algorithm 1: 'severity' cannot be 'awful'"),
+        ('kind = "key exchange method"', 'kind = "kex"', "algorithm 1: 'kind' cannot be 'kex'"),
+        (
+            '["rsa1024-sha1"]',
+            '["rsa1024-sha1", "rsa1024-sha1"]',
+            "algorithm 2: 'rsa1024-sha1' stands in the table twice",
+        ),
+        ('["rsa1024-sha1"]', "[]", "algorithm 2: 'names' must be a list of names"),
+        ('source = "RFC 9142 section 4: MUST NOT"', 'from = "RFC 9142"', "algorithm 2: no key 'source'"),
+        ('source = "RFC 9142 section 4: MUST NOT"', 'source = "x"\nsince = 1', "algorithm 2: unknown key 'since'"),
+        ("[shortest]", "[shortest", "not TOML"),
+        ("[shortest]", "wrong = 1\n[shortest]", "unknown key 'wrong'"),
+    ],
+)
+def test_a_policy_that_is_none_says_where(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    text = (rules_folder() / "ssh-algorithms.toml").read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "ssh-algorithms.toml"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(RuleError) as raised:
+        checks.read_policy(path)
+    assert str(raised.value).startswith("rules/ssh-algorithms.toml: ")
+    assert complaint in str(raised.value) and "\n" not in str(raised.value)
+    with pytest.raises(RuleError, match="No such file"):
+        checks.read_policy(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)

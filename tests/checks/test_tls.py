@@ -9,6 +9,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analyzer.checks import tls as checks
 from analyzer.conversations import Conversation, Endpoint, State
@@ -30,6 +32,7 @@ from tests.protocols.test_tls import (
     TLS13,
     certificate,
     client_hello,
+    extension,
     head_of,
     listed,
     message,
@@ -52,6 +55,12 @@ def key(bits: int = 0) -> KeyPair:
     return rsa.generate_private_key(65537, bits) if bits else ec.generate_private_key(ec.SECP256R1())
 
 
+@cache
+def authority(name: str) -> ec.EllipticCurvePrivateKey:
+    """The key with which whoever has this name signs."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
 def named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
 
@@ -67,7 +76,7 @@ def issued(
     own: bool = False,
 ) -> bytes:
     """A DER certificate; days relative to the capture's."""
-    pair = key(bits)
+    pair = authority(subject) if own else key(bits)
     builder = x509.CertificateBuilder(
         named(issuer), named(subject), pair.public_key(), 7, TODAY + begins * DAY, TODAY + ends * DAY
     )
@@ -79,8 +88,7 @@ def issued(
             except ValueError:
                 alternatives.append(x509.DNSName(name))
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), False)
-    signer = pair if own else ec.generate_private_key(ec.SECP256R1())
-    return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    return builder.sign(authority(issuer), hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
 def signed_with_sha1(der: bytes) -> bytes:
@@ -240,7 +248,7 @@ def test_a_broken_cipher_suite(suite: int, word: str) -> None:
 
 
 def test_3des_is_less_bad() -> None:
-    assert "3DES" in only(handshake(suite=0x000A), "tls-small-block-cipher-suite").sentence
+    assert "3DES" in only(handshake(suite=0xC012), "tls-small-block-cipher-suite").sentence
     assert checks.small_block_cipher_suite.severity is Severity.MEDIUM
 
 
@@ -319,7 +327,7 @@ def test_a_weak_signature_counts_except_on_a_root() -> None:
 def test_the_certificate_must_be_for_the_name_asked_for(asked: str, names: tuple[str, ...], fits: bool) -> None:
     head = handshake(issued("tpe.example", names=names), sni=asked.encode())
     if fits:
-        assert judged(head) == {}
+        assert list(judged(head)) == (["tls-server-name-malformed"] if asked.endswith(".") else [])
     else:
         assert asked in only(head, "tls-certificate-name-mismatch").sentence
 
@@ -333,9 +341,115 @@ def test_a_clients_certificate_is_not_the_servers() -> None:
     assert judged(handshake(answer=weak + record(22, message(16, b"k")))) == {}
 
 
+INTERMEDIATE = issued("Sub", "Root", ())
+ROOT = issued("Root", "Root", (), own=True)
+
+
+def sub(name: str = "Sub") -> bytes:
+    """The certificate of an authority below the root, whose key is its own."""
+    builder = x509.CertificateBuilder(named("Root"), named(name), authority(name).public_key(), 8, TODAY, TODAY + DAY)
+    return builder.sign(authority("Root"), hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def chain_of(*chain: bytes) -> tuple[str | None, list[str]]:
+    """The fact on a chain, and the slugs of the checks that speak."""
+    head = handshake(*chain)
+    facts = dissect_as(tls, head).facts
+    assert isinstance(facts, tls.TlsFacts)
+    return facts.chain, list(judged(head))
+
+
+def test_the_order_of_a_chain() -> None:
+    own, intermediate = issued(issuer="Sub"), sub()
+    assert chain_of(own) == (None, [])
+    assert chain_of(own, intermediate) == ("ordered", [])
+    assert chain_of(own, intermediate, ROOT) == ("ordered", [])
+    assert chain_of(own, ROOT, intermediate) == ("unordered", ["tls-chain-out-of-order"])
+    assert chain_of(own, ROOT) == ("broken", ["tls-chain-out-of-order"])
+    assert chain_of(own, intermediate, sub("Stranger")) == ("broken", ["tls-chain-out-of-order"])
+    assert "Sub" in only(handshake(own, ROOT), "tls-chain-out-of-order").sentence
+
+
+def test_a_namesake_of_the_issuer_that_did_not_sign() -> None:
+    own, impostor = issued(issuer="Sub"), INTERMEDIATE  # another key under the same name
+    assert chain_of(own, impostor) == ("broken", ["tls-chain-signature-wrong"])
+    assert only(handshake(own, impostor), "tls-chain-signature-wrong").severity is None
+
+
+def test_an_issuer_that_cannot_be_read_is_no_reason_for_blame() -> None:
+    assert chain_of(issued(), ROOT[:-3])[1] == ["tls-certificate-unreadable"]
+
+
+@settings(max_examples=60)
+@given(st.permutations(range(4)), st.integers(2, 4))
+def test_only_one_order_of_a_chain_is_right(order: list[int], length: int) -> None:
+    path = [issued(issuer="A"), *[issued_sub("A", "B"), issued_sub("B", "Root"), ROOT]][:length]
+    sent = [each for each in order if each < length]
+    fact, slugs = chain_of(*(path[each] for each in sent))
+    assert fact == ("ordered" if sent == sorted(sent) else "unordered" if length == 4 else fact)
+    assert (fact == "ordered") == (sent == sorted(sent))
+    assert ("tls-chain-out-of-order" in slugs) == (fact != "ordered")
+
+
+@cache
+def issued_sub(name: str, issuer: str) -> bytes:
+    """The certificate of an authority with its own key."""
+    builder = x509.CertificateBuilder(named(issuer), named(name), authority(name).public_key(), 9, TODAY, TODAY + DAY)
+    return builder.sign(authority(issuer), hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    "name", [b"", b"tpe.example.", b"a b", b"-a.example", b"a..b", b"x" * 64, b"\xff.example", b"a.example/" + b"x"]
+)
+def test_a_server_name_that_no_host_can_have(name: bytes) -> None:
+    assert "tls-server-name-malformed" in judged(handshake(sni=name))
+
+
+def test_a_server_name_extension_that_lists_none_or_two() -> None:
+    none, two = extension(0, listed(2, b"")), extension(0, listed(2, (b"\0" + listed(2, b"tpe.example")) * 2))
+    for names, word in ((none, "no host names"), (two, "2 host names")):
+        head = head_of(record(22, client_hello(names)), b"")
+        assert word in only(head, "tls-server-name-malformed").sentence
+
+
+def test_an_encrypted_alert_is_said_to_be_one() -> None:
+    head = handshake(answer=record(22, message(16, b"k")) + CHANGE_CIPHER_SPEC + FINISHED + record(21, b"\x99" * 26))
+    remark = only(head, "tls-encrypted-alert")
+    assert "from the client" in remark.sentence
+    assert judged(handshake(answer=record(22, message(16, b"k")) + CHANGE_CIPHER_SPEC + FINISHED + DATA)) == {}
+
+
+def test_a_shared_key_needs_no_certificate() -> None:
+    server = record(22, server_hello(None, suite=0x00A8) + message(14, b""))
+    assert "PSK" in only(head_of(record(22, client_hello()), server), "tls-server-without-certificate").sentence
+
+
+def test_a_client_certificate_that_was_asked_for() -> None:
+    def asked(answer: bytes) -> Head:
+        server = server_hello(None) + certificate(issued()) + message(13, b"\x01\x01\0\0\0\0") + message(14, b"")
+        return head_of(record(22, client_hello()) + answer, record(22, server))
+
+    key_exchange = message(16, b"k")
+    only(asked(record(22, certificate() + key_exchange)), "tls-client-certificate-withheld")
+    assert judged(asked(record(22, certificate(issued("lrr")) + key_exchange))) == {}
+    assert judged(asked(b"")) == {}
+
+
+def test_a_key_exchange_without_forward_secrecy() -> None:
+    assert "TLS_RSA_WITH_AES" in only(handshake(suite=0x009C), "tls-no-forward-secrecy").sentence
+    for suite in (0xC02F, 0x009E, 0x1301, 0x00A8):
+        assert "tls-no-forward-secrecy" not in judged(handshake(suite=suite))
+
+
+def test_compression() -> None:
+    hello = server_hello(None)
+    squeezed = record(22, hello[:-1] + b"\x01" + certificate(issued()) + message(14, b""))
+    only(head_of(record(22, client_hello()), squeezed), "tls-compression")
+
+
 def test_every_check_is_documented_and_numbered() -> None:
     numbers = [int(check.id.removeprefix("TPE")) for check in checks.CHECKS]
-    assert numbers == sorted(set(numbers)) and numbers[0] >= 261 and numbers[-1] <= 289
+    assert numbers == sorted(set(numbers)) and numbers[0] >= 261 and numbers[-1] <= 299
     for check in checks.CHECKS:
         paragraphs = [paragraph.strip() for paragraph in check.documentation.split("\n\n")]
         assert [each.split(":")[0] for each in paragraphs] == ["Flags", "Why", "Evidence", "Remedy"]

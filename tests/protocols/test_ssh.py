@@ -61,9 +61,10 @@ def string(value: bytes) -> bytes:
     return struct.pack(">I", len(value)) + value
 
 
-def kexinit(kex: str, host_key: str, cipher: str, mac: str, compression: str) -> bytes:
+def kexinit(kex: str, host_key: str, cipher: str, mac: str, compression: str, follows: bool = False) -> bytes:
     lists = (kex, host_key, cipher, cipher, mac, mac, compression, compression, "", "")
-    return packet(b"\x14" + b"\xaa" * 16 + b"".join(string(each.encode()) for each in lists) + b"\0" * 5)
+    rest = bytes([follows]) + bytes(4)
+    return packet(b"\x14" + b"\xaa" * 16 + b"".join(string(each.encode()) for each in lists) + rest)
 
 
 def reply(key: bytes) -> bytes:
@@ -89,7 +90,29 @@ def session(
     )
 
 
-EXAMPLES: list[Head] = [session(), head_of(BANNER, b"hello\r\n" + BANNER, ends=True)]
+STRICT = tuple(MODERN[0] + f",kex-strict-{side}-v00@openssh.com" for side in "cs")
+
+
+def guessed(client_kex: str, server_kex: str) -> Head:
+    """Both sides send their first key exchange packet at once; the server's is a reply with another key."""
+    rest = MODERN[1:]
+    return head_of(
+        BANNER + kexinit(client_kex, *rest, follows=True) + packet(b"\x1e" + string(b"\x04" * 32)) + NEWKEYS,
+        BANNER
+        + kexinit(server_kex, *rest, follows=True)
+        + reply(string(b"ssh-ed25519") + string(b"\x09" * 32))
+        + reply(ED25519)
+        + NEWKEYS,
+        cut=200,
+    )
+
+
+EXAMPLES: list[Head] = [
+    session(),
+    session((STRICT[0], *MODERN[1:]), (STRICT[1], *MODERN[1:])),
+    guessed("a,b", "b,a"),
+    head_of(BANNER, b"hello\r\n" + BANNER, ends=True),
+]
 
 
 def read(head: Head) -> Dissection:
@@ -121,8 +144,57 @@ def test_says_what_both_sides_settled_on() -> None:
         "compression_client_to_server": "none",
         "compression_server_to_client": "none",
         "host_key_fingerprint": "SHA256:RXm/ruZ0eTzRXKwi1AQEDynB0VgHQ2ac9KPSFdf/YnA",
+        "strict_kex": False,
+        "ext_info": ["client"],
         "key_exchange_completed": True,
     }
+
+
+def test_strict_key_exchange_takes_both_sides() -> None:
+    client, server = (STRICT[0], *MODERN[1:]), (STRICT[1], *MODERN[1:])
+    assert facts(session(client, server)).strict_kex is True
+    assert facts(session(client, MODERN)).strict_kex is False
+    assert facts(session(MODERN, server)).strict_kex is False
+    assert facts(head_of(BANNER + kexinit(*client))).strict_kex is None
+
+
+@pytest.mark.parametrize("indicator", sorted(ssh.INDICATORS))
+def test_an_indicator_is_never_agreed_upon(indicator: str) -> None:
+    lists = (f"{indicator},curve25519-sha256", *MODERN[1:])
+    assert facts(session(lists, lists)).kex == "curve25519-sha256"
+    lists = (indicator, *MODERN[1:])
+    assert facts(session(lists, lists)).kex is None
+
+
+def test_a_wrong_guess_is_followed_by_a_packet_that_does_not_count() -> None:
+    right, wrong = facts(guessed("a,b", "a,b")), facts(guessed("a,b", "b,a"))
+    assert (right.kex_guess, wrong.kex_guess) == ("right", "wrong")
+    assert (right.kex, wrong.kex) == ("a", "a")
+    assert right.host_key_fingerprint != wrong.host_key_fingerprint == facts(session()).host_key_fingerprint
+    assert facts(session()).kex_guess is None
+
+
+names = st.lists(st.sampled_from(("a", "b", "c", "d", *sorted(ssh.INDICATORS))), max_size=6, unique=True).map(",".join)
+
+
+@given(names, names, st.booleans(), st.booleans())
+def test_what_is_agreed_upon_is_the_first_of_the_client_that_both_have(
+    client: str, server: str, guesses: bool, answers: bool
+) -> None:
+    rest = MODERN[1:]
+    head = head_of(
+        BANNER + kexinit(client, *rest, follows=guesses) + packet(b"\x1e" + string(b"e")) + NEWKEYS,
+        BANNER + kexinit(server, *rest, follows=answers) + reply(ED25519) + NEWKEYS,
+    )
+    found = facts(head)
+    mine, theirs = (tuple(each.split(",")) if each else () for each in (client, server))
+    common = [name for name in mine if name in theirs and name not in ssh.INDICATORS]
+    assert found.kex == (common[0] if common else None)
+    assert (found.kex_guess is None) == (not guesses and not answers)
+    assert found.kex_guess != "right" or mine[:1] == theirs[:1]
+    lost = answers and found.kex_guess == "wrong"
+    assert (found.host_key_fingerprint is None) == lost
+    assert not read(head).breaks
 
 
 def test_first_of_the_client_that_the_server_has_wins() -> None:
@@ -151,6 +223,7 @@ def test_lines_before_the_servers_banner_are_allowed() -> None:
     assert not found.breaks
     lines = [item.message for item in found.items if isinstance(item.message, PrefaceLine)]
     assert lines == [PrefaceLine("Welcome"), PrefaceLine("\\x1b[2Jto you")]
+    assert facts(head_of(BANNER, b"Welcome\r\n\x1b[2Jto you\n" + BANNER)).preface_lines == 2
     assert facts(head_of(BANNER, b"Welcome\r\n" + BANNER)).server_banner == "SSH-2.0-OpenSSH_9.2p1 Debian-2"
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import os
+import shutil
 import struct
 import time
 from collections.abc import Iterator
@@ -28,12 +30,18 @@ from analyzer.protocols.tls import (
     Handshake,
     ServerHello,
     TlsFacts,
+    handshake,
+    records,
+    registry,
 )
 from analyzer.protocols.tls.handshake import HELLO_RETRY_RANDOM
 from analyzer.protocols.tls.registry import cipher_suite_name, group_name, version_name
 from analyzer.wire import Cause
+from tests.tools import tls_cipher_suites
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
+
+tls_facts = importlib.import_module("analyzer.protocols.tls.facts")  # the package exports a function of this name
 
 # The handshake of a Basics Station 2.0.6 (mbedTLS 2.28) with its LNS, up to both Finished messages.
 STATION = base64.b64decode(
@@ -161,7 +169,27 @@ SSL2 = head_of(
 )
 WHOLE = head_of(STATION, LNS)
 
-EXAMPLES: list[Head] = [WHOLE, TLS13, RETRIED, RESUMED, SSL2]
+STAPLED = head_of(
+    record(22, client_hello(extension(35, b"t" * 96) + extension(5, b"\1\0\0\0\0")))
+    + record(22, certificate(b"client's") + message(16, b"k" * 40))
+    + CHANGE_CIPHER_SPEC
+    + FINISHED
+    + record(21, b"\x99" * 26),
+    record(
+        22,
+        server_hello(extension(5, b""))
+        + certificate(b"own", b"issuer's")
+        + message(22, b"\1\0\0\x08response")
+        + message(12, b"\3\0\x1d\x20" + b"p" * 32 + b"signature")
+        + message(13, b"\1\1\0\0")
+        + message(14, b""),
+    )
+    + record(22, message(4, b"t" * 90))
+    + CHANGE_CIPHER_SPEC
+    + FINISHED,
+)
+
+EXAMPLES: list[Head] = [WHOLE, TLS13, RETRIED, RESUMED, SSL2, STAPLED]
 
 
 def read_head(head: Head) -> Dissection:
@@ -211,10 +239,12 @@ def test_a_real_base_station_is_read_to_where_encryption_begins() -> None:
             }
         ],
         "client_certificate": False,
+        "client_certificate_requested": False,
         "resumed": False,
         "key_exchange": "x25519",
         "ja3": "14a4b22e64580299d355a3a5449ef7be",
         "ja4": "t12d800700_ee0b5a6c69b8_cdbdbcd6f742",
+        "client_hint": "Basics Station 2.0.6 with mbedTLS 2.28.0",
     }
     assert isinstance(said(WHOLE)[-1], EncryptedRecord)
 
@@ -235,6 +265,7 @@ def test_tls_13_hides_certificates_and_says_so() -> None:
 def test_both_hellos_after_a_hello_retry_request_are_read() -> None:
     hellos = [each for each in said(RETRIED) if isinstance(each, (ClientHello, ServerHello))]
     assert len(hellos) == 4
+    assert facts_of(RETRIED).hello_retry is True and facts_of(TLS13).hello_retry is None
     assert not read_head(RETRIED).breaks
     assert facts_of(RETRIED).version == "TLS 1.3"
     assert isinstance(said(RETRIED)[-1], ApplicationData)
@@ -243,8 +274,33 @@ def test_both_hellos_after_a_hello_retry_request_are_read() -> None:
 def test_a_selected_pre_shared_key_is_a_resumption() -> None:
     hello = server_hello(version_chosen(0x0304) + extension(41, b"\0\0"), suite=0x1301)
     facts = facts_of(head_of(record(22, client_hello(versions_offered(0x0304))), record(22, hello) + DATA))
-    assert facts.resumed is True
+    assert (facts.resumed, facts.resumed_by) == (True, "pre-shared key")
     assert facts.certificates_hidden is None
+
+
+@pytest.mark.parametrize(
+    ("offered", "repeated", "ticket", "by"),
+    [
+        (b"i" * 32, b"i" * 32, b"", "session id"),
+        (b"i" * 32, b"n" * 32, b"", None),
+        (b"", b"", b"t" * 96, "session ticket"),
+    ],
+)
+def test_what_a_session_is_resumed_by(offered: bytes, repeated: bytes, ticket: bytes, by: str | None) -> None:
+    def with_id(hello: bytes, session_id: bytes) -> bytes:
+        return message(hello[0], hello[4:38] + listed(1, session_id) + hello[39:])
+
+    client = record(22, with_id(client_hello(extension(35, ticket)), offered)) + CHANGE_CIPHER_SPEC
+    server = record(22, with_id(server_hello(), repeated)) + CHANGE_CIPHER_SPEC + FINISHED
+    for _ in range(2):  # what is remembered says the same
+        assert facts_of(head_of(client, server)).resumed_by == by
+    assert facts_of(head_of(client, server)).resumed is True
+
+
+def test_the_status_of_a_certificate_sent_along() -> None:
+    server = record(22, server_hello(None) + certificate(b"x") + message(22, b"\x01\0\0\x01r") + message(14, b""))
+    assert facts_of(head_of(b"", server)).ocsp_stapled is True
+    assert facts_of(WHOLE).ocsp_stapled is None
 
 
 def test_a_server_that_encrypts_right_after_its_hello_resumes() -> None:
@@ -299,7 +355,115 @@ def test_alerts_in_clear_name_their_sender() -> None:
 def test_an_encrypted_alert_is_not_read_as_one() -> None:
     head = head_of(STATION[:306] + record(21, b"\x02\x2d" * 12), b"")
     assert facts_of(head).alerts == ()
+    assert facts_of(head).encrypted_alerts == ("client",)
     assert isinstance(said(head)[-1], EncryptedRecord)
+
+
+def test_what_follows_the_change_to_encryption_is_told_up_to_application_data() -> None:
+    client = said(RESUMED, Direction.ORIGINATOR)[-3:]
+    assert [type(each).__name__ for each in client] == ["ChangeCipherSpec", "EncryptedRecord", "ApplicationData"]
+    cut = RESUMED.streams[0].data[: -len(DATA) - 5]
+    assert causes(clients(cut)) == []
+
+
+# Vectors that the inventors published: github.com/salesforce/ja3, README; github.com/FoxIO-LLC/ja4, technical details.
+@pytest.mark.parametrize(
+    ("version", "suites", "extensions", "groups", "formats", "digest"),
+    [
+        (
+            769,
+            (47, 53, 5, 10, 49161, 49162, 49171, 49172, 50, 56, 19, 4),
+            (0, 10, 11),
+            (23, 24, 25),
+            (0,),
+            "ada70206e40642a3e4461f35503241d5",
+        ),
+        (769, (4, 5, 10, 9, 100, 98, 3, 6, 19, 18, 99), (), (), (), "de350869b8c85de67a350c8d186f11e6"),
+    ],
+)
+def test_ja3_as_published(
+    version: int,
+    suites: tuple[int, ...],
+    extensions: tuple[int, ...],
+    groups: tuple[int, ...],
+    formats: tuple[int, ...],
+    digest: str,
+) -> None:
+    bodies = {
+        0: listed(2, b"\0" + listed(2, b"a.example")),
+        10: listed(2, b"".join(struct.pack(">H", each) for each in groups)),
+        11: listed(1, bytes(formats)),
+    }
+    hello = client_hello(
+        b"".join(extension(kind, bodies[kind]) for kind in extensions),
+        version,
+        b"".join(struct.pack(">H", each) for each in suites),
+    )
+    assert facts_of(clients(record(22, hello, 0x0301))).ja3 == digest
+
+
+def test_ja4_as_published() -> None:
+    numbers = "1301 1302 1303 c02b c02f c02c c030 cca9 cca8 c013 c014 009c 009d 002f 0035"
+    algorithms = bytes.fromhex("04030804040105030805050108060601")
+    kinds = (0x1B, 0, 0x33, 0x10, 0x4469, 0x17, 0x2D, 0x0D, 5, 0x23, 0x12, 0x2B, 0xFF01, 0x0B, 0x0A, 0x15)
+    bodies = {
+        0: listed(2, b"\0" + listed(2, b"a.example")),
+        5: b"\1\0\0\0\0",
+        10: listed(2, b"\0\x1d"),
+        11: listed(1, b"\0"),
+        0x0D: listed(2, algorithms),
+        0x10: listed(2, listed(1, b"h2") + listed(1, b"http/1.1")),
+        0x2B: listed(1, bytes.fromhex("2a2a03040303")),
+        0x33: listed(2, b"\0\x1d" + listed(2, b"k" * 32)),
+    }
+    grease = extension(0x5A5A, b"")
+    hello = client_hello(
+        grease + b"".join(extension(kind, bodies.get(kind, b"")) for kind in kinds) + extension(0x6A6A, b"\0"),
+        suites=bytes.fromhex("3a3a" + numbers.replace(" ", "")),
+    )
+    assert facts_of(clients(record(22, hello, 0x0301))).ja4 == "t13d1516h2_8daaf6152771_e5627efa2ab1"
+
+
+@given(st.sampled_from(EXAMPLES), st.sampled_from(list(Direction)), st.data())
+def test_what_differs_in_one_byte_is_not_taken_for_what_was_read_before(
+    head: Head, direction: Direction, data: st.DataObject
+) -> None:
+    """Nor what is cut, nor what goes on: memory changes nothing."""
+    whole = head.streams[direction].data
+    at = data.draw(st.integers(0, len(whole) - 1))
+    changed = whole[:at] + bytes([data.draw(st.integers(0, 255))]) + whole[at + 1 :]
+    changed = data.draw(st.sampled_from((changed, changed[: at + 1], changed + DATA, changed + b"\x15")))
+    ends = data.draw(st.booleans())
+    new = head_of(changed, b"", ends=ends) if direction is Direction.ORIGINATOR else head_of(b"", changed, ends=ends)
+    forget()
+    alone = read_head(new)
+    forget()
+    read_head(head)
+    read_head(head_of(*(stream.data for stream in head.streams), ends=True))
+    assert read_head(new) == alone
+
+
+def forget() -> None:
+    """As if nothing had been read yet."""
+    for memory in (handshake.repeated_offers, handshake.repeated_choices, handshake.repeated_certificate):
+        memory.known.clear()
+    records.patterns.clear()
+    tls_facts.known.clear()
+
+
+@given(st.lists(st.sampled_from(EXAMPLES), min_size=1, max_size=6), st.data())
+def test_what_was_read_before_is_read_the_same_again(heads: list[Head], data: st.DataObject) -> None:
+    """Other random bytes and session ids, in whatever order: the same as if nothing had been remembered."""
+    for head in heads:
+        random = data.draw(st.binary(min_size=32, max_size=32))
+        streams = [bytearray(stream.data) for stream in head.streams]
+        for stream in streams:
+            if stream[:1] == b"\x16":
+                stream[11:43] = random
+        changed = head_of(*map(bytes, streams))
+        again = read_head(changed)
+        forget()
+        assert read_head(changed) == again
 
 
 def test_an_unknown_code_point_stays_a_number() -> None:
@@ -510,6 +674,16 @@ def test_hostile_fragments_do_not_take_long() -> None:
     assert time.perf_counter() - began < 3
 
 
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+def test_the_table_of_cipher_suites_is_what_its_script_makes_of_tshark() -> None:
+    """A newer tshark may know more; what both know, they know by the same name."""
+    ours, theirs = registry.cipher_suites(), tls_cipher_suites.suites()
+    assert {value: ours[value] for value in ours.keys() & theirs.keys()} == {
+        value: theirs[value] for value in ours.keys() & theirs.keys()
+    }
+    assert len(ours.keys() & theirs.keys()) > 350
+
+
 # -- real captures --------------------------------------------------------------------------------------------
 
 VERSIONS = {
@@ -521,7 +695,6 @@ VERSIONS = {
     "TLSv1.3": "TLS 1.3",
 }
 BEGINS_OTHERWISE = {
-    "derived_redhat61_joy_tls10.pcap": "a container that is not read as a capture",
     "zeek_ftp-auth-tls.pcap": "begins as FTP",
     "zeek_tls-12-amazon-rds.pcap": "begins as MySQL",
 }

@@ -13,18 +13,22 @@ from pathlib import Path
 TABLE = Path(__file__).parents[2] / "analyzer" / "protocols" / "tls" / "cipher_suites.csv"
 
 
-def main() -> None:
+def suites() -> dict[int, str]:
+    """The names of cipher suites that the installed tshark knows, by number."""
     values = subprocess.run(["tshark", "-G", "values"], check=True, capture_output=True, text=True).stdout
     rows = [line.split("\t") for line in values.splitlines()]
-    suites = {
+    return {
         int(row[2], 0): row[3]
         for row in rows
         if row[:2] == ["V", "tls.handshake.ciphersuite"] and row[3].startswith(("TLS_", "SSL_"))
     }
+
+
+def main() -> None:
     with TABLE.open("w", newline="", encoding="ascii") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("value", "name"))
-        writer.writerows((f"0x{value:04x}", name) for value, name in sorted(suites.items()))
+        writer.writerows((f"0x{value:04x}", name) for value, name in sorted(suites().items()))
 
 
 if __name__ == "__main__":

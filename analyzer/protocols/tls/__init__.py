@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from analyzer.protocols.tls.certificates import X509Certificate
-from analyzer.protocols.tls.facts import TlsFacts, facts
+from analyzer.protocols.tls.facts import Link, TlsFacts, facts
 from analyzer.protocols.tls.handshake import (
     ApplicationProtocols,
     Certificate,
@@ -21,6 +21,7 @@ from analyzer.protocols.tls.handshake import (
     ServerHello,
     ServerKeyExchange,
     ServerName,
+    SessionTicket,
     SupportedVersions,
 )
 from analyzer.protocols.tls.records import (
@@ -47,9 +48,11 @@ __all__ = [
     "Extensions",
     "Handshake",
     "Heartbeat",
+    "Link",
     "ServerHello",
     "ServerKeyExchange",
     "ServerName",
+    "SessionTicket",
     "SupportedVersions",
     "TlsFacts",
     "X509Certificate",

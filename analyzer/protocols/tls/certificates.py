@@ -126,8 +126,9 @@ def read_certificate(data: bytes) -> X509Certificate:
 
 
 @lru_cache(maxsize=512)
-def self_signed(data: bytes) -> bool:
-    """Whether a certificate's signature verifies with its own key; ``False`` where that cannot be told."""
+def signed_by(data: bytes, issuer: bytes) -> bool | None:
+    """Whether a DER certificate's signature verifies with the key of another one (or its own); ``None``: one of them
+    cannot be read, or their algorithm is not known here."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
@@ -137,7 +138,8 @@ def self_signed(data: bytes) -> bool:
         warnings.simplefilter("ignore")
         try:  # not verify_directly_issued_by, which knows neither SHA-1 nor MD5
             certificate = x509.load_der_x509_certificate(data)
-            key, digest = certificate.public_key(), certificate.signature_hash_algorithm
+            key = x509.load_der_x509_certificate(issuer).public_key()
+            digest = certificate.signature_hash_algorithm
             signature, signed = certificate.signature, certificate.tbs_certificate_bytes
             parameters = certificate.signature_algorithm_parameters
             if isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)):
@@ -149,9 +151,11 @@ def self_signed(data: bytes) -> bool:
             elif isinstance(key, dsa.DSAPublicKey) and digest:
                 key.verify(signature, signed, digest)
             else:
-                return False
-        except (ValueError, TypeError, x509.InvalidVersion, InvalidSignature, UnsupportedAlgorithm):
+                return None
+        except InvalidSignature:
             return False
+        except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm):
+            return None
     return True
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from analyzer.heads import DIRECTIONS, Direction
 from analyzer.messages import Facts, Item, messages
-from analyzer.protocols.tls.certificates import X509Certificate, read_certificate, self_signed
+from analyzer.protocols.tls.certificates import X509Certificate, read_certificate, signed_by
 from analyzer.protocols.tls.handshake import (
     ApplicationProtocols,
     CertificateEntry,
@@ -22,17 +23,20 @@ from analyzer.protocols.tls.handshake import (
     ServerHello,
     ServerKeyExchange,
     ServerName,
+    SessionTicket,
     SupportedVersions,
 )
 from analyzer.protocols.tls.records import Alert, ApplicationData, ChangeCipherSpec, EncryptedRecord
 from analyzer.protocols.tls.registry import (
     ALERTS,
+    KNOWN_CLIENTS,
     SSL_2_0,
     SSL_3_0,
     TLS_1_0,
     TLS_1_1,
     TLS_1_2,
     TLS_1_3,
+    ContentType,
     ExtensionType,
     HandshakeType,
     cipher_kind_name,
@@ -47,6 +51,21 @@ from analyzer.wire import text
 JA4_VERSIONS: Final = {TLS_1_3: "13", TLS_1_2: "12", TLS_1_1: "11", TLS_1_0: "10", SSL_3_0: "s3", SSL_2_0: "s2"}
 NOT_IN_JA4: Final = (ExtensionType.SERVER_NAME, ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION)
 """Extensions that do not enter JA4's third part: the same software sends them for some servers only."""
+
+
+class Link(enum.Enum):
+    """How a certificate of a chain is tied to the next one (RFC 5246 section 7.4.2: it must certify it directly)."""
+
+    SIGNED = "signed"
+    """The next one's key made its signature."""
+    UNVERIFIED = "unverified"
+    """Whether the next one signed it cannot be told: one of them cannot be read, or the algorithm is unknown."""
+    FORGED = "forged"
+    """The next one is named as the issuer, and its key did not make the signature."""
+    ELSEWHERE = "elsewhere"
+    """Another one of the chain made its signature, or it needs none for it signed itself."""
+    UNRELATED = "unrelated"
+    """No certificate of the chain made its signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +84,35 @@ class TlsFacts(Facts):
     """The application protocol that the server chose, else those that the client offered."""
     certificates: tuple[X509Certificate, ...] = ()
     """The server's chain as sent, its own certificate first."""
+    chain: str | None = None
+    """How the server's certificates follow each other: ``ordered`` (each is signed by the next), ``unordered`` (the
+    signer of one stands elsewhere in the chain), ``broken`` (the signer of one is not there); ``None`` for fewer than
+    two. See :class:`Link`."""
     client_certificate: bool | None = None
     """Whether the client sent a certificate; ``None`` where that is encrypted or was not seen."""
+    client_certificate_requested: bool | None = None
+    """Whether the server asked for one; ``None`` where that is encrypted or was not seen."""
+    ocsp_stapled: bool | None = None
+    """The server sent its certificate's status along (RFC 6066 section 8); ``None`` where that was not seen."""
     alerts: tuple[str, ...] = ()
     """In clear: ``fatal certificate_expired from client``."""
+    encrypted_alerts: tuple[str, ...] = ()
+    """Who sent an alert that only the two ends can read before any application data: ``client``, ``server``."""
     resumed: bool | None = None
     """An earlier session goes on, so that no certificate is sent."""
+    resumed_by: str | None = None
+    """What the client named the earlier session with: ``session id``, ``session ticket`` (RFC 5077) or
+    ``pre-shared key`` (TLS 1.3)."""
+    hello_retry: bool | None = None
+    """The server asked for a second ClientHello with another key share (RFC 8446 section 4.1.4)."""
     certificates_hidden: bool | None = None
     """The certificates are encrypted (TLS 1.3)."""
     key_exchange: str | None = None
     """Group of the ephemeral key exchange: ``x25519``, ``DH 2048``."""
     ja3: str | None = None
     ja4: str | None = None
+    client_hint: str | None = None
+    """Software that sends this ClientHello: a hint, no proof."""
     _server: Direction = Direction.RESPONDER
     _version: int | None = None
     _hello_seen: bool = False
@@ -87,14 +123,61 @@ class TlsFacts(Facts):
     """The server's own certificate is signed with its own key."""
     _dh_bits: int | None = None
     """Size of the Diffie-Hellman prime, in bits."""
+    _server_names: tuple[str, ...] | None = None
+    """All that the client's server_name extension lists; ``None``: there is none."""
+    _compressed: bool = False
+    """The server chose to compress (RFC 3749)."""
+    _links: tuple[Link, ...] = ()
+    """Of each of the server's certificates to the next one; one less than certificates."""
 
 
 Said = Mapping[type, list[Any]]
 """The messages of a conversation by kind, in the order of the capture; an empty list for a kind that is not there."""
 
 
+KNOWN: Final = 1024
+"""Different sequences of messages whose facts are kept."""
+known: Final[dict[tuple[object, ...], TlsFacts]] = {}
+
+
 def facts(items: Sequence[Item]) -> TlsFacts:
-    """The facts that follow from all messages, in the order of the capture."""
+    """The facts that follow from all messages, in the order of the capture.
+
+    Conversations of one station with one server differ in nothing but random bytes: they share one object.
+    """
+    key = essence(items)
+    found = known.get(key)
+    if found is None:
+        found = conclude(items)
+        if len(known) < KNOWN:
+            known[key] = found
+    return found
+
+
+def essence(items: Sequence[Item]) -> tuple[object, ...]:
+    """All of the messages on which facts depend: of hellos neither the random bytes nor, but for whether it is the
+    client's that the server repeats, the session id."""
+    parts: list[object] = []
+    session_id = b""
+    for message, direction, *_ in items:
+        kind = type(message)
+        parts.append(direction)
+        parts.append(kind)
+        if kind is ClientHello:
+            version, _, offered, suites, _, ssl2 = cast(ClientHello, message)
+            session_id = session_id or offered
+            parts += version, suites, ssl2
+        elif kind is ServerHello:
+            hello = cast(ServerHello, message)
+            repeated = bool(session_id) and hello.session_id == session_id
+            parts += hello.version, hello.cipher_suite, hello.compression_method, hello.hello_retry_request, repeated
+        else:
+            parts.append(message)
+    return tuple(parts)
+
+
+def conclude(items: Sequence[Item]) -> TlsFacts:
+    """:func:`facts` of messages that were not read before."""
     said: defaultdict[type, list[Any]] = defaultdict(list)
     for item in items:
         said[type(item.message)].append(item.message)
@@ -122,6 +205,7 @@ def facts(items: Sequence[Item]) -> TlsFacts:
         first_protocol = offered_protocols[0][0] if offered_protocols and offered_protocols[0] else b""
         ja3, ja4 = fingerprints((hellos[0].version, hellos[0].cipher_suites), offers[0], listed, first_protocol)
     hello_done = bool(server_hellos) and not server_hellos[-1].hello_retry_request
+    links = chain_links(tuple(chain))
     return TlsFacts(
         offered_version=offered_version(hellos, versions, bool(offers)),
         version=None if version is None else version_name(version),
@@ -129,19 +213,29 @@ def facts(items: Sequence[Item]) -> TlsFacts:
         server_name=next((name for each in said[ServerName] for name in each.names), None),
         alpn=tuple(map(text, alpn)),
         certificates=certificates,
+        chain=chain_in_words(links),
         client_certificate=has_client_certificate(others),
+        client_certificate_requested=is_asked_for(own, HandshakeType.CERTIFICATE_REQUEST),
+        ocsp_stapled=True if is_asked_for(own, HandshakeType.CERTIFICATE_STATUS) else None,
         alerts=shown_alerts(items, server) if said[Alert] else (),
+        encrypted_alerts=encrypted_alerts(items, server) if said[EncryptedRecord] else (),
         resumed=resumed,
+        resumed_by=resumed_by(version, hellos, server_hellos, bool(said[SessionTicket])) if resumed else None,
+        hello_retry=any(each.hello_retry_request for each in server_hellos) or None,
         certificates_hidden=True if is_tls13(version) and hello_done and not resumed else None,
         key_exchange=key_exchange(exchanges, choices),
         ja3=ja3,
         ja4=ja4,
+        client_hint=KNOWN_CLIENTS.get(ja3) if ja3 else None,
         _server=server,
         _version=version,
         _hello_seen=bool(hellos or server_hellos),
         _client_went_on=any(map(went_on, others)),
-        _self_signed=bool(chain) and certificates[0]._self_issued and self_signed(chain[0]),
+        _self_signed=bool(chain) and certificates[0]._self_issued and signed_by(chain[0], chain[0]) is True,
         _dh_bits=exchanges[-1].prime_bits if exchanges else None,
+        _server_names=next((each.names for each in said[ServerName]), None),
+        _compressed=bool(server_hellos) and server_hellos[-1].compression_method != 0,
+        _links=links,
     )
 
 
@@ -219,6 +313,67 @@ def is_resumed(
     return None
 
 
+def resumed_by(
+    version: int | None, hellos: Sequence[ClientHello], server_hellos: Sequence[ServerHello], ticket: bool
+) -> str | None:
+    """What a resumed session was named with. A server that accepts a ticket says so with the client's session id, too
+    (RFC 5077 section 3.4)."""
+    if is_tls13(version):
+        return "pre-shared key"
+    if ticket:
+        return "session ticket"
+    offered = next((each.session_id for each in hellos if each.session_id), b"")
+    same = bool(offered) and server_hellos[-1].session_id == offered
+    return "session id" if same else None
+
+
+def is_asked_for(own: Sequence[object], kind: HandshakeType) -> bool | None:
+    """Whether a message is in the server's flight; ``None``: the flight was not seen to its end."""
+    for message in own:
+        if isinstance(message, Handshake):
+            if message.type == kind:
+                return True
+            if message.type == HandshakeType.SERVER_HELLO_DONE:
+                return False
+    return None
+
+
+@lru_cache(maxsize=256)
+def chain_links(chain: tuple[bytes, ...]) -> tuple[Link, ...]:
+    """How each certificate of a chain as sent is tied to the next one."""
+    return tuple(link(chain, position) for position in range(min(len(chain), LONGEST_CHAIN) - 1))
+
+
+LONGEST_CHAIN: Final = 10
+"""Certificates of a chain that are looked at; OpenSSL's depth limit was 9 issuers for long, too."""
+
+
+def link(chain: tuple[bytes, ...], position: int) -> Link:
+    """How one certificate of a chain is tied to the one behind it."""
+    own, following = read_certificate(chain[position]), read_certificate(chain[position + 1])
+    if own.issuer is None or following.subject is None:
+        return Link.UNVERIFIED
+    named = own.issuer == following.subject
+    verified = signed_by(chain[position], chain[position + 1]) if named else False
+    if verified:
+        return Link.SIGNED
+    namesakes = (each for each in chain[:LONGEST_CHAIN] if own.issuer == read_certificate(each).subject)
+    if any(signed_by(chain[position], each) for each in namesakes):
+        return Link.ELSEWHERE
+    if not named:
+        return Link.UNRELATED
+    return Link.UNVERIFIED if verified is None else Link.FORGED
+
+
+def chain_in_words(links: Sequence[Link]) -> str | None:
+    """The word for a chain; ``None`` where there is nothing to say, or it cannot be told."""
+    if not links or Link.UNVERIFIED in links:
+        return None
+    if all(each is Link.SIGNED for each in links):
+        return "ordered"
+    return "unordered" if all(each in (Link.SIGNED, Link.ELSEWHERE) for each in links) else "broken"
+
+
 def has_client_certificate(others: Sequence[object]) -> bool | None:
     """Whether the client sent a certificate; ``None``: it cannot be seen, or the client did not come that far."""
     for message in others:
@@ -234,6 +389,14 @@ def went_on(message: object) -> bool:
     if isinstance(message, Handshake):
         return message.type == HandshakeType.CLIENT_KEY_EXCHANGE
     return isinstance(message, (ChangeCipherSpec, ClientMasterKey, EncryptedRecord, ApplicationData))
+
+
+def encrypted_alerts(items: Sequence[Item], server: Direction) -> tuple[str, ...]:
+    """Who sent one, in the order of the capture."""
+    found = (
+        item.direction for item, said in messages(items, EncryptedRecord) if said.content_type == ContentType.ALERT
+    )
+    return tuple("server" if direction is server else "client" for direction in found)
 
 
 def shown_alerts(items: Sequence[Item], server: Direction) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ draft-hickman-netscape-ssl-00 (SSL 2.0).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from analyzer.protocols.tls.registry import (
     EXTENSION_NAMES,
@@ -65,6 +65,13 @@ class ServerName(NamedTuple):
 
     names: tuple[str, ...]
     """Host names; clients put IP literals here too, though the RFC does not allow it."""
+
+
+class SessionTicket(NamedTuple):
+    """A client's ticket of an earlier session (RFC 5077 section 3.2); one that only asks for a ticket says nothing."""
+
+    length: int
+    """In bytes."""
 
 
 class ApplicationProtocols(NamedTuple):
@@ -133,6 +140,50 @@ class ClientMasterKey(NamedTuple):
     cipher_kind: int
 
 
+Read = Callable[..., Iterator[object]]
+
+
+class RepeatedMessages:
+    """A reading of what every conversation with the same peer holds: the same bytes yield the same messages again.
+
+    As :class:`~analyzer.wire.Repeats`, for a generator: each message is still yielded with the reader where it stood.
+    What came to its end is kept, for at most ``most`` different bytes of at most ``longest``, and only if it is
+    ``worth`` it.
+    """
+
+    __slots__ = ("known", "longest", "most", "read", "worth")
+
+    def __init__(self, read: Read, longest: int, most: int, worth: Callable[[object], bool]) -> None:
+        self.read = read
+        self.longest = longest
+        self.most = most
+        self.worth = worth
+        """Told the last message."""
+        self.known: dict[Hashable, list[tuple[object, int]]] = {}
+        """The messages, and how many bytes were used by then, by all bytes up to the fence and the arguments."""
+
+    def __call__(self, reader: Reader, *arguments: Hashable) -> Iterator[object]:
+        """``read(reader, *arguments)``."""
+        start, fence = reader.pos, reader.fence
+        if fence > reader.limit or fence - start > self.longest:
+            yield from self.read(reader, *arguments)
+            return
+        key = (reader.data[start:fence], *arguments)
+        found = self.known.get(key)
+        if found is None:
+            found = []
+            for message in self.read(reader, *arguments):
+                found.append((message, reader.pos - start))
+                yield message
+            if len(self.known) < self.most and reader.pos == fence and self.worth(found[-1][0]):
+                self.known[key] = found
+        else:
+            for message, used in found:
+                reader.pos = start + used
+                yield message
+            reader.pos = fence
+
+
 def handshake(message: Reader, kind: int, suite: int | None) -> Iterator[object]:
     """The messages in one handshake message's body. ``suite``: the last that this direction's ServerHello chose."""
     read = BODIES.get(kind)
@@ -145,9 +196,17 @@ def client_hello(message: Reader) -> Iterator[object]:
     """RFC 8446 section 4.1.2."""
     version, random, session_size = message.unpack(CLIENT_HELLO)
     session_id = message.take(session_size, "session_id")
-    suites = u16_list(message, message.u16("cipher_suites length"), "cipher_suites")
-    compression_methods = message.take(message.u8("compression_methods length"), "compression_methods")
+    offers = repeated_offers(message)
+    suites, compression_methods = cast(tuple[tuple[int, ...], bytes], next(offers))
     yield ClientHello(version, random, session_id, suites, compression_methods)
+    yield from offers
+
+
+def client_offers(message: Reader) -> Iterator[object]:
+    """What stands in a ClientHello behind what is new each time: cipher suites and compression methods, then the
+    extensions."""
+    suites = u16_list(message, message.u16("cipher_suites length"), "cipher_suites")
+    yield suites, message.take(message.u8("compression_methods length"), "compression_methods")
     yield from extensions(message, HandshakeType.CLIENT_HELLO, False)
 
 
@@ -156,10 +215,18 @@ def server_hello(message: Reader) -> Iterator[object]:
     version, random = message.unpack(SERVER_HELLO)
     early_draft = 0x7F00 <= version < 0x7F16
     session_id = b"" if early_draft else message.take(message.u8("session_id length"), "session_id")
+    choices = repeated_choices(message, early_draft, random == HELLO_RETRY_RANDOM)
+    suite, compression_method = cast(tuple[int, int], next(choices))
+    yield ServerHello(version, random, session_id, suite, compression_method)
+    yield from choices
+
+
+def server_choices(message: Reader, early_draft: bool, retry: bool) -> Iterator[object]:
+    """What stands in a ServerHello behind what is new each time: cipher suite and compression method, then the
+    extensions."""
     suite = message.u16("cipher_suite")
-    hello = ServerHello(version, random, session_id, suite, 0 if early_draft else message.u8("compression_method"))
-    yield hello
-    yield from extensions(message, HandshakeType.SERVER_HELLO, hello.hello_retry_request)
+    yield suite, 0 if early_draft else message.u8("compression_method")
+    yield from extensions(message, HandshakeType.SERVER_HELLO, retry)
 
 
 def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[object]:
@@ -201,6 +268,10 @@ def extension(body: Reader, kind: int, from_client: bool, retry: bool) -> object
         return tuple(body.take(body.u8("list length"), "ec_point_formats"))
     if kind == ExtensionType.KEY_SHARE:
         return key_shares(body) if from_client else (server_share(body, retry),)
+    if kind == ExtensionType.SESSION_TICKET:
+        size = body.left
+        body.rest("ticket")
+        return SessionTicket(size) if size and from_client else None
     if kind == ExtensionType.PRE_SHARED_KEY:
         pre_shared_keys(body, from_client)
     elif from_client:
@@ -210,9 +281,18 @@ def extension(body: Reader, kind: int, from_client: bool, retry: bool) -> object
     return None
 
 
-UNIQUE: Final = (ExtensionType.KEY_SHARE, ExtensionType.PRE_SHARED_KEY)
+UNIQUE: Final = frozenset((ExtensionType.KEY_SHARE, ExtensionType.PRE_SHARED_KEY))
 """Extensions that differ from hello to hello."""
 repeated_extension: Final = Repeats(extension, longest=256)
+
+
+def comes_again(last: object) -> bool:
+    """Whether a hello that ended with this message holds nothing that differs from hello to hello."""
+    return type(last) is Extensions and UNIQUE.isdisjoint(last.types)
+
+
+repeated_offers: Final = RepeatedMessages(client_offers, 2048, 1024, comes_again)
+repeated_choices: Final = RepeatedMessages(server_choices, 512, 1024, comes_again)
 
 
 def server_names(body: Reader) -> tuple[str, ...]:
@@ -287,10 +367,13 @@ def certificate(message: Reader) -> Iterator[object]:
     yield Certificate(position)
 
 
+repeated_certificate: Final = RepeatedMessages(certificate, 1 << 14, 512, lambda last: True)
+
+
 BODIES: Final[Mapping[int, Callable[[Reader], Iterator[object]]]] = {
     int(HandshakeType.CLIENT_HELLO): client_hello,
     int(HandshakeType.SERVER_HELLO): server_hello,
-    int(HandshakeType.CERTIFICATE): certificate,
+    int(HandshakeType.CERTIFICATE): repeated_certificate,
 }
 """How to read the messages that are read, but for the key exchange."""
 

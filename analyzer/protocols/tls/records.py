@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Generator, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from analyzer.heads import Direction, Head, Stream
 from analyzer.protocols.tls.handshake import (
+    BODIES,
+    HELLO_RETRY_RANDOM,
+    UNIQUE,
+    ClientHello,
+    Extensions,
     ServerHello,
+    ecdhe_parameters,
     handshake,
+    parameters,
     ssl2_client_hello,
     ssl2_client_master_key,
     ssl2_lengths_agree,
     ssl2_server_hello,
 )
-from analyzer.protocols.tls.registry import HANDSHAKE_NAMES, ContentType
+from analyzer.protocols.tls.registry import HANDSHAKE_NAMES, TLS_1_0, ContentType, HandshakeType
 from analyzer.wire import UNBOUNDED, Reader
 
 MAXIMUM_LENGTH: Final = (1 << 14) + 2048
@@ -49,7 +56,7 @@ class Heartbeat(NamedTuple):
 
 
 class EncryptedRecord(NamedTuple):
-    """A handshake message or an alert that only the two ends can read. Nothing behind it is read."""
+    """A handshake message or an alert that only the two ends can read. Nothing behind an alert is read."""
 
     content_type: int
 
@@ -97,23 +104,107 @@ def is_record_header(data: bytes) -> bool:
     )
 
 
-def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    """Messages of one direction, up to the first encrypted record.
+class Pattern(NamedTuple):
+    """A stream that began with a hello, for streams to come that differ from it in random bytes only."""
 
-    Yields ClientHello, ServerHello, ServerName, ApplicationProtocols, SupportedVersions, Extensions, CertificateEntry,
-    Certificate, ServerKeyExchange, Handshake, ClientMasterKey, ChangeCipherSpec, Alert, Heartbeat, EncryptedRecord,
-    ApplicationData.
+    pieces: tuple[tuple[int, int, bytes], ...]
+    """What must be the same: from, to, the bytes."""
+    end: int
+    """How many bytes it took."""
+    goes_on: bool
+    """Further bytes may follow, which are not read."""
+    messages: tuple[tuple[object, int], ...]
+    """Each with the reader's position by then; the hello is the first."""
+
+    def fits(self, data: bytes) -> bool:
+        if len(data) != self.end and not (self.goes_on and len(data) > self.end):
+            return False
+        for begin, end, piece in self.pieces:
+            if data[begin:end] != piece:
+                return False
+        return data[RANDOM] != HELLO_RETRY_RANDOM
+
+
+RANDOM: Final = slice(11, 43)
+"""Where the random bytes of a stream's first hello stand."""
+PATTERNS: Final = 4
+"""Patterns that are kept for one beginning."""
+BEGINNINGS: Final = 256
+patterns: Final[dict[tuple[bytes, bool], list[Pattern]]] = {}
+
+
+def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
+    """Messages of one direction, up to the first application data or encrypted alert.
+
+    Yields ClientHello, ServerHello, ServerName, SessionTicket, ApplicationProtocols, SupportedVersions, Extensions,
+    CertificateEntry, Certificate, ServerKeyExchange, Handshake, ClientMasterKey, ChangeCipherSpec, Alert, Heartbeat,
+    EncryptedRecord, ApplicationData.
     """
+    data = reader.data
+    beginning = data[: RANDOM.start], reader.fence == UNBOUNDED
+    known = patterns.get(beginning, ())
+    for pattern in known:
+        if pattern.fits(data):
+            (hello, position), *others = pattern.messages
+            reader.pos = position
+            yield again(cast(ClientHello | ServerHello, hello), data)
+            for message, position in others:
+                reader.pos = position
+                yield message
+            return
+    differing: list[tuple[int, int]] = []
+    messages: list[tuple[object, int]] = []
+    for message in read(reader, differing):
+        messages.append((message, reader.pos))
+        yield message
+    if len(known) < PATTERNS and (known or len(patterns) < BEGINNINGS) and differing and comes_again(messages):
+        goes_on = isinstance(messages[-1][0], ApplicationData)
+        if data[0] == HANDSHAKE and (goes_on or reader.pos == len(data)):
+            begins = (0, *(end for _, end in differing))
+            ends = (*(begin for begin, _ in differing), reader.pos)
+            pieces = tuple((begin, end, data[begin:end]) for begin, end in zip(begins, ends, strict=True))
+            patterns.setdefault(beginning, []).append(Pattern(pieces, reader.pos, goes_on, tuple(messages)))
+
+
+def again(hello: ClientHello | ServerHello, data: bytes) -> ClientHello | ServerHello:
+    """A hello like an earlier one, with the random bytes and the session id of this stream."""
+    session_id = data[RANDOM.stop + 1 : RANDOM.stop + 1 + len(hello.session_id)]
+    if isinstance(hello, ClientHello):
+        return ClientHello(hello.version, data[RANDOM], session_id, hello.cipher_suites, hello.compression_methods)
+    return ServerHello(hello.version, data[RANDOM], session_id, hello.cipher_suite, hello.compression_method)
+
+
+def comes_again(messages: list[tuple[object, int]]) -> bool:
+    """Whether nothing in messages differs from stream to stream but what was noted as such: one hello, at the
+    beginning, without a key share."""
+    hellos = [message for message, _ in messages if isinstance(message, (ClientHello, ServerHello))]
+    shares = (message for message, _ in messages if isinstance(message, Extensions))
+    return (
+        len(hellos) == 1
+        and messages[0][0] is hellos[0]
+        and not (isinstance(hellos[0], ServerHello) and hellos[0].hello_retry_request)
+        and all(UNIQUE.isdisjoint(each.types) for each in shares)
+    )
+
+
+def read(reader: Reader, differing: list[tuple[int, int]]) -> Iterator[object]:
+    """:func:`dissect`, byte by byte. ``differing`` is told from where to where nothing decides what is yielded, or
+    random bytes and session id of a hello stand; it is emptied, and stays so, where that cannot be told."""
     suite: int | None = None
     cipher_changed = False
+    plain = True
     if begins_like_ssl2(reader) and (yield from ssl2_records(reader)):
         return
     while reader.more:
         content_type, version, length = record_header(reader)
         if content_type == HANDSHAKE:
             if cipher_changed and not is_hello(reader.fenced(length, "handshake record")):
+                differing.append((reader.pos, min(reader.pos + length, reader.limit)))
+                reader.pos = differing[-1][1]
                 yield EncryptedRecord(content_type)
-                return
+                if reader.left < RECORD_HEADER.size:
+                    return
+                continue
             body = reader.fenced(length, "handshake record")
             end = body.fence
             while body.more:
@@ -121,6 +212,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
                 if header is None:
                     reader.pos = end
                     body = spliced(reader, body)
+                    plain = False
                     end = reader.pos
                     header = body.u32("handshake type and length")
                 kind, size = header >> 24, header & 0xFFFFFF
@@ -130,7 +222,10 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
                             suite = found.cipher_suite
                         reader.pos = message.pos if message.pos < end else end  # where the next message begins
                         yield found
+                plain = plain and note(differing, body.data, kind, body.pos - size, body.pos, suite)
             reader.pos = end
+            if not plain:
+                differing.clear()
         elif content_type == ALERT:
             alert = reader.fenced(length, "alert record")
             if length != 2:
@@ -151,6 +246,20 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         else:
             yield ApplicationData(version)
             return
+
+
+def note(differing: list[tuple[int, int]], data: bytes, kind: int, begin: int, end: int, suite: int | None) -> bool:
+    """Note what may differ in a handshake message's body and yields the same; ``False``: that cannot be told."""
+    if kind in (HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO):
+        session_id = begin + 35
+        differing += (begin + 2, begin + 34), (session_id, session_id + data[begin + 34])
+        return data[begin] == TLS_1_0 >> 8  # the drafts of TLS 1.3 had no session id
+    if kind == HandshakeType.SERVER_KEY_EXCHANGE and suite is not None and parameters(suite) is not None:
+        differing.append((min(begin + 4, end), end))
+        return parameters(suite) is ecdhe_parameters
+    if kind not in BODIES:
+        differing.append((begin, end))
+    return True
 
 
 def record_header(reader: Reader) -> tuple[int, int, int]:

@@ -55,6 +55,7 @@ class ExtensionType(enum.IntEnum):
     EC_POINT_FORMATS = 11
     SIGNATURE_ALGORITHMS = 13
     APPLICATION_LAYER_PROTOCOL_NEGOTIATION = 16
+    SESSION_TICKET = 35
     PRE_SHARED_KEY = 41
     SUPPORTED_VERSIONS = 43
     KEY_SHARE = 51
@@ -129,6 +130,13 @@ GROUPS: Final = {
     4588: "X25519MLKEM768",
     25497: "X25519Kyber768Draft00",
 }
+
+KNOWN_CLIENTS: Final = {
+    "14a4b22e64580299d355a3a5449ef7be": "Basics Station 2.0.6 with mbedTLS 2.28.0",
+    "f00830f0798c3ff54397804fb9490ea8": "Basics Station 2.0.6 with mbedTLS 2.28.0",
+}
+"""Software by the JA3 of its ClientHello, with and without a server name: lorabasics/basicstation 2.0.6 as its own
+build makes it (deps/mbedtls/prep.sh). Makers build it otherwise, and others may send the same hello."""
 
 ALERTS: Final = {
     0: "close_notify",
