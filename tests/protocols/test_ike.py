@@ -251,7 +251,7 @@ def test_a_retry_with_another_group_is_one_sa_and_the_last_offer_counts() -> Non
         (BACK, message(34, (33, proposal(1, *GOOD)), flags=0x20, spi_r=SPI_R)),
     )
     (sa,) = facts._sas
-    assert sa.group_retry and not sa.retransmitted
+    assert sa.group_retry and not sa.retransmissions
     assert facts.offered == ("aes128-sha256-ecp256",) and facts.chosen == "aes128-sha256-ecp256"
     assert "INVALID_KE_PAYLOAD" in facts.notifies
 
@@ -265,7 +265,7 @@ def test_the_last_agreed_sa_counts_and_retransmissions_are_seen() -> None:
         (SENT, message(34, (33, proposal(1, AES256, SHA256, PRF256, ECP256)), spi_i=second)),
     )
     assert facts.initiator_spi == SPI_I.hex()
-    assert [(sa.retransmitted, sa.chosen is not None) for sa in facts._sas] == [(True, True), (False, False)]
+    assert [(sa.retransmissions, sa.chosen is not None) for sa in facts._sas] == [(1, True), (0, False)]
 
 
 def test_a_cookie_request_is_seen() -> None:
