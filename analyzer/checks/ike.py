@@ -400,27 +400,31 @@ def nat_in_path(fit: Fit) -> Iterator[Remark]:
     """Flags: a translation of addresses (NAT) on the way, and whose address is translated.
 
     Why: Each peer sends hashes of the addresses and ports that it knows (RFC 7296, 2.23; RFC 3947); where they differ
-    from those of the captured packet, a NAT is between, and ESP then has to go inside UDP/4500.
+    from those of the captured packet, a NAT is between, and ESP then has to go inside UDP/4500. A peer that wants
+    ESP inside UDP without any NAT sends a wrong hash of its own address, which looks like a NAT in front of it.
 
     Evidence: The hashes of NAT_DETECTION_SOURCE_IP and NAT_DETECTION_DESTINATION_IP, or of NAT-D in IKEv1.
 
     Remedy: None is needed; a host that is known to have no NAT in front of it may be forcing UDP encapsulation.
     """
     ends = (fit.conversation.originator, fit.conversation.responder)
-    found: dict[str, list[Frame]] = {}
+    certain: dict[str, list[Frame]] = {}
+    possible: dict[str, list[Frame]] = {}
     for sa in sas_of(fit):
         for hashes in sa.nat:
             sender, receiver = ends[hashes.direction], ends[1 - hashes.direction]
             told = nat_hash(sa, hashes, sender.address, sender.port or 0)
             expected = nat_hash(sa, hashes, receiver.address, receiver.port or 0)
-            if hashes.source and told is not None and told not in hashes.source:
-                clause = f"{sender.address} is translated before the capture point, or forces UDP encapsulation"
-                found.setdefault(clause, []).append(hashes.frame)
             if hashes.destination and expected is not None and expected not in hashes.destination:
                 clause = f"{receiver.address} is translated between the capture point and {sender.address}"
-                found.setdefault(clause, []).append(hashes.frame)
-    if found:
-        yield Remark(f"A NAT is in the path: {'; '.join(found)}.", first_frames(found.values()))
+                certain.setdefault(clause, []).append(hashes.frame)
+            if hashes.source and told is not None and told not in hashes.source:
+                clause = f"{sender.address} is translated before the capture point, or forces UDP encapsulation"
+                possible.setdefault(clause, []).append(hashes.frame)
+    if certain or possible:
+        frames = first_frames((*certain.values(), *possible.values()))
+        is_there = "A NAT is in the path" if certain else "A NAT may be in the path"
+        yield Remark(f"{is_there}: {'; '.join((*certain, *possible))}.", frames)
 
 
 MANY = 3

@@ -6,6 +6,7 @@ is a NAT keepalive. What an IKE flow carries beside its messages is read by :mod
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
@@ -251,16 +252,14 @@ def facts(items: Sequence[Item]) -> EspFacts:
 def associations(items: Sequence[Item]) -> list[Association]:
     """The SAs among the messages of a conversation, in order of first appearance."""
     found: dict[tuple[Direction, int], Association] = {}
-    newest: list[Sent] = []
-    for message, direction, frame, time, _ in items:
+    followers = itertools.chain(itertools.islice(items, 1, None), (None,))
+    for (message, direction, frame, time, _), after in zip(items, followers, strict=True):
         if type(message) is EspPacket:
             sa = found.get((direction, message.spi))
             if sa is None:
                 sa = found[direction, message.spi] = Association(direction, message.spi)
-            newest = sa.sent
-            newest.append(Sent(message, frame, time, b""))
-        elif type(message) is EspPayload and newest:
-            newest[-1] = newest[-1]._replace(beginning=message.beginning)
+            payload = after.message if after is not None else None
+            sa.sent.append(Sent(message, frame, time, payload.beginning if type(payload) is EspPayload else b""))
     return list(found.values())
 
 
