@@ -29,7 +29,7 @@ GCM_OVERHEAD = 8 + 8 + 16
 SHORTEST_GCM = GCM_OVERHEAD + 4
 ENOUGH_PACKETS = 16
 ENOUGH_LENGTHS = {AES_CBC: 6, TDES_CBC: 12}
-"""Different lengths that must all fit the blocks: AES-GCM makes that once in 4**5 and 2**11 times."""
+"""Different lengths that must all fit the blocks."""
 
 INTEGRITY = {12: "HMAC-SHA-1-96", 16: "HMAC-SHA-256-128", 24: "HMAC-SHA-384-192", 32: "HMAC-SHA-512-256"}
 """What usually leaves an ICV of so many bytes (RFC 8221, section 6)."""
@@ -252,10 +252,12 @@ def block_padding(fit: Fit) -> Iterator[Remark]:
     """Flags: ESP lengths that, over enough packets and lengths, only show the padding of a block cipher (CBC).
 
     Why: AES-GCM pads to 4 bytes, AES-CBC to 16 and 3DES to 8, so lengths that only come in such steps are most
-    likely CBC, which the row does not allow. It is an inference: a device may pad AES-GCM to blocks, too.
+    likely CBC, which the row does not allow. It is an inference: a device may pad AES-GCM to blocks, too, and SSH in
+    the tunnel is padded to 8 bytes by itself, which is why steps of 8 are low.
 
-    Evidence: At least 16 packets with at least 6 different lengths in steps of 16, or 12 in steps of 8. The
-    confidence holds CBC and AES-GCM for as likely beforehand, and all lengths of AES-GCM for as likely.
+    Evidence: At least 16 packets with at least 6 different lengths in steps of 16, or 12 in steps of 8. The confidence
+    holds CBC and AES-GCM for as likely beforehand, and rests on how often the packets of real conversations would
+    look so in AES-GCM.
 
     Remedy: Set esp= on both ends to the proposals of the row, or confirm by the log of an end that AES-GCM is in use.
     """
@@ -266,9 +268,10 @@ def block_padding(fit: Fit) -> Iterator[Remark]:
     if found.packets >= ENOUGH_PACKETS and found.lengths >= ENOUGH_LENGTHS[found.kind]:
         yield Remark(
             f"All {found.packets} ESP packets, of {found.lengths} different lengths, are padded to {found.padding}"
-            f" bytes: this is {found.words} {found.kind} (confidence {found.confidence:.2%});"
-            f" AES-GCM would look so once in about {found.odds:,} such captures.",
+            f" bytes: this is {found.words} {found.kind} (confidence {found.confidence:.1%});"
+            f" AES-GCM looks so once in about {found.odds} captures.",
             first_frames(each.frame for each in encrypted(fit)),
+            Severity.LOW if found.kind == TDES_CBC else None,
         )
 
 

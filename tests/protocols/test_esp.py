@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+from pathlib import Path
 from random import Random
 
+import dpkt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,7 +219,7 @@ def test_lengths_that_no_block_cipher_makes_are_certain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("blocks", "confidence", "words"), [(3, 0.9412, "possibly"), (5, 0.9961, "likely"), (6, 0.999, "very likely")]
+    ("blocks", "confidence", "words"), [(3, 0.9, "possibly"), (5, 0.9722, "likely"), (8, 0.9921, "very likely")]
 )
 def test_the_confidence_in_a_block_cipher_grows_with_the_lengths(blocks: int, confidence: float, words: str) -> None:
     found = facts_of(*lengths(*(8 + 16 + 12 + 16 * each for each in range(3, 3 + blocks)))).cipher
@@ -235,6 +238,41 @@ def test_both_directions_may_have_an_icv_of_their_own() -> None:
     back = [(BACK, data, length + 4) for _, data, length in there]
     assert facts_of(*there, *back).cipher is None  # a mixture is no evidence for GCM, nor for one CBC
     assert facts_of(*there).cipher is not None
+
+
+CORPUS = os.environ.get("TPE_PCAP_CORPUS")
+
+
+def ipv4_lengths(path: Path) -> dict[frozenset[bytes], list[int]]:
+    """Total lengths of the IPv4 packets between each two hosts of a classic capture of Ethernet."""
+    found: dict[frozenset[bytes], list[int]] = {}
+    try:
+        with path.open("rb") as file:
+            for _, frame in dpkt.pcap.Reader(file):
+                if frame[12:15] == b"\x08\x00\x45" and len(frame) >= 34:
+                    ends = frozenset((frame[26:30], frame[30:34]))
+                    found.setdefault(ends, []).append(struct.unpack_from(">H", frame, 16)[0])
+    except (ValueError, dpkt.Error):
+        pass  # another format, or broken on purpose
+    return found
+
+
+@pytest.mark.skipif(not CORPUS, reason="TPE_PCAP_CORPUS names no folder of real captures")
+def test_the_odds_are_those_of_real_packets() -> None:
+    """How often lengths of real conversations, carried by AES-GCM, would fit the padding of a block cipher."""
+    flows = []
+    for path in sorted(Path(CORPUS or "").iterdir()):
+        for sizes in ipv4_lengths(path).values():
+            if len(sizes) >= 16:
+                flows.append(sorted({32 + size + 2 + -(size + 2) % 4 for size in sizes[:128] if 20 <= size <= 1500}))
+    chance = Random(4303)
+    for step, table in esp.ODDS.items():
+        for least, odds in table:
+            enough = [each for each in flows if len(each) >= least]
+            assert len(enough) >= 20
+            drawn = [{length % step for length in chance.sample(each, least)} for each in enough for _ in range(200)]
+            alike = sum(1 for remainders in drawn if len(remainders) == 1)
+            assert alike / len(drawn) <= 1.1 / odds, (step, least, alike, len(drawn))
 
 
 @pytest.mark.parametrize("module", [esp, natt])
