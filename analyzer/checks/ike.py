@@ -366,7 +366,8 @@ def not_seen(fit: Fit) -> Iterator[Remark]:
     sas = [sa for sa in sas_of(fit) if sa.major == 2]
     if sas and not any(kind in sa.exchanges for sa in sas for kind in (IKE_SA_INIT, IKE_AUTH)):
         rekeys = sum(sa.rekeys for sa in sas)
-        hidden = f"; {rekeys} rekeying{'s' if rekeys > 1 else ''} in it show none either" if rekeys else ""
+        what = "1 rekeying in it is" if rekeys == 1 else f"{rekeys} rekeyings in it are"
+        hidden = f"; {what} encrypted, too" if rekeys else ""
         yield Remark(
             "The flow begins after its IKE SA was set up, so the proposal that protects it cannot be seen here"
             f"{hidden}.",
