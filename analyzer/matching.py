@@ -484,9 +484,15 @@ def ike_remark(through: Sequence[Fit]) -> str | None:
         facts = fit.conversation.dissection.facts
         for sa in facts._sas if isinstance(facts, ike.IkeFacts) else ():
             sas.setdefault(sa.initiator_spi, []).append((fit.conversation.originator.address, sa))
-    if sas and not any(sa.chosen for parts in sas.values() for _, sa in parts):
-        how = "rekeyed" if any(sa.rekeys for parts in sas.values() for _, sa in parts) else "kept alive"
-        clauses.append(f"set up before the capture, only {how} in it: which proposal protects the tunnel is not known")
+    known = [sa for parts in sas.values() for _, sa in parts]
+    if known and not any(sa.chosen for sa in known):
+        if any(ike.IKE_AUTH in sa.exchanges for sa in known):
+            how = "IKE_SA_INIT is not in the capture"
+        else:
+            how = (
+                f"set up before the capture, only {'rekeyed' if any(sa.rekeys for sa in known) else 'kept alive'} in it"
+            )
+        clauses.append(f"{how}: which proposal protects the tunnel is not known")
     for parts in sas.values():
         addresses = list(dict.fromkeys(address for address, _ in parts))
         if len(addresses) > 1:

@@ -194,6 +194,13 @@ def test_a_tunnel_older_than_the_capture_is_present_and_its_proposal_unknown(
     )
 
 
+def test_a_tunnel_whose_first_exchange_is_missing_is_present_and_its_proposal_unknown(tmp_path: Path) -> None:
+    auth = (">", sealed(35, 1)), ("<", sealed(35, 1, flags=0x20))
+    result = Scene().udp(STATION, 4500, TPE, 4500, *auth, (">", ESP), ("<", ESP)).audited(tmp_path)
+    assert statuses(result)["i1"] == "present"
+    assert reason(result, "i1").startswith("IKE_SA_INIT is not in the capture: which proposal")
+
+
 def test_a_tunnel_that_moves_on_is_present_and_the_move_is_said(tmp_path: Path) -> None:
     elsewhere = "10.0.0.77"
     auth = (">", sealed(35, 1)), ("<", sealed(35, 1, flags=0x20))

@@ -422,8 +422,12 @@ def nat_in_path(fit: Fit) -> Iterator[Remark]:
             if hashes.source and told is not None and told not in hashes.source:
                 clause = f"{sender.address} is translated before the capture point, or forces UDP encapsulation"
                 possible.setdefault(clause, []).append(hashes.frame)
-    if certain or possible:
-        frames = first_frames((*certain.values(), *possible.values()))
+    frames = first_frames((*certain.values(), *possible.values()))
+    if len(certain) == len(possible) == len(ends):
+        yield Remark(
+            "No peer hashes an address of the packets: NATs at both ends, or addresses made anonymous.", frames
+        )
+    elif certain or possible:
         is_there = "A NAT is in the path" if certain else "A NAT may be in the path"
         yield Remark(f"{is_there}: {'; '.join((*certain, *possible))}.", frames)
 
