@@ -6,14 +6,12 @@ All checks look at the ESP packets of a conversation, whether they travel alone 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from analyzer.findings import Remark, Severity, content_check
 from analyzer.heads import Frame
 from analyzer.matching import Fit
-from analyzer.protocols import esp
 from analyzer.protocols.esp import AES_CBC, TDES_CBC, Association, EspFacts, Sent
 from analyzer.protocols.ike import IkeFacts
 
@@ -43,10 +41,10 @@ def facts_of(fit: Fit) -> EspFacts | None:
     return facts if isinstance(facts, EspFacts) else None
 
 
-@lru_cache(maxsize=1)  # several checks ask in a row
-def associations(fit: Fit) -> list[Association]:
+def associations(fit: Fit) -> Sequence[Association]:
     """The SAs of a conversation, in order of first appearance."""
-    return esp.associations(fit.conversation.dissection.items)
+    facts = facts_of(fit)
+    return facts._associations if facts else ()
 
 
 def first_frames(frames: Iterable[Frame]) -> tuple[Frame, ...]:
@@ -175,12 +173,6 @@ def sequence_zero(fit: Fit) -> Iterator[Remark]:
 # -- payloads ---------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=64)  # several checks ask in a row
-def unencrypted(sa: Association) -> bool:
-    """Whether the payloads of an SA can be read."""
-    return esp.cleartext(sa) is not None
-
-
 @content_check("TPE224", "esp-not-encrypted", Severity.HIGH, "esp")
 def not_encrypted(fit: Fit) -> Iterator[Remark]:
     """Flags: ESP whose payload begins with readable headers: NULL encryption, or authentication only.
@@ -193,10 +185,9 @@ def not_encrypted(fit: Fit) -> Iterator[Remark]:
     Remedy: Set esp= on both ends to the proposals of the row, and remove "null" from it.
     """
     facts = facts_of(fit)
-    found = facts.cleartext if facts else None
-    if found is None:
+    if facts is None or facts.cleartext is None:
         return
-    readable = [each for sa in associations(fit) if unencrypted(sa) for each in sa.sent if each.beginning]
+    found = facts.cleartext
     total = sum(1 for sa in associations(fit) for each in sa.sent if each.beginning)
     kind = "inner IP headers" if found.inner.startswith("IP") else f"{found.inner} headers"
     if found.iv == 8 and found.icv == 16:
@@ -207,7 +198,7 @@ def not_encrypted(fit: Fit) -> Iterator[Remark]:
         how = "" if found.icv is None else "; nothing authenticates them either"
     yield Remark(
         f"ESP carries its payload unencrypted: {kind} can be read in {found.packets} of {total} packets{how}.",
-        first_frames(each.frame for each in readable),
+        first_frames(each.frame for sa in facts._readable for each in sa.sent if each.beginning),
     )
 
 
@@ -220,8 +211,7 @@ def demands_gcm(fit: Fit) -> bool:
 def encrypted(fit: Fit) -> list[Sent]:
     """The packets whose lengths tell about the cipher: all of SAs that are not found unencrypted."""
     facts = facts_of(fit)
-    none_readable = facts is not None and facts.cleartext is None
-    return [each for sa in associations(fit) if none_readable or not unencrypted(sa) for each in sa.sent]
+    return [each for sa in facts._associations if sa not in facts._readable for each in sa.sent] if facts else []
 
 
 @content_check("TPE225", "esp-length-impossible-for-gcm", Severity.MEDIUM, "esp")

@@ -90,7 +90,7 @@ class Sent(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Association:
-    """The packets read of one SA: one direction, one SPI. Compared by identity, so that it can be asked again."""
+    """The packets read of one SA: one direction, one SPI. Compared by identity."""
 
     direction: Direction
     spi: int
@@ -179,6 +179,10 @@ class EspFacts(Facts):
     cleartext: Cleartext | None
     cipher: Cipher | None
     """Of what is no cleartext."""
+    _associations: tuple[Association, ...] = ()
+    """In order of first appearance."""
+    _readable: tuple[Association, ...] = ()
+    """Those whose payloads are cleartext."""
 
 
 def probe(head: Head) -> bool:
@@ -249,6 +253,8 @@ def facts(items: Sequence[Item]) -> EspFacts:
         rekeys=max(rekeys),
         cleartext=shown,
         cipher=cipher([sa for sa in sas if sa not in readable]),
+        _associations=tuple(sas),
+        _readable=tuple(readable),
     )
 
 

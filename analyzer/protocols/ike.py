@@ -1108,9 +1108,8 @@ def facts(items: Sequence[Item]) -> IkeFacts:
             latest = sa
         if header.exchange == CREATE_CHILD_SA:
             rekeyed = sa
-        for message in whole:
-            if isinstance(message, VendorId) and len(vendors) < MAX_VENDOR_IDS:
-                vendors[message.id[:64]] = None
+        ids = (message.id[:64] for message in whole if isinstance(message, VendorId))
+        vendors.update(dict.fromkeys(itertools.islice(ids, MAX_VENDOR_IDS - len(vendors))))
     listed = tuple(sas.values())
     shown = latest or next((sa for sa in reversed(listed) if sa.offered), listed[-1] if listed else None)
     inside = esp_facts(items) if marked or not listed else None  # without markers ESP cannot be told from IKE
