@@ -410,13 +410,22 @@ def one_sided(each: Conversation) -> bool:
 
 
 def ike_completed(each: Conversation, facts: ike.IkeFacts) -> bool:
-    """An IKE_SA_INIT alone is no tunnel: IKE_AUTH must be answered, unless the session began before the capture."""
+    """An IKE_SA_INIT alone is no tunnel: IKE_AUTH must be answered, unless the session began before the capture.
+
+    IKE_INTERMEDIATE (RFC 9242) goes before IKE_AUTH and sets nothing up.
+    """
     if not all(each.packets):
         return False
     headers = [header for _, header in messages(each.dissection.items, ike.IkeHeader)]
-    if any(header.exchange == ike.IKE_AUTH for header in headers):
-        return any(header.exchange == ike.IKE_AUTH and header.response for header in headers)
-    return True
+    begun = any(header.exchange in (ike.IKE_AUTH, ike.IKE_INTERMEDIATE) for header in headers if header.major == 2)
+    return not begun or any(is_authenticated(header) for header in headers)
+
+
+def is_authenticated(header: ike.IkeHeader) -> bool:
+    """Whether a message shows that its IKE SA is set up: IKE_AUTH is answered, or an exchange needs it."""
+    if header.major != 2:
+        return False
+    return (header.exchange == ike.IKE_AUTH and header.response) or header.exchange in ike.AUTHENTICATED
 
 
 def verdicts(
@@ -489,25 +498,49 @@ def answered(each: Conversation) -> bool:
 
 def unanswered_auth(fits: Sequence[Fit]) -> bool:
     """IKE_AUTH was sent and no conversation shows an answer, nor an exchange that needs one."""
-    exchanges = [header for fit in fits for _, header in messages(fit.conversation.dissection.items, ike.IkeHeader)]
-    asked = any(header.exchange == ike.IKE_AUTH and not header.response for header in exchanges)
-    later = any(
-        header.exchange > ike.IKE_AUTH or (header.exchange == ike.IKE_AUTH and header.response) for header in exchanges
-    )
-    return asked and not later
+    headers = [header for fit in fits for _, header in messages(fit.conversation.dissection.items, ike.IkeHeader)]
+    before = (ike.IKE_AUTH, ike.IKE_INTERMEDIATE)
+    asked = any(header.major == 2 and header.exchange in before and not header.response for header in headers)
+    return asked and not any(map(is_authenticated, headers))
 
 
 def remark(row: ExpectedFlow, through: Sequence[Fit]) -> str | None:
-    """What a present row cannot show."""
+    """What a present row cannot show, and what happened on the way."""
     if all(fit.conversation.state is State.MIDSTREAM for fit in through):
         known = any(fit.conversation.protocol is not None for fit in through)
         said = "only what follows was judged" if known else "what its content is cannot be told from what follows"
         return f"its beginning is not in the capture: {said}"
-    if row.protocol == ike.NAME and all(exchanges(fit) == {ike.IKE_SA_INIT} for fit in through):
-        return "nothing but IKE_SA_INIT is in the capture: whether there is a tunnel cannot be told from it"
+    if row.protocol == ike.NAME:
+        return ike_remark(through)
     if row.transport == "tcp" and not any(any(fit.conversation.payload) for fit in through):
         return "opened, but without any content"
     return None
+
+
+def ike_remark(through: Sequence[Fit]) -> str | None:
+    """What the tunnel's IKE flows cannot show, and where its SA moved."""
+    if all(exchanges(fit) == {ike.IKE_SA_INIT} for fit in through):
+        return "nothing but IKE_SA_INIT is in the capture: whether there is a tunnel cannot be told from it"
+    clauses = []
+    sas: dict[str, list[tuple[str, ike.IkeSa]]] = {}
+    for fit in through:
+        facts = fit.conversation.dissection.facts
+        for sa in facts._sas if isinstance(facts, ike.IkeFacts) else ():
+            sas.setdefault(sa.initiator_spi, []).append((fit.conversation.originator.address, sa))
+    known = [sa for parts in sas.values() for _, sa in parts]
+    if known and not any(sa.chosen for sa in known):
+        if any(ike.IKE_AUTH in sa.exchanges for sa in known):
+            how = "IKE_SA_INIT is not in the capture"
+        else:
+            how = (
+                f"set up before the capture, only {'rekeyed' if any(sa.rekeys for sa in known) else 'kept alive'} in it"
+            )
+        clauses.append(f"{how}: which proposal protects the tunnel is not known")
+    for parts in sas.values():
+        addresses = list(dict.fromkeys(address for address, _ in parts))
+        if len(addresses) > 1:
+            clauses.append(f"the IKE SA moved on to another address (MOBIKE): {', then '.join(addresses)}")
+    return "; ".join(dict.fromkeys(clauses)) or None
 
 
 def exchanges(fit: Fit) -> set[int]:

@@ -8,6 +8,7 @@ import pytest
 
 from analyzer.auditing import Audit
 from analyzer.findings import Severity
+from tests.protocols.test_ike import sealed
 from tests.scenes import (
     DNS,
     DNS_CUT,
@@ -170,6 +171,44 @@ def test_a_failed_first_authentication_is_forgiven_once_there_is_a_tunnel(tmp_pa
     scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT).udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH))
     scene.packet(STATION, TPE, 50, ESP).packet(TPE, STATION, 50, ESP)
     assert statuses(scene.audited(tmp_path))["i1"] == "present"
+
+
+def test_an_intermediate_exchange_is_no_authentication(tmp_path: Path) -> None:
+    scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT)
+    scene.udp(STATION, 4500, TPE, 4500, (">", sealed(43, 1)), ("<", sealed(43, 1, flags=0x20)), (">", sealed(35, 2)))
+    result = scene.audited(tmp_path)
+    assert statuses(result)["i1"].startswith("blocked") and "IKE_AUTH was never answered" in reason(result, "i1")
+    scene.udp(STATION, 4500, TPE, 4500, ("<", sealed(35, 2, flags=0x20)))
+    assert statuses(scene.audited(tmp_path))["i1"] == "present"
+
+
+@pytest.mark.parametrize(("exchange", "how"), [(37, "kept alive"), (36, "rekeyed")])
+def test_a_tunnel_older_than_the_capture_is_present_and_its_proposal_unknown(
+    tmp_path: Path, exchange: int, how: str
+) -> None:
+    both = (">", sealed(exchange, 4)), ("<", sealed(exchange, 4, flags=0x20))
+    result = Scene().udp(STATION, 4500, TPE, 4500, *both, (">", ESP), ("<", ESP)).audited(tmp_path)
+    assert statuses(result)["i1"] == "present"
+    assert reason(result, "i1") == (
+        f"set up before the capture, only {how} in it: which proposal protects the tunnel is not known"
+    )
+
+
+def test_a_tunnel_whose_first_exchange_is_missing_is_present_and_its_proposal_unknown(tmp_path: Path) -> None:
+    auth = (">", sealed(35, 1)), ("<", sealed(35, 1, flags=0x20))
+    result = Scene().udp(STATION, 4500, TPE, 4500, *auth, (">", ESP), ("<", ESP)).audited(tmp_path)
+    assert statuses(result)["i1"] == "present"
+    assert reason(result, "i1").startswith("IKE_SA_INIT is not in the capture: which proposal")
+
+
+def test_a_tunnel_that_moves_on_is_present_and_the_move_is_said(tmp_path: Path) -> None:
+    elsewhere = "10.0.0.77"
+    auth = (">", sealed(35, 1)), ("<", sealed(35, 1, flags=0x20))
+    update = (">", sealed(37, 2)), ("<", sealed(37, 2, flags=0x20))
+    scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT).udp(STATION, 4500, TPE, 4500, *auth, (">", ESP), ("<", ESP))
+    result = scene.udp(elsewhere, 4500, TPE, 4500, *update, (">", ESP), ("<", ESP)).audited(tmp_path)
+    assert statuses(result)["i1"] == "present"
+    assert reason(result, "i1") == f"the IKE SA moved on to another address (MOBIKE): {STATION}, then {elsewhere}"
 
 
 @pytest.mark.parametrize("bare", [True, False])

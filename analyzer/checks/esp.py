@@ -6,14 +6,14 @@ All checks look at the ESP packets of a conversation, whether they travel alone 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from analyzer.findings import Remark, Severity, content_check
-from analyzer.heads import Direction, Frame
+from analyzer.heads import Frame
 from analyzer.matching import Fit
-from analyzer.protocols.esp import EspPacket, EspPayload
+from analyzer.protocols.esp import AES_CBC, TDES_CBC, Association, EspFacts, Sent
+from analyzer.protocols.ike import IkeFacts
 
 MAX_FRAMES = 8
 
@@ -26,49 +26,25 @@ GCM_OVERHEAD = 8 + 8 + 16
 """Bytes of an AES-GCM packet beside its ciphertext: SPI and sequence, IV, ICV (RFC 4106)."""
 SHORTEST_GCM = GCM_OVERHEAD + 4
 ENOUGH_PACKETS = 16
-CBC_LENGTHS = 6
-"""Different lengths that must all fit 16-byte blocks: by chance AES-GCM makes that once in 4**5 times."""
-TDES_LENGTHS = 12
-"""The same for 8-byte blocks: once in 2**11 times."""
+ENOUGH_LENGTHS = {AES_CBC: 6, TDES_CBC: 12}
+"""Different lengths that must all fit the blocks."""
+
+INTEGRITY = {12: "HMAC-SHA-1-96", 16: "HMAC-SHA-256-128", 24: "HMAC-SHA-384-192", 32: "HMAC-SHA-512-256"}
+"""What usually leaves an ICV of so many bytes (RFC 8221, section 6)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """An ESP packet where it stands in the capture."""
-
-    packet: EspPacket
-    frame: Frame
-    time: int
-    beginning: bytes
-    """Of Payload Data; empty where too little was kept."""
+def facts_of(fit: Fit) -> EspFacts | None:
+    """What the ESP packets of a conversation show, whether they travel alone or inside an IKE flow."""
+    facts = fit.conversation.dissection.facts
+    if isinstance(facts, IkeFacts):
+        return facts.esp
+    return facts if isinstance(facts, EspFacts) else None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Association:
-    """All captured packets of one SA: one direction, one SPI. Compared by identity, so that it can be asked again."""
-
-    direction: Direction
-    spi: int
-    sent: list[Sent] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return f"SPI {self.spi:#010x}"
-
-
-@lru_cache(maxsize=1)  # several checks ask in a row
-def associations(fit: Fit) -> list[Association]:
+def associations(fit: Fit) -> Sequence[Association]:
     """The SAs of a conversation, in order of first appearance."""
-    found: dict[tuple[Direction, int], Association] = {}
-    items = fit.conversation.dissection.items
-    for index, item in enumerate(items):
-        packet = item.message
-        if isinstance(packet, EspPacket):
-            after = items[index + 1].message if index + 1 < len(items) else None
-            beginning = after.beginning if isinstance(after, EspPayload) else b""
-            sa = found.setdefault((item.direction, packet.spi), Association(item.direction, packet.spi))
-            sa.sent.append(Sent(packet, item.frame, item.time, beginning))
-    return list(found.values())
+    facts = facts_of(fit)
+    return facts._associations if facts else ()
 
 
 def first_frames(frames: Iterable[Frame]) -> tuple[Frame, ...]:
@@ -173,73 +149,57 @@ def sequence_backwards(fit: Fit) -> Iterator[Remark]:
             )
 
 
-# -- payloads ---------------------------------------------------------------------------------------------------
+@content_check("TPE227", "esp-sequence-zero", Severity.LOW, "esp")
+def sequence_zero(fit: Fit) -> Iterator[Remark]:
+    """Flags: the sequence number 0 at the beginning of an SA, or where no counter can have wrapped.
 
+    Why: The first packet of an SA has the number 1 (RFC 4303, 3.3.3); 0 only occurs when the low half of an extended
+    number wraps. A sender of 0 is no IPsec stack, or one that counts wrongly and offers no protection from replay.
 
-def inner_header(each: Sent) -> str | None:
-    """The inner packet that is readable behind no IV, or behind one that nothing was encrypted with (RFC 5879, 7)."""
-    for iv in (0, 8, 16):
-        version = each.beginning[iv] >> 4 if len(each.beginning) > iv else 0
-        if version not in (4, 6):
-            continue
-        body, room = each.beginning[iv:], each.packet.length - 8 - iv
-        if version == 4 and is_ipv4(body, room):
-            return "IPv4"
-        if version == 6 and is_ipv6(body, room):
-            return "IPv6"
-    return None
+    Evidence: The second four bytes of the ESP packet.
 
-
-def trailing(length: int, room: int) -> bool:
-    """Whether behind an inner packet there is room for padding, trailer and an ICV of at most 32 bytes, not more."""
-    return 2 <= room - length <= 2 + 15 + 32
-
-
-def is_ipv4(body: bytes, room: int) -> bool:
-    """An IPv4 header with a right checksum whose total length fits."""
-    size = (body[0] & 15) * 4
-    if not 20 <= size <= len(body):
-        return False
-    total = sum(int.from_bytes(body[at : at + 2], "big") for at in range(0, size, 2))
-    return total % 0xFFFF == 0 and trailing(int.from_bytes(body[2:4], "big"), room)
-
-
-def is_ipv6(body: bytes, room: int) -> bool:
-    """An IPv6 header whose payload length fits and whose next header is usual."""
-    usual = (0, 6, 17, 43, 44, 58, 60, 132)
-    return len(body) >= 8 and body[6] in usual and trailing(int.from_bytes(body[4:6], "big") + 40, room)
-
-
-@lru_cache(maxsize=64)  # several checks ask in a row
-def unencrypted(sa: Association) -> list[Sent]:
-    """The packets of an SA whose inner header can be read, if they are too many for chance.
-
-    A right IPv4 checksum and length come by chance once in some 2**24 packets, an IPv6 header once in 2**13.
+    Remedy: Find out which program sends these packets, and update it.
     """
-    found = [(each, inner_header(each)) for each in sa.sent]
-    readable = [each for each, kind in found if kind]
-    judged = sum(1 for each in sa.sent if each.beginning)
-    enough = any(kind == "IPv4" for _, kind in found) or len(readable) >= 3
-    return readable if enough and 2 * len(readable) >= judged else []
+    for sa in associations(fit):
+        highest = 0
+        for each in sa.sent:
+            if each.packet.sequence == 0 and highest < 0xFFFFFFFF - REORDERING:
+                frames = (one.frame for one in sa.sent if one.packet.sequence == 0)
+                yield Remark(f"{sa.name} carries the sequence number 0.", first_frames(frames))
+                break
+            highest = max(highest, each.packet.sequence)
+
+
+# -- payloads ---------------------------------------------------------------------------------------------------
 
 
 @content_check("TPE224", "esp-not-encrypted", Severity.HIGH, "esp")
 def not_encrypted(fit: Fit) -> Iterator[Remark]:
-    """Flags: ESP whose payload begins with a readable inner IP header: NULL encryption, or authentication only.
+    """Flags: ESP whose payload begins with readable headers: NULL encryption, or authentication only.
 
     Why: Everybody on the way can read what the tunnel carries; the row demands AES-GCM.
 
-    Evidence: An inner IPv4 header with a right checksum, or inner IPv6 headers, whose lengths fit (RFC 5879).
+    Evidence: Inner IPv4 headers with a right checksum or IPv6 headers, or in transport mode TCP, UDP or ICMP headers,
+    whose lengths fit (RFC 5879), and the length of the ICV behind them.
 
     Remedy: Set esp= on both ends to the proposals of the row, and remove "null" from it.
     """
-    readable = [each for sa in associations(fit) for each in unencrypted(sa)]
-    if readable:
-        total = sum(1 for sa in associations(fit) for each in sa.sent if each.beginning)
-        yield Remark(
-            f"ESP carries its payload unencrypted: inner IP headers can be read in {len(readable)} of {total} packets.",
-            first_frames(each.frame for each in readable),
-        )
+    facts = facts_of(fit)
+    if facts is None or facts.cleartext is None:
+        return
+    found = facts.cleartext
+    total = sum(1 for sa in associations(fit) for each in sa.sent if each.beginning)
+    kind = "inner IP headers" if found.inner.startswith("IP") else f"{found.inner} headers"
+    if found.iv == 8 and found.icv == 16:
+        how = "; behind an IV of 8 bytes and before an ICV of 16, as AES-GMAC leaves them"
+    elif found.icv:
+        how = f"; the ICV behind them has {found.icv} bytes, as of {INTEGRITY.get(found.icv, 'no usual algorithm')}"
+    else:
+        how = "" if found.icv is None else "; nothing authenticates them either"
+    yield Remark(
+        f"ESP carries its payload unencrypted: {kind} can be read in {found.packets} of {total} packets{how}.",
+        first_frames(each.frame for sa in facts._readable for each in sa.sent if each.beginning),
+    )
 
 
 def demands_gcm(fit: Fit) -> bool:
@@ -250,7 +210,8 @@ def demands_gcm(fit: Fit) -> bool:
 
 def encrypted(fit: Fit) -> list[Sent]:
     """The packets whose lengths tell about the cipher: all of SAs that are not found unencrypted."""
-    return [each for sa in associations(fit) if not unencrypted(sa) for each in sa.sent]
+    facts = facts_of(fit)
+    return [each for sa in facts._associations if sa not in facts._readable for each in sa.sent] if facts else []
 
 
 @content_check("TPE225", "esp-length-impossible-for-gcm", Severity.MEDIUM, "esp")
@@ -281,33 +242,27 @@ def block_padding(fit: Fit) -> Iterator[Remark]:
     """Flags: ESP lengths that, over enough packets and lengths, only show the padding of a block cipher (CBC).
 
     Why: AES-GCM pads to 4 bytes, AES-CBC to 16 and 3DES to 8, so lengths that only come in such steps are most
-    likely CBC, which the row does not allow. It is an inference: a device may pad AES-GCM to blocks, too.
+    likely CBC, which the row does not allow. It is an inference: a device may pad AES-GCM to blocks, too, and SSH in
+    the tunnel is padded to 8 bytes by itself, which is why steps of 8 are low.
 
-    Evidence: At least 16 packets with at least 6 different lengths in steps of 16, or 12 in steps of 8.
+    Evidence: At least 16 packets with at least 6 different lengths in steps of 16, or 12 in steps of 8. The confidence
+    holds CBC and AES-GCM for as likely beforehand, and rests on how often the packets of real conversations would
+    look so in AES-GCM.
 
     Remedy: Set esp= on both ends to the proposals of the row, or confirm by the log of an end that AES-GCM is in use.
     """
-    packets = encrypted(fit)
-    if not demands_gcm(fit) or len(packets) < ENOUGH_PACKETS:
+    facts = facts_of(fit)
+    found = facts.cipher if facts else None
+    if found is None or found.odds is None or not demands_gcm(fit):
         return
-    lengths = {each.packet.length for each in packets}
-    for step, needed, remainder_fits, cipher in STEPS:
-        remainders = {length % step for length in lengths}
-        if len(lengths) >= needed and len(remainders) == 1 and remainder_fits(remainders.pop()):
-            chance = (step // 4) ** (len(lengths) - 1)
-            yield Remark(
-                f"All {len(packets)} ESP packets, of {len(lengths)} different lengths, are padded to {step} bytes as"
-                f" {cipher} does; AES-GCM would look so once in about {chance:,} such captures.",
-                first_frames(each.frame for each in packets),
-            )
-            return
-
-
-STEPS: tuple[tuple[int, int, Callable[[int], bool], str], ...] = (
-    (16, CBC_LENGTHS, lambda remainder: remainder in (0, 4, 8), "AES-CBC"),  # ICV of 24, 12, 16 or 32 bytes
-    (8, TDES_LENGTHS, lambda remainder: remainder in (0, 4), "3DES-CBC"),
-)
-"""Block size in bytes, different lengths needed, remainders that an ICV of usual length leaves, cipher."""
+    if found.packets >= ENOUGH_PACKETS and found.lengths >= ENOUGH_LENGTHS[found.kind]:
+        yield Remark(
+            f"All {found.packets} ESP packets, of {found.lengths} different lengths, are padded to {found.padding}"
+            f" bytes: this is {found.words} {found.kind} (confidence {found.confidence:.1%});"
+            f" AES-GCM looks so once in about {found.odds} captures.",
+            first_frames(each.frame for each in encrypted(fit)),
+            Severity.LOW if found.kind == TDES_CBC else None,
+        )
 
 
 CHECKS = (
@@ -317,4 +272,5 @@ CHECKS = (
     not_encrypted,
     impossible_length,
     block_padding,
+    sequence_zero,
 )

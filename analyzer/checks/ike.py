@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from analyzer.findings import Kind, Remark, Severity, content_check
@@ -11,15 +12,28 @@ from analyzer.messages import messages
 from analyzer.protocols.esp import NAT_TRAVERSAL_PORT, EspPacket
 from analyzer.protocols.ike import (
     AGGRESSIVE_MODE,
+    AUTHENTICATED,
     AUTHENTICATION_FAILED,
     EXCHANGES,
     FIRST_STATUS,
+    GROUPS,
     IKE_AUTH,
     IKE_SA_INIT,
     INVALID_KE_PAYLOAD,
+    ISAKMP_GROUP_ATTRIBUTE,
+    KE,
+    KEY_EXCHANGE_LENGTHS,
     NO_PROPOSAL_CHOSEN,
+    REDIRECT,
     IkeFacts,
     IkeSa,
+    Proposal,
+    Transform,
+    alternatives,
+    contains,
+    isakmp_transforms_of,
+    joined,
+    nat_hash,
 )
 
 MAX_FRAMES = 8
@@ -68,14 +82,23 @@ def negotiated(fit: Fit) -> Iterator[IkeSa]:
 
 
 def words(notation: str) -> frozenset[str]:
-    """The transforms of a proposal, without a PRF that its integrity algorithm implies."""
+    """The transforms of a proposal, without a PRF that its integrity algorithm implies or a key exchange "none"."""
     parts = {SYNONYMS.get(part, part) for part in notation.split("-")}
-    return frozenset(part for part in parts if not (part.startswith("prf") and part[3:] in parts))
+    return frozenset(
+        part
+        for part in parts
+        if not (part.startswith("prf") and part[3:] in parts) and not re.fullmatch(r"ke\d_none", part)
+    )
 
 
 def allowed(notation: str, table: Sequence[str]) -> bool:
     """Whether the row lists exactly this combination of transforms."""
     return words(notation) in {words(each) for each in table}
+
+
+def offers(sa: IkeSa, notation: str) -> bool:
+    """Whether the initiator's last offer leaves the responder this combination of transforms."""
+    return any(contains(each, words(notation)) for each in sa.proposals)
 
 
 def near_miss(notation: str, table: Sequence[str]) -> bool:
@@ -161,7 +184,7 @@ def none_allowed(fit: Fit) -> Iterator[Remark]:
     Remedy: Set ike= on the initiator to the proposals of the row.
     """
     table = fit.row.ike_proposals
-    bad = [sa for sa in negotiated(fit) if sa.offered and not any(allowed(each, table) for each in sa.offered)]
+    bad = [sa for sa in negotiated(fit) if sa.offered and not any(offers(sa, each) for each in table)]
     if bad:
         offered = named(each for sa in bad for each in sa.offered)
         yield Remark(
@@ -185,7 +208,7 @@ def extra_offered(fit: Fit) -> Iterator[Remark]:
     frames: list[list[Frame]] = []
     for sa in negotiated(fit):
         found = [each for each in sa.offered if not allowed(each, table)]
-        if found and len(found) < len(sa.offered):
+        if found and any(offers(sa, each) for each in table):
             extras.update(dict.fromkeys(found))
             frames.append(sa.offer_frames)
     if extras:
@@ -276,12 +299,20 @@ def weak_chosen(fit: Fit) -> Iterator[Remark]:
             return
 
 
+def leaves(offer: Proposal, choice: Proposal) -> bool:
+    """Whether a choice takes transforms of an offer, and one of each type of which the offer has no "none"."""
+    must = {each.type for each in offer.transforms if isinstance(each, Transform)}
+    must -= {each.type for each in offer.transforms if isinstance(each, Transform) and not each.id}
+    taken = {each.type for each in choice.transforms if isinstance(each, Transform)}
+    return set(choice.transforms) <= set(offer.transforms) and must <= taken
+
+
 @content_check("TPE209", "ike-chosen-proposal-never-offered", Severity.HIGH, "ike")
 def never_offered(fit: Fit) -> Iterator[Remark]:
     """Flags: a responder that chose transforms which the initiator's offer, as captured, does not contain.
 
-    Why: A responder must choose from the offer (RFC 7296, 2.7); otherwise an implementation is broken or somebody on
-    the way changes the messages.
+    Why: A responder must choose one transform of each type from the offer (RFC 7296, 2.7); otherwise an implementation
+    is broken or somebody on the way changes the messages.
 
     Evidence: The SA payloads of the IKE_SA_INIT request and response.
 
@@ -290,8 +321,7 @@ def never_offered(fit: Fit) -> Iterator[Remark]:
     for sa in sas_of(fit):
         if sa.major != 2 or sa.choice is None or not sa.proposals:
             continue
-        wanted = set(sa.choice.transforms)
-        if not any(wanted <= set(offer.transforms) for offer in sa.proposals):
+        if not any(leaves(offer, sa.choice) for offer in sa.proposals):
             yield Remark(
                 f"The responder chose {sa.chosen}, which the initiator had not offered ({named(sa.offered)}).",
                 first_frames([sa.offer_frames, sa.choice_frames]),
@@ -335,8 +365,12 @@ def not_seen(fit: Fit) -> Iterator[Remark]:
     """
     sas = [sa for sa in sas_of(fit) if sa.major == 2]
     if sas and not any(kind in sa.exchanges for sa in sas for kind in (IKE_SA_INIT, IKE_AUTH)):
+        rekeys = sum(sa.rekeys for sa in sas)
+        what = "1 rekeying in it is" if rekeys == 1 else f"{rekeys} rekeyings in it are"
+        hidden = f"; {what} encrypted, too" if rekeys else ""
         yield Remark(
-            "The flow begins after its IKE SA was set up, so the proposal that protects it cannot be seen here.",
+            "The flow begins after its IKE SA was set up, so the proposal that protects it cannot be seen here"
+            f"{hidden}.",
             first_frames(sa.frames[:1] for sa in sas),
         )
 
@@ -362,6 +396,197 @@ def foreign_datagram(fit: Fit) -> Iterator[Remark]:
         )
 
 
+@content_check("TPE213", "ike-nat-in-path", Severity.INFO, "ike", Kind.NOTICE)
+def nat_in_path(fit: Fit) -> Iterator[Remark]:
+    """Flags: a translation of addresses (NAT) on the way, and whose address is translated.
+
+    Why: Each peer sends hashes of the addresses and ports that it knows (RFC 7296, 2.23; RFC 3947); where they differ
+    from those of the captured packet, a NAT is between, and ESP then has to go inside UDP/4500. A peer that wants
+    ESP inside UDP without any NAT sends a wrong hash of its own address, which looks like a NAT in front of it.
+
+    Evidence: The hashes of NAT_DETECTION_SOURCE_IP and NAT_DETECTION_DESTINATION_IP, or of NAT-D in IKEv1.
+
+    Remedy: None is needed; a host that is known to have no NAT in front of it may be forcing UDP encapsulation.
+    """
+    ends = (fit.conversation.originator, fit.conversation.responder)
+    certain: dict[str, list[Frame]] = {}
+    possible: dict[str, list[Frame]] = {}
+    for sa in sas_of(fit):
+        for hashes in sa.nat:
+            sender, receiver = ends[hashes.direction], ends[1 - hashes.direction]
+            told = nat_hash(sa, hashes, sender.address, sender.port or 0)
+            expected = nat_hash(sa, hashes, receiver.address, receiver.port or 0)
+            if hashes.destination and expected is not None and expected not in hashes.destination:
+                clause = f"{receiver.address} is translated between the capture point and {sender.address}"
+                certain.setdefault(clause, []).append(hashes.frame)
+            if hashes.source and told is not None and told not in hashes.source:
+                clause = f"{sender.address} is translated before the capture point, or forces UDP encapsulation"
+                possible.setdefault(clause, []).append(hashes.frame)
+    frames = first_frames((*certain.values(), *possible.values()))
+    if len(certain) == len(possible) == len(ends):
+        yield Remark(
+            "No peer hashes an address of the packets: NATs at both ends, or addresses made anonymous.", frames
+        )
+    elif certain or possible:
+        is_there = "A NAT is in the path" if certain else "A NAT may be in the path"
+        yield Remark(f"{is_there}: {'; '.join((*certain, *possible))}.", frames)
+
+
+MANY = 3
+"""Transmissions of a request after which a peer that is there has answered."""
+
+
+@content_check("TPE214", "ike-request-unanswered", Severity.LOW, "ike", Kind.NOTICE)
+def unanswered(fit: Fit) -> Iterator[Remark]:
+    """Flags: a request of an established IKE SA that is sent at least three times and never answered.
+
+    Why: Each request has a response (RFC 7296, 2.1); a peer that stays silent is gone, has lost its state, or does not
+    receive: the tunnel goes down once the sender gives up.
+
+    Evidence: Requests with the same message id, and no response with it among the messages that were kept.
+
+    Remedy: Look at the peer's log and state, and whether its packets reach the capture point.
+    """
+    for sa in sas_of(fit):
+        lost = [key for key in sa.unanswered if key.exchange in AUTHENTICATED and len(sa.requests[key]) >= MANY]
+        if lost:
+            named_keys = ", ".join(map(str, lost[:MAX_NAMED]))
+            yield Remark(f"Nobody answers {named_keys}.", first_frames(sa.requests[key] for key in lost))
+            return
+
+
+@content_check("TPE215", "ike-redirected", Severity.LOW, "ike", Kind.NOTICE)
+def redirected(fit: Fit) -> Iterator[Remark]:
+    """Flags: a responder that sends the initiator to another gateway (REDIRECT in clear, RFC 5685).
+
+    Why: The base station leaves the gateway that it is configured for; nothing authenticates the redirection at this
+    point, so anybody who sees the request can send it.
+
+    Evidence: The REDIRECT notification of the IKE_SA_INIT response, with the new gateway.
+
+    Remedy: Check that the gateway is TPE's; else set charon.follow_redirects = no and find out who sent the frame.
+    """
+    for sa in sas_of(fit):
+        if REDIRECT in sa.gateways:
+            yield Remark(
+                f"The responder redirects the initiator to {sa.gateways[REDIRECT]}, and nothing authenticates that.",
+                first_frames([sa.notified(REDIRECT)]),
+            )
+            return
+
+
+@content_check("TPE216", "ike-key-exchange-contradiction", Severity.MEDIUM, "ike")
+def key_exchange_contradiction(fit: Fit) -> Iterator[Remark]:
+    """Flags: a key exchange whose group is in no proposal beside it, or whose data has another length than its group.
+
+    Why: The group of the key exchange is one that the same message proposes, or the one that it chooses, and its data
+    is as long as the group's prime or curve demands (RFC 7296, 3.4); peers cannot agree on keys otherwise.
+
+    Evidence: The Key Exchange and Security Association payloads of the first exchange.
+
+    Remedy: Compare the exchange as captured at both ends, and update the implementation that sent it.
+    """
+    for sa in sas_of(fit):
+        for each in sa.key_exchanges:
+            said = sa.choices if each.response else sa.proposals
+            shown = sa.choice_frames if each.response else sa.offer_frames[-1:]
+            group = group_of(sa) if each.group is None else each.group
+            if group is None:
+                continue
+            name = GROUPS.get(group, str(group))
+            listed = {
+                one.id for part in said for one in part.transforms if isinstance(one, Transform) and one.type == KE
+            }
+            lengths = KEY_EXCHANGE_LENGTHS.get(group, (each.length,))
+            if listed and group not in listed and each.frame in shown:
+                yield Remark(
+                    f"The key exchange is of group {name}, which is not {'chosen' if each.response else 'proposed'}"
+                    " in the same message.",
+                    (each.frame,),
+                )
+                return
+            if each.length != lengths[-1 if each.response else 0]:
+                yield Remark(
+                    f"The key exchange data of group {name} has {each.length} bytes instead of"
+                    f" {lengths[-1 if each.response else 0]}.",
+                    (each.frame,),
+                )
+                return
+
+
+def group_of(sa: IkeSa) -> int | None:
+    """IKEv1: the group of the chosen proposal, which its key exchange does not repeat."""
+    transforms = isakmp_transforms_of(sa.choice) if sa.choice else ()
+    return transforms[0].value(ISAKMP_GROUP_ATTRIBUTE) if transforms else None
+
+
+@content_check("TPE217", "ike-nonce-length", Severity.LOW, "ike")
+def nonce_length(fit: Fit) -> Iterator[Remark]:
+    """Flags: a nonce of less than 16 or more than 256 bytes (IKEv1: less than 8).
+
+    Why: The nonces make the keys of each session new; RFC 7296, 3.9 and RFC 2409, 5 set their lengths.
+
+    Evidence: The Nonce payload of a message that is sent in clear.
+
+    Remedy: Update the implementation that sent it.
+    """
+    for sa in sas_of(fit):
+        least = 16 if sa.major == 2 else 8
+        bad = [each for each in sa.nonces if not least <= each.length <= 256]
+        if bad:
+            yield Remark(
+                f"A nonce has {bad[0].length} bytes; {least} to 256 are allowed.",
+                first_frames([[each.frame for each in bad]]),
+            )
+            return
+
+
+@content_check("TPE218", "ike-fragments-lost", Severity.LOW, "ike", Kind.NOTICE)
+def fragments_lost(fit: Fit) -> Iterator[Remark]:
+    """Flags: an IKE message in fragments (RFC 7383) of which some never appear, and which is not answered.
+
+    Why: The receiver can only use the whole message; fragments that get lost again and again are too long for the path,
+    or something on the way drops them.
+
+    Evidence: The fragment numbers and totals of the encrypted fragments, by message id.
+
+    Remedy: Set charon.fragment_size to less than the path carries, and look for a firewall that drops fragments.
+    """
+    for sa in sas_of(fit):
+        for (key, response), each in sa.fragments.items():
+            if not each.whole and not response and key not in sa.responses:
+                missing = sorted(set(range(1, each.total + 1)) - each.numbers)
+                numbers = ", ".join(map(str, missing[:MAX_NAMED])) + (" …" if len(missing) > MAX_NAMED else "")
+                yield Remark(
+                    f"Of {key}, in {each.total} fragments, these never appear: {numbers}; it is not answered.",
+                    first_frames([each.frames]),
+                )
+                return
+
+
+@content_check("TPE219", "ike-choice-ambiguous", Severity.MEDIUM, "ike")
+def choice_ambiguous(fit: Fit) -> Iterator[Remark]:
+    """Flags: a response with several proposals, or with several transforms of a type.
+
+    Why: The responder must choose one proposal and one transform of each type (RFC 7296, 2.7 and 3.3); what
+    protects the tunnel cannot be told from anything else.
+
+    Evidence: The SA payload of the IKE_SA_INIT response, which is sent in clear.
+
+    Remedy: Update the responder's implementation, or find out who answers in its place.
+    """
+    for sa in sas_of(fit):
+        if sa.choice is None:
+            continue
+        several = any(len(group) > 1 for group in alternatives(sa.choice))
+        if sa.major == 1:
+            several = len(sa.choice.transforms) > 1
+        if several or len(sa.choices) > 1:
+            chosen = named(joined(each) for each in sa.choices)
+            yield Remark(f"The responder's choice is ambiguous: {chosen}.", first_frames([sa.choice_frames]))
+            return
+
+
 CHECKS = (
     version_1,
     chosen_not_allowed,
@@ -375,4 +600,11 @@ CHECKS = (
     error_notify,
     not_seen,
     foreign_datagram,
+    nat_in_path,
+    unanswered,
+    redirected,
+    key_exchange_contradiction,
+    nonce_length,
+    fragments_lost,
+    choice_ambiguous,
 )

@@ -6,6 +6,8 @@ inside UDP (RFC 3948); its bytes tell which. Proposals are named in strongSwan's
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from typing import NamedTuple
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
 from analyzer.protocols import esp
-from analyzer.wire import Layout, Reader, Repeats
+from analyzer.wire import Layout, Reader, Repeats, text
 
 NAME = "ike"
 
@@ -30,12 +32,19 @@ MAX_OFFERED = 256
 MAX_NOTIFIES = 64
 MAX_VENDOR_IDS = 16
 MAX_FRAMES = 8
+MAX_SAS = 16
+"""SAs listed in the facts."""
+MAX_LISTED = 8
+"""Messages listed in the facts of an SA, of each kind."""
 
-IKE_SA_INIT, IKE_AUTH = 34, 35
+IKE_SA_INIT, IKE_AUTH, CREATE_CHILD_SA, INFORMATIONAL, IKE_INTERMEDIATE, IKE_FOLLOWUP_KE = 34, 35, 36, 37, 43, 44
 MAIN_MODE, AGGRESSIVE_MODE = 2, 4
 
 OPENING_EXCHANGES = {1: (1, MAIN_MODE, AGGRESSIVE_MODE), 2: (IKE_SA_INIT,)}
 """Those that negotiate an IKE SA in clear, by major version."""
+
+AUTHENTICATED = (CREATE_CHILD_SA, INFORMATIONAL, IKE_FOLLOWUP_KE)
+"""Exchanges of IKEv2 that need an IKE SA which is set up (RFC 7296, 1.2 to 1.4; RFC 9370, 2.2.4)."""
 
 EXCHANGES = {
     1: {
@@ -156,6 +165,36 @@ GROUPS = {
     37: "mlkem1024",
 }
 
+KEY_EXCHANGE_LENGTHS = {
+    1: (96,),
+    2: (128,),
+    5: (192,),
+    14: (256,),
+    15: (384,),
+    16: (512,),
+    17: (768,),
+    18: (1024,),
+    19: (64,),
+    20: (96,),
+    21: (132,),
+    22: (128,),
+    23: (256,),
+    24: (256,),
+    25: (48,),
+    26: (56,),
+    27: (56,),
+    28: (64,),
+    29: (96,),
+    30: (128,),
+    31: (32,),
+    32: (56,),
+    35: (800, 768),
+    36: (1184, 1088),
+    37: (1568, 1568),
+}
+"""Group → bytes of key exchange data (RFC 7296, 3.4; RFC 5903; RFC 6954; RFC 8031); of ML-KEM of request and response
+(FIPS 203, table 3)."""
+
 ISAKMP_ENCRYPTION = {
     1: "des",
     2: "idea",
@@ -167,10 +206,34 @@ ISAKMP_ENCRYPTION = {
     8: "camellia{}",
 }
 ISAKMP_HASH = {1: "md5", 2: "sha1", 3: "tiger", 4: "sha256", 5: "sha384", 6: "sha512"}
-ISAKMP_ENCRYPTION_ATTRIBUTE, ISAKMP_HASH_ATTRIBUTE, ISAKMP_GROUP_ATTRIBUTE = 1, 2, 4
+ISAKMP_AUTHENTICATION = {
+    1: "pre-shared key",
+    2: "DSS signatures",
+    3: "RSA signatures",
+    4: "RSA encryption",
+    5: "revised RSA encryption",
+    9: "ECDSA with SHA-256 on P-256",
+    10: "ECDSA with SHA-384 on P-384",
+    11: "ECDSA with SHA-512 on P-521",
+    64221: "hybrid RSA signatures",
+    65001: "XAUTH with pre-shared key",
+    65005: "XAUTH with RSA signatures",
+}
+"""IANA "IPSEC Authentication Methods"; private values of draft-ietf-ipsec-isakmp-xauth and -hybrid-auth."""
+ISAKMP_DIGESTS = {1: "md5", 2: "sha1", 4: "sha256", 5: "sha384", 6: "sha512"}
+"""Hash of a proposal → name of the same in :mod:`hashlib`."""
+ISAKMP_ENCRYPTION_ATTRIBUTE, ISAKMP_HASH_ATTRIBUTE, ISAKMP_AUTHENTICATION_ATTRIBUTE, ISAKMP_GROUP_ATTRIBUTE = 1, 2, 3, 4
 """Attribute classes of IKEv1 (RFC 2409, appendix A); the key length is 14 in both versions."""
 
 NO_PROPOSAL_CHOSEN, INVALID_KE_PAYLOAD, AUTHENTICATION_FAILED, COOKIE = 14, 17, 24, 16390
+NAT_DETECTION_SOURCE_IP, NAT_DETECTION_DESTINATION_IP, REDIRECT, REDIRECTED_FROM = 16388, 16389, 16407, 16408
+NOTIFICATION_SIZES = {
+    INVALID_KE_PAYLOAD: (2, 2),
+    NAT_DETECTION_SOURCE_IP: (20, 20),
+    NAT_DETECTION_DESTINATION_IP: (20, 20),
+    COOKIE: (1, 64),
+}
+"""Notify type of IKEv2 → least and most bytes of Notification Data (RFC 7296, 1.3, 2.6 and 2.23)."""
 FIRST_STATUS = 16384
 """Notify types below report an error (RFC 7296, 3.10.1; RFC 2408, 3.14.1)."""
 
@@ -298,6 +361,39 @@ ISAKMP_NOTIFIES = {
 }
 """RFC 2408, 3.14.1; RFC 2407, 4.6.3; RFC 3706."""
 
+VENDORS = {
+    **{
+        hashlib.md5(told.encode(), usedforsecurity=False).digest(): told.strip()
+        for told in (
+            "strongSwan",
+            "RFC 3947",
+            "draft-ietf-ipsec-nat-t-ike-00",
+            "draft-ietf-ipsec-nat-t-ike-02",
+            "draft-ietf-ipsec-nat-t-ike-02\n",
+            "draft-ietf-ipsec-nat-t-ike-03",
+            "draft-ietf-ipsec-nat-t-ike-04",
+            "draft-ietf-ipsec-nat-t-ike-05",
+            "draft-ietf-ipsec-nat-t-ike-06",
+            "draft-ietf-ipsec-nat-t-ike-07",
+            "draft-ietf-ipsec-nat-t-ike-08",
+            "FRAGMENTATION",
+            "Vid-Initial-Contact",
+            "IKE CGA version 1",
+            "MS-Negotiation Discovery Capable",
+            "GSSAPI",
+        )
+    },
+    bytes.fromhex("09002689dfd6b712"): "XAUTH",
+    bytes.fromhex("afcad71368a1f1c96b8696fc7757"): "RFC 3706 (dead peer detection)",
+    bytes.fromhex("12f5f28c457168a9702d9fe274cc"): "Cisco Unity",
+    bytes.fromhex("1f07f70eaa6514d3b0fa96542a50"): "Cisco VPN 3000",
+    bytes.fromhex("1e2b516905991c7d7c96fcbfb587e461"): "Microsoft Windows",
+    bytes.fromhex("f4ed19e0c114eb516faaac0ee37daf2807b4381f"): "Check Point",
+    bytes.fromhex("8299031757a36082c6a621de"): "Fortinet FortiGate",
+}
+"""How known vendor ids begin; most are the MD5 digest of what they stand for."""
+VENDOR_LENGTHS = tuple(sorted({len(known) for known in VENDORS}, reverse=True))
+
 
 # -- layouts ----------------------------------------------------------------------------------------------------
 
@@ -397,6 +493,13 @@ class Notify(NamedTuple):
     """First 64 bytes."""
 
 
+class Gateway(NamedTuple):
+    """The gateway that the notification before redirects to, or was redirected from (RFC 5685, 6)."""
+
+    address: str
+    """IPv4 or IPv6 address, or FQDN."""
+
+
 class VendorId(NamedTuple):
     id: bytes
 
@@ -444,6 +547,17 @@ class EncryptedFragment(NamedTuple):
     """Of the payload's body, bytes."""
 
 
+class IsakmpFragment(NamedTuple):
+    """A piece of an IKEv1 message (MS-IKEE, 2.2.3.1)."""
+
+    id: int
+    number: int
+    """1-based."""
+    last: bool
+    length: int
+    """Of the piece, bytes."""
+
+
 class OtherPayload(NamedTuple):
     """A payload that is skipped by its length."""
 
@@ -464,6 +578,64 @@ class ClearNotify(NamedTuple):
     frame: Frame
 
 
+class NatHashes(NamedTuple):
+    """What one message says of the addresses that it was sent between (RFC 7296, 2.23; RFC 3947, 3.2)."""
+
+    direction: Direction
+    frame: Frame
+    spis: bytes
+    """Of the message's header, both."""
+    source: tuple[bytes, ...]
+    """Hashes of all addresses that the sender may use."""
+    destination: tuple[bytes, ...]
+
+
+class KeyExchanged(NamedTuple):
+    """A key exchange of an opening message."""
+
+    response: bool
+    group: int | None
+    """``None`` in IKEv1: that of the proposal."""
+    length: int
+    """Of the data, bytes."""
+    frame: Frame
+
+
+class NonceSent(NamedTuple):
+    length: int
+    frame: Frame
+
+
+@dataclass(slots=True)
+class Fragments:
+    """The fragments of one encrypted message (RFC 7383)."""
+
+    exchange: int
+    message_id: int
+    response: bool
+    total: int
+    numbers: set[int] = field(default_factory=set)
+    frames: list[Frame] = field(default_factory=list)
+    """The first few."""
+
+    @property
+    def whole(self) -> bool:
+        return self.numbers >= set(range(1, self.total + 1))
+
+
+class MessageKey(NamedTuple):
+    """What ties the response to its request (RFC 7296, 2.2)."""
+
+    exchange: int
+    message_id: int
+    by_initiator: bool
+    """The request comes from who initiated the SA."""
+
+    def __str__(self) -> str:
+        side = "initiator" if self.by_initiator else "responder"
+        return f"{exchange_name(2, self.exchange)} {self.message_id} of the {side}"
+
+
 @dataclass(slots=True)
 class IkeSa:
     """What the clear messages of one initiator SPI show."""
@@ -471,29 +643,121 @@ class IkeSa:
     initiator_spi: str
     major: int
     first_exchange: int
+    follows: str | None = None
+    """Initiator SPI of the SA that it presumably replaces: it appears without an opening exchange after a
+    CREATE_CHILD_SA of the other (RFC 7296, 1.3.2)."""
     responder_spi: str | None = None
-    exchanges: list[int] = field(default_factory=list)
-    """Exchange types in order of first appearance."""
+    exchanges: dict[int, int] = field(default_factory=dict)
+    """Exchange type → number of messages, without retransmissions, in order of first appearance."""
     proposals: tuple[Proposal, ...] = ()
     """Of the last offer."""
     offered: tuple[str, ...] = ()
-    choice: Proposal | None = None
+    choices: tuple[Proposal, ...] = ()
+    """All proposals of the response; more than one is not allowed."""
     chosen: str | None = None
     notifies: list[ClearNotify] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     """The first few."""
     offer_frames: list[Frame] = field(default_factory=list)
     choice_frames: list[Frame] = field(default_factory=list)
-    retransmitted: bool = False
-    """The same message came twice (also where the capture holds copies)."""
+    retransmissions: int = 0
+    """Messages that had come before (also where the capture holds copies)."""
     cookie_retry: bool = False
     """The responder asked for a cookie before it went on (RFC 7296, 2.6)."""
     group_retry: bool = False
     """The responder asked for another key exchange group, and a new offer followed (RFC 7296, 1.2)."""
+    retries: list[str] = field(default_factory=list)
+    """Names of the notifications that a new offer under the same SPI answered."""
+    asked: str | None = None
+    """Name of the notification that the initiator has still to answer with a new offer."""
+    requested_group: int | None = None
+    """Key exchange method that INVALID_KE_PAYLOAD asked for last."""
+    gateways: dict[int, str] = field(default_factory=dict)
+    """REDIRECT or REDIRECTED_FROM → gateway (RFC 5685)."""
+    nat: list[NatHashes] = field(default_factory=list)
+    key_exchanges: list[KeyExchanged] = field(default_factory=list)
+    nonces: list[NonceSent] = field(default_factory=list)
+    requests: dict[MessageKey, list[Frame]] = field(default_factory=dict)
+    """IKEv2: each with the frames that carried it, the first few."""
+    responses: dict[MessageKey, Frame] = field(default_factory=dict)
+    """IKEv2."""
+    fragments: dict[tuple[MessageKey, bool], Fragments] = field(default_factory=dict)
+    """By request and whether it is its response."""
+    identities: dict[str, None] = field(default_factory=dict)
+    """That were sent in clear."""
+
+    @property
+    def choice(self) -> Proposal | None:
+        """What the responder chose."""
+        return self.choices[0] if self.choices else None
+
+    @property
+    def mid_session(self) -> bool:
+        """Its opening exchange is not among the messages."""
+        return not any(kind in self.exchanges for kind in OPENING_EXCHANGES.get(self.major, ()))
+
+    @property
+    def unanswered(self) -> list[MessageKey]:
+        """Requests whose response is not among the messages."""
+        return [key for key in self.requests if key not in self.responses]
+
+    @property
+    def unasked(self) -> list[MessageKey]:
+        """Responses whose request is not among the messages."""
+        return [key for key in self.responses if key not in self.requests]
+
+    @property
+    def rekeys(self) -> int:
+        """CREATE_CHILD_SA exchanges: rekeys of the SA or of a tunnel, or new tunnels; encryption hides which."""
+        keys = dict.fromkeys((*self.requests, *self.responses))
+        return sum(1 for key in keys if key.exchange == CREATE_CHILD_SA)
 
     def notified(self, kind: int) -> tuple[Frame, ...]:
         """Frames of the clear notifications of a type."""
         return tuple(notify.frame for notify in self.notifies if notify.type == kind)
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentFacts:
+    """One message that was sent in fragments."""
+
+    message: str
+    total: int
+    read: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaFacts:
+    """One IKE SA in the report. Messages are named by exchange, message id and who asked."""
+
+    initiator_spi: str
+    responder_spi: str | None
+    version: str
+    exchanges: dict[str, int]
+    """Messages, without retransmissions."""
+    mid_session: bool
+    """It was set up before the capture, or on other addresses."""
+    follows: str | None
+    """Initiator SPI of the SA that it presumably replaces."""
+    offered: tuple[str, ...]
+    chosen: str | None
+    key_exchange: str | None
+    """Group of the last key exchange that was sent in clear."""
+    authentication: tuple[str, ...]
+    """IKEv1: the methods that were offered, or the one that was chosen."""
+    identities: tuple[str, ...]
+    """That were sent in clear."""
+    retries: tuple[str, ...]
+    requested_group: str | None
+    redirected_to: str | None
+    redirected_from: str | None
+    retransmissions: int
+    rekeys: int
+    fragments: tuple[FragmentFacts, ...]
+    unanswered: tuple[str, ...]
+    """Requests without a response, as far as messages were kept."""
+    unasked: tuple[str, ...]
+    """Responses without a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,6 +775,8 @@ class IkeFacts(Facts):
     """Names of the clear notifications in order of first appearance."""
     vendor_ids: tuple[str, ...]
     """Hexadecimal, at most :data:`MAX_VENDOR_IDS`."""
+    vendors: tuple[str, ...]
+    """What the known ones of them stand for, and those that are text."""
     initiator_spi: str
     """Hexadecimal, 16 digits."""
     responder_spi: str | None
@@ -518,6 +784,10 @@ class IkeFacts(Facts):
     """Of ESP inside the flow."""
     udp_encapsulated: bool | None
     """``True`` where ESP is in the flow."""
+    sas: tuple[SaFacts, ...]
+    """In order of first appearance, :data:`MAX_SAS` at most."""
+    esp: esp.EspFacts | None
+    """What the ESP packets and keepalives in the flow show."""
     _sas: tuple[IkeSa, ...] = ()
     """In order of first appearance."""
 
@@ -643,7 +913,7 @@ def payload(inner: Reader, kind: int, following: int, length: int) -> Iterator[o
         yield Nonce(length)
         inner.pos = inner.fence
     elif kind == 41:
-        yield from notify(inner)
+        yield from notify(inner, major=2)
     elif kind == 42:
         yield from delete(inner)
     elif kind == 43:
@@ -685,7 +955,7 @@ def isakmp_payload(inner: Reader, kind: int, length: int) -> Iterator[object]:
         inner.pos = inner.fence
     elif kind == 11:
         inner.u32("DOI")
-        yield from notify(inner)
+        yield from notify(inner, major=1)
     elif kind == 12:
         inner.u32("DOI")
         yield from delete(inner)
@@ -693,15 +963,48 @@ def isakmp_payload(inner: Reader, kind: int, length: int) -> Iterator[object]:
         yield VendorId(inner.rest("Vendor ID"))
     elif kind in (20, 130):
         yield NatDetection(inner.rest("NAT-D"))
+    elif kind == 132:
+        identifier = inner.u16("Fragment ID")
+        number, last = inner.u8("Fragment Number"), inner.u8("Flags")
+        if not number:
+            inner.malformed("Fragment Number", "fragments count from 1", inner.pos - 2)
+        yield IsakmpFragment(identifier, number, bool(last & 1), length - 4)
+        inner.pos = inner.fence
     else:
         yield OtherPayload(kind, length)
         inner.pos = inner.fence
 
 
-def notify(inner: Reader) -> Iterator[object]:
+def notify(inner: Reader, major: int) -> Iterator[object]:
     protocol, size, kind = inner.unpack(NOTIFY)
     spi = inner.take(size, "SPI")
-    yield Notify(protocol, kind, spi, inner.rest("Notification Data")[:64])
+    start = inner.pos
+    data = inner.rest("Notification Data")
+    yield Notify(protocol, kind, spi, data[:64])
+    if major == 1:
+        return
+    least, most = NOTIFICATION_SIZES.get(kind, (0, len(data)))
+    if not least <= len(data) <= most:
+        wanted = f"{least} bytes" if least == most else f"{least} to {most} bytes"
+        inner.malformed("Notification Data", f"{len(data)} bytes, {notify_name(kind, 2)} has {wanted}", start)
+    if kind in (REDIRECT, REDIRECTED_FROM):
+        yield gateway(Reader(inner.data, start, inner.fence), kind)
+
+
+GATEWAYS = {1: 4, 2: 16}
+"""GW Ident Type → bytes of the address; 3 is an FQDN."""
+
+
+def gateway(data: Reader, kind: int) -> Gateway:
+    """The new responder in a REDIRECT, or the one that a client comes from (RFC 5685, 6.1 to 6.3)."""
+    form, size = data.u8("GW Ident Type"), data.u8("GW Ident Len")
+    if GATEWAYS.get(form, size) != size:
+        data.malformed("GW Ident Len", f"{size} bytes, an address of type {form} has {GATEWAYS[form]}", data.pos - 1)
+    with data.block(size, "GW Ident Len") as inner:
+        identity = inner.rest("New Responder GW Identity")
+    if kind == REDIRECTED_FROM and data.more:
+        data.malformed("GW Ident Len", f"{data.fence - data.pos} bytes are left over behind the gateway")
+    return Gateway(str(ipaddress.ip_address(identity)) if form in GATEWAYS else text(identity))
 
 
 def delete(inner: Reader) -> Iterator[object]:
@@ -716,6 +1019,8 @@ def proposals(inner: Reader, major: int) -> Iterator[object]:
     more = True
     while more:
         more, _, length = inner.unpack(PROPOSAL_HEADER)
+        if more not in (0, 2):
+            inner.malformed("Last Substruc", f"{more} is neither 0 (the last proposal) nor 2", inner.pos - 4)
         if length < 8:
             inner.malformed("Proposal Length", f"{length} bytes are less than the proposal's own header", inner.pos - 2)
         with inner.block(length - 4, "Proposal Length") as part:
@@ -726,19 +1031,26 @@ def proposals(inner: Reader, major: int) -> Iterator[object]:
 
 
 def transforms(part: Reader, count: int) -> tuple[Transform, ...]:
-    return tuple(transform(part) for _ in range(count))
+    return tuple(transform(part, left) for left in reversed(range(count)))
 
 
 def isakmp_transforms(part: Reader, count: int) -> tuple[IsakmpTransform, ...]:
-    return tuple(isakmp_transform(part) for _ in range(count))
+    return tuple(isakmp_transform(part, left) for left in reversed(range(count)))
 
 
 repeated_transforms = Repeats(transforms, longest=1024)
 repeated_isakmp_transforms = Repeats(isakmp_transforms, longest=1024)
 
 
-def transform(part: Reader) -> Transform:
-    _, length = part.unpack(TRANSFORM_HEADER)
+def chained(part: Reader, field: str, value: int, left: int) -> None:
+    """Whether a transform says rightly that another one follows: its first byte is 3, that of the last one 0."""
+    if value >> 8 != (3 if left else 0):
+        part.malformed(field, f"{value >> 8} where {left or 'no'} transforms follow", part.pos - 4)
+
+
+def transform(part: Reader, left: int) -> Transform:
+    more, length = part.unpack(TRANSFORM_HEADER)
+    chained(part, "Last Substruc", more, left)
     if length < 8:
         part.malformed("Transform Length", f"{length} bytes are less than the transform's own header", part.pos - 2)
     with part.block(length - 4, "Transform Length") as inner:
@@ -747,8 +1059,9 @@ def transform(part: Reader) -> Transform:
     return Transform(kind, number, key_length)
 
 
-def isakmp_transform(part: Reader) -> IsakmpTransform:
-    _, length = part.unpack(ISAKMP_TRANSFORM_HEADER)
+def isakmp_transform(part: Reader, left: int) -> IsakmpTransform:
+    more, length = part.unpack(ISAKMP_TRANSFORM_HEADER)
+    chained(part, "Next Payload", more, left)
     if length < 8:
         part.malformed("Payload Length", f"{length} bytes are less than the transform's own header", part.pos - 2)
     with part.block(length - 4, "Payload Length") as inner:
@@ -774,43 +1087,99 @@ def attributes(inner: Reader) -> tuple[tuple[int, int], ...]:
 def facts(items: Sequence[Item]) -> IkeFacts:
     sas: dict[bytes, IkeSa] = {}
     exchanges: dict[str, None] = {}
-    vendors: dict[str, None] = {}
+    vendors: dict[bytes, None] = {}
     latest: IkeSa | None = None
+    rekeyed: IkeSa | None = None
     seen: set[tuple[object, ...]] = set()
+    marked = False
     for header, items_of_message in messages_of(items):
-        exchanges[exchange_name(header)] = None
+        marked = marked or header.non_esp_marker
+        exchanges[exchange_name(header.major, header.exchange)] = None
         sa = sas.get(header.initiator_spi)
         if sa is None:
             sa = IkeSa(header.initiator_spi.hex(), header.major, header.exchange)
             sas[header.initiator_spi] = sa
-        whole = tuple(item.message for item in items_of_message)
-        sa.retransmitted = sa.retransmitted or whole in seen
+            if rekeyed is not None and header.exchange in AUTHENTICATED:
+                sa.follows = rekeyed.initiator_spi
+        whole = (items_of_message[0].direction, *(item.message for item in items_of_message))
+        again = whole in seen
         seen.add(whole)
-        if learn(sa, header, items_of_message):
+        if learn(sa, header, items_of_message, again):
             latest = sa
-        for message in whole:
-            if isinstance(message, VendorId) and len(vendors) < MAX_VENDOR_IDS:
-                vendors[message.id[:64].hex()] = None
+        if header.exchange == CREATE_CHILD_SA:
+            rekeyed = sa
+        ids = (message.id[:64] for message in whole if isinstance(message, VendorId))
+        vendors.update(dict.fromkeys(itertools.islice(ids, MAX_VENDOR_IDS - len(vendors))))
     listed = tuple(sas.values())
     shown = latest or next((sa for sa in reversed(listed) if sa.offered), listed[-1] if listed else None)
-    said = [item.message for item in items]
-    packets = [message for message in said if isinstance(message, esp.EspPacket)]
-    marked = any(isinstance(message, IkeHeader) and message.non_esp_marker for message in said)
-    kept_alive = esp.NatKeepalive in map(type, said)
-    inside = packets if marked or not listed else []  # a flow without markers cannot tell ESP from IKE
+    inside = esp_facts(items) if marked or not listed else None  # without markers ESP cannot be told from IKE
+    keepalive = inside is None and any(type(item.message) is esp.NatKeepalive for item in items)
     return IkeFacts(
         version=f"{shown.major}.0" if shown else "",
         exchanges=tuple(exchanges),
         offered=shown.offered if shown else (),
         chosen=shown.chosen if shown else None,
-        nat_traversal=marked or kept_alive or bool(inside),
+        nat_traversal=marked or keepalive or inside is not None,
         notifies=tuple(dict.fromkeys(notify.name for sa in listed for notify in sa.notifies))[:MAX_NOTIFIES],
-        vendor_ids=tuple(vendors),
+        vendor_ids=tuple(each.hex() for each in vendors),
+        vendors=tuple(dict.fromkeys(name for each in vendors if (name := vendor(each)))),
         initiator_spi=shown.initiator_spi if shown else "",
         responder_spi=shown.responder_spi if shown else None,
-        spis=esp.spis(inside),
-        udp_encapsulated=True if inside else None,
+        spis=inside.spis if inside else (),
+        udp_encapsulated=True if inside and inside.packets_read else None,
+        sas=tuple(sa_facts(sa) for sa in listed[:MAX_SAS]),
+        esp=inside,
         _sas=listed,
+    )
+
+
+def esp_facts(items: Sequence[Item]) -> esp.EspFacts | None:
+    """What ESP packets and NAT keepalives among the messages show; ``None``: there are none."""
+    inside = (esp.EspPacket, esp.EspPayload, esp.NatKeepalive)
+    carried = [item for item in items if type(item.message) in inside]
+    return esp.facts(carried) if carried else None
+
+
+def vendor(raw: bytes) -> str | None:
+    """What a vendor id stands for: a known name, or its own text."""
+    for length in VENDOR_LENGTHS:
+        if raw[:length] in VENDORS:
+            return VENDORS[raw[:length]]
+    return text(raw) if len(raw) >= 4 and all(32 <= byte < 127 for byte in raw) else None
+
+
+def sa_facts(sa: IkeSa) -> SaFacts:
+    group = next((each.group for each in reversed(sa.key_exchanges) if each.group is not None), None)
+    offers = sa.choices or sa.proposals
+    methods = (each.value(ISAKMP_AUTHENTICATION_ATTRIBUTE) for offer in offers for each in isakmp_transforms_of(offer))
+    return SaFacts(
+        initiator_spi=sa.initiator_spi,
+        responder_spi=sa.responder_spi,
+        version=f"{sa.major}.0",
+        exchanges={exchange_name(sa.major, kind): count for kind, count in sa.exchanges.items()},
+        mid_session=sa.mid_session,
+        follows=sa.follows,
+        offered=sa.offered,
+        chosen=sa.chosen,
+        key_exchange=None if group is None else GROUPS.get(group, f"ke_{group}"),
+        authentication=tuple(
+            dict.fromkeys(ISAKMP_AUTHENTICATION.get(each, f"method {each}") for each in methods if each is not None)
+        ),
+        identities=tuple(sa.identities),
+        retries=tuple(sa.retries),
+        requested_group=(
+            None if sa.requested_group is None else GROUPS.get(sa.requested_group, f"ke_{sa.requested_group}")
+        ),
+        redirected_to=sa.gateways.get(REDIRECT),
+        redirected_from=sa.gateways.get(REDIRECTED_FROM),
+        retransmissions=sa.retransmissions,
+        rekeys=sa.rekeys,
+        fragments=tuple(
+            FragmentFacts(f"{key} (response)" if response else str(key), each.total, len(each.numbers))
+            for (key, response), each in itertools.islice(sa.fragments.items(), MAX_LISTED)
+        ),
+        unanswered=tuple(map(str, sa.unanswered[:MAX_LISTED])),
+        unasked=tuple(map(str, sa.unasked[:MAX_LISTED])),
     )
 
 
@@ -831,34 +1200,110 @@ def messages_of(items: Sequence[Item]) -> Iterator[tuple[IkeHeader, list[Item]]]
         yield header, current
 
 
-def learn(sa: IkeSa, header: IkeHeader, items: Sequence[Item]) -> bool:
+def learn(sa: IkeSa, header: IkeHeader, items: Sequence[Item], again: bool) -> bool:
     """Add one message to what is known of its SA; whether it was a responder's choice."""
     frame = items[0].frame
-    if header.exchange not in sa.exchanges:
-        sa.exchanges.append(header.exchange)
     note(sa.frames, frame)
+    key = MessageKey(header.exchange, header.message_id, bool(header.flags & 0x08) != header.response)
+    if header.major == 2:
+        if header.response:
+            sa.responses.setdefault(key, frame)
+        else:
+            note(sa.requests.setdefault(key, []), frame)
+    if again:
+        sa.retransmissions += 1
+        return False
+    sa.exchanges[header.exchange] = sa.exchanges.get(header.exchange, 0) + 1
     if header.responder_spi != NO_SPI:
         sa.responder_spi = header.responder_spi.hex()
-    for item in items:
-        if isinstance(item.message, Notify) and len(sa.notifies) < MAX_NOTIFIES:
-            name = notify_name(item.message.type, header.major)
-            sa.notifies.append(ClearNotify(item.message.type, name, item.direction, frame))
-            if header.major == 2 and header.response:
-                sa.cookie_retry = sa.cookie_retry or item.message.type == COOKIE
-    found = tuple(item.message for item in items if isinstance(item.message, Proposal))
-    if not found or header.exchange not in OPENING_EXCHANGES[header.major]:
+    opening = header.exchange in OPENING_EXCHANGES.get(header.major, ())
+    found: list[Proposal] = []
+    nat: dict[int, list[bytes]] = {NAT_DETECTION_SOURCE_IP: [], NAT_DETECTION_DESTINATION_IP: []}
+    notified = 0
+    for message, direction, _, _, _ in items:
+        if isinstance(message, Proposal):
+            found.append(message)
+        elif isinstance(message, Notify):
+            notified = message.type
+            if len(sa.notifies) < MAX_NOTIFIES:
+                name = notify_name(message.type, header.major)
+                sa.notifies.append(ClearNotify(message.type, name, direction, frame))
+            if header.major == 2 and message.type in nat:
+                nat[message.type].append(message.data)
+            elif header.major == 2 and header.response and message.type in (COOKIE, INVALID_KE_PAYLOAD):
+                sa.asked = notify_name(message.type, 2)
+                sa.cookie_retry = sa.cookie_retry or message.type == COOKIE
+                if message.type == INVALID_KE_PAYLOAD and len(message.data) == 2:
+                    sa.requested_group = int.from_bytes(message.data, "big")
+        elif isinstance(message, KeyExchange):
+            if opening and len(sa.key_exchanges) < MAX_FRAMES:
+                sa.key_exchanges.append(KeyExchanged(header.response, message.group, message.length, frame))
+        elif isinstance(message, Nonce):
+            if len(sa.nonces) < MAX_FRAMES:
+                sa.nonces.append(NonceSent(message.length, frame))
+        elif isinstance(message, NatDetection):  # the first is of the destination, all others of the source
+            known = nat[NAT_DETECTION_DESTINATION_IP]
+            (nat[NAT_DETECTION_SOURCE_IP] if known else known).append(message.hash)
+        elif isinstance(message, Gateway):
+            sa.gateways[notified] = message.address
+        elif isinstance(message, EncryptedFragment):
+            fragmented(sa, header, key, message, frame)
+        elif isinstance(message, Identification) and len(sa.identities) < MAX_LISTED:
+            sa.identities[identity(message)] = None
+    if any(nat.values()) and len(sa.nat) < MAX_FRAMES:
+        source, destination = (tuple(hashes) for hashes in nat.values())
+        spis = header.initiator_spi + header.responder_spi
+        sa.nat.append(NatHashes(items[0].direction, frame, spis, source, destination))
+    if not found or not opening:
         return False
     if header.response:
-        sa.choice = found[0]
+        sa.choices = tuple(found)
         sa.chosen = joined(found[0])
         note(sa.choice_frames, frame)
         return True
     sa.group_retry = sa.group_retry or (header.major == 2 and bool(sa.notified(INVALID_KE_PAYLOAD)))
-    sa.proposals = found
+    if sa.asked is not None and sa.offer_frames:
+        sa.retries.append(sa.asked)
+        sa.asked = None
+    sa.proposals = tuple(found)
     combinations = itertools.chain.from_iterable(notations(each) for each in found)
     sa.offered = tuple(dict.fromkeys(itertools.islice(combinations, MAX_OFFERED)))
     note(sa.offer_frames, frame)
     return False
+
+
+def fragmented(sa: IkeSa, header: IkeHeader, key: MessageKey, message: EncryptedFragment, frame: Frame) -> None:
+    """Add a fragment to the others of its message. A sender that tries smaller ones begins anew (RFC 7383, 2.5.2)."""
+    known = sa.fragments.get((key, header.response))
+    if known is None or known.total < message.total:
+        known = Fragments(header.exchange, header.message_id, header.response, message.total)
+        sa.fragments[key, header.response] = known
+    if known.total == message.total:
+        known.numbers.add(message.number)
+        note(known.frames, frame)
+
+
+def identity(message: Identification) -> str:
+    """An identity as text: an address, a name, or hexadecimal."""
+    if message.type in (1, 5) and len(message.data) in (4, 16):
+        return str(ipaddress.ip_address(message.data))
+    return text(message.data) if message.type in (2, 3) else message.data[:64].hex()
+
+
+def nat_hash(sa: IkeSa, hashes: NatHashes, address: str, port: int) -> bytes | None:
+    """What a message must hash an end to if no NAT is between (RFC 7296, 2.23): SPIs, address, port.
+
+    IKEv1 uses the hash of the proposal that was chosen (RFC 3947, 3.2); ``None``: that is not known.
+    """
+    algorithm = "sha1"
+    if sa.major == 1:
+        transforms = isakmp_transforms_of(sa.choice) if sa.choice else ()
+        number = transforms[0].value(ISAKMP_HASH_ATTRIBUTE) if transforms else None
+        if number not in ISAKMP_DIGESTS:
+            return None
+        algorithm = ISAKMP_DIGESTS[number]
+    told = hashes.spis + ipaddress.ip_address(address).packed + port.to_bytes(2, "big")
+    return hashlib.new(algorithm, told, usedforsecurity=False).digest()
 
 
 def note(frames: list[Frame], frame: Frame) -> None:
@@ -866,8 +1311,8 @@ def note(frames: list[Frame], frame: Frame) -> None:
         frames.append(frame)
 
 
-def exchange_name(header: IkeHeader) -> str:
-    return EXCHANGES.get(header.major, {}).get(header.exchange, f"exchange-{header.exchange}")
+def exchange_name(major: int, kind: int) -> str:
+    return EXCHANGES.get(major, {}).get(kind, f"exchange-{kind}")
 
 
 def notify_name(kind: int, major: int) -> str:
@@ -876,6 +1321,10 @@ def notify_name(kind: int, major: int) -> str:
 
 
 # -- strongSwan's notation --------------------------------------------------------------------------------------
+
+
+def isakmp_transforms_of(proposal: Proposal) -> list[IsakmpTransform]:
+    return [each for each in proposal.transforms if isinstance(each, IsakmpTransform)]
 
 
 @lru_cache(maxsize=1024)
@@ -901,6 +1350,30 @@ def alternatives(proposal: Proposal) -> list[list[Transform]]:
         if isinstance(each, Transform) and each not in by_type.setdefault(each.type, []):
             by_type[each.type].append(each)
     return [by_type[kind] for kind in sorted(by_type, key=lambda kind: ({INTEG: 1.5}.get(kind, kind), kind))]
+
+
+def contains(proposal: Proposal, wanted: frozenset[str]) -> bool:
+    """Whether a combination of a proposal's transforms has exactly these words, an implied PRF left out."""
+    rest = set(wanted)
+    prfs: list[str] = []
+    integrity = 0
+    for group in alternatives(proposal):
+        kind = group[0].type
+        if kind == PRF:
+            prfs = [keyword(each) for each in group]
+            continue
+        fitting = [each for each in group if keyword(each) in rest]
+        if len(fitting) > 1:
+            return False
+        if fitting:
+            rest.discard(keyword(fitting[0]))
+            integrity = fitting[0].id if kind == INTEG else integrity
+        elif all(each.id for each in group) or kind == ENCR:
+            return False
+    implied = PSEUDO_RANDOM.get(IMPLIED_PRF.get(integrity, 0), "")
+    if not rest:
+        return not prfs or implied in prfs
+    return len(rest) == 1 and rest <= set(prfs)
 
 
 def combination(transforms: Sequence[Transform]) -> str:

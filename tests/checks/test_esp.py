@@ -100,6 +100,19 @@ def test_an_extended_sequence_number_may_wrap() -> None:
     assert said(head((packet(number, 108), 108) for number in (0xFFFFFFFE, 0xFFFFFFFF, 0, 1, 2))) == {}
 
 
+def test_a_rekeying_is_no_anomaly() -> None:
+    old, new = ([(packet(number, 108, spi), 108) for number in numbers] for spi, numbers in NUMBERS)
+    assert said(head([*old, *new, (packet(903, 108, 0x1000), 108)])) == {}
+
+
+NUMBERS = ((0x1000, range(900, 903)), (0x1001, range(1, 4)))
+
+
+def test_the_number_zero_is_told_unless_a_counter_wraps() -> None:
+    found = said(head((packet(number, 108), 108) for number in (0, 1, 2)))
+    assert set(found) == {"TPE227"} and found["TPE227"][0] is Severity.LOW and found["TPE227"][2] == (1,)
+
+
 def test_directions_and_spis_count_on_their_own() -> None:
     both = head([(packet(5, 108, spi), 108) for spi in (0x1000, 0x2000)])
     back = both.datagrams[0]._replace(direction=BACK, frame=Frame(0, 9), data=packet(5, 108, 0x1000))
@@ -109,12 +122,29 @@ def test_directions_and_spis_count_on_their_own() -> None:
 # -- payloads ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("iv", [b"", bytes(8)])
-def test_a_readable_inner_packet_is_high(iv: bytes) -> None:
+@pytest.mark.parametrize(
+    ("iv", "how"), [(b"", "the ICV behind them has 16 bytes, as of HMAC-SHA-256-128"), (bytes(8), "as AES-GMAC leaves")]
+)
+def test_a_readable_inner_packet_is_high(iv: bytes, how: str) -> None:
     plain = NULL_PACKET[:8] + iv + NULL_PACKET[8:]
     found = said(head([(plain[:KEPT], 112 + len(iv))]))
     assert set(found) == {"TPE224"}
-    assert found["TPE224"][0] is Severity.HIGH and "1 of 1" in found["TPE224"][1]
+    severity, sentence, _ = found["TPE224"]
+    assert severity is Severity.HIGH and "1 of 1" in sentence and how in sentence
+
+
+@pytest.mark.parametrize("icv", [0, 12])
+def test_readable_transport_mode_is_high(icv: int) -> None:
+    sent = []
+    for number in range(1, 6):
+        size = 40 + 4 * number
+        sent.append(
+            (packet(number, 200, body=struct.pack(">HHHH", 123, 123, size, number) + bytes(48)), size + 12 + icv)
+        )
+    found = said(head(sent))
+    assert set(found) == {"TPE224"}
+    assert "UDP headers can be read in 5 of 5 packets" in found["TPE224"][1]
+    assert ("nothing authenticates them" if icv == 0 else "HMAC-SHA-1-96") in found["TPE224"][1]
 
 
 def test_readable_inner_ipv6_needs_several_packets() -> None:
@@ -153,12 +183,15 @@ def test_lengths_that_only_show_cbc_padding(icv: int) -> None:
     lengths = [8 + 16 + 16 * blocks + icv for blocks in (4, 5, 6, 7, 9, 12)] * 3
     found = said(traffic(lengths))
     assert set(found) == {"TPE226"}
-    assert "AES-CBC" in found["TPE226"][1] and "1,024" in found["TPE226"][1]
+    severity, sentence, _ = found["TPE226"]
+    assert severity is Severity.MEDIUM
+    assert "likely AES-CBC (confidence 98.4%)" in sentence and "once in about 60 captures" in sentence
 
 
 def test_lengths_that_only_show_3des_padding() -> None:
     found = said(traffic([8 + 8 + 8 * blocks + 12 for blocks in range(6, 24)]))
-    assert "3DES" in found["TPE226"][1]
+    severity, sentence, _ = found["TPE226"]
+    assert severity is Severity.LOW and "possibly 3DES-CBC (confidence 90.0%)" in sentence
 
 
 def test_few_packets_or_few_lengths_prove_nothing() -> None:

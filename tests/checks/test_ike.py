@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
+from hashlib import sha1, sha256
+from ipaddress import ip_address
 
 import pytest
 
@@ -28,12 +31,15 @@ from tests.protocols.test_ike import (
     PRF256,
     SENT,
     SHA256,
+    SPI_I,
     SPI_R,
+    fragment,
     head,
     isakmp_sa,
     message,
     notify,
     proposal,
+    sealed,
 )
 
 STATION, TPE = "10.20.30.10", "172.16.40.10"
@@ -120,7 +126,7 @@ def test_version_1_is_named_and_aggressive_mode_weighs_more(aggressive: bool) ->
     sa = isakmp_sa(((1, 7), (14, 128), (2, 2), (4, 2), (3, 1)))
     main = ((SENT, message(2, sa, version=0x10, flags=0)), (BACK, message(2, sa, version=0x10, flags=0, spi_r=SPI_R)))
     found = said(*((SENT, AGGRESSIVE[0]), (BACK, AGGRESSIVE[1])) if aggressive else main)
-    assert set(found) == {"TPE201"}
+    assert set(found) - {"TPE213"} == {"TPE201"}
     severity, sentence, frames = found["TPE201"]
     assert severity is (Severity.HIGH if aggressive else Severity.MEDIUM)
     assert ("Aggressive" if aggressive else "Main Mode") in sentence and "aes128-sha1-modp1024" in sentence
@@ -196,12 +202,152 @@ def test_a_tunnel_that_was_there_before_the_capture_is_a_notice_only() -> None:
     assert checks.not_seen.kind is Kind.NOTICE
 
 
+def test_rekeyings_of_an_older_tunnel_are_counted_in_the_notice() -> None:
+    found = said((SENT, sealed(36, 7)), (BACK, sealed(36, 7, flags=0x20)), ports=(4500, 4500))
+    assert set(found) == {"TPE211"} and found["TPE211"][1].endswith("; 1 rekeying in it is encrypted, too.")
+
+
+def test_a_good_proposal_among_many_sets_is_seen() -> None:
+    many = (*((1, 12, bits) for bits in (128, 192, 256)), *((3, kind, None) for kind in (2, 12, 13, 14)))
+    many += (*((2, kind, None) for kind in (2, 5, 6, 7)), *((4, kind, None) for kind in (14, 19, 20, 21)))
+    found = said((SENT, offer(many)), (BACK, choice(GOOD)))
+    assert set(found) == {"TPE204"}
+
+
+def test_an_additional_key_exchange_of_none_leaves_the_proposal_as_it_is() -> None:
+    hybrid = (*GOOD, (6, 0, None))
+    assert said((SENT, offer(hybrid)), (BACK, choice(hybrid))) == {}
+
+
+def test_a_choice_that_leaves_a_type_out_was_never_offered() -> None:
+    found = said((SENT, offer(GOOD)), (BACK, choice((AES128, PRF256, ECP256))))
+    assert "TPE209" in found
+    assert "TPE209" not in said((SENT, offer((*GOOD, (6, 36, None), (6, 0, None)))), (BACK, choice(GOOD)))
+
+
 def test_other_datagrams_on_the_ike_port_are_told() -> None:
     found = said((SENT, INIT_REQUEST), (BACK, INIT_RESPONSE), (SENT, b"what is this doing here?"))
     assert set(found) == {"TPE212"} and found["TPE212"][2] == (3,)
 
 
+def nat_detection(spi_r: bytes, source: tuple[str, int], destination: tuple[str, int]) -> list[tuple[int, bytes]]:
+    """Both notifications of a message between these ends."""
+    return [
+        notify(kind, sha1(SPI_I + spi_r + ip_address(address).packed + struct.pack(">H", port)).digest())
+        for kind, (address, port) in ((16388, source), (16389, destination))
+    ]
+
+
+HERE, THERE, PUBLIC = (STATION, 500), (TPE, 500), ("198.51.100.9", 31234)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "clause"),
+    [
+        ((HERE, THERE), (THERE, HERE), None),
+        # The capture is in front of the station's NAT, behind it, or behind that of TPE.
+        ((HERE, THERE), (THERE, PUBLIC), f"A NAT is in the path: {STATION} is translated between the capture point"),
+        ((PUBLIC, THERE), (THERE, HERE), f"A NAT may be in the path: {STATION} is translated before the capture"),
+        ((PUBLIC, PUBLIC), (PUBLIC, PUBLIC), "No peer hashes an address of the packets"),
+        ((HERE, PUBLIC), (THERE, HERE), f"A NAT is in the path: {TPE} is translated between the capture point"),
+    ],
+)
+def test_nat_detection_tells_whose_address_is_translated(
+    asked: tuple[tuple[str, int], tuple[str, int]],
+    answered: tuple[tuple[str, int], tuple[str, int]],
+    clause: str | None,
+) -> None:
+    found = said(
+        (SENT, message(34, (33, proposal(1, *GOOD)), *nat_detection(bytes(8), *asked))),
+        (
+            BACK,
+            message(34, (33, proposal(1, *GOOD)), *nat_detection(SPI_R, *answered), flags=0x20, spi_r=SPI_R),
+        ),
+    )
+    assert ("TPE213" in found) == (clause is not None)
+    assert clause is None or found["TPE213"][1].startswith(clause)
+
+
+@pytest.mark.parametrize("translated", [False, True])
+def test_nat_detection_of_version_1_uses_the_hash_that_was_chosen(translated: bool) -> None:
+    sa = isakmp_sa(((1, 7), (14, 128), (2, 4), (4, 19), (3, 1)))
+    source = PUBLIC if translated else HERE
+    hashes = (
+        (20, sha256(SPI_I + SPI_R + ip_address(address).packed + struct.pack(">H", port)).digest())
+        for address, port in (THERE, source)
+    )
+    found = said(
+        (SENT, message(2, sa, version=0x10, flags=0)),
+        (BACK, message(2, sa, version=0x10, flags=0, spi_r=SPI_R)),
+        (SENT, message(2, (4, bytes(64)), (10, bytes(32)), *hashes, version=0x10, flags=0, spi_r=SPI_R)),
+    )
+    assert set(found) == {"TPE201", *(["TPE213"] if translated else [])}
+
+
+def test_requests_that_nobody_answers_are_told_once_they_are_three() -> None:
+    established = ((SENT, sealed(37, 4)), (BACK, sealed(37, 4, flags=0x20)))
+    assert "TPE214" not in said(*established, *[(SENT, sealed(37, 5))] * 2, ports=(4500, 4500))
+    severity, sentence, frames = said(*established, *[(SENT, sealed(37, 5))] * 4, ports=(4500, 4500))["TPE214"]
+    assert severity is Severity.LOW and frames == (3, 4, 5, 6)
+    assert sentence == "Nobody answers INFORMATIONAL 5 of the initiator."
+    answered = (*[(SENT, sealed(37, 5))] * 4, (BACK, sealed(37, 5, flags=0x20)))
+    assert "TPE214" not in said(*established, *answered, ports=(4500, 4500))
+
+
+def test_a_redirection_is_told_with_its_target() -> None:
+    found = said((SENT, offer(GOOD)), (BACK, refusal(16407, b"\x01\x04\xc0\x00\x02\x07" + bytes(32))))
+    assert set(found) == {"TPE215"} and "192.0.2.7" in found["TPE215"][1] and found["TPE215"][2] == (2,)
+
+
+def exchanged(group: int, length: int, transforms: Transforms = GOOD) -> bytes:
+    return message(34, (33, proposal(1, *transforms)), (34, struct.pack(">HH", group, 0) + bytes(length)))
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (exchanged(19, 64), None),
+        (exchanged(19, 65), "65 bytes instead of 64"),
+        (exchanged(20, 96), "of group ecp384, which is not proposed"),
+        (exchanged(96, 17, (*GOOD, (4, 96, None))), None),
+    ],
+)
+def test_a_key_exchange_must_fit_its_proposal(sent: bytes, told: str | None) -> None:
+    found = said((SENT, sent))
+    assert ("TPE216" in found) == (told is not None)
+    assert told is None or (told in found["TPE216"][1] and found["TPE216"][0] is Severity.MEDIUM)
+
+
+def test_a_key_exchange_of_another_group_than_the_chosen_one() -> None:
+    answer = message(34, (33, proposal(1, *GOOD)), (34, struct.pack(">HH", 20, 0) + bytes(96)), flags=0x20, spi_r=SPI_R)
+    assert "ecp384, which is not chosen" in said((SENT, exchanged(19, 64)), (BACK, answer))["TPE216"][1]
+
+
+@pytest.mark.parametrize(("length", "fits"), [(15, False), (16, True), (256, True), (257, False)])
+def test_nonces_have_a_least_and_a_greatest_length(length: int, fits: bool) -> None:
+    found = said((SENT, message(34, (33, proposal(1, *GOOD)), (40, bytes(length)))))
+    assert ("TPE217" not in found) == fits
+
+
+def test_fragments_that_never_arrive_are_told_if_nobody_answers() -> None:
+    lost = ((SENT, fragment(1, 3)), (SENT, fragment(3, 3)))
+    severity, sentence, frames = said(*lost, ports=(4500, 4500))["TPE218"]
+    assert severity is Severity.LOW and frames == (1, 2)
+    assert sentence == "Of IKE_AUTH 1 of the initiator, in 3 fragments, these never appear: 2; it is not answered."
+    assert "TPE218" not in said(*lost, (SENT, fragment(2, 3)), ports=(4500, 4500))
+    assert "TPE218" not in said(*lost, (BACK, fragment(1, 1, flags=0x20)), ports=(4500, 4500))
+
+
+def test_a_choice_of_several_is_ambiguous() -> None:
+    both = (AES128, AES256, SHA256, PRF256, ECP256)
+    found = said((SENT, offer(both)), (BACK, choice(both)))
+    assert found["TPE219"][0] is Severity.MEDIUM and found["TPE219"][2] == (2,)
+    two = message(34, (33, proposal(1, *GOOD, last=False) + proposal(2, *GOOD)), flags=0x20, spi_r=SPI_R)
+    assert "TPE219" in said((SENT, offer(GOOD)), (BACK, two))
+    assert "TPE219" not in said((SENT, offer(both)), (BACK, choice(GOOD)))
+
+
 def test_frames_are_bounded() -> None:
-    sent = [(SENT, offer(WEAK))] * 40
+    sent = [(SENT, message(34, (33, proposal(1, *WEAK)), (40, bytes(32 + at)))) for at in range(40)]
     assert len(said(*sent)["TPE203"][2]) == 8
     assert Frame(0, 1).number == 1

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import struct
+from pathlib import Path
+from random import Random
 
+import dpkt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,6 +96,185 @@ def test_udp_encapsulation_is_said_where_it_is_read_as_such() -> None:
     assert to_json(dissection.facts)["udp_encapsulated"] is True
 
 
+# -- associations -----------------------------------------------------------------------------------------------
+
+
+def numbered(direction: Direction, spi: int, *sequences: int) -> list[tuple[Direction, bytes, int]]:
+    return [(direction, struct.pack(">II", spi, number) + bytes(40), 48) for number in sequences]
+
+
+def facts_of(*sent: tuple[Direction, bytes, int], transport: str = "esp") -> esp.EspFacts:
+    found = dissect_as(esp, head(*sent, transport=transport)).facts
+    assert isinstance(found, esp.EspFacts)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sequences", "first", "last", "missing"),
+    [
+        ((1, 2, 3), 1, 3, 0),
+        ((7, 9, 8, 12), 7, 12, 2),
+        ((9, 8, 7, 7), 7, 9, 0),
+        ((0xFFFFFFFE, 0xFFFFFFFF, 1), 0xFFFFFFFE, 1, 1),
+    ],
+)
+def test_gaps_of_an_association_are_counted(sequences: tuple[int, ...], first: int, last: int, missing: int) -> None:
+    (sa,) = facts_of(*numbered(SENT, 0x1000, *sequences)).associations
+    assert (sa.first_sequence, sa.last_sequence, sa.missing) == (first, last, missing)
+    assert (sa.spi, sa.sender, sa.packets, sa.replaces) == ("0x00001000", "originator", len(sequences), None)
+
+
+def test_a_rekeying_is_a_new_pair_while_the_old_one_fades() -> None:
+    facts = facts_of(
+        *numbered(SENT, 0x1000, 500, 501, 502),
+        *numbered(BACK, 0x2000, 70, 71, 72),
+        *numbered(SENT, 0x1001, 1),
+        *numbered(SENT, 0x1000, 503),
+        *numbered(BACK, 0x2001, 1, 2),
+        *numbered(SENT, 0x1001, 2, 3, 4),
+    )
+    assert facts.rekeys == 1
+    assert [(sa.spi, sa.replaces) for sa in facts.associations] == [
+        ("0x00001000", None),
+        ("0x00002000", None),
+        ("0x00001001", "0x00001000"),
+        ("0x00002001", "0x00002000"),
+    ]
+    assert facts.pairs == (("0x00001000", "0x00002000"), ("0x00001001", "0x00002001"))
+
+
+def test_two_tunnels_side_by_side_replace_nothing() -> None:
+    first, second = numbered(SENT, 0x1000, *range(1, 9)), numbered(SENT, 0x1001, *range(1, 9))
+    facts = facts_of(*(each for pair in zip(first, second, strict=True) for each in pair))
+    assert facts.rekeys == 0 and not any(sa.replaces for sa in facts.associations)
+
+
+def test_who_sends_keepalives_is_said() -> None:
+    given_head = head((BACK, b"\xff", 1), (SENT, GCM_PACKET, 108), transport="udp", ports=(4500, 4500))
+    facts = dissect_as(natt, given_head).facts
+    assert isinstance(facts, esp.EspFacts)
+    assert (facts.keepalives, facts.keepalives_from) == (1, ("responder",))
+
+
+# -- cleartext --------------------------------------------------------------------------------------------------
+
+
+def checksummed(header: bytes) -> bytes:
+    total = sum(struct.unpack(f">{len(header) // 2}H", header))
+    total = (total >> 16) + (total & 0xFFFF)
+    total += total >> 16
+    return header[:10] + struct.pack(">H", ~total & 0xFFFF) + header[12:]
+
+
+def inner(kind: str, index: int, size: int) -> bytes:
+    """The beginning of an inner packet of ``size`` bytes in all."""
+    if kind == "IPv4":
+        return checksummed(struct.pack(">BBHHHBBHII", 0x45, 0, size, index, 0, 64, 6, 0, 0x0A000001, 0x0A000002))
+    if kind == "IPv6":
+        return struct.pack(">IHBB", 6 << 28, size - 40, 17, 64) + bytes(range(32))
+    if kind == "TCP":
+        return struct.pack(">HHIIBBHHH", 40000, 2404, 1000 + index, 77, 0x50, 0x18, 512, 4711 + index, 0)
+    if kind == "UDP":
+        return struct.pack(">HHHH", 123, 123, size, 99 + index)
+    return struct.pack(">BBHHH", 8, 0, 4711 + index, 77, index)
+
+
+@pytest.mark.parametrize("kind", ["IPv4", "IPv6", "TCP", "UDP", "ICMP"])
+@pytest.mark.parametrize(("iv", "icv"), [(0, 0), (0, 12), (0, 16), (8, 16), (0, 24), (0, 32)])
+def test_null_encryption_is_found_with_every_icv(kind: str, iv: int, icv: int) -> None:
+    sent = []
+    for index in range(6):
+        size = 60 + 4 * index + index % 2
+        length = 8 + iv + size + -(size + 2) % 4 + 2 + icv
+        raw = struct.pack(">II", 0x1000, index + 1) + bytes(iv) + inner(kind, index, size)
+        sent.append((SENT, (raw + bytes(range(1, 57)))[:64], length))
+    found = facts_of(*sent).cleartext
+    assert found is not None
+    assert (found.inner, found.packets, found.iv) == (kind, 6, iv)
+    assert found.icv == (icv if kind in ("IPv4", "IPv6", "UDP") else None)
+
+
+@pytest.mark.parametrize("salt", [bytes(8), b"\x08\x00\x12\x34\x00\x07\x00\x00", b"\x12\x34\x10\x92\x00\x50\x00\x00"])
+@given(st.randoms(use_true_random=False), st.booleans())
+def test_a_counting_iv_is_not_taken_for_a_header(salt: bytes, noise: Random, equal: bool) -> None:
+    sent = []
+    for index in range(1, 40):
+        iv = (int.from_bytes(salt) ^ index).to_bytes(8)
+        length = 108 if equal else 8 + 8 + 4 * noise.randrange(3, 350) + 16
+        sent.append((SENT, struct.pack(">II", 0x1000, index) + iv + noise.randbytes(48), length))
+    assert facts_of(*sent).cleartext is None
+
+
+# -- ciphers ----------------------------------------------------------------------------------------------------
+
+
+def lengths(*of: int) -> list[tuple[Direction, bytes, int]]:
+    return [(SENT, struct.pack(">II", 0x1000, at) + b"\x8a" * 40, length) for at, length in enumerate(of)]
+
+
+def test_lengths_that_no_block_cipher_makes_are_certain() -> None:
+    found = facts_of(*lengths(108, 112, 116)).cipher
+    assert found is not None
+    assert (found.kind, found.confidence, found.words, found.odds) == (esp.COUNTER_MODE, 1.0, "certain", None)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "confidence", "words"), [(3, 0.9, "possibly"), (5, 0.9722, "likely"), (8, 0.9921, "very likely")]
+)
+def test_the_confidence_in_a_block_cipher_grows_with_the_lengths(blocks: int, confidence: float, words: str) -> None:
+    found = facts_of(*lengths(*(8 + 16 + 12 + 16 * each for each in range(3, 3 + blocks)))).cipher
+    assert found is not None
+    assert (found.kind, found.confidence, found.words) == (esp.AES_CBC, confidence, words)
+
+
+def test_few_lengths_and_impossible_ones_say_nothing() -> None:
+    assert facts_of(*lengths(108, 124)).cipher is None
+    assert facts_of(*lengths(108, 109, 110, 111)).cipher is None
+    assert facts_of(*lengths(108)).cipher is None
+
+
+def test_both_directions_may_have_an_icv_of_their_own() -> None:
+    there = lengths(*(36 + 16 * each for each in range(3, 9)))
+    back = [(BACK, data, length + 4) for _, data, length in there]
+    assert facts_of(*there, *back).cipher is None  # a mixture is no evidence for GCM, nor for one CBC
+    assert facts_of(*there).cipher is not None
+
+
+CORPUS = os.environ.get("TPE_PCAP_CORPUS")
+
+
+def ipv4_lengths(path: Path) -> dict[frozenset[bytes], list[int]]:
+    """Total lengths of the IPv4 packets between each two hosts of a classic capture of Ethernet."""
+    found: dict[frozenset[bytes], list[int]] = {}
+    try:
+        with path.open("rb") as file:
+            for _, frame in dpkt.pcap.Reader(file):
+                if frame[12:15] == b"\x08\x00\x45" and len(frame) >= 34:
+                    ends = frozenset((frame[26:30], frame[30:34]))
+                    found.setdefault(ends, []).append(struct.unpack_from(">H", frame, 16)[0])
+    except (ValueError, dpkt.Error):
+        pass  # another format, or broken on purpose
+    return found
+
+
+@pytest.mark.skipif(not CORPUS, reason="TPE_PCAP_CORPUS names no folder of real captures")
+def test_the_odds_are_those_of_real_packets() -> None:
+    """How often lengths of real conversations, carried by AES-GCM, would fit the padding of a block cipher."""
+    flows = []
+    for path in sorted(Path(CORPUS or "").iterdir()):
+        for sizes in ipv4_lengths(path).values():
+            if len(sizes) >= 16:
+                flows.append(sorted({32 + size + 2 + -(size + 2) % 4 for size in sizes[:128] if 20 <= size <= 1500}))
+    chance = Random(4303)
+    for step, table in esp.ODDS.items():
+        for least, odds in table:
+            enough = [each for each in flows if len(each) >= least]
+            assert len(enough) >= 20
+            drawn = [{length % step for length in chance.sample(each, least)} for each in enough for _ in range(200)]
+            alike = sum(1 for remainders in drawn if len(remainders) == 1)
+            assert alike / len(drawn) <= 1.1 / odds, (step, least, alike, len(drawn))
+
+
 @pytest.mark.parametrize("module", [esp, natt])
 @given(st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 1500)), min_size=1, max_size=8))
 def test_any_bytes_are_survived(module: object, sent: list[tuple[bytes, int]]) -> None:
@@ -101,6 +285,19 @@ def test_any_bytes_are_survived(module: object, sent: list[tuple[bytes, int]]) -
         known.probe(given_head)
         breaks = dissect_as(known, given_head).breaks
         assert not [each for each in breaks if each.anomaly.cause is Cause.DEFECT]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(254, 259), st.integers(0, 2**32 - 1), st.binary(max_size=56))))
+def test_facts_of_any_packets_add_up(sent: list[tuple[bool, int, int, bytes]]) -> None:
+    packets = [
+        (Direction(way), struct.pack(">II", spi, number) + body, 8 + len(body)) for way, spi, number, body in sent
+    ]
+    facts = facts_of(*packets)
+    assert sum(sa.packets for sa in facts.associations) == facts.packets_read == len(packets)
+    assert all(sa.missing >= 0 for sa in facts.associations)
+    assert len(facts.pairs) <= len(facts.associations) // 2
+    assert len({spi for pair in facts.pairs for spi in pair}) <= len(facts.associations)
+    json.dumps(to_json(facts))
 
 
 def test_many_spis_are_listed_up_to_a_bound() -> None:
