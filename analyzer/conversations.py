@@ -477,14 +477,22 @@ def with_ftp_data(found: Sequence[Conversation]) -> list[Conversation]:
         facts = control.dissection.facts
         assert isinstance(facts, ftp.FtpFacts)
         hosts = {control.originator.address, control.responder.address}
+        announced: dict[int, list[ftp.DataConnection]] = {}
         for transfer in facts._transfers:
             if transfer.endpoint is None:
                 continue
             listening = control.responder if transfer.passive else control.originator
-            for index in by_end.get((transfer.endpoint.address or listening.address, transfer.endpoint.port), ()):
-                data = result[index]
-                same_hosts = {data.originator.address, data.responder.address} == hosts
-                if same_hosts and data.control is None and data.last >= control.first and data.first <= control.last:
-                    carried = FtpDataFacts(control.id, transfer.verb, transfer.path)
-                    result[index] = replace(data, control=control.id, dissection=Dissection("ftp-data", facts=carried))
+            # Many a client goes to the server that it knows, whatever address the reply names behind a NAT.
+            for host in dict.fromkeys((transfer.endpoint.address or listening.address, listening.address)):
+                for index in by_end.get((host, transfer.endpoint.port), ()):
+                    announced.setdefault(index, []).append(transfer)
+        for index, transfers in announced.items():
+            data = result[index]
+            same_hosts = {data.originator.address, data.responder.address} == hosts
+            if same_hosts and data.control is None and data.last >= control.first and data.first <= control.last:
+                # A port may serve again: its newest announcement counts, or the first if none was captured before.
+                before = [each for each in transfers if each.time <= data.first]
+                used = before[-1] if before else transfers[0]
+                carried = FtpDataFacts(control.id, used.verb, used.path)
+                result[index] = replace(data, control=control.id, dissection=Dissection("ftp-data", facts=carried))
     return result
