@@ -229,6 +229,7 @@ class Conversations(Sequence[Conversation]):
 
     def alone(self) -> Iterator[Conversation]:
         """Every flow as a conversation of its own, ascending by id."""
+        columns = () if self.columns is None else self.columns.flow[["reset_capture", "reset_frame"]]
         for flow in self.flows():
             each = flow.conversation
             if not each.repeats:
@@ -251,6 +252,7 @@ class Conversations(Sequence[Conversation]):
                     last_frame=Frame(flow.last_capture, flow.last_number),
                     head=head,
                     dissection=protocols.again(each.dissection, head),
+                    refused=None if each.refused is None else Frame(*columns[flow.id - 1].tolist()),
                     repeats=(),
                     repeat_frames=(),
                 )

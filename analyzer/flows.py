@@ -176,6 +176,7 @@ class Flows:
             type_ids=tuple((kind - scanner.STANDARD, count) for kind, count in known if kind >= scanner.STANDARD),
             other_kinds=int(link["other_kinds"]),
             lrr_ids=tuple(link["id"].tolist()[: int(link["ids"])]),
+            other_ids=int(link["other_ids"]),
             silence=int(link["silence"]),
             silence_frame=Frame(int(link["silence_capture"]), int(link["silence_frame"])),
             last=row.last,

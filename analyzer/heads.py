@@ -130,17 +130,25 @@ class Line(NamedTuple):
     """U frames: STARTDT act and con, STOPDT act and con, TESTFR act and con."""
     long: int
     """I frames with start byte 0x69."""
+    empty: int
+    """I frames without ASDU, an LRR's forced acknowledgements."""
     lrr: int
     """I frames with an LRR's payload."""
     standard: int
     """I frames with a standard ASDU."""
     asdu_bytes: int
+    first: int
+    """Send sequence number of the first I frame, -1: there was none."""
+    sent: int
+    """The same of the newest one; -1 also while none came behind a gap or a break."""
     modulus: int
     """At which the send sequence numbers began anew: 32767 or 32768; 0: nowhere."""
     outstanding: int
     """The most I frames at a time that were not acknowledged."""
     jumps: int
     """Send sequence numbers that do not follow the one before, though no byte is missing between."""
+    repeats: int
+    """Those of them that are the one before."""
     wrong: int
     """Receive sequence numbers that go back or acknowledge what was not sent."""
     excesses: int
@@ -155,6 +163,8 @@ class Line(NamedTuple):
     """Times that an APDU was found again."""
     missing: int
     """Bytes that the capture lacks."""
+    unread: int
+    """Bytes in which no APDU was found."""
     answered: int
     """TESTFR acts of this side that the other one answered."""
     unanswered: int
@@ -182,6 +192,8 @@ class Link(NamedTuple):
     """Payloads of further types, of which no count is kept."""
     lrr_ids: tuple[int, ...]
     """The first few, in the order of their appearance."""
+    other_ids: int
+    """Payloads with further LRR-IDs."""
     silence: int
     """Longest time without an APDU of either side, nanoseconds."""
     silence_frame: Frame

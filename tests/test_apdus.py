@@ -163,6 +163,9 @@ def test_buffers_of_any_size_say_the_same(size: int) -> None:
     found = captured(sent, len(data), size)
     assert found.head.link == captured(sent, len(data)).head.link
     assert found.head.link is not None and found.head.link.lines[0].apdus == 500
+    told = to_json(found.dissection.facts)
+    assert told["sequence_numbers"] == {"originator": [0, 499]}
+    assert (told["apdus"], told["unread_bytes"], told["gaps"]) == (500, 0, 0)
     assert len(found.head.streams[0].data) == scanner.HEAD_LIMITS[scanner.CONTENT_IEC104]
 
 

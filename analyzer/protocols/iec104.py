@@ -239,8 +239,14 @@ class Iec104Facts(Facts):
     """Payloads of further types, of which no count is kept."""
     sequence_modulus: int | None = None
     """Where send sequence numbers began anew: 32767 (an LRR's way) or 32768."""
+    sequence_numbers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Send sequence numbers of the first and the newest I frame of ``originator`` and ``responder``."""
     sequence_jumps: int | None = None
     """Send sequence numbers that do not follow the one before, though no byte is missing between."""
+    sequence_repeats: int | None = None
+    """Those of them that are the one before."""
+    forced_acknowledgements: int | None = None
+    """I frames without ASDU."""
     most_outstanding: int | None = None
     """I frames of one side that were not acknowledged at a time."""
     keepalives: Keepalives | None = None
@@ -252,6 +258,8 @@ class Iec104Facts(Facts):
     """Places where the capture lacks the beginning of an APDU."""
     missing_bytes: int | None = None
     """Bytes of both streams that the capture lacks."""
+    unread_bytes: int | None = None
+    """Bytes of both streams in which no APDU was found."""
     resynchronisations: int | None = None
     """Times that an APDU was found again behind such a place, a break, or the capture's beginning."""
 
@@ -461,13 +469,21 @@ def whole(head: Iec104Facts, link: Link) -> Iec104Facts:
         asdu_bytes=one.asdu_bytes + two.asdu_bytes,
         other_types=link.other_kinds or None,
         sequence_modulus=max(one.modulus, two.modulus) or None,
+        sequence_numbers={
+            direction.name.lower(): (line.first, line.sent)
+            for direction, line in zip(DIRECTIONS, link.lines, strict=True)
+            if line.first >= 0 and line.sent >= 0
+        },
         sequence_jumps=one.jumps + two.jumps,
+        sequence_repeats=one.repeats + two.repeats,
+        forced_acknowledgements=one.empty + two.empty,
         most_outstanding=max(one.outstanding, two.outstanding),
         keepalives=Keepalives(sent, one.answered + two.answered, round(waited, 3)) if sent else None,
         longest_silence=round(link.silence / 1e9, 3),
         breaks=one.breaks + two.breaks + one.incomplete + two.incomplete,
         gaps=one.gaps + two.gaps,
         missing_bytes=one.missing + two.missing,
+        unread_bytes=one.unread + two.unread,
         resynchronisations=one.resynchronised + two.resynchronised,
     )
 
