@@ -8,6 +8,8 @@ import struct
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analyzer import scanner
 from analyzer.checks import esp as checks
@@ -143,6 +145,24 @@ def test_what_a_flow_shows_of_each_spi_is_bounded_and_nothing_is_lost() -> None:
     assert len(found) == scanner.ASSOCIATIONS
     assert [each.folded for each in found] == [False] * (len(found) - 1) + [True]
     assert sum(each.packets for each in found) == 200 and sum(each.bytes for each in found) == 200 * 108
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=80), st.sampled_from((0, 1 << 20, (1 << 32) - 150)))
+def test_the_window_says_what_a_memory_of_all_numbers_says(numbers: list[int], start: int) -> None:
+    (found,) = followed(head((packet((start + number) % (1 << 32), 108), 108) for number in numbers)).associations
+    highest, seen, late, reused = -1, set[int](), 0, 0
+    for number in numbers:
+        if number <= highest - 64:
+            late += 1
+        elif number in seen:
+            reused += 1
+        seen.add(number)
+        highest = max(highest, number)
+    if start != (1 << 32) - 150 or numbers[0] < 150:  # else an earlier one looks like one before the first wrap
+        assert (found.late, found.reused, found.replayed, found.copied) == (late, reused, 0, 0)
+        assert found.highest == (start + highest) % (1 << 32)
+    assert (found.packets, found.bytes) == (len(numbers), 108 * len(numbers))
 
 
 def test_lengths_are_counted_over_the_whole_flow() -> None:
