@@ -230,6 +230,7 @@ class Conversations(Sequence[Conversation]):
 
     def alone(self) -> Iterator[Conversation]:
         """Every flow as a conversation of its own, ascending by id."""
+        columns = () if self.columns is None else self.columns.flow[["reset_capture", "reset_frame"]]
         for flow in self.flows():
             each = flow.conversation
             if not each.repeats:
@@ -250,9 +251,9 @@ class Conversations(Sequence[Conversation]):
                     last=flow.last,
                     first_frame=Frame(flow.first_capture, flow.first_number),
                     last_frame=Frame(flow.last_capture, flow.last_number),
-                    refused=each.refused and Frame(*self.columns.flow[RESET][flow.id - 1].item()),
                     head=head,
                     dissection=protocols.again(each.dissection, head),
+                    refused=None if each.refused is None else Frame(*columns[flow.id - 1].tolist()),
                     repeats=(),
                     repeat_frames=(),
                 )
@@ -263,7 +264,6 @@ def only_flow(each: Conversation) -> Flow:
     return Flow(each.id, each, each.originator.port, each.first, each.last, *each.first_frame, *each.last_frame)
 
 
-RESET = ["reset_capture", "reset_frame"]
 FLOW_COLUMNS = ("first", "last", "first_capture", "first_frame", "last_capture", "last_frame")
 """Columns of the flow table that become the last fields of a :class:`Flow`."""
 
@@ -483,18 +483,24 @@ def with_ftp_data(found: Sequence[Conversation]) -> list[Conversation]:
     for control in controls:
         facts = control.dissection.facts
         assert isinstance(facts, ftp.FtpFacts)
+        announced: dict[int, list[ftp.DataConnection]] = {}
         for transfer in facts._transfers:
             if transfer.endpoint is None:
                 continue
             ends = control.originator, control.responder
             caller, listening = ends if transfer.passive else ends[::-1]
-            # A server behind a NAT names an address that nobody reaches; then clients take the one they know.
-            named = dict.fromkeys((transfer.endpoint.address or listening.address, listening.address))
-            for index in (index for end in named for index in by_end.get((end, transfer.endpoint.port), ())):
-                data = result[index]
-                others = {data.originator.address, data.responder.address} - named.keys()
-                same_hosts = others <= {caller.address} and caller.address in (data.originator[0], data.responder[0])
-                if same_hosts and data.control is None and data.last >= control.first and data.first <= control.last:
-                    carried = FtpDataFacts(control.id, transfer.verb, transfer.path)
-                    result[index] = replace(data, control=control.id, dissection=Dissection("ftp-data", facts=carried))
+            # Many a client goes to the server that it knows, whatever address the reply names behind a NAT.
+            for host in dict.fromkeys((transfer.endpoint.address or listening.address, listening.address)):
+                for index in by_end.get((host, transfer.endpoint.port), ()):
+                    data = result[index]
+                    if {data.originator.address, data.responder.address} == {caller.address, host}:
+                        announced.setdefault(index, []).append(transfer)
+        for index, transfers in announced.items():
+            data = result[index]
+            if data.control is None and data.last >= control.first and data.first <= control.last:
+                # A port may serve again: its newest announcement counts, or the first if none was captured before.
+                before = [each for each in transfers if each.time <= data.first]
+                used = before[-1] if before else transfers[0]
+                carried = FtpDataFacts(control.id, used.verb, used.path)
+                result[index] = replace(data, control=control.id, dissection=Dissection("ftp-data", facts=carried))
     return result

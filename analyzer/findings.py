@@ -238,11 +238,12 @@ def reprove(check: ContentCheck, fit: Fit, remark: Remark) -> Finding:
 
 
 def time_of(each: Conversation, frame: Frame) -> int:
-    """Capture time of one of a conversation's frames, as far as the head tells it; else of its first."""
-    for item in each.dissection.items:
-        if item.frame == frame:
-            return item.time
-    return each.first
+    """Capture time of one of a conversation's frames, as far as its content tells it; else of its first."""
+    accounts = (*each.head.associations, *([each.head.link] if each.head.link else ()))
+    places = [(one.frame, one.time) for one in each.dissection.breaks]
+    places += [(event.frame, event.time) for account in accounts for event in account.events]
+    places += [(item.frame, item.time) for item in each.dissection.items]
+    return next((time for place, time in places if place == frame), each.first)
 
 
 def frames_filter(frames: Sequence[Frame]) -> str:

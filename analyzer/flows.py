@@ -6,6 +6,7 @@ takes in what stands between packets, and carries rare packets over the slow pat
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from analyzer import capture, scanner
 from analyzer.capture import Blocks, CaptureError, CaptureFile, Framing, Source
 from analyzer.encapsulations import CUT, DEPTH, IP_PROTOCOLS, UDP_PORTS, ethertype_name, peel
 from analyzer.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
-from analyzer.heads import DIRECTIONS, Datagram, Frame, Head, Mark, Stream
+from analyzer.heads import DIRECTIONS, Association, Datagram, Event, Frame, Head, Line, Link, Mark, Stream
 
 BUFFER = 1 << 19
 """Bytes read at a time."""
@@ -94,6 +95,14 @@ class Flows:
     """Shape (n + 1,): the pieces of flow i are ``pieces[starts[i]:starts[i + 1]]``."""
     arena: memoryview
     """All kept bytes."""
+    links: Records
+    """Dtype :data:`analyzer.scanner.LINK`; ``flow["account"]`` is the index, of TCP."""
+    lines: Records
+    """Shape (links, 2), dtype :data:`analyzer.scanner.LINE`."""
+    associations: Records
+    """Dtype :data:`analyzer.scanner.ASSOCIATION`; ``flow["account"]`` is the index, of ESP."""
+    events: Records
+    """By flow; dtype :data:`analyzer.scanner.EVENT`."""
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -141,12 +150,80 @@ class Flows:
         if originator:
             ports = ports[::-1]
         if transport != "tcp":
-            return Head(transport, ports, NO_STREAMS, self.datagrams(index, originator) if pieces else ())
+            associations = self.associations_of(index, row.account, originator) if row.account >= 0 else ()
+            datagrams = self.datagrams(index, originator) if pieces else ()
+            return Head(transport, ports, NO_STREAMS, datagrams, None, associations)
         halves: tuple[list[Any], list[Any]] = ([], [])
         for piece in pieces:
             if not piece[9]:
                 halves[piece[8] ^ originator].append(piece)
-        return Head(transport, ports, (self.stream(sides[0], halves[0]), self.stream(sides[1], halves[1])))
+        streams = self.stream(sides[0], halves[0]), self.stream(sides[1], halves[1])
+        return Head(
+            transport, ports, streams, (), self.link(index, row, originator, sides) if row.account >= 0 else None
+        )
+
+    def link(self, index: int, row: Any, originator: int, sides: tuple[Any, Any]) -> Link:
+        """What was counted of an IEC 104 link (arguments as of :meth:`head`)."""
+        link = self.links[row.account]
+        one, two = self.lines[row.account]
+        both = (two, one) if originator else (one, two)
+        kinds = zip(link["kind"].tolist(), link["kind_count"].tolist(), strict=True)
+        known = sorted(itertools.islice(kinds, int(link["kinds"])))
+        return Link(
+            lines=(line_of(both[0], sides[0]), line_of(both[1], sides[1])),
+            startdt=DIRECTIONS[int(link["startdt"]) ^ originator] if link["startdt"] >= 0 else None,
+            lrr_types=tuple((kind, count) for kind, count in known if kind < scanner.STANDARD),
+            type_ids=tuple((kind - scanner.STANDARD, count) for kind, count in known if kind >= scanner.STANDARD),
+            other_kinds=int(link["other_kinds"]),
+            lrr_ids=tuple(link["id"].tolist()[: int(link["ids"])]),
+            other_ids=int(link["other_ids"]),
+            silence=int(link["silence"]),
+            silence_frame=Frame(int(link["silence_capture"]), int(link["silence_frame"])),
+            last=row.last,
+            events=self.events_of(index, originator),
+        )
+
+    def associations_of(self, index: int, newest: int, originator: int) -> tuple[Association, ...]:
+        """What was counted of a flow's ESP packets, by SPI."""
+        events = self.events_of(index, originator)
+        found = []
+        while newest >= 0:
+            each = self.associations[newest]
+            direction, spi = DIRECTIONS[int(each["side"]) ^ originator], int(each["spi"])
+            found.append(
+                Association(
+                    direction=direction,
+                    spi=spi,
+                    folded=bool(each["folded"]),
+                    packets=int(each["packets"]),
+                    bytes=int(each["bytes"]),
+                    first=int(each["first"]),
+                    last=int(each["last"]),
+                    highest=int(each["highest"]),
+                    wraps=int(each["wraps"]),
+                    copied=int(each["copied"]),
+                    reused=int(each["reused"]),
+                    replayed=int(each["replayed"]),
+                    late=int(each["late"]),
+                    remainders=tuple(each["remainders"].tolist()),
+                    lengths=int.from_bytes(each["lengths"].astype("<u8").tobytes(), "little"),
+                    first_frame=Frame(int(each["first_capture"]), int(each["first_frame"])),
+                    last_frame=Frame(int(each["last_capture"]), int(each["last_frame"])),
+                    first_time=int(each["first_time"]),
+                    last_time=int(each["last_time"]),
+                    events=tuple(one for one in events if (one.direction, one.offset) == (direction, spi)),
+                )
+            )
+            newest = int(each["previous"])
+        return tuple(reversed(found))
+
+    def events_of(self, index: int, originator: int) -> tuple[Event, ...]:
+        """What happened in a flow."""
+        start, stop = np.searchsorted(self.events["flow"], (index, index + 1))
+        return tuple(
+            Event(kind, DIRECTIONS[side ^ originator], Frame(file, number), time, offset, value, other)
+            for _, file, number, time, offset, value, other, side, kind in self.events[start:stop].tolist()
+        )
 
     def datagrams(self, index: int, originator: int) -> Sequence[Datagram]:
         """The kept datagrams of a flow; ``originator`` is the side that opened it."""
@@ -256,6 +333,30 @@ class Kept(Sequence[Datagram]):
         return self.stop - self.start - int(np.count_nonzero(self.flows.pieces["error"][self.start : self.stop]))
 
 
+LINE_COUNTS = Line._fields[Line._fields.index("size") :]
+"""Fields of a line that are columns of the same name."""
+
+
+def line_of(line: Records, side: Any) -> Line:
+    """One direction of a link; ``side`` is its record of SIDE."""
+    ended = side.ending >= 0 and side.ending == line["offset"]
+    size, apdus, i_frames, s_frames, functions, *counts = line[[*LINE_COUNTS]].tolist()
+    return Line(
+        bool(line["based"]) and (bool(line["whole"]) or not side.begins),
+        bool(ended and line["synchronised"] and not line["doubt"] and (line["left"] or line["gathered"])),
+        int(line["offset"]),
+        int(line["began"]),
+        Frame(int(line["began_capture"]), int(line["began_frame"])),
+        int(line["began_time"]),
+        size,
+        apdus,
+        i_frames,
+        s_frames,
+        tuple(functions.tolist()),
+        *counts,
+    )
+
+
 NO_STREAMS = (Stream(), Stream())
 
 
@@ -282,6 +383,11 @@ class Scan:
     side: Records = field(default_factory=lambda: np.zeros(1 << 11, scanner.SIDE))
     pieces: Records = field(default_factory=lambda: np.zeros(1 << 12, scanner.PIECE))
     arena: Records = field(default_factory=lambda: np.zeros(1 << 20, np.uint8))
+    links: Records = field(default_factory=lambda: np.zeros(1 << 6, scanner.LINK))
+    lines: Records = field(default_factory=lambda: np.zeros(1 << 7, scanner.LINE))
+    reorders: Records = field(default_factory=lambda: np.zeros(1 << 3, scanner.REORDER))
+    associations: Records = field(default_factory=lambda: np.zeros(1 << 6, scanner.ASSOCIATION))
+    events: Records = field(default_factory=lambda: np.zeros(1 << 8, scanner.EVENT))
     ethertypes: Records = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
     tunnels: Records = field(default_factory=lambda: np.zeros(256 + (1 << 16), np.bool_))
     notes: dict[tuple[str, ...], int] = field(default_factory=dict)
@@ -429,6 +535,11 @@ class Scan:
                     self.arena,
                     self.ethertypes,
                     self.clock,
+                    self.links,
+                    self.lines,
+                    self.reorders,
+                    self.associations,
+                    self.events,
                 )
             )
             if outcome == scanner.FLOWS_FULL:
@@ -439,8 +550,22 @@ class Scan:
                 self.pieces = lengthened(self.pieces)
             elif outcome == scanner.ARENA_FULL:
                 self.arena = lengthened(self.arena)
+            elif outcome == scanner.TABLES_FULL:
+                self.make_room()
             else:
                 return outcome
+
+    def make_room(self) -> None:
+        """Lengthen the tables that are full."""
+        clock = self.clock[0]
+        if clock["links"] >= len(self.links):
+            self.links, self.lines = lengthened(self.links), lengthened(self.lines)
+        if clock["reorders"] >= len(self.reorders):
+            self.reorders = lengthened(self.reorders)
+        if clock["associations"] >= len(self.associations):
+            self.associations = lengthened(self.associations)
+        if clock["events"] + scanner.EVENTS > len(self.events):
+            self.events = lengthened(self.events)
 
     # -- the slow path --------------------------------------------------------------------------------------
 
@@ -518,9 +643,13 @@ class Scan:
         self.flow["note"][flow] = index
 
     def finish(self) -> None:
-        """Account for the fragments whose datagram never became whole; in them may be others."""
+        """Account for the fragments whose datagram never became whole; in them may be others. So for APDUs."""
         while self.fragments.pending:
             self.unwrap(self.fragments.flush())
+        link = 0
+        while self.clock["reorders"][0] and link < self.clock["links"][0]:
+            link = int(scanner.settle(self.arena, self.links, self.lines, self.reorders, self.events, self.clock, link))
+            self.make_room()
 
     # -- the result -----------------------------------------------------------------------------------------
 
@@ -531,6 +660,7 @@ class Scan:
         pieces = self.pieces[: int(clock["pieces"])]
         pieces = pieces[np.argsort(pieces["flow"], kind="stable")]
         starts = np.searchsorted(pieces["flow"], np.arange(count + 1)).astype(np.int64)
+        events = self.events[: int(clock["events"])]
         for ethertype in np.flatnonzero(self.ethertypes).tolist():
             self.not_ip[ethertype_name(ethertype)] += int(self.ethertypes[ethertype])
         if clock["cut"]:
@@ -561,6 +691,10 @@ class Scan:
             pieces,
             starts,
             self.arena[: int(clock["arena"])].data,
+            self.links[: int(clock["links"])],
+            self.lines[: 2 * int(clock["links"])].reshape(-1, 2),
+            self.associations[: int(clock["associations"])],
+            events[np.argsort(events["flow"], kind="stable")],
         )
 
 

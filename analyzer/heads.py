@@ -93,8 +93,156 @@ class Datagram(NamedTuple):
     """Nanoseconds since the epoch."""
 
 
+class Event(NamedTuple):
+    """Something that happened in a link or an association, and that a check may want to show."""
+
+    kind: int
+    """One of :mod:`analyzer.scanner`'s kinds of events, where the meaning of ``value`` and ``other`` stands, too."""
+    direction: Direction
+    frame: Frame
+    time: int
+    """Nanoseconds since the epoch."""
+    offset: int
+    """IEC 104: in the stream, bytes; ESP: the SPI."""
+    value: int
+    other: int
+
+
+class Line(NamedTuple):
+    """All APDUs (IEC 60870-5-104) of one direction: the stream as a whole, not only its head."""
+
+    followed: bool
+    """Its APDUs were looked for from the beginning of the head on."""
+    incomplete: bool
+    """The sender ended the stream within an APDU."""
+    offset: int
+    """Bytes of the stream that were read or, where the capture lacks them, skipped."""
+    began: int
+    """Where the newest APDU begins."""
+    began_frame: Frame
+    began_time: int
+    size: int
+    """Bytes that the newest APDU declares, start byte and length included."""
+    apdus: int
+    i_frames: int
+    s_frames: int
+    functions: tuple[int, ...]
+    """U frames: STARTDT act and con, STOPDT act and con, TESTFR act and con."""
+    long: int
+    """I frames with start byte 0x69."""
+    empty: int
+    """I frames without ASDU, an LRR's forced acknowledgements."""
+    lrr: int
+    """I frames with an LRR's payload."""
+    standard: int
+    """I frames with a standard ASDU."""
+    asdu_bytes: int
+    first: int
+    """Send sequence number of the first I frame, -1: there was none."""
+    sent: int
+    """The same of the newest one; -1 also while none came behind a gap or a break."""
+    modulus: int
+    """At which the send sequence numbers began anew: 32767 or 32768; 0: nowhere."""
+    outstanding: int
+    """The most I frames at a time that were not acknowledged."""
+    jumps: int
+    """Send sequence numbers that do not follow the one before, though no byte is missing between."""
+    repeats: int
+    """Those of them that are the one before."""
+    wrong: int
+    """Receive sequence numbers that go back or acknowledge what was not sent."""
+    excesses: int
+    """I frames sent though more than the allowed number were not acknowledged."""
+    unknown: int
+    """LRR payloads of a type above the highest known."""
+    breaks: int
+    """Places where the framing is broken by the sender."""
+    gaps: int
+    """Places where the capture lacks the beginning of an APDU."""
+    resynchronised: int
+    """Times that an APDU was found again."""
+    missing: int
+    """Bytes that the capture lacks."""
+    unread: int
+    """Bytes in which no APDU was found."""
+    answered: int
+    """TESTFR acts of this side that the other one answered."""
+    unanswered: int
+    """TESTFR acts of this side that came while the one before was still unanswered."""
+    testing: int
+    """1: the last TESTFR act is unanswered."""
+    test_time: int
+    """Of the last TESTFR act, nanoseconds since the epoch."""
+    longest_wait: int
+    """From TESTFR act to con, nanoseconds."""
+
+
+class Link(NamedTuple):
+    """An IEC 104 link over the whole flow."""
+
+    lines: tuple[Line, Line]
+    """From originator, from responder. Index with a :class:`Direction`."""
+    startdt: Direction | None
+    """Who sent the first STARTDT act."""
+    lrr_types: tuple[tuple[int, int], ...]
+    """Types of LRR payloads and how often each came, ascending."""
+    type_ids: tuple[tuple[int, int], ...]
+    """Type identifications of standard ASDUs, likewise."""
+    other_kinds: int
+    """Payloads of further types, of which no count is kept."""
+    lrr_ids: tuple[int, ...]
+    """The first few, in the order of their appearance."""
+    other_ids: int
+    """Payloads with further LRR-IDs."""
+    silence: int
+    """Longest time without an APDU of either side, nanoseconds."""
+    silence_frame: Frame
+    """The one that ended it."""
+    last: int
+    """Time of the last packet of the flow, nanoseconds since the epoch."""
+    events: tuple[Event, ...]
+    """In the order of the capture; of each kind the first eight per direction."""
+
+
+class Association(NamedTuple):
+    """ESP packets of one direction under one SPI, over the whole flow."""
+
+    direction: Direction
+    spi: int
+    folded: bool
+    """It stands for all SPIs of the flow that there was no room to keep apart: only packets and bytes count."""
+    packets: int
+    bytes: int
+    """Of ESP packets, as the headers below declare them."""
+    first: int
+    """Sequence numbers of the first, the last and the newest packet."""
+    last: int
+    highest: int
+    wraps: int
+    """Times that the low half of an extended sequence number began anew."""
+    copied: int
+    """Packets that came twice within 100 ms."""
+    reused: int
+    """Sequence numbers that another packet had."""
+    replayed: int
+    """Packets that came again later."""
+    late: int
+    """Packets whose sequence number was older than the anti-replay window of 64 (RFC 4303, 3.4.3)."""
+    remainders: tuple[int, ...]
+    """Packets by their length modulo 16."""
+    lengths: int
+    """Bit n: there was a packet of 4 n to 4 n + 3 bytes; bit 511: or longer."""
+    first_frame: Frame
+    last_frame: Frame
+    first_time: int
+    """Nanoseconds since the epoch."""
+    last_time: int
+    events: tuple[Event, ...]
+    """Of each kind the first eight per direction of the flow."""
+
+
 class Head(NamedTuple):
-    """What is kept of a flow's payload."""
+    """What is kept of a flow's payload, and what the scanner counted in all of it."""
 
     transport: str
     """``tcp``, ``udp``, ``icmp``, ``icmpv6``, ``esp`` or ``ip-<number>``."""
@@ -104,6 +252,10 @@ class Head(NamedTuple):
     """Of TCP: what the originator sent and what the responder sent. Index with a :class:`Direction`."""
     datagrams: Sequence[Datagram] = ()
     """Of everything else: the first datagrams of both directions, in the order of the capture."""
+    link: Link | None = None
+    """Of a TCP stream in which APDUs of IEC 104 were looked for."""
+    associations: tuple[Association, ...] = ()
+    """Of ESP, also inside UDP/4500: by direction and SPI, in the order of the capture."""
 
     def first(self, direction: Direction) -> bytes:
         """The first payload bytes of a direction: the stream's, or the first datagram's."""

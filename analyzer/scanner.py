@@ -105,6 +105,7 @@ FLOW = np.dtype(
         ("reset_capture", np.int32),
         ("vlan", np.int32),  # -1: untagged
         ("note", np.int32),  # index into the notes of the slow path, -1: none
+        ("account", np.int32),  # TCP: its LINK; ESP, also inside UDP: its newest ASSOCIATION; -1: none
         ("errors", np.int32),  # ICMP errors that quote it
         ("controls", np.int32),  # those of them that tell its sender how to route or send
         ("protocol", np.uint8),
@@ -162,6 +163,218 @@ PIECE = np.dtype(
     ]
 )
 
+# What only some flows need is accounted for in tables of their own, to which ``account`` of the flow leads.
+
+LINK = np.dtype(
+    [
+        ("flow", np.int32),
+        ("startdt", np.int8),  # the side that sent the first STARTDT act, -1: none
+        ("kinds", np.uint8),  # used entries of the next two
+        ("kind", np.uint32, 64),  # LRR: the payload's type; standard: STANDARD + type identification
+        ("kind_count", np.uint32, 64),
+        ("other_kinds", np.int64),  # payloads of kinds for which there was no room
+        ("ids", np.uint8),  # used entries of the next
+        ("id", np.uint32, 4),  # LRR-IDs in the order of their appearance
+        ("other_ids", np.int64),  # payloads with LRR-IDs for which there was no room
+        ("last", np.int64),  # time of the newest APDU
+        ("silence", np.int64),  # longest time without an APDU of either side, nanoseconds
+        ("silence_frame", np.int64),  # the frame that ended it
+        ("silence_capture", np.int32),
+    ]
+)
+"""An IEC 104 link: a TCP flow with two records of :data:`LINE`."""
+
+LINE = np.dtype(
+    [
+        ("next", np.uint32),  # TCP sequence number up to which the stream was read
+        ("offset", np.int64),  # that as a position in the stream, which begins where the head does
+        ("left", np.int64),  # bytes of the newest APDU that are still to come
+        ("began", np.int64),  # where the newest APDU begins
+        ("began_frame", np.int64),
+        ("began_time", np.int64),
+        ("size", np.int64),  # of the newest APDU with start byte and length
+        ("reorder", np.int32),  # its REORDER + 1; 0: none
+        ("began_capture", np.int32),
+        ("based", np.uint8),  # next is set
+        ("whole", np.uint8),  # it is read from the first byte that the sender sent
+        ("synchronised", np.uint8),  # at ``next`` begins an APDU, or the part of one that is still to come
+        ("doubt", np.uint8),  # APDUs to be read until a break is the sender's fault: what came before is unseen
+        ("gathered", np.uint8),  # bytes of an incomplete APDU header that wait in REORDER
+        ("apdus", np.int64),
+        ("i_frames", np.int64),
+        ("s_frames", np.int64),
+        ("functions", np.int64, 6),  # U frames: STARTDT act and con, STOPDT act and con, TESTFR act and con
+        ("long", np.int64),  # with start byte 0x69
+        ("empty", np.int64),  # I frames without ASDU
+        ("lrr", np.int64),  # I frames with an LRR's payload
+        ("standard", np.int64),  # I frames with a standard ASDU
+        ("asdu_bytes", np.int64),
+        ("first", np.int32),  # send sequence number of the first and of the newest I frame, -1: none
+        ("sent", np.int32),
+        ("expected", np.int32),  # send sequence number of the next I frame, -1: unknown
+        ("modulus", np.int32),  # where the send sequence number began anew: 32767 or 32768; 0: nowhere
+        ("received", np.int32),  # newest receive sequence number, -1: unknown
+        ("outstanding", np.int32),  # the most I frames at a time that were not acknowledged
+        ("jumps", np.int64),  # send sequence numbers that do not follow the one before
+        ("repeats", np.int64),  # those of them that are the one before
+        ("wrong", np.int64),  # receive sequence numbers that go back, or acknowledge what was not sent
+        ("excesses", np.int64),  # I frames sent though WINDOW of them were not acknowledged
+        ("unknown", np.int64),  # LRR payloads of a type above the highest known
+        ("breaks", np.int64),  # breaks of the framing
+        ("gaps", np.int64),  # times that the capture lacks the beginning of an APDU
+        ("resynchronised", np.int64),  # times that one was found after a gap, a break or an unseen beginning
+        ("missing", np.int64),  # bytes that the capture lacks
+        ("unread", np.int64),  # bytes in which no APDU was found
+        ("testing", np.uint8),  # a TESTFR act is unanswered
+        ("test_time", np.int64),  # of that
+        ("answered", np.int64),  # TESTFR acts
+        ("unanswered", np.int64),  # TESTFR acts before the next one
+        ("longest_wait", np.int64),  # from TESTFR act to con, nanoseconds
+    ]
+)
+"""One direction of a link, followed over the whole stream."""
+
+HEADER = 3 + 4 + 20
+"""Bytes of the longest APDU header that is judged: the long form with an LRR's payload header."""
+EARLY = 16
+EARLY_BYTES = 8192
+
+REORDER = np.dtype(
+    [
+        ("header", np.int64),  # arena offset of the room for the beginning of an APDU that comes in parts
+        ("frame", np.int64, HEADER),  # where each of its bytes was captured
+        ("time", np.int64, HEADER),
+        ("capture", np.int32, HEADER),
+        ("room", np.int64),  # arena offset of EARLY_BYTES for segments that came early
+        ("used", np.int32),
+        ("count", np.int32),
+        ("early_sequence", np.uint32, EARLY),
+        ("early_length", np.int32, EARLY),
+        ("early_kept", np.int32, EARLY),
+        ("early_at", np.int64, EARLY),  # arena offset
+        ("early_frame", np.int64, EARLY),
+        ("early_time", np.int64, EARLY),
+        ("early_capture", np.int32, EARLY),
+    ]
+)
+"""What waits in one direction of a link, in the order of its arrival. Few directions ever need it."""
+
+ASSOCIATION = np.dtype(
+    [
+        ("flow", np.int32),
+        ("previous", np.int32),  # the flow's association before this one, -1: none
+        ("spi", np.uint32),
+        ("side", np.uint8),
+        ("folded", np.uint8),  # it stands for all that there was no room to keep apart
+        ("packets", np.int64),
+        ("bytes", np.int64),  # of ESP packets, as declared
+        ("first", np.uint32),  # sequence numbers
+        ("last", np.uint32),
+        ("highest", np.uint32),
+        ("wraps", np.int32),
+        ("seen", np.uint64),  # bit n: the packet ``highest - n`` came
+        ("digest", np.uint64, 64),  # by sequence number modulo 64: of the newest packets
+        ("time", np.int64, 64),
+        ("copied", np.int64),  # packets that came twice within an instant
+        ("reused", np.int64),  # sequence numbers that another packet had
+        ("replayed", np.int64),  # packets that came again later
+        ("late", np.int64),  # packets older than the window of 64
+        ("remainders", np.int64, 16),  # packets by length modulo 16
+        ("lengths", np.uint64, 8),  # bit n: a packet of 4 n to 4 n + 3 bytes came; the last one: or longer
+        ("first_frame", np.int64),
+        ("last_frame", np.int64),
+        ("first_capture", np.int32),
+        ("last_capture", np.int32),
+        ("first_time", np.int64),
+        ("last_time", np.int64),
+    ]
+)
+"""ESP packets of one side under one SPI, over the whole flow."""
+
+EVENT = np.dtype(
+    [
+        ("flow", np.int32),
+        ("capture", np.int32),
+        ("frame", np.int64),
+        ("time", np.int64),
+        ("offset", np.int64),  # IEC 104: in the stream; ESP: the SPI
+        ("value", np.int64),
+        ("other", np.int64),
+        ("side", np.uint8),
+        ("kind", np.uint8),
+    ]
+)
+"""Where something happened that a check wants to show; of each kind the first few per side."""
+
+# Kinds of events, and what ``value`` and ``other`` are. Of an IEC 104 link:
+BREAK = 0  # reason (see BAD_*) | offending value << 8, and what it should agree with
+JUMP = 1  # send sequence number, and the one before (-1: none)
+WRONG = 2  # receive sequence number, and the one before or the newest one sent
+EXCESS = 3  # I frames that are not acknowledged
+UNKNOWN = 4  # type of the LRR payload
+STANDARD_ASDU = 5  # type identification
+STARTDT = 6
+UNANSWERED = 7
+GAP = 8  # the first APDU behind it
+IDENTIFIED = 9  # LRR-ID that was not there before
+# Of ESP:
+REUSED, REPLAYED, LATE = 10, 11, 12  # sequence number, and the highest before
+SHOWN = 8
+"""Events of one kind that are kept per side."""
+EVENTS = 96
+"""Events that one packet may cause at the most."""
+
+# What is to be done with a packet beside its flow; of its side 1 one more.
+FOLLOW_APDUS, FOLLOW_ESP = 2, 4
+
+# Why an APDU is broken.
+GOOD, MORE = 0, -1
+BAD_START = 1
+BAD_LENGTH = 2
+BAD_CONTROL = 3
+BAD_FIXED = 4
+BAD_FUNCTION = 5
+BAD_VERSION = 6
+BAD_HEADER = 7
+BAD_HEADER_SIZE = 8
+BAD_TYPE = 9
+BAD_IDENTIFIER = 10
+BAD_CAUSE = 11
+BAD_OBJECTS = 12
+
+STANDARD = 1 << 16
+HIGHEST_LRR_TYPE = 47
+WINDOW = 12
+"""I frames that a side may send before an acknowledgement (k)."""
+DOUBTS = 4
+"""APDUs in a row after which a direction, once lost, is read with certainty again."""
+LINKS = 1 << 14
+"""Links that are followed at the most; of further ones their heads tell."""
+ASSOCIATIONS = 64
+"""SPIs of one flow, both directions, that are kept apart."""
+ALL_ASSOCIATIONS = 1 << 16
+"""SPIs of all flows that are kept; of further ones the heads tell."""
+ESP_COPY = 100_000_000
+"""Nanoseconds within which an identical ESP packet is a second copy of the capture point, not a replay."""
+
+ASDU_SIZES = np.full(256, -1, dtype=np.int64)
+"""Bytes of one element set by type identification; -1: it varies, or nobody knows; -2: there is no such type."""
+ASDU_SIZES[:128] = -2
+ASDU_SIZES[120:128] = -1
+ASDU_SIZES[102] = 0
+ASDU_SIZES[[1, 3, 45, 46, 47, 70, 100, 101, 105, 113]] = 1
+ASDU_SIZES[[5, 21, 104, 106]] = 2
+ASDU_SIZES[[9, 11, 48, 49, 110, 111]] = 3
+ASDU_SIZES[[2, 4, 51]] = 4
+ASDU_SIZES[[6, 7, 13, 15, 20, 50, 112]] = 5
+ASDU_SIZES[[10, 12, 17]] = 6
+ASDU_SIZES[[18, 19, 103]] = 7
+ASDU_SIZES[[8, 14, 16, 30, 31, 58, 59, 60]] = 8
+ASDU_SIZES[[32, 107]] = 9
+ASDU_SIZES[[34, 35, 38, 61, 62]] = 10
+ASDU_SIZES[[39, 40, 64]] = 11
+ASDU_SIZES[[33, 36, 37, 63]] = 12
+
 INTERFACE = np.dtype(
     [
         ("linktype", np.int32),
@@ -191,6 +404,10 @@ CLOCK = np.dtype(
         ("flows", np.int64),  # records in use
         ("limit", np.int64),  # flows from which on those that differ in the client's port alone are folded
         ("pieces", np.int64),
+        ("links", np.int64),
+        ("reorders", np.int64),
+        ("associations", np.int64),
+        ("events", np.int64),
         ("arena", np.int64),  # offset of the first free byte
         ("secret", np.uint64, 3),  # odd factors of the flow hash
         ("first", np.int64),  # times of this file, nanoseconds since the epoch
@@ -221,10 +438,12 @@ PIECES_FULL = 4
 ARENA_FULL = 5
 DAMAGED = 6
 """The record at ``position`` is impossible."""
+TABLES_FULL = 7
+"""Of LINK (and LINE), REORDER, ASSOCIATION or EVENT."""
 
 # What a flow's first payload looks like, by which the length of its head is chosen.
 CONTENT_UNKNOWN, CONTENT_OTHER, CONTENT_TLS, CONTENT_SSH, CONTENT_IEC104, CONTENT_TEXT, CONTENT_FTP = range(7)
-HEAD_LIMITS = np.array([4096, 4096, 24576, 8192, 16384, 8192, 262144], dtype=np.int64)
+HEAD_LIMITS = np.array([4096, 4096, 24576, 8192, 2048, 8192, 262144], dtype=np.int64)
 """Bytes per direction that are kept of a TCP conversation, by content."""
 HEAD_PIECES = 1024
 """Frames per direction that a TCP head is made of at the most; FTP control: eight times that."""
@@ -232,7 +451,7 @@ DATAGRAMS = 64
 """Datagrams per direction that are kept of anything but TCP and ESP."""
 DATAGRAM_BYTES = 4096
 DATAGRAMS_BYTES, DATAGRAMS_RESERVE = 65536, 16384
-ESP_PACKETS = 64
+ESP_PACKETS = 16
 ESP_BYTES = 64
 NTP_REPETITIONS, NTP_VARIANTS = 4, 48
 ECHO_REPETITIONS, ECHO_VARIANTS = 16, 48
@@ -753,12 +972,13 @@ def time_room(b: Buffer, p: Record, captured: Number) -> Number:
 @compiled
 def keep_datagram(
     b: Buffer, p: Record, s: Record, flow: Number, side: Number, pieces: Any, arena: Any, clock: Record
-) -> None:
-    """Keep a datagram of anything but TCP, within its direction's limits."""
+) -> Number:
+    """Keep a datagram of anything but TCP, within its direction's limits; returns what is to follow it (FOLLOW_*)."""
     begin = p.payload
     captured = min(p.length, p.end - begin)
     limit = DATAGRAM_BYTES
     most = DATAGRAMS
+    further = 0
     if p.protocol == ESP or (
         p.protocol == UDP
         and (p.source_port == 4500 or p.destination_port == 4500)
@@ -767,25 +987,707 @@ def keep_datagram(
     ):
         limit = ESP_BYTES
         most = ESP_PACKETS
+        if captured >= 8:
+            further = FOLLOW_ESP
     if captured <= 0 or s.pieces >= most or s.kept >= DATAGRAMS_BYTES:
-        return
+        return further
     if p.protocol == ICMP or p.protocol == ICMPV6:
         most = echo_room(b, p, s, captured)
     elif p.protocol == UDP and (p.source_port == 123 or p.destination_port == 123):
         most = time_room(b, p, captured)
     if s.pieces >= most or (most < DATAGRAMS and s.kept >= DATAGRAMS_BYTES - DATAGRAMS_RESERVE):
-        return
+        return further
     index = store(b, begin, min(captured, limit), pieces, arena, clock)
     describe(pieces[index], p, clock, flow, side, 0, 0)
     s.pieces += 1
     s.kept += min(captured, limit)
+    return further
+
+
+# -- IEC 104 over the whole stream ------------------------------------------------------------------------------
+#
+# A line reads its direction of the stream in order. Segments that come early wait, up to a limit; behind bytes that
+# the capture lacks, and behind a break, it goes on with the next segment that begins with an APDU.
+
+
+@compiled
+def judge(b: Buffer, at: Number, have: Number) -> Number:
+    """What the ``have`` bytes at ``at``, at least one, say of the APDU that begins there.
+
+    Returns the outcome (GOOD, MORE: they are too few, or why it is broken: BAD_*); if GOOD the APDU's length, start
+    byte and length included, and 0, 0; if broken the offset of the offending byte, its value, and what it should
+    agree with. It says what :func:`analyzer.protocols.iec104.apdu` says.
+    """
+    start = np.int64(b[at])
+    if start == 0x68:
+        if have < 2:
+            return MORE, 0, 0, 0
+        control = 2
+        length = np.int64(b[at + 1])
+        if length < 4 or length > 253:
+            return BAD_LENGTH, 1, length, start
+    elif start == 0x69:
+        if have < 3:
+            return MORE, 0, 0, 0
+        control = 3
+        length = np.int64(u16(b, at + 1))
+        if length < 254 or length > 16384:
+            return BAD_LENGTH, 1, length, start
+    else:
+        return BAD_START, 0, start, 0
+    if have < control + 4:
+        return MORE, 0, 0, 0
+    one = np.int64(b[at + control])
+    if one & 1:
+        if length != 4:
+            return BAD_FIXED, 1, length, 0
+        if one & 2 and function_of(one) < 0:
+            return BAD_FUNCTION, control, one, 0
+        return GOOD, control + length, 0, 0
+    if b[at + control + 2] & 1:
+        return BAD_CONTROL, control + 2, np.int64(b[at + control + 2]), 0
+    size = length - 4
+    if size == 0:
+        return GOOD, control + length, 0, 0
+    body = control + 4
+    have -= body
+    if have < min(2, size):
+        return MORE, 0, 0, 0
+    at += body
+    kind = np.int64(b[at])
+    if kind <= 1 and (size == 1 or b[at + 1] == 0):
+        if kind != 1:
+            return BAD_VERSION, body, kind, 0
+        if size < 20:
+            return BAD_HEADER, body, size, 0
+        if have < 20:
+            return MORE, 0, 0, 0
+        header = np.int64(little16(b, at + 2))
+        if header < 20 or header > size:
+            return BAD_HEADER_SIZE, body + 2, header, size
+        return GOOD, control + length, 0, 0
+    element = ASDU_SIZES[kind]
+    if element == -2:
+        return BAD_TYPE, body, kind, 0
+    if size < 6:
+        return BAD_IDENTIFIER, body, size, 0
+    if have < 6:
+        return MORE, 0, 0, 0
+    if b[at + 2] & 63 == 0:
+        return BAD_CAUSE, body + 2, 0, 0
+    objects = np.int64(b[at + 1]) & 0x7F
+    if element >= 0:
+        need = objects * (3 + element) if b[at + 1] < 0x80 or objects == 0 else 3 + objects * element
+        if need != size - 6:
+            return BAD_OBJECTS, body + 1, kind << 16 | need, (size - 6) << 8 | objects
+    return GOOD, control + length, 0, 0
+
+
+@compiled
+def function_of(first: Number) -> Number:
+    """Index in ``functions`` of what a U frame says; -1: nothing that is known."""
+    if first == 0x07:
+        return 0
+    if first == 0x0B:
+        return 1
+    if first == 0x13:
+        return 2
+    if first == 0x23:
+        return 3
+    if first == 0x43:
+        return 4
+    if first == 0x83:
+        return 5
+    return -1
+
+
+@compiled
+def happened(
+    flow: Number,
+    side: Number,
+    kind: Number,
+    where: Any,
+    offset: Number,
+    value: Number,
+    other: Number,
+    events: Any,
+    clock: Record,
+) -> None:
+    """Remember where something happened; ``where`` is (frame, time, capture). The caller counts, up to SHOWN."""
+    e = events[clock.events]
+    clock.events += 1
+    e.flow = flow
+    e.side = side
+    e.kind = kind
+    e.frame = where[0]
+    e.time = where[1]
+    e.capture = where[2]
+    e.offset = offset
+    e.value = value
+    e.other = other
+
+
+@compiled
+def opens_link(b: Buffer, p: Record, f: Record, clock: Record) -> Number:
+    """Whether an IEC 104 link is to be followed from this segment on: by its first bytes, or by its port."""
+    captured = min(p.length, p.end - p.payload)
+    if captured <= 0 or clock.links >= LINKS:
+        return False
+    if f.port0 == 2404 or f.port1 == 2404 or f.port0 == 2504 or f.port1 == 2504:
+        return True
+    if f.content != CONTENT_IEC104:
+        return False
+    outcome, _, _, _ = judge(b, p.payload, captured)
+    return outcome <= GOOD
+
+
+@compiled
+def open_link(f: Record, sides: Any, flow: Number, side: Number, clock: Record, tables: Any) -> None:
+    links, lines, _, _ = tables
+    link = clock.links
+    clock.links = link + 1
+    f.account = link
+    links[link].flow = flow
+    links[link].startdt = -1
+    for each in range(2):
+        line = lines[2 * link + each]
+        s = sides[2 * flow + each]
+        line.first = -1
+        line.sent = -1
+        line.expected = -1
+        line.received = -1
+        if s.begins and s.pieces <= (1 if each == side else 0):
+            line.next = s.base
+            line.based = 1
+            line.whole = 1
+            line.synchronised = 1
+            line.expected = 0
+            line.received = 0
+
+
+@compiled
+def follow_apdus(
+    b: Buffer, p: Record, f: Record, sides: Any, side: Number, arena: Any, clock: Record, tables: Any
+) -> None:
+    """Read a segment of a link, or let it wait for what should come before it."""
+    _, lines, reorders, _ = tables
+    if f.account < 0:
+        open_link(f, sides, clock.flow, side, clock, tables)
+    link = f.account
+    line = lines[2 * link + side]
+    if not line.based:
+        line.based = 1
+        line.next = p.sequence
+        line.offset = np.int64(np.int32(np.uint32(p.sequence - sides[2 * clock.flow + side].base)))
+        line.doubt = DOUBTS
+    length = p.length
+    kept = min(length, p.end - p.payload)
+    where = p.frame, p.time, clock.capture
+    early = np.int64(np.int32(np.uint32(p.sequence - line.next)))
+    while early > 0:
+        if waits(b, p.payload, kept, p.sequence, length, where, line, arena, clock, reorders):
+            return
+        if reorders[line.reorder - 1].count:
+            give_up(arena, link, side, clock, tables)
+        else:  # it is longer than what may wait
+            skip(early, link, side, lines)
+        early = np.int64(np.int32(np.uint32(p.sequence - line.next)))
+    while early + length > 0:
+        stop = length  # of overlapping bytes the first to arrive win
+        if line.reorder:
+            r = reorders[line.reorder - 1]
+            for each in range(r.count):
+                start = np.int64(np.int32(np.uint32(r.early_sequence[each] - p.sequence)))
+                if -early < start < stop:
+                    stop = start
+        feed(b, p.payload - early, min(kept, stop) + early, stop + early, where, link, side, arena, clock, tables)
+        drain(arena, link, side, clock, tables)
+        early = np.int64(np.int32(np.uint32(p.sequence - line.next)))
+
+
+@compiled
+def reorder_of(line: Record, clock: Record, reorders: Any) -> Number:
+    """The record of what waits, made where there is none yet."""
+    if line.reorder == 0:
+        r = reorders[clock.reorders]
+        clock.reorders += 1
+        line.reorder = clock.reorders
+        r.header = clock.arena
+        r.room = clock.arena + 32
+        clock.arena += 32 + EARLY_BYTES
+    return reorders[line.reorder - 1]
+
+
+@compiled
+def waits(
+    b: Buffer,
+    begin: Number,
+    kept: Number,
+    sequence: Number,
+    length: Number,
+    where: Any,
+    line: Record,
+    arena: Any,
+    clock: Record,
+    reorders: Any,
+) -> Number:
+    """Keep a segment that came early, if there is room."""
+    r = reorder_of(line, clock, reorders)
+    if r.count >= EARLY or r.used + kept > EARLY_BYTES:
+        return False
+    at = r.room + r.used
+    for each in range(kept):
+        arena[at + each] = b[begin + each]
+    index = r.count
+    r.early_sequence[index] = sequence
+    r.early_length[index] = length
+    r.early_kept[index] = kept
+    r.early_at[index] = at
+    r.early_frame[index] = where[0]
+    r.early_time[index] = where[1]
+    r.early_capture[index] = where[2]
+    r.used += kept
+    r.count = index + 1
+    return True
+
+
+@compiled
+def give_up(arena: Any, link: Number, side: Number, clock: Record, tables: Any) -> None:
+    """Something waits: take as lost what should come before it, and go on with the first that waits."""
+    _, lines, reorders, _ = tables
+    line = lines[2 * link + side]
+    r = reorders[line.reorder - 1]
+    nearest = np.int64(1) << 32
+    for each in range(r.count):
+        nearest = min(nearest, np.int64(np.int32(np.uint32(r.early_sequence[each] - line.next))))
+    if nearest > 0:
+        skip(nearest, link, side, lines)
+    drain(arena, link, side, clock, tables)
+
+
+@compiled
+def drain(arena: Any, link: Number, side: Number, clock: Record, tables: Any) -> None:
+    """Read all that waits and whose turn it is."""
+    _, lines, reorders, _ = tables
+    line = lines[2 * link + side]
+    if line.reorder == 0 or reorders[line.reorder - 1].count == 0:
+        return
+    r = reorders[line.reorder - 1]
+    index = 0
+    while index < r.count:
+        early = np.int64(np.int32(np.uint32(r.early_sequence[index] - line.next)))
+        stop = np.int64(r.early_length[index])
+        if early > 0 or early + stop <= 0:
+            index += 1
+            continue
+        for each in range(index):
+            start = np.int64(np.int32(np.uint32(r.early_sequence[each] - r.early_sequence[index])))
+            if -early < start < stop:
+                stop = start
+        kept = min(np.int64(r.early_kept[index]), stop)
+        where = r.early_frame[index], r.early_time[index], np.int64(r.early_capture[index])
+        feed(arena, r.early_at[index] - early, kept + early, stop + early, where, link, side, arena, clock, tables)
+        index = 0
+    left = 0
+    for each in range(r.count):
+        behind = np.int64(np.int32(np.uint32(r.early_sequence[each] - line.next))) + r.early_length[each]
+        if behind <= 0:
+            continue
+        r.early_sequence[left] = r.early_sequence[each]
+        r.early_length[left] = r.early_length[each]
+        r.early_kept[left] = r.early_kept[each]
+        r.early_at[left] = r.early_at[each]
+        r.early_frame[left] = r.early_frame[each]
+        r.early_time[left] = r.early_time[each]
+        r.early_capture[left] = r.early_capture[each]
+        left += 1
+    r.count = left
+    if left == 0:
+        r.used = 0
+
+
+@compiled
+def skip(count: Number, link: Number, side: Number, lines: Any) -> None:
+    """Go on behind bytes that the capture lacks; if they may hold the beginning of an APDU, look for the next one."""
+    line = lines[2 * link + side]
+    line.next = np.uint32(line.next + np.uint32(count))
+    line.offset += count
+    line.missing += count
+    if line.synchronised and line.gathered == 0 and line.left >= count:
+        line.left -= count
+        return
+    line.gaps += line.synchronised
+    line.doubt = DOUBTS
+    line.sent = -1
+    line.expected = -1
+    line.received = -1
+    line.testing = 0
+    lines[2 * link + 1 - side].testing = 0
+    lose(line)
+
+
+@compiled
+def lose(line: Record) -> None:
+    """Look for the next APDU at the beginnings of the segments that follow."""
+    line.synchronised = 0
+    line.gathered = 0
+    line.left = 0
+
+
+@compiled
+def feed(
+    b: Buffer,
+    at: Number,
+    kept: Number,
+    length: Number,
+    where: Any,
+    link: Number,
+    side: Number,
+    arena: Any,
+    clock: Record,
+    tables: Any,
+) -> None:
+    """Read what follows in order: ``kept`` bytes at ``at``, of ``length`` that were sent."""
+    _, lines, _, _ = tables
+    if kept > 0:
+        consume(b, at, kept, where, link, side, arena, clock, tables)
+    if length > max(kept, 0):
+        skip(length - max(kept, 0), link, side, lines)
+
+
+@compiled
+def consume(
+    b: Buffer,
+    at: Number,
+    count: Number,
+    where: Any,
+    link: Number,
+    side: Number,
+    arena: Any,
+    clock: Record,
+    tables: Any,
+) -> None:
+    """APDU after APDU in bytes that were captured."""
+    links, lines, reorders, events = tables
+    line = lines[2 * link + side]
+    end = at + count
+    begin = at
+    offset = line.offset  # of the byte at ``begin``
+    line.next = np.uint32(line.next + np.uint32(count))
+    line.offset += count
+    while at < end:
+        if line.left:
+            step = min(line.left, end - at)
+            line.left -= step
+            at += step
+            continue
+        if not line.synchronised:
+            outcome, _, _, _ = judge(b, at, end - at)
+            if at > begin or not (outcome == GOOD or (outcome == MORE and end - at >= 6)):
+                line.unread += end - at
+                return
+            line.synchronised = 1
+            line.resynchronised += 1
+            if line.missing and line.resynchronised <= SHOWN:
+                happened(links[link].flow, side, GAP, where, offset + at - begin, 0, 0, events, clock)
+        gathered = np.int64(line.gathered)
+        if gathered == 0:
+            line.began = offset + at - begin
+            line.began_frame = where[0]
+            line.began_time = where[1]
+            line.began_capture = where[2]
+            outcome, size, value, other = judge(b, at, end - at)
+            if outcome == GOOD:
+                note(b, at, size, where, link, side, clock, tables)
+                line.size = size
+                line.left = size
+                continue
+        else:
+            outcome, size, value, other = MORE, 0, 0, 0
+        if outcome == MORE:
+            r = reorder_of(line, clock, reorders)
+            fresh = min(HEADER - gathered, end - at)
+            for each in range(fresh):
+                arena[r.header + gathered + each] = b[at + each]
+                r.frame[gathered + each] = where[0]
+                r.time[gathered + each] = where[1]
+                r.capture[gathered + each] = where[2]
+            outcome, size, value, other = judge(arena, r.header, gathered + fresh)
+            if outcome == MORE:
+                line.gathered = gathered + fresh
+                return
+            line.gathered = 0
+            if outcome == GOOD:
+                note(arena, r.header, size, where, link, side, clock, tables)
+                line.size = size
+                line.left = size - gathered
+                continue
+            if size < gathered:
+                where = r.frame[size], r.time[size], np.int64(r.capture[size])
+        # Broken: ``size`` tells where.
+        if line.doubt == 0:
+            if line.breaks < SHOWN:
+                happened(
+                    links[link].flow, side, BREAK, where, line.began + size, outcome | value << 8, other, events, clock
+                )
+            line.breaks += 1
+            line.sent = -1
+            line.expected = -1
+            line.received = -1
+        else:
+            line.doubt = DOUBTS
+        line.unread += end - at
+        lose(line)
+        return
+
+
+@compiled
+def note(
+    b: Buffer, at: Number, size: Number, where: Any, link: Number, side: Number, clock: Record, tables: Any
+) -> None:
+    """Account for an APDU that begins well."""
+    links, lines, _, events = tables
+    k = links[link]
+    line = lines[2 * link + side]
+    peer = lines[2 * link + 1 - side]
+    if line.doubt:
+        line.doubt -= 1
+    if k.last and where[1] - k.last > k.silence:
+        k.silence = where[1] - k.last
+        k.silence_frame = where[0]
+        k.silence_capture = where[2]
+    k.last = max(k.last, where[1])
+    line.apdus += 1
+    control = 2
+    if b[at] == 0x69:
+        control = 3
+        line.long += 1
+    one = np.int64(b[at + control])
+    if one & 3 == 3:
+        function = function_of(one)
+        line.functions[function] += 1
+        if function == 0:
+            if k.startdt < 0:
+                k.startdt = side
+            if line.functions[0] <= SHOWN:
+                happened(k.flow, side, STARTDT, where, line.began, 0, 0, events, clock)
+        elif function == 4:
+            if line.testing:
+                line.unanswered += 1
+                if line.unanswered <= SHOWN:
+                    happened(k.flow, side, UNANSWERED, where, line.began, where[1] - line.test_time, 0, events, clock)
+            line.testing = 1
+            line.test_time = where[1]
+        elif function == 5 and peer.testing:
+            peer.testing = 0
+            peer.answered += 1
+            peer.longest_wait = max(peer.longest_wait, where[1] - peer.test_time)
+        return
+    modulus = 32767 if line.lrr or peer.lrr else 32768
+    received = np.int64(little16(b, at + control + 2)) >> 1
+    acknowledge(line, peer, received, modulus, where, k.flow, side, events, clock)
+    if one & 1:
+        line.s_frames += 1
+        return
+    line.i_frames += 1
+    number = np.int64(little16(b, at + control)) >> 1
+    if line.first < 0:
+        line.first = number
+    known = line.expected >= 0 and line.doubt == 0
+    if known and number != line.expected and not (number == 0 and line.sent == 32766):
+        line.jumps += 1
+        if number == line.sent:
+            line.repeats += 1
+        if line.jumps <= SHOWN:
+            happened(k.flow, side, JUMP, where, line.began, number, line.sent, events, clock)
+    if number == 0 and line.sent >= 32766:
+        line.modulus = line.sent + 1
+    line.sent = number
+    line.expected = (number + 1) & 0x7FFF
+    if peer.received >= 0:
+        outstanding = (number + 1 - peer.received) % modulus
+        if outstanding < modulus // 2:
+            line.outstanding = max(line.outstanding, outstanding)
+            if outstanding > WINDOW:
+                line.excesses += 1
+                if line.excesses <= SHOWN:
+                    happened(k.flow, side, EXCESS, where, line.began, outstanding, 0, events, clock)
+    carried = size - control - 4
+    if carried == 0:
+        line.empty += 1
+        return
+    line.asdu_bytes += carried
+    at += control + 4
+    kind = np.int64(b[at])
+    if kind == 1 and b[at + 1] == 0:
+        line.lrr += 1
+        kind = np.int64(little16(b, at + 6))
+        if kind > HIGHEST_LRR_TYPE:
+            line.unknown += 1
+            if line.unknown <= SHOWN:
+                happened(k.flow, side, UNKNOWN, where, line.began, kind, 0, events, clock)
+        if identify(k, np.uint32(little32(b, at + 8))):
+            happened(k.flow, side, IDENTIFIED, where, line.began, k.id[k.ids - 1], 0, events, clock)
+    else:
+        line.standard += 1
+        if line.standard <= SHOWN:
+            happened(k.flow, side, STANDARD_ASDU, where, line.began, kind, 0, events, clock)
+        kind |= STANDARD
+    for each in range(k.kinds):
+        if k.kind[each] == kind:
+            k.kind_count[each] += 1
+            return
+    if k.kinds < 64:
+        k.kind[k.kinds] = kind
+        k.kind_count[k.kinds] = 1
+        k.kinds += 1
+    else:
+        k.other_kinds += 1
+
+
+@compiled
+def acknowledge(
+    line: Record,
+    peer: Record,
+    received: Number,
+    modulus: Number,
+    where: Any,
+    flow: Number,
+    side: Number,
+    events: Any,
+    clock: Record,
+) -> None:
+    """A receive sequence number: it never goes back, and acknowledges only what was sent.
+
+    Where the two directions were captured at two places, an acknowledgement may come before what it acknowledges, but
+    never by more than may be sent without one.
+    """
+    wrong = False
+    before = line.received
+    if before >= 0 and (received - before) % modulus > modulus // 2:
+        wrong = True
+    if peer.sent >= 0 and WINDOW < (received - peer.sent - 1) % modulus < modulus // 2:
+        wrong = True
+        before = peer.sent
+    if wrong:
+        line.wrong += 1
+        if line.wrong <= SHOWN:
+            happened(flow, side, WRONG, where, line.began, received, before, events, clock)
+    line.received = received
+
+
+@compiled
+def identify(k: Record, lrr: Number) -> Number:
+    """Remember an LRR-ID; returns whether it is a new one."""
+    for each in range(k.ids):
+        if k.id[each] == lrr:
+            return False
+    if k.ids < 4:
+        k.id[k.ids] = lrr
+        k.ids += 1
+        return True
+    k.other_ids += 1
+    return False
+
+
+# -- ESP over the whole flow ------------------------------------------------------------------------------------
+
+
+@compiled
+def follow_esp(b: Buffer, p: Record, f: Record, side: Number, associations: Any, events: Any, clock: Record) -> None:
+    """Account for an ESP packet under its SPI (RFC 4303): sequence numbers against a window of 64, and lengths."""
+    flow = clock.flow
+    spi = np.uint32(u32(b, p.payload))
+    number = np.int64(u32(b, p.payload + 4))
+    found = np.int64(-1)
+    index = np.int64(f.account)
+    count = 0
+    while index >= 0:
+        a = associations[index]
+        if a.folded or (a.spi == spi and a.side == side):
+            found = index
+            if not a.folded:
+                break
+        index = np.int64(a.previous)
+        count += 1
+    if found < 0:
+        if clock.associations >= ALL_ASSOCIATIONS:
+            return
+        found = clock.associations
+        clock.associations += 1
+        a = associations[found]
+        a.flow = flow
+        a.previous = f.account
+        a.spi = spi
+        a.side = side
+        a.folded = count == ASSOCIATIONS - 1
+        a.first = number
+        a.highest = number
+        a.first_frame = p.frame
+        a.first_capture = clock.capture
+        a.first_time = p.time
+        f.account = found
+    a = associations[found]
+    a.packets += 1
+    a.bytes += p.length
+    a.last = number
+    a.last_frame = p.frame
+    a.last_capture = clock.capture
+    a.last_time = p.time
+    if a.folded:
+        return
+    a.remainders[p.length & 15] += 1
+    length = min(p.length >> 2, 511)
+    a.lengths[length >> 6] |= np.uint64(1) << np.uint64(length & 63)
+    digest = np.uint64(p.length)
+    if p.payload + 32 <= p.end:
+        digest = mix(digest ^ u64(b, p.payload + 8)) ^ mix(u64(b, p.payload + 16)) ^ u64(b, p.payload + 24)
+    else:
+        for at in range(p.payload + 8, p.end):
+            digest = (digest ^ np.uint64(b[at])) * np.uint64(0x100000001B3)
+    place = number & 63
+    bit = np.uint64(1)
+    ahead = number - np.int64(a.highest)
+    if ahead < -(np.int64(1) << 31):  # an extended sequence number went on
+        ahead += np.int64(1) << 32
+        a.wraps += 1
+    elif ahead > np.int64(1) << 31 and a.wraps:
+        ahead -= np.int64(1) << 32
+    if ahead > 0 or a.packets == 1:
+        a.seen = (a.seen << np.uint64(ahead) if ahead < 64 else np.uint64(0)) | bit
+        a.highest = number
+    elif ahead <= -64:
+        a.late += 1
+        if a.late <= SHOWN:
+            happened(flow, side, LATE, (p.frame, p.time, clock.capture), spi, number, a.highest, events, clock)
+        return
+    elif a.seen & bit << np.uint64(-ahead):
+        where = p.frame, p.time, clock.capture
+        if a.digest[place] != digest:
+            a.reused += 1
+            if a.reused <= SHOWN:
+                happened(flow, side, REUSED, where, spi, number, a.highest, events, clock)
+        elif p.time - a.time[place] > ESP_COPY:
+            a.replayed += 1
+            if a.replayed <= SHOWN:
+                happened(flow, side, REPLAYED, where, spi, number, a.highest, events, clock)
+        else:
+            a.copied += 1
+        return
+    else:
+        a.seen |= bit << np.uint64(-ahead)
+    a.digest[place] = digest
+    a.time[place] = p.time
 
 
 @compiled
 def follow_tcp(
     b: Buffer, p: Record, f: Record, s: Record, flow: Number, side: Number, pieces: Any, arena: Any, clock: Record
-) -> None:
-    """Sequence numbers, handshake and close of a TCP conversation, and its head."""
+) -> Number:
+    """Sequence numbers, handshake and close of a TCP conversation, and its head.
+
+    Returns what is to follow the segment (FOLLOW_*).
+    """
     flags = p.flags
     s.flags |= flags
     if flags & RST:
@@ -794,7 +1696,7 @@ def follow_tcp(
             f.reset_capture = clock.capture
             f.reset_side = side
         f.closed = 1
-        return
+        return 0
     if flags & SYN:
         if f.syn_side < 0:
             f.syn_side = side if not flags & ACK else 1 - side
@@ -805,7 +1707,7 @@ def follow_tcp(
             s.based = 1
             s.begins = 1
         if p.length == 0:
-            return
+            return 0
     elif flags & ACK:
         s.acknowledged = 1
     sequence = np.uint32(p.sequence + np.uint32(1)) if flags & SYN else np.uint32(p.sequence)
@@ -838,6 +1740,9 @@ def follow_tcp(
             s.retransmitted += 1
         if not s.closed:
             keep_stream(b, p, f, s, flow, side, pieces, arena, clock)
+        if f.account >= 0 or opens_link(b, p, f, clock):
+            return FOLLOW_APDUS
+    return 0
 
 
 @compiled
@@ -887,8 +1792,11 @@ def fold(p: Record) -> None:
 
 
 @compiled
-def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: Any, arena: Any, clock: Record) -> None:
-    """Give one decoded packet to its flow; the caller made sure of the room."""
+def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: Any, arena: Any, clock: Record) -> Number:
+    """Give one decoded packet to its flow; the caller made sure of the room.
+
+    Returns what is to follow the packet (FOLLOW_*, plus the side), in the flow ``clock.flow``.
+    """
     slot, flow = find(slots, flows, p, clock.secret)
     opens = p.protocol == TCP and p.flags & (SYN | ACK | RST) == SYN
     if flow >= 0 and opens:
@@ -902,7 +1810,7 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
         slot, flow = find(slots, flows, p, clock.secret)
         if flow < 0 and clock.flows >= clock.limit + clock.limit // 4:
             clock.unfollowed += 1
-            return
+            return 0
     if flow < 0:
         flow = clock.flows
         clock.flows = flow + 1
@@ -922,6 +1830,7 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
         f.first_capture = clock.capture
         f.vlan = p.vlan
         f.note = -1
+        f.account = -1
         f.syn_side = -1
         f.reset_side = -1
         for each in range(2):
@@ -933,7 +1842,7 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
     if clock.framing != SINGLE and is_copy(b, p, s):
         clock.copies += 1
         s.copies += 1
-        return
+        return 0
     if s.packets == 0:
         s.mac = p.source_mac
     s.packets += 1
@@ -952,16 +1861,17 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
         s.payload += p.length
         if p.flags & SYN and f.syn_side < 0:
             f.syn_side = side if not p.flags & ACK else 1 - side
-        return
+        return 0
     if clock.count_only:
-        return
+        return 0
     if p.protocol == TCP:
-        follow_tcp(b, p, f, s, flow, side, pieces, arena, clock)
+        further = follow_tcp(b, p, f, s, flow, side, pieces, arena, clock)
         if sides[2 * flow].flags & FIN and sides[2 * flow + 1].flags & FIN:
             f.closed = 1
     else:
         s.payload += p.length
-        keep_datagram(b, p, s, flow, side, pieces, arena, clock)
+        further = keep_datagram(b, p, s, flow, side, pieces, arena, clock)
+    return further + side if further else 0
 
 
 @compiled
@@ -1089,7 +1999,10 @@ def next_record(b: Buffer, end: Number, p: Record, interfaces: Any, clock: Recor
     return DECODED
 
 
-@LIBRARY.kernel(np.uint8, int, PACKET, INTERFACE, np.bool_, np.int32, FLOW, SIDE, PIECE, np.uint8, np.int64, CLOCK)
+@LIBRARY.kernel(
+    *(np.uint8, int, PACKET, INTERFACE, np.bool_, np.int32, FLOW, SIDE, PIECE, np.uint8, np.int64, CLOCK),
+    *(LINK, LINE, REORDER, ASSOCIATION, EVENT),
+)
 def scan(
     b: Buffer,
     end: Number,
@@ -1103,6 +2016,11 @@ def scan(
     arena: Any,
     ethertypes: Any,
     clocks: Any,
+    links: Any,
+    lines: Any,
+    reorders: Any,
+    associations: Any,
+    events: Any,
 ) -> Number:
     """Account for all packets in ``b[clock.position:end]``; says why it came back.
 
@@ -1111,6 +2029,7 @@ def scan(
     """
     clock = clocks[0]
     p = packets[0]
+    tables = links, lines, reorders, events
     while True:
         # Room for what one packet may need at the most, so that nothing below can fail half-way.
         if clock.flows >= len(flows):
@@ -1119,6 +2038,13 @@ def scan(
             return PIECES_FULL
         if len(arena) - clock.arena < HEAD_LIMITS[CONTENT_FTP]:
             return ARENA_FULL
+        if (
+            clock.links >= len(links)
+            or clock.reorders >= len(reorders)
+            or clock.associations >= len(associations)
+            or clock.events + EVENTS > len(events)
+        ):
+            return TABLES_FULL
         if clock.framing == SINGLE:
             outcome = decode_ip(b, p, tunnels)
             if outcome == RARE:
@@ -1144,7 +2070,12 @@ def scan(
             if p.tag and outcome == DECODED and not is_noted(slots, flows, sides, p, clock.secret):
                 outcome = RARE
         if outcome == DECODED:
-            account(b, p, slots, flows, sides, pieces, arena, clock)
+            further = account(b, p, slots, flows, sides, pieces, arena, clock)
+            if further >= FOLLOW_ESP:
+                follow_esp(b, p, flows[clock.flow], further - FOLLOW_ESP, associations, events, clock)
+            elif further:
+                side = further - FOLLOW_APDUS
+                follow_apdus(b, p, flows[clock.flow], sides, side, arena, clock, tables)
         elif outcome == ICMP_ERROR:
             account_error(b, p, packets[1], slots, flows, sides, pieces, arena, clock)
         elif outcome == NOT_IP:
@@ -1158,6 +2089,24 @@ def scan(
             clock.broken += 1
         if clock.framing == SINGLE:
             return EMPTY
+
+
+@LIBRARY.kernel(np.uint8, LINK, LINE, REORDER, EVENT, CLOCK, int)
+def settle(arena: Any, links: Any, lines: Any, reorders: Any, events: Any, clocks: Any, start: Number) -> Number:
+    """At the end of the capture, read what waits behind bytes that never came.
+
+    Goes on with the link ``start``, and returns the one for whose events there is no more room; all links: done.
+    """
+    clock = clocks[0]
+    tables = links, lines, reorders, events
+    for link in range(start, clock.links):
+        for side in range(2):
+            if clock.events + EVENTS > len(events):
+                return link
+            line = lines[2 * link + side]
+            while line.reorder and reorders[line.reorder - 1].count:
+                give_up(arena, link, side, clock, tables)
+    return clock.links
 
 
 @LIBRARY.kernel(np.int32, FLOW, int, np.uint64)
@@ -1194,7 +2143,7 @@ REPEATED = 8
 @compiled
 def repeats(f: Record, one: Record, two: Record, count: Number) -> Number:
     """What a flow with ``count`` kept pieces may repeat (``SPEAKS_…``); all of its payload must have been kept."""
-    if f.errors or f.protocol == ESP:
+    if f.errors or f.account >= 0 or f.protocol == ESP:
         return 0
     if count == 0:
         return SPEAKS_NOTHING if one.payload == 0 and two.payload == 0 else 0

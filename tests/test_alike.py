@@ -142,6 +142,12 @@ def test_a_reply_with_other_data_than_its_ping_is_no_repetition() -> None:
     assert [each.flows for each in found] == [(1, 2, 3, 5, 6), (4,)]
 
 
+def test_each_refused_flow_names_its_own_reset() -> None:
+    found = converse(build.read([build.tcp(OTHER, 53, SERVER, port, 4) for port in (3001, 40000)]))
+    assert len(found) == 1
+    assert [each.refused for each in found.alone()] == [(0, 1), (0, 2)]
+
+
 def test_a_scan_of_ports_is_not_folded() -> None:
     found = converse(build.read([build.tcp(OTHER, 40000, STATION, port, 2, port) for port in range(1, 30)]))
     assert [each.responder.port for each in found] == list(range(1, 30))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
+from analyzer import scanner
 from analyzer.findings import Remark, Severity, content_check
 from analyzer.heads import Frame
 from analyzer.matching import Fit
@@ -17,10 +17,8 @@ from analyzer.protocols.ike import IkeFacts
 
 MAX_FRAMES = 8
 
-REORDERING = 64
+WINDOW = 64
 """Packets by which a network may reorder: the default anti-replay window (RFC 4303, 3.4.3)."""
-COPY = 100_000_000
-"""Nanoseconds within which an identical packet is a second copy of the capture point, not a replay."""
 
 GCM_OVERHEAD = 8 + 8 + 16
 """Bytes of an AES-GCM packet beside its ciphertext: SPI and sequence, IV, ICV (RFC 4106)."""
@@ -73,39 +71,6 @@ def reserved_spi(fit: Fit) -> Iterator[Remark]:
         )
 
 
-@dataclass(slots=True)
-class Order:
-    """What the sequence numbers of one SA show."""
-
-    reused: list[Frame] = field(default_factory=list)
-    """A number that another packet had: the counter went back."""
-    replayed: list[Frame] = field(default_factory=list)
-    """The same packet again, too late for a second copy by the capture point."""
-    late: list[Frame] = field(default_factory=list)
-    """New numbers that are older than reordering explains."""
-
-
-def order_of(sa: Association) -> Order:
-    """Follow the sequence numbers of an SA. Extended numbers show their low half, which may wrap."""
-    order = Order()
-    seen: dict[int, Sent] = {}
-    highest = -1
-    for each in sa.sent:
-        number = each.packet.sequence
-        before = seen.get(number)
-        if before is None:
-            seen[number] = each
-            if highest < 0 or number > highest or highest - number > 1 << 31:
-                highest = number
-            elif highest - number > REORDERING:
-                order.late.append(each.frame)
-        elif (before.beginning, before.packet.length) != (each.beginning, each.packet.length):
-            order.reused.append(each.frame)
-        elif each.time - before.time > COPY:
-            order.replayed.append(each.frame)
-    return order
-
-
 @content_check("TPE222", "esp-sequence-repeated", Severity.HIGH, "esp")
 def sequence_repeated(fit: Fit) -> Iterator[Remark]:
     """Flags: a sequence number that comes again under the same SPI, with the same packet later or with another one.
@@ -113,39 +78,37 @@ def sequence_repeated(fit: Fit) -> Iterator[Remark]:
     Why: The same packet again is a replay; another packet with the same number means a counter that was set back,
     which with AES-GCM gives away plain text. An identical packet within 100 ms is taken as the capture's second copy.
 
-    Evidence: Sequence numbers and the beginnings of the payloads, by direction and SPI.
+    Evidence: All sequence numbers and the beginnings of the payloads, by direction and SPI.
 
     Remedy: Find out who sends the packets again, and rekey the SA.
     """
-    for sa in associations(fit):
-        order = order_of(sa)
-        frames = order.reused + order.replayed
-        if frames:
-            what = "for other packets" if order.reused else "with the same packets"
+    for sa in fit.conversation.head.associations:
+        count = sa.reused + sa.replayed
+        if count:
+            what = "for other packets" if sa.reused else "with the same packets"
             yield Remark(
-                f"{sa.name} repeats {len(frames)} sequence number{'s' if len(frames) > 1 else ''} {what}.",
-                first_frames(frames),
+                f"SPI {sa.spi:#010x} repeats {count} sequence number{'s' if count > 1 else ''} {what}.",
+                first_frames(each.frame for each in sa.events if each.kind in (scanner.REUSED, scanner.REPLAYED)),
             )
 
 
 @content_check("TPE223", "esp-sequence-backwards", Severity.MEDIUM, "esp")
 def sequence_backwards(fit: Fit) -> Iterator[Remark]:
-    """Flags: sequence numbers that go back by more than 64 under the same SPI, without being repeated in the capture.
+    """Flags: sequence numbers that are older than the last 64 under the same SPI.
 
-    Why: Sequence numbers count up (RFC 4303, 3.3.3); beyond the anti-replay window the receiver drops such packets,
-    and they may be replayed from before the capture.
+    Why: Sequence numbers count up (RFC 4303, 3.3.3); behind the anti-replay window of 64 the receiver drops such
+    packets (3.4.3), and they may be replayed from long before.
 
-    Evidence: Sequence numbers by direction and SPI.
+    Evidence: All sequence numbers by direction and SPI.
 
     Remedy: Find out who delays or replays these packets.
     """
-    for sa in associations(fit):
-        late = order_of(sa).late
-        if late:
+    for sa in fit.conversation.head.associations:
+        if sa.late:
             yield Remark(
-                f"{sa.name} goes back by more than {REORDERING} sequence numbers in {len(late)}"
-                f" packet{'s' if len(late) > 1 else ''}.",
-                first_frames(late),
+                f"SPI {sa.spi:#010x} goes back by {WINDOW} sequence numbers or more in {sa.late}"
+                f" packet{'s' if sa.late > 1 else ''}.",
+                first_frames(each.frame for each in sa.events if each.kind == scanner.LATE),
             )
 
 
@@ -163,7 +126,7 @@ def sequence_zero(fit: Fit) -> Iterator[Remark]:
     for sa in associations(fit):
         highest = 0
         for each in sa.sent:
-            if each.packet.sequence == 0 and highest < 0xFFFFFFFF - REORDERING:
+            if each.packet.sequence == 0 and highest < 0xFFFFFFFF - WINDOW:
                 frames = (one.frame for one in sa.sent if one.packet.sequence == 0)
                 yield Remark(f"{sa.name} carries the sequence number 0.", first_frames(frames))
                 break

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 
 from analyzer.findings import Kind, Remark, Severity, content_check
-from analyzer.heads import Frame
+from analyzer.heads import DIRECTIONS, Frame
 from analyzer.matching import Fit
 from analyzer.messages import messages
-from analyzer.protocols.ftp import Command, FtpFacts, Reply
+from analyzer.protocols.ftp import TRANSFERS, Command, FtpFacts, Reply
 
 
 @content_check("TPE311", "ftp-active-mode", Severity.INFO, "ftp", Kind.NOTICE)
@@ -98,7 +98,101 @@ def passive_elsewhere(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, shown(frame for frame, _ in found))
 
 
-CHECKS = (active_mode, auth_tls, bounce, passive_elsewhere)
+@content_check("TPE315", "ftp-control-not-read-whole", Severity.INFO, "ftp", Kind.NOTICE)
+def not_read_whole(fit: Fit) -> Iterator[Remark]:
+    """Flags: a control connection of which a part was not read: more than 256 kB of one side, or bytes not captured.
+
+    Why: commands behind that are in no count, and data connections that they opened look unexpected.
+
+    Evidence: the last frame that was read.
+
+    Remedy: Capture shorter, or without loss; look at the rest of the connection by hand.
+    """
+    each = fit.conversation
+    facts = each.dissection.facts
+    if isinstance(facts, FtpFacts) and facts.auth_tls:
+        return
+    for direction, who in zip(DIRECTIONS, ("client", "server"), strict=True):
+        stream, sent = each.head.streams[direction], each.payload[direction]
+        if stream.marks and sent > len(stream.data):
+            yield Remark(
+                f"Of what the {who} says, {len(stream.data):,} of {sent:,} bytes were read.", (stream.marks[-1].frame,)
+            )
+
+
+@content_check("TPE316", "ftp-transfer-failed", Severity.LOW, "ftp", Kind.NOTICE)
+def transfer_failed(fit: Fit) -> Iterator[Remark]:
+    """Flags: RETR, STOR, STOU or APPE that the server refuses or breaks off.
+
+    Why: a base station that does not get its software or configuration, or cannot leave what it was asked for, stays
+    behind; the row is there, but does not do its work.
+
+    Evidence: the frames that named the data connections of such transfers.
+
+    Remedy: Compare the path and the user's rights on the server with what the base station asks for.
+    """
+    facts = fit.conversation.dissection.facts
+    if not isinstance(facts, FtpFacts):
+        return
+    failed = [
+        each for each in facts._transfers if each.verb in TRANSFERS and each.reply is not None and each.reply >= 400
+    ]
+    if failed:
+        first = failed[0]
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        sentence = f"{first.verb} of {first.path or 'a file without a name'} fails with {first.reply}{more}."
+        yield Remark(sentence, shown(each.frame for each in failed))
+
+
+@content_check("TPE317", "ftp-logins-refused", Severity.LOW, "ftp", Kind.NOTICE)
+def logins_refused(fit: Fit) -> Iterator[Remark]:
+    """Flags: three or more refused logins on one connection.
+
+    Why: a base station has one user and one password and gives up; who tries on is guessing.
+
+    Evidence: the frames of the refusals.
+
+    Remedy: Find out what on the base station logs in, and compare its password with the server's.
+    """
+    facts = fit.conversation.dissection.facts
+    if isinstance(facts, FtpFacts) and facts.refusals >= GUESSES:
+        frames = (item.frame for item, said in messages(fit.conversation.dissection.items, Reply) if said.code == 530)
+        yield Remark(f"The server refuses {facts.refusals} logins.", shown(frames))
+
+
+@content_check("TPE318", "ftp-path-escapes", Severity.LOW, "ftp")
+def path_escapes(fit: Fit) -> Iterator[Remark]:
+    """Flags: RETR, STOR, STOU or APPE of a path that goes up behind its first directory with "..".
+
+    Why: an LRR names files below its login directory; "../" is how files are reached that nobody meant to share.
+
+    Evidence: the frames of the commands.
+
+    Remedy: Lock the FTP user in its directory, and find out what asks for such a path.
+    """
+    found = [
+        (item.frame, said)
+        for item, said in messages(fit.conversation.dissection.items, Command)
+        if said.verb in TRANSFERS and ".." in said.argument.replace("\\", "/").split("/")
+    ]
+    if found:
+        said = found[0][1]
+        yield Remark(f"The client asks for {said.verb} of {said.argument}.", shown(frame for frame, _ in found))
+
+
+CHECKS = (
+    active_mode,
+    auth_tls,
+    bounce,
+    passive_elsewhere,
+    not_read_whole,
+    transfer_failed,
+    logins_refused,
+    path_escapes,
+)
+
+GUESSES = 3
+"""Refused logins from which on somebody is guessing."""
 
 
 def plain(address: str) -> str:

@@ -1,22 +1,19 @@
-"""IEC 104: what the framing cannot say of an LRR's link."""
+"""IEC 104: what the framing cannot say of an LRR's link. All checks judge the whole stream."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from analyzer import scanner
 from analyzer.findings import Kind, Remark, Severity, content_check
-from analyzer.heads import Direction, Frame
+from analyzer.heads import DIRECTIONS, Direction, Event, Frame, Line, Link
 from analyzer.matching import Fit
-from analyzer.messages import Item, messages
-from analyzer.protocols.iec104 import (
-    HIGHEST_LRR_TYPE,
-    Asdu,
-    Function,
-    Iec104Facts,
-    IFrame,
-    LrrPayload,
-    UFrame,
-)
+from analyzer.protocols.iec104 import Iec104Facts
+
+T1 = 60
+"""Seconds after which a side closes a link on which its I frame or TESTFR is unanswered (an LRR's setting)."""
+SILENCE = 60
+"""Seconds without any APDU that no working link lets pass: each side tests a silent one after 20 (T3)."""
 
 
 @content_check("TPE301", "iec104-standard-asdu", Severity.INFO, "iec104", Kind.NOTICE)
@@ -30,9 +27,7 @@ def standard_asdu(fit: Fit) -> Iterator[Remark]:
     Remedy: Verify that the device is a base station with an LRR.
     """
     facts = fit.conversation.dissection.facts
-    found = [
-        item for item, frame in messages(fit.conversation.dissection.items, IFrame) if isinstance(frame.payload, Asdu)
-    ]
+    found = events(fit, scanner.STANDARD_ASDU)
     if found and isinstance(facts, Iec104Facts):
         kinds = ", ".join(f"{count} {name}" for name, count in list(facts.type_ids.items())[:4])
         more = ", …" if len(facts.type_ids) > 4 else ""
@@ -49,16 +44,12 @@ def lrr_type_unknown(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Compare the base station's LRR version with the types that it sends.
     """
-    found = [
-        (item, frame.payload.type)
-        for item, frame in messages(fit.conversation.dissection.items, IFrame)
-        if isinstance(frame.payload, LrrPayload) and frame.payload.type > HIGHEST_LRR_TYPE
-    ]
+    found = events(fit, scanner.UNKNOWN)
     if found:
-        kinds = sorted({kind for _, kind in found})
+        kinds = sorted({each.value for each in found})
         named = ", ".join(map(str, kinds[:4])) + (", …" if len(kinds) > 4 else "")
-        sentence = f"LRR payloads of unknown type {named}; {HIGHEST_LRR_TYPE} is the highest known."
-        yield Remark(sentence, shown([item for item, _ in found]))
+        sentence = f"LRR payloads of unknown type {named}; {scanner.HIGHEST_LRR_TYPE} is the highest known."
+        yield Remark(sentence, shown(found))
 
 
 @content_check("TPE303", "iec104-sequence-gap", Severity.LOW, "iec104")
@@ -71,28 +62,13 @@ def sequence_gap(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Update the side that miscounts, or look for who injects APDUs into the connection.
     """
-    for direction in Direction:
-        if not fit.conversation.head.streams[direction].begins:
-            continue
-        expected = {0}
-        jumps: list[tuple[Item, int, int]] = []
-        last = -1
-        for item, frame in messages(fit.conversation.dissection.items, IFrame):
-            if item.direction is not direction:
-                continue
-            number = frame.send_sequence_number
-            if number not in expected:
-                jumps.append((item, last, number))
-            last = number
-            expected = {number + 1, 0} if number == 32766 else {(number + 1) % 32768}
-        if jumps:
-            item, before, number = jumps[0]
+    for direction, line in lines(fit):
+        found = events(fit, scanner.JUMP, direction)
+        if found:
+            number, before = found[0].value, found[0].other
             after = f"{number} follows {before}" if before >= 0 else f"the first is {number} instead of 0"
-            who = "client" if direction is Direction.ORIGINATOR else "server"
-            count = "" if len(jumps) == 1 else f" (the first of {len(jumps)} jumps)"
-            yield Remark(
-                f"Send sequence numbers of the {who} jump: {after}{count}.", shown([jump[0] for jump in jumps])
-            )
+            count = "" if line.jumps == 1 else f" (the first of {line.jumps} jumps)"
+            yield Remark(f"Send sequence numbers of the {name(direction)} jump: {after}{count}.", shown(found))
 
 
 @content_check("TPE304", "iec104-startdt-by-base-station", Severity.INFO, "iec104", Kind.NOTICE)
@@ -105,18 +81,165 @@ def startdt_by_base_station(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Verify that the device is a base station with an LRR.
     """
-    found = [
-        item
-        for item, frame in messages(fit.conversation.dissection.items, UFrame)
-        if frame.function is Function.STARTDT_ACT and item.direction is Direction.ORIGINATOR
-    ]
+    found = events(fit, scanner.STARTDT, Direction.ORIGINATOR)
     if found:
         yield Remark("The base station starts data transfer itself; an LRR leaves STARTDT to the server.", shown(found))
 
 
-CHECKS = (standard_asdu, lrr_type_unknown, sequence_gap, startdt_by_base_station)
+@content_check("TPE305", "iec104-acknowledgement-wrong", Severity.LOW, "iec104")
+def acknowledgement_wrong(fit: Fit) -> Iterator[Remark]:
+    """Flags: receive sequence numbers that go back, or that acknowledge more than twelve I frames never sent.
+
+    Why: an acknowledgement counts what has arrived and only grows (IEC 60870-5-104, clause 5.1); where it does not, one
+    end lost count, or somebody injects APDUs. Up to twelve too many may come of two capture points.
+
+    Evidence: the frames with such a number, and the number before it or the newest one sent.
+
+    Remedy: Update the side that miscounts, or look for who injects APDUs into the connection.
+    """
+    for direction, line in lines(fit):
+        found = events(fit, scanner.WRONG, direction)
+        if found:
+            count = "" if line.wrong == 1 else f" (the first of {line.wrong})"
+            yield Remark(
+                f"The {name(direction)} acknowledges wrongly: receive sequence number {found[0].value} after "
+                f"{found[0].other}{count}.",
+                shown(found),
+            )
 
 
-def shown(items: list[Item]) -> tuple[Frame, ...]:
+@content_check("TPE306", "iec104-window-exceeded", Severity.INFO, "iec104", Kind.NOTICE)
+def window_exceeded(fit: Fit) -> Iterator[Remark]:
+    """Flags: more than twelve I frames of an LRR's link sent without an acknowledgement.
+
+    Why: after k = 12 unacknowledged I frames a side has to wait; one that does not is set up otherwise, or does not see
+    the other's acknowledgements. On links of the standard's dialect k is anybody's choice.
+
+    Evidence: the I frames beyond the twelfth.
+
+    Remedy: Compare k and w of both sides, and look for what delays or loses the acknowledgements.
+    """
+    facts = fit.conversation.dissection.facts
+    if not isinstance(facts, Iec104Facts) or facts.dialect != "lrr":
+        return
+    for direction, line in lines(fit):
+        found = events(fit, scanner.EXCESS, direction)
+        if found:
+            yield Remark(
+                f"The {name(direction)} sends up to {line.outstanding} I frames without an acknowledgement; "
+                f"{scanner.WINDOW} are allowed.",
+                shown(found),
+            )
+
+
+@content_check("TPE307", "iec104-testfr-unanswered", Severity.LOW, "iec104")
+def testfr_unanswered(fit: Fit) -> Iterator[Remark]:
+    """Flags: TESTFR act without TESTFR con until the next act, or for more than 60 seconds (T1).
+
+    Why: the other side does not live any more though its TCP does, or something between swallows its answers; uplinks
+    that are sent meanwhile are lost.
+
+    Evidence: the frame after which the answer did not come, and the next TESTFR act.
+
+    Remedy: Look at the load of the side that does not answer, and at firewalls between that keep dead connections.
+    """
+    link = fit.conversation.head.link
+    for direction, line in lines(fit):
+        found = events(fit, scanner.UNANSWERED, direction)
+        at_last = line.testing and link is not None and link.last - line.test_time > T1 * 10**9
+        count = line.unanswered + bool(at_last)
+        if count:
+            times = "once" if count == 1 else f"{count} times"
+            yield Remark(
+                f"The {name(Direction(1 - direction))} leaves TESTFR act unanswered {times}.",
+                shown(found) or (fit.conversation.last_frame,),
+            )
+
+
+@content_check("TPE308", "iec104-link-silent", Severity.INFO, "iec104", Kind.NOTICE)
+def link_silent(fit: Fit) -> Iterator[Remark]:
+    """Flags: more than 60 seconds without an APDU of either side on a link that goes on afterwards.
+
+    Why: a side that receives nothing for 20 seconds (T3) sends TESTFR act; without it a dead link is not noticed. The
+    capture may have paused instead.
+
+    Evidence: the frame that ended the longest silence.
+
+    Remedy: Compare T3 of both sides, and whether the capture lacks packets at that time.
+    """
+    link = fit.conversation.head.link
+    if link and link.silence > SILENCE * 10**9:
+        yield Remark(f"No APDU passes for {link.silence / 1e9:.0f} seconds.", (link.silence_frame,))
+
+
+@content_check("TPE309", "iec104-several-lrr-ids", Severity.LOW, "iec104")
+def several_lrr_ids(fit: Fit) -> Iterator[Remark]:
+    """Flags: LRR payloads with more than one LRR-ID on one connection.
+
+    Why: an LRR has one identifier, and its link carries that of no other; another one is a relay, or a forgery.
+
+    Evidence: the first frame with each identifier, in bytes 8 to 11 of the payload.
+
+    Remedy: Find out which base station has the second identifier, and why it is on this one's link.
+    """
+    link = fit.conversation.head.link
+    ids = [each for each in link.lrr_ids if each] if link else []
+    if len(ids) > 1:
+        found = [each for each in events(fit, scanner.IDENTIFIED) if each.value]
+        yield Remark(f"The link carries the LRR-IDs {', '.join(f'{each:08x}' for each in ids)}.", shown(found))
+
+
+@content_check("TPE310", "iec104-stream-incomplete", Severity.INFO, "iec104", Kind.NOTICE)
+def stream_incomplete(fit: Fit) -> Iterator[Remark]:
+    """Flags: places where the capture lacks bytes of the link, so that APDUs may have passed unseen.
+
+    Why: what was in them is in no count, and no check could judge it.
+
+    Evidence: the first frames behind such places, and how many bytes TCP's sequence numbers show to be missing.
+
+    Remedy: Capture without loss: nearer to the base station, with a larger buffer and whole frames.
+    """
+    gaps, missing = (sum(getattr(line, what) for _, line in lines(fit)) for what in ("gaps", "missing"))
+    if gaps:
+        places = "one place" if gaps == 1 else f"{gaps} places"
+        yield Remark(
+            f"The capture lacks {missing:,} bytes of the link; APDUs may be missing in {places}.",
+            shown(events(fit, scanner.GAP)),
+        )
+
+
+CHECKS = (
+    standard_asdu,
+    lrr_type_unknown,
+    sequence_gap,
+    startdt_by_base_station,
+    acknowledgement_wrong,
+    window_exceeded,
+    testfr_unanswered,
+    link_silent,
+    several_lrr_ids,
+    stream_incomplete,
+)
+
+
+def lines(fit: Fit) -> Iterator[tuple[Direction, Line]]:
+    """Both directions of a link that was followed."""
+    link: Link | None = fit.conversation.head.link
+    if link is not None:
+        yield from zip(DIRECTIONS, link.lines, strict=True)
+
+
+def events(fit: Fit, kind: int, direction: Direction | None = None) -> list[Event]:
+    """Where something happened, in the order of the capture."""
+    link = fit.conversation.head.link
+    found = link.events if link else ()
+    return [each for each in found if each.kind == kind and direction in (None, each.direction)]
+
+
+def name(direction: Direction) -> str:
+    return "client" if direction is Direction.ORIGINATOR else "server"
+
+
+def shown(found: Iterable[Event]) -> tuple[Frame, ...]:
     """The first few frames, ascending."""
-    return tuple(sorted({item.frame for item in items})[:8])
+    return tuple(sorted({each.frame for each in found})[:8])

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Protocol, cast, overload
 
-from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Mark, Stream
+from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Link, Mark, Stream
 from analyzer.messages import Facts, Item
 from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, natt, ntp, ssh, tls
 from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop
@@ -163,10 +163,19 @@ def dissect_as(module: ProtocolModule, head: Head) -> Dissection:
     items, breaks = dissect_streams(module, head) if head.transport == "tcp" else dissect_datagrams(module, head)
     try:
         facts = module.facts(items)
+        if isinstance(facts, iec104.Iec104Facts) and head.link is not None:
+            facts = iec104.whole(facts, head.link)
+            breaks = breaks_of_link(breaks, head.link)
     except Exception as error:  # our own bug must not hide the other flows; tests demand that it never happens
         breaks.append(defect(error, head))
         facts = None
     return Dissection(module.NAME, tuple(items), tuple(breaks), facts)
+
+
+def breaks_of_link(breaks: list[Break], link: Link) -> list[Break]:
+    """The breaks of an IEC 104 link over the whole stream; ``breaks`` are those of its head."""
+    found = [each for each in breaks if not link.lines[each.direction].followed or each.anomaly.cause is Cause.DEFECT]
+    return found + [Break(*each) for each in iec104.anomalies(link)]
 
 
 def dissect_datagrams(module: ProtocolModule, head: Head) -> tuple[list[Item], list[Break]]:

@@ -1,6 +1,7 @@
 """FTP's control channel (RFC 959, RFC 2228, RFC 2428, RFC 4217): commands, replies, and the data connections they open.
 
-The originator sends commands and the responder replies. Passwords are dropped where they are read.
+The originator sends commands and the responder replies. Passwords are dropped where they are read, and so is every
+text that may hold one: arguments of commands that nobody knows, and refusals, in which servers quote what they got.
 """
 
 from __future__ import annotations
@@ -38,6 +39,26 @@ VERBS = (
     | {"SIZE", "MDTM", "MLST", "REST", "RNFR", "RNTO", "DELE", "MKD", "RMD", "SITE", "PROT", "ABOR", "ALLO", "REIN"}
 )
 """Commands by which a conversation whose beginning is not seen is known."""
+KNOWN = (VERBS | {"NOOP", "HELP", "STAT", "QUIT", "XCWD", "XCUP", "XMKD", "XRMD", "SMNT", "CCC"}) - SECRET_ARGUMENTS
+"""Commands whose argument is no secret."""
+LONGEST_VERB = 4
+"""Letters of a command (RFC 959, section 4.1); of a longer word that nobody knows only the length is told."""
+
+ANSWERS: Mapping[int, frozenset[str]] = {
+    211: frozenset({"FEAT", "STAT", "HELP"}),
+    213: frozenset({"SIZE", "MDTM", "STAT"}),
+    215: frozenset({"SYST"}),
+    221: frozenset({"QUIT"}),
+    227: frozenset({"PASV"}),
+    229: frozenset({"EPSV"}),
+    230: frozenset({"USER", "PASS", "ACCT"}),
+    234: frozenset({"AUTH"}),
+    257: frozenset({"PWD", "XPWD", "MKD", "XMKD"}),
+    331: frozenset({"USER"}),
+    332: frozenset({"USER", "PASS"}),
+    350: frozenset({"REST", "RNFR"}),
+}
+"""Replies that answer nothing but these commands (RFC 959, section 5.4; RFC 2228, RFC 2389, RFC 2428, RFC 3659)."""
 
 REPLY = re.compile(rb"[1-6][0-9]{2}(?:[ -]|$)")
 """RFC 959, section 4.2, and the protected replies 6yz of RFC 2228."""
@@ -59,9 +80,9 @@ class Endpoint(NamedTuple):
 
 class Command(NamedTuple):
     verb: str
-    """In capitals."""
+    """In capitals; of a long word that is no command ``(n letters)``, for it may be a secret."""
     argument: str
-    """Empty for those of :data:`SECRET_ARGUMENTS`."""
+    """Empty for all but those of :data:`KNOWN`."""
     endpoint: Endpoint | None = None
     """Of PORT and EPRT, where it can be read."""
 
@@ -69,7 +90,7 @@ class Command(NamedTuple):
 class Reply(NamedTuple):
     code: int
     lines: tuple[str, ...]
-    """Text of the lines without their codes, at most the first 16."""
+    """Text of the lines without their codes, at most the first 16; of refusals (4yz and 5yz) none."""
     endpoint: Endpoint | None = None
     """Of 227 and 229, where it can be read."""
 
@@ -83,6 +104,8 @@ class Transfer:
     """Joined to the working directory, as far as that was seen."""
     row: str | None = None
     """Id of the expected row that it belongs to; never set here."""
+    reply: int | None = None
+    """Code of the final reply: 226 and 250 tell that it is complete."""
 
 
 class DataConnection(NamedTuple):
@@ -111,10 +134,14 @@ class FtpFacts(Facts):
     """Counts by code, in the order of their first use."""
     transfers: tuple[Transfer, ...] = ()
     """RETR, STOR, STOU and APPE, whether they succeeded or not."""
+    listings: tuple[str, ...] = ()
+    """Directories that LIST, NLST and MLSD asked for."""
     greeting: str | None = None
     user: str | None = None
     login: str | None = None
     """``accepted`` (230) or ``refused`` (530 and never 230)."""
+    refusals: int = 0
+    """Logins that were refused."""
     auth_tls: bool = False
     """AUTH TLS or SSL was accepted: what follows cannot be read."""
     _transfers: tuple[DataConnection, ...] = ()
@@ -163,7 +190,9 @@ def commands(reader: Reader) -> Iterator[Command]:
         if not name.isalpha():
             reader.malformed("command", "does not begin with a word of letters", start)
         verb = text(name.upper(), 32)
-        shown = "" if verb in SECRET_ARGUMENTS else text(argument.strip())
+        shown = text(argument.strip()) if verb in KNOWN else ""
+        if len(name) > LONGEST_VERB and verb not in KNOWN:
+            verb = f"({len(name)} letters)"
         endpoint = None
         if verb == "PORT":
             endpoint = six_numbers(shown)
@@ -191,6 +220,8 @@ def replies(reader: Reader) -> Iterator[Reply]:
                 line = reader.line(LINE_LIMIT, "reply")
                 if len(lines) < SHOWN_LINES:
                     lines.append(text((line[4:] if line[:3] == code else line).strip()))
+        if code[:1] in b"45":
+            lines = []
         endpoint = None
         if code == b"227":
             endpoint = six_numbers(lines[0])
@@ -239,6 +270,8 @@ class Exchange:
     asked: Item | None = None
     reply: Reply | None = None
     answered: Item | None = None
+    opening: Reply | None = None
+    """The preliminary reply, with which a transfer begins."""
 
 
 def facts(items: Sequence[Item]) -> FtpFacts:
@@ -258,6 +291,8 @@ def facts(items: Sequence[Item]) -> FtpFacts:
     auth_tls = False
     directory = ""
     transfers: list[Transfer] = []
+    listings: list[str] = []
+    refusals = 0
     connections: list[DataConnection] = []
     opened: DataConnection | None = None  # named, not used yet
     for exchange in exchanges(items):
@@ -267,8 +302,9 @@ def facts(items: Sequence[Item]) -> FtpFacts:
         done = code is None or 200 <= code < 300
         if code == 230:
             login = "accepted"
-        elif code == 530 and login is None and verb in ("", "USER", "PASS", "ACCT"):
-            login = "refused"
+        elif code == 530 and verb in ("", "USER", "PASS", "ACCT"):
+            login = login or "refused"
+            refusals += 1
         named: DataConnection | None = None
         if reply and reply.endpoint and exchange.answered:
             named = DataConnection(True, exchange.answered.frame, exchange.answered.time, reply.endpoint)
@@ -291,20 +327,47 @@ def facts(items: Sequence[Item]) -> FtpFacts:
         elif verb in ("PWD", "XPWD") and reply and code == 257 and reply.lines[0].startswith('"/'):
             directory = reply.lines[0][1:].rpartition('"')[0].replace('""', '"')
         elif verb in DATA_COMMANDS:
-            path = posixpath.join(directory, command.argument)
+            path = posixpath.join(directory, named_file(exchange))
             if verb in TRANSFERS:
-                transfers.append(Transfer(verb, path))
+                transfers.append(Transfer(verb, path, reply=code))
+            else:
+                listings.append(path or ".")
             if opened is None:
                 opened = DataConnection(False, exchange.asked.frame, exchange.asked.time)
             connections.append(opened._replace(verb=verb, path=path, reply=code))
             opened = None
     if opened is not None:
         connections.append(opened)
-    return FtpFacts(dict(verbs), dict(codes), tuple(transfers), greeting, user, login, auth_tls, tuple(connections))
+    return FtpFacts(
+        dict(verbs),
+        dict(codes),
+        tuple(transfers),
+        tuple(listings),
+        greeting,
+        user,
+        login,
+        refusals,
+        auth_tls,
+        tuple(connections),
+    )
+
+
+def named_file(exchange: Exchange) -> str:
+    """The file or directory of a command that uses a data connection."""
+    assert exchange.command
+    argument = exchange.command.argument
+    if exchange.command.verb in TRANSFERS:
+        if exchange.command.verb == "STOU" and exchange.opening:  # the server chose the name (RFC 1123, 4.1.2.9)
+            return exchange.opening.lines[0].partition("FILE: ")[2] or argument
+        return argument
+    return " ".join(word for word in argument.split() if not word.startswith("-"))  # as clients send options to ls
 
 
 def exchanges(items: Sequence[Item]) -> list[Exchange]:
-    """Commands and final replies in pairs, first asked first answered; a greeting answers nothing."""
+    """Commands and final replies in pairs, first asked first answered; a greeting answers nothing.
+
+    A reply that answers only another command shows that those before went unanswered in the capture.
+    """
     found: list[Exchange] = []
     pending: deque[Exchange] = deque()
     for item in items:
@@ -313,7 +376,15 @@ def exchanges(items: Sequence[Item]) -> list[Exchange]:
             exchange = Exchange(said, item)
             found.append(exchange)
             pending.append(exchange)
-        elif isinstance(said, Reply) and said.code >= 200:
+        elif isinstance(said, Reply) and said.code < 200:
+            begun = next((each for each in pending if verb_of(each) in DATA_COMMANDS), None)
+            if begun is not None:
+                begun.opening = said
+        elif isinstance(said, Reply):
+            wanted = ANSWERS.get(said.code)
+            if wanted and any(verb_of(each) in wanted for each in pending):
+                while verb_of(pending[0]) not in wanted:
+                    pending.popleft()
             answers_nothing = not pending or (said.code == 220 and verb_of(pending[0]) != "REIN")
             if answers_nothing:
                 found.append(Exchange(None, None, said, item))

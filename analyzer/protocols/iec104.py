@@ -3,6 +3,9 @@
 The framing (APCI) is the standard's, with two additions of the LRR: start byte 0x69 with a length of two bytes, and
 I frames with an empty ASDU. What an I frame carries is either the LRR's own payload or a standard ASDU; each is read
 as what its first bytes say.
+
+The messages are those of the head; behind it the scanner reads on (:func:`analyzer.scanner.judge`, the same grammar)
+and counts, so that facts and breaks are those of the whole stream.
 Source: IEC 60870-5-104, clauses 5 to 7; ThingPark LRR behaviour, framing and payload header.
 """
 
@@ -11,14 +14,15 @@ from __future__ import annotations
 import enum
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from analyzer.heads import Direction, Head
+from analyzer import scanner
+from analyzer.heads import DIRECTIONS, Direction, Event, Frame, Head, Link
 from analyzer.messages import Facts, Item, messages
-from analyzer.wire import Reader
+from analyzer.wire import Anomaly, Cause, Reader
 
 NAME = "iec104"
 
@@ -32,6 +36,8 @@ APCI = struct.Struct("<BBHH")
 LRR_HEADER = struct.Struct("<BHHHIIHBB")
 """After the version: zero, header size, flags, type, LRR-ID, delay, id extension, id prefix, more flags."""
 LRR_HEADER_SIZE = 1 + LRR_HEADER.size
+IDENTIFIER_SIZE = 6
+"""Bytes of a standard ASDU's data unit identifier."""
 
 LRR_TYPES: Mapping[int, str] = {
     0: "radio",
@@ -55,7 +61,6 @@ LRR_TYPES: Mapping[int, str] = {
     32: "UUID answer",
     44: "timers",
 }
-HIGHEST_LRR_TYPE = 47
 
 TYPES: Mapping[int, tuple[str, int | None]] = {
     1: ("M_SP_NA_1", 1),
@@ -147,6 +152,11 @@ class UFrame(NamedTuple):
     function: Function
 
 
+FUNCTION_NAMES = tuple(
+    function.name.replace("_", " ").replace("ACT", "act").replace("CON", "con") for function in Function
+)
+"""In the standard's words, in the order in which the scanner counts them."""
+
 FUNCTIONS = {int(function): UFrame(function) for function in Function}
 """U frames by their first control byte."""
 
@@ -191,8 +201,19 @@ class IFrame(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Keepalives(Facts):
+    """TESTFR, by which a silent link is tested (IEC 60870-5-104, clause 5.2)."""
+
+    sent: int
+    """TESTFR act of both sides."""
+    answered: int
+    longest_wait: float
+    """Seconds from act to con."""
+
+
+@dataclass(frozen=True, slots=True)
 class Iec104Facts(Facts):
-    """What went over the link."""
+    """What went over the link, from its beginning to its end."""
 
     apdus: int
     dialect: str | None = None
@@ -200,6 +221,8 @@ class Iec104Facts(Facts):
     i_frames: int = 0
     s_frames: int = 0
     u_frames: int = 0
+    functions: Mapping[str, int] = field(default_factory=dict)
+    """Counts of U frames by what they say."""
     long_apdus: int = 0
     """I frames with start byte 0x69."""
     startdt_by: str | None = None
@@ -210,6 +233,35 @@ class Iec104Facts(Facts):
     """Eight hexadecimal digits each, in the order of the capture."""
     type_ids: Mapping[str, int] = field(default_factory=dict)
     """Counts of standard ASDUs by type identification."""
+    asdu_bytes: int | None = None
+    """Bytes of payload; this and what follows is known of whole streams only."""
+    other_types: int | None = None
+    """Payloads of further types, of which no count is kept."""
+    sequence_modulus: int | None = None
+    """Where send sequence numbers began anew: 32767 (an LRR's way) or 32768."""
+    sequence_numbers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Send sequence numbers of the first and the newest I frame of ``originator`` and ``responder``."""
+    sequence_jumps: int | None = None
+    """Send sequence numbers that do not follow the one before, though no byte is missing between."""
+    sequence_repeats: int | None = None
+    """Those of them that are the one before."""
+    forced_acknowledgements: int | None = None
+    """I frames without ASDU."""
+    most_outstanding: int | None = None
+    """I frames of one side that were not acknowledged at a time."""
+    keepalives: Keepalives | None = None
+    longest_silence: float | None = None
+    """Seconds without an APDU of either side."""
+    breaks: int | None = None
+    """Places where the framing is broken."""
+    gaps: int | None = None
+    """Places where the capture lacks the beginning of an APDU."""
+    missing_bytes: int | None = None
+    """Bytes of both streams that the capture lacks."""
+    unread_bytes: int | None = None
+    """Bytes of both streams in which no APDU was found."""
+    resynchronisations: int | None = None
+    """Times that an APDU was found again behind such a place, a break, or the capture's beginning."""
 
 
 def probe(head: Head) -> bool:
@@ -283,11 +335,11 @@ def apdu(reader: Reader) -> UFrame | SFrame | IFrame:
     if start == SHORT:
         length = reader.u8("APDU length")
         if length not in SHORT_LENGTHS:
-            reader.malformed("APDU length", f"{length} is not between 4 and 253", at + 1)
+            reader.malformed("APDU length", bad_length(length, False), at + 1)
     elif start == LONG:
         length = reader.u16("APDU length")
         if length not in LONG_LENGTHS:
-            reader.malformed("APDU length", f"{length} is not between 254 and 16384 after start byte 0x69", at + 1)
+            reader.malformed("APDU length", bad_length(length, True), at + 1)
     else:
         reader.malformed("start byte", f"0x{start:02x} is neither 0x68 nor 0x69", at)
     body = reader.fenced(length, "APDU")
@@ -327,8 +379,11 @@ def lrr_payload(body: Reader, version: int, start: int) -> LrrPayload:
     """The rest of an LRR payload after its version."""
     if version != 1:
         body.malformed("LRR version", f"{version} is not 1", start)
+    have = body.fence - start
+    if have < LRR_HEADER_SIZE:
+        body.malformed("LRR header", f"takes {LRR_HEADER_SIZE} bytes, {have} are declared", start)
     header = lrr_header(body.take(LRR_HEADER.size, "LRR header"))
-    size, have = header.header_size, body.fence - start
+    size = header.header_size
     if not LRR_HEADER_SIZE <= size <= have:
         body.malformed("LRR header size", f"{size} is not between {LRR_HEADER_SIZE} and the {have} bytes", start + 2)
     body.rest("LRR payload")
@@ -346,6 +401,9 @@ def asdu(body: Reader, kind: int, start: int) -> Asdu:
     """The rest of a standard ASDU after its type identification."""
     if kind not in TYPES and kind not in PRIVATE_TYPES:
         body.malformed("payload", f"first byte {kind} is neither an LRR payload's nor a standard ASDU's", start)
+    if body.fence - start < IDENTIFIER_SIZE:
+        reason = f"takes {IDENTIFIER_SIZE} bytes, {body.fence - start} are declared"
+        body.malformed("data unit identifier", reason, start)
     qualifier, cause, _ = body.take(3, "data unit identifier")
     address = int.from_bytes(body.take(2, "common address"), "little")
     if cause & 63 == 0:
@@ -357,36 +415,150 @@ def asdu(body: Reader, kind: int, start: int) -> Asdu:
         need = count * (3 + size) if qualifier < 0x80 or count == 0 else 3 + count * size
         if need != have:
             name = TYPES[kind][0]
-            body.malformed("information objects", f"{count} of {name} take {need} bytes, {have} are declared")
+            reason = f"{count} of {name} take {need} bytes, {have} are declared"
+            body.malformed("information objects", reason, start + 1)
     body.rest("information objects")
     return Asdu(kind, count, cause & 63, address)
 
 
 def facts(items: Sequence[Item]) -> Iec104Facts:
-    """Counts by kind of APDU and by what the I frames carry."""
+    """Counts by kind of APDU and by what the I frames carry, of the head alone."""
     frames = [item.message for item in items]
     kinds = Counter(map(type, frames))
     i_frames = [frame for frame in frames if isinstance(frame, IFrame)]
     lrr_payloads = [frame.payload for frame in i_frames if isinstance(frame.payload, LrrPayload)]
     lrr_types = Counter(payload.type for payload in lrr_payloads)
     type_ids = Counter(frame.payload.type_identification for frame in i_frames if isinstance(frame.payload, Asdu))
+    functions = Counter(frame.function for _, frame in messages(items, UFrame))
     started = (item.direction for item, frame in messages(items, UFrame) if frame.function is Function.STARTDT_ACT)
-    startdt_by = next(started, None)
-    by_name = Counter[str]()
-    for kind, count in sorted(lrr_types.items()):
-        by_name[LRR_TYPES.get(kind, f"type {kind}")] += count
-    dialect = None
-    if lrr_types or type_ids:
-        dialect = "lrr" if lrr_types.total() >= type_ids.total() else "standard"
     return Iec104Facts(
         apdus=len(items),
-        dialect=dialect,
+        dialect=dialect(lrr_types.total(), type_ids.total()),
         i_frames=kinds[IFrame],
         s_frames=kinds[SFrame],
         u_frames=kinds[UFrame],
+        functions=named_functions([functions[function] for function in Function]),
         long_apdus=sum(frame.long for frame in i_frames),
-        startdt_by=None if startdt_by is None else startdt_by.name.lower(),
-        lrr_types=dict(by_name),
-        lrr_ids=tuple(f"{lrr_id:08x}" for lrr_id in dict.fromkeys(payload.lrr_id for payload in lrr_payloads)),
-        type_ids={TYPES.get(kind, (f"type {kind}", None))[0]: count for kind, count in sorted(type_ids.items())},
+        startdt_by=name_of(next(started, None)),
+        lrr_types=lrr_names(sorted(lrr_types.items())),
+        lrr_ids=tuple(map(lrr_id, dict.fromkeys(payload.lrr_id for payload in lrr_payloads))),
+        type_ids=type_names(sorted(type_ids.items())),
     )
+
+
+def whole(head: Iec104Facts, link: Link) -> Iec104Facts:
+    """The facts of a link over the whole stream; those of its head are part of them."""
+    one, two = link.lines
+    if one.apdus + two.apdus < head.apdus:  # the scanner took it for a link only later
+        return head
+    functions = [sum(each) for each in zip(one.functions, two.functions, strict=True)]
+    sent = functions[FUNCTION_NAMES.index("TESTFR act")]
+    waited = max(one.longest_wait, two.longest_wait) / 1e9
+    return Iec104Facts(
+        apdus=one.apdus + two.apdus,
+        dialect=dialect(one.lrr + two.lrr, one.standard + two.standard),
+        i_frames=one.i_frames + two.i_frames,
+        s_frames=one.s_frames + two.s_frames,
+        u_frames=sum(functions),
+        functions=named_functions(functions),
+        long_apdus=one.long + two.long,
+        startdt_by=name_of(link.startdt),
+        lrr_types=lrr_names(link.lrr_types),
+        lrr_ids=tuple(map(lrr_id, link.lrr_ids)),
+        type_ids=type_names(link.type_ids),
+        asdu_bytes=one.asdu_bytes + two.asdu_bytes,
+        other_types=link.other_kinds or None,
+        sequence_modulus=max(one.modulus, two.modulus) or None,
+        sequence_numbers={
+            direction.name.lower(): (line.first, line.sent)
+            for direction, line in zip(DIRECTIONS, link.lines, strict=True)
+            if line.first >= 0 and line.sent >= 0
+        },
+        sequence_jumps=one.jumps + two.jumps,
+        sequence_repeats=one.repeats + two.repeats,
+        forced_acknowledgements=one.empty + two.empty,
+        most_outstanding=max(one.outstanding, two.outstanding),
+        keepalives=Keepalives(sent, one.answered + two.answered, round(waited, 3)) if sent else None,
+        longest_silence=round(link.silence / 1e9, 3),
+        breaks=one.breaks + two.breaks + one.incomplete + two.incomplete,
+        gaps=one.gaps + two.gaps,
+        missing_bytes=one.missing + two.missing,
+        unread_bytes=one.unread + two.unread,
+        resynchronisations=one.resynchronised + two.resynchronised,
+    )
+
+
+def dialect(lrr: int, standard: int) -> str | None:
+    """Which dialect a link speaks by how many payloads of each it carried."""
+    return None if lrr + standard == 0 else "lrr" if lrr >= standard else "standard"
+
+
+def named_functions(counts: Sequence[int]) -> dict[str, int]:
+    return {name: count for name, count in zip(FUNCTION_NAMES, counts, strict=True) if count}
+
+
+def lrr_names(counts: Iterable[tuple[int, int]]) -> dict[str, int]:
+    """Counts by type of LRR payload, by name; several types share one."""
+    found = Counter[str]()
+    for kind, count in counts:
+        found[LRR_TYPES.get(kind, f"type {kind}")] += count
+    return dict(found)
+
+
+def type_names(counts: Iterable[tuple[int, int]]) -> dict[str, int]:
+    return {TYPES.get(kind, (f"type {kind}", None))[0]: count for kind, count in counts}
+
+
+def lrr_id(number: int) -> str:
+    return f"{number:08x}"
+
+
+def name_of(direction: Direction | None) -> str | None:
+    return None if direction is None else direction.name.lower()
+
+
+def anomalies(link: Link) -> list[tuple[Anomaly, Direction, Frame, int]]:
+    """Where the framing of a link is broken, in the order of the capture: what, who sent it, frame and time."""
+    found = [
+        (anomaly(each), each.direction, each.frame, each.time) for each in link.events if each.kind == scanner.BREAK
+    ]
+    for direction, line in zip(DIRECTIONS, link.lines, strict=True):
+        if line.incomplete:
+            seen, size = line.offset - line.began, f" of {line.size}" if line.size > line.offset - line.began else ""
+            reason = f"the stream ends after {seen}{size} bytes of it"
+            broken = Anomaly(Cause.MALFORMED, "APDU", line.began, reason)
+            found.append((broken, direction, line.began_frame, line.began_time))
+    return sorted(found, key=lambda each: each[2])
+
+
+def anomaly(event: Event) -> Anomaly:
+    """What the scanner found broken, in the words of :func:`apdu`."""
+    reason, value, other = event.value & 0xFF, event.value >> 8, event.other
+    field, text = {
+        scanner.BAD_START: ("start byte", f"0x{value:02x} is neither 0x68 nor 0x69"),
+        scanner.BAD_LENGTH: ("APDU length", bad_length(value, other == LONG)),
+        scanner.BAD_FIXED: ("APDU length", f"{value} for an S or U frame, which always has 4"),
+        scanner.BAD_FUNCTION: ("control field", f"0x{value:02x} is no function of a U frame"),
+        scanner.BAD_CONTROL: ("control field", "the lowest bit of octet 3 of an I frame is set"),
+        scanner.BAD_VERSION: ("LRR version", f"{value} is not 1"),
+        scanner.BAD_HEADER: ("LRR header", f"takes {LRR_HEADER_SIZE} bytes, {value} are declared"),
+        scanner.BAD_HEADER_SIZE: (
+            "LRR header size",
+            f"{value} is not between {LRR_HEADER_SIZE} and the {other} bytes",
+        ),
+        scanner.BAD_TYPE: ("payload", f"first byte {value} is neither an LRR payload's nor a standard ASDU's"),
+        scanner.BAD_IDENTIFIER: ("data unit identifier", f"takes {IDENTIFIER_SIZE} bytes, {value} are declared"),
+        scanner.BAD_CAUSE: ("cause of transmission", "0 is not used"),
+        scanner.BAD_OBJECTS: (
+            "information objects",
+            f"{other & 0x7F} of {TYPES.get(value >> 16, ('',))[0]} take {value & 0xFFFF} bytes, "
+            f"{other >> 8} are declared",
+        ),
+    }[reason]
+    return Anomaly(Cause.MALFORMED, field, event.offset, text)
+
+
+def bad_length(length: int, long: bool) -> str:
+    if long:
+        return f"{length} is not between 254 and 16384 after start byte 0x69"
+    return f"{length} is not between 4 and 253"

@@ -8,11 +8,17 @@ import struct
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from analyzer import scanner
 from analyzer.checks import esp as checks
+from analyzer.conversations import converse
 from analyzer.findings import Severity
 from analyzer.heads import Datagram, Direction, Frame, Head
 from analyzer.protocols import esp, ike
+from tests import build
+from tests.build import SECOND, Packet
 from tests.checks.test_ike import fit_of, judged
 from tests.protocols.test_esp import NULL_PACKET
 from tests.protocols.test_ike import BACK, MARKED_AUTH, SENT
@@ -36,6 +42,18 @@ def head(sent: Iterable[tuple[bytes, int]], direction: Direction = SENT, spacing
             for index, (data, length) in enumerate(sent)
         ),
     )
+
+
+def followed(head: Head, spacing: int = MILLISECOND) -> Head:
+    """The same packets as the scanner hands them on."""
+    ends = (build.STATION, build.SERVER)
+    packets = []
+    for number, each in enumerate(head.datagrams):
+        source, destination = ends if each.direction is SENT else ends[::-1]
+        packet = build.ethernet(build.ip4(source, destination, 50, each.data.ljust(each.length, b"\0")))
+        packets.append(Packet(packet, SECOND + number * spacing))
+    (found,) = converse(build.read_files(build.pcap(packets))).alone()
+    return found.head
 
 
 def traffic(lengths: Iterable[int]) -> Head:
@@ -77,27 +95,37 @@ def test_reserved_spis() -> None:
 def test_a_packet_that_comes_again_later_is_a_replay_and_at_once_a_copy() -> None:
     first, second = packet(1, 108), packet(2, 108)
     packets = [(first, 108), (second, 108), (first, 108)]
-    assert said(head(packets)) == {}
-    found = said(head(packets, spacing=1000 * MILLISECOND))
+    assert said(followed(head(packets))) == {}
+    found = said(followed(head(packets), spacing=1000 * MILLISECOND))
     assert set(found) == {"TPE222"}
     severity, sentence, frames = found["TPE222"]
     assert severity is Severity.HIGH and frames == (3,) and "the same packets" in sentence
 
 
 def test_a_sequence_number_for_two_packets_is_high_however_soon() -> None:
-    found = said(head([(packet(number, 108), 108) for number in (1, 2, 3, 1, 2, 3)]))
+    found = said(followed(head([(packet(number, 108), 108) for number in (1, 2, 3, 1, 2, 3)])))
     assert found["TPE222"][0] is Severity.HIGH and "for other packets" in found["TPE222"][1]
     assert found["TPE222"][2] == (4, 5, 6)
 
 
 def test_going_back_beyond_the_window_is_told_and_reordering_is_not() -> None:
-    assert said(head((packet(number, 108), 108) for number in (100, 101, 37, 102))) == {}
-    found = said(head((packet(number, 108), 108) for number in (100, 101, 36, 102)))
+    assert said(followed(head((packet(number, 108), 108) for number in (100, 101, 38, 102)))) == {}
+    found = said(followed(head((packet(number, 108), 108) for number in (100, 101, 37, 102))))
     assert set(found) == {"TPE223"} and found["TPE223"][2] == (3,)
 
 
 def test_an_extended_sequence_number_may_wrap() -> None:
-    assert said(head((packet(number, 108), 108) for number in (0xFFFFFFFE, 0xFFFFFFFF, 0, 1, 2))) == {}
+    wrapped = followed(head((packet(number, 108), 108) for number in (0xFFFFFFFE, 0xFFFFFFFF, 0, 0xFFFFFFFD, 1, 2)))
+    assert said(wrapped) == {}
+    assert (wrapped.associations[0].wraps, wrapped.associations[0].highest) == (1, 2)
+
+
+def test_a_replay_far_behind_the_head_is_found() -> None:
+    sent = [(packet(number, 108), 108) for number in range(1, 5001)]
+    found = said(followed(head([*sent, sent[-3]]), spacing=1000 * MILLISECOND))
+    assert set(found) == {"TPE222"} and found["TPE222"][2] == (5001,)
+    found = said(followed(head([*sent, sent[6]])))
+    assert set(found) == {"TPE223"} and found["TPE223"][2] == (5001,)
 
 
 def test_a_rekeying_is_no_anomaly() -> None:
@@ -116,7 +144,44 @@ def test_the_number_zero_is_told_unless_a_counter_wraps() -> None:
 def test_directions_and_spis_count_on_their_own() -> None:
     both = head([(packet(5, 108, spi), 108) for spi in (0x1000, 0x2000)])
     back = both.datagrams[0]._replace(direction=BACK, frame=Frame(0, 9), data=packet(5, 108, 0x1000))
-    assert said(both._replace(datagrams=(*both.datagrams, back))) == {}
+    head_of_all = followed(both._replace(datagrams=(*both.datagrams, back)))
+    assert said(head_of_all) == {}
+    assert [(each.direction, each.spi, each.packets) for each in head_of_all.associations] == [
+        (SENT, 0x1000, 1),
+        (SENT, 0x2000, 1),
+        (BACK, 0x1000, 1),
+    ]
+
+
+def test_what_a_flow_shows_of_each_spi_is_bounded_and_nothing_is_lost() -> None:
+    found = followed(head((packet(1, 108, spi), 108) for spi in range(1000, 1200))).associations
+    assert len(found) == scanner.ASSOCIATIONS
+    assert [each.folded for each in found] == [False] * (len(found) - 1) + [True]
+    assert sum(each.packets for each in found) == 200 and sum(each.bytes for each in found) == 200 * 108
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=80), st.sampled_from((0, 1 << 20, (1 << 32) - 150)))
+def test_the_window_says_what_a_memory_of_all_numbers_says(numbers: list[int], start: int) -> None:
+    (found,) = followed(head((packet((start + number) % (1 << 32), 108), 108) for number in numbers)).associations
+    highest, seen, late, reused = -1, set[int](), 0, 0
+    for number in numbers:
+        if number <= highest - 64:
+            late += 1
+        elif number in seen:
+            reused += 1
+        seen.add(number)
+        highest = max(highest, number)
+    if start != (1 << 32) - 150 or numbers[0] < 150:  # else an earlier one looks like one before the first wrap
+        assert (found.late, found.reused, found.replayed, found.copied) == (late, reused, 0, 0)
+        assert found.highest == (start + highest) % (1 << 32)
+    assert (found.packets, found.bytes) == (len(numbers), 108 * len(numbers))
+
+
+def test_lengths_are_counted_over_the_whole_flow() -> None:
+    (found,) = followed(traffic([108, 124, 1456] * 100)).associations
+    assert {rest: count for rest, count in enumerate(found.remainders) if count} == {12: 200, 0: 100}
+    assert [bit for bit in range(512) if found.lengths >> bit & 1] == [27, 31, 364]
 
 
 # -- payloads ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from analyzer.checks import ftp as checks
@@ -58,6 +60,36 @@ def test_auth_tls_is_a_notice() -> None:
     refused = talk(("S", "220 ready"), ("C", "AUTH TLS"), ("S", "500 what"))
     assert said(checks.auth_tls, refused) == [
         (Severity.INFO, "The client asks for AUTH TLS and the server is not seen to accept."),
+    ]
+
+
+def test_transfers_that_fail() -> None:
+    head = talk(*LOGIN, ("C", "EPSV"), ("S", "229 ok (|||7|)"), ("C", "RETR lrr.tar.gz"), ("S", "550 No such file."))
+    assert said(checks.transfer_failed, head) == [
+        (Severity.LOW, "RETR of lrr.tar.gz fails with 550."),
+    ]
+
+
+def test_guesses_at_the_password() -> None:
+    guess: tuple[tuple[str, str], ...] = (("C", "USER a"), ("S", "331 ok"), ("C", "PASS b"), ("S", "530 no"))
+    assert said(checks.logins_refused, talk(LOGIN[0], *guess, *guess)) == []
+    assert said(checks.logins_refused, talk(LOGIN[0], *guess, *guess, *guess)) == [
+        (Severity.LOW, "The server refuses 3 logins."),
+    ]
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/UPLOAD_LRR/../x", "a\\..\\b"])
+def test_paths_that_go_up(path: str) -> None:
+    assert [each[0] for each in said(checks.path_escapes, talk(*LOGIN, ("C", f"RETR {path}")))] == [Severity.LOW]
+    assert said(checks.path_escapes, talk(*LOGIN, ("C", "RETR a..b"))) == []
+
+
+def test_a_control_connection_that_was_not_read_whole() -> None:
+    fit = fit_of(ftp, talk(*LOGIN))
+    sent = len(fit.conversation.head.streams[0].data) + 1000, fit.conversation.payload[1]
+    longer = replace(fit, conversation=replace(fit.conversation, payload=sent))
+    assert remarks(checks.not_read_whole, longer) == [
+        (Severity.INFO, "Of what the client says, 33 of 1,033 bytes were read."),
     ]
 
 

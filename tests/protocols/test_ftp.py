@@ -95,12 +95,13 @@ def test_a_session_is_told() -> None:
             "221": 1,
         },
         "transfers": [
-            {"verb": "RETR", "path": "/lrr/lrr-2.8.41.tar.gz"},
-            {"verb": "STOR", "path": "/UPLOAD_LRR/RFSCAN/rfscan_1.csv.gz"},
+            {"verb": "RETR", "path": "/lrr/lrr-2.8.41.tar.gz", "reply": 226},
+            {"verb": "STOR", "path": "/UPLOAD_LRR/RFSCAN/rfscan_1.csv.gz", "reply": 226},
         ],
         "greeting": "(vsFTPd 3.0.3)",
         "user": "ftp-lrc",
         "login": "accepted",
+        "refusals": 0,
         "auth_tls": False,
     }
     first, second = said._transfers
@@ -113,11 +114,54 @@ def test_a_session_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["PASS hunter2", "pass hunter2", "ACCT hunter2", " PASS  hunter2", "PASS\thunter2", "hunter2"]
+    "line",
+    [
+        *("PASS hunter2", "pass hunter2", "ACCT hunter2", " PASS  hunter2", "PASS\thunter2", "hunter2"),
+        *("PSAS hunter2", "PASSWORD hunter2", "hunter", "USER", "XSHA hunter2"),
+    ],
 )
 def test_passwords_are_kept_nowhere(line: str) -> None:
     found = read(talk(*LOGIN[:3], ("C", line), ("S", "230 ok")))
+    assert "hunter" not in repr(found).lower()
+
+
+def test_refusals_do_not_quote_what_was_sent() -> None:
+    quoting = ("S", "500-'PAS hunter2':\r\n500 command not understood: PAS hunter2")
+    found = read(talk(*LOGIN[:3], ("C", "PAS hunter2"), quoting))
     assert "hunter2" not in repr(found)
+    assert found.facts is not None and found.items[-1].message == Reply(500, ())
+
+
+def test_pipelined_commands_are_answered_in_their_order() -> None:
+    head = talk(
+        *LOGIN,
+        *(("C", "CWD a"), ("C", "EPSV"), ("C", "RETR x"), ("C", "EPSV"), ("C", "RETR y")),
+        *(("S", "250 ok"), ("S", "229 ok (|||7001|)"), ("S", "150 ok"), ("S", "226 done")),
+        *(("S", "229 ok (|||7002|)"), ("S", "550 No such file.")),
+    )
+    told = [(each.endpoint, each.path, each.reply) for each in facts(head)._transfers]
+    assert told == [(Endpoint(None, 7001), "a/x", 226), (Endpoint(None, 7002), "a/y", 550)]
+    assert [each.reply for each in facts(head).transfers] == [226, 550]
+
+
+def test_a_reply_that_the_capture_lacks_does_not_shift_those_that_follow() -> None:
+    head = talk(
+        *LOGIN[:3], ("C", "NOOP"), ("C", "PASV"), ("S", "227 ok (10,0,0,1,4,1)"), ("C", "RETR x"), ("S", "226 ok")
+    )
+    (transfer,) = facts(head)._transfers
+    assert (transfer.endpoint, transfer.verb, transfer.reply) == (Endpoint("10.0.0.1", 1025), "RETR", 226)
+
+
+def test_the_server_names_what_is_stored_under_a_unique_name() -> None:
+    head = talk(
+        *LOGIN, ("C", "EPSV"), ("S", "229 ok (|||7|)"), ("C", "STOU"), ("S", "150 FILE: log.7"), ("S", "226 ok")
+    )
+    assert [(each.verb, each.path) for each in facts(head).transfers] == [("STOU", "log.7")]
+
+
+def test_listings_are_told_without_their_options() -> None:
+    head = talk(*LOGIN, ("C", "LIST -la"), ("S", "226 ok"), ("C", "NLST /UPLOAD_LRR"), ("S", "226 ok"))
+    assert facts(head).listings == (".", "/UPLOAD_LRR")
 
 
 def test_a_refused_login() -> None:

@@ -55,7 +55,7 @@ def link(ports: tuple[int, int] = (40000, 2404), ends: bool = False, station: by
         + i_frame(4, lrr(30, 461))
         + i_frame(5, lrr(0, 75, b"\x40" * 23))
         + station,
-        TESTFR_CON + STARTDT_ACT + s_frame(6) + i_frame(0, b"") + i_frame(1, lrr(24, flags=2)) + server,
+        TESTFR_CON + STARTDT_ACT + s_frame(6) + i_frame(0, b"", 6) + i_frame(1, lrr(24, flags=2), 6) + server,
         ports,
         ends=ends,
         cut=90,
@@ -88,6 +88,7 @@ def test_an_lrr_link_is_counted() -> None:
         "i_frames": 8,
         "s_frames": 1,
         "u_frames": 4,
+        "functions": {"STARTDT act": 1, "STARTDT con": 1, "TESTFR act": 1, "TESTFR con": 1},
         "long_apdus": 1,
         "startdt_by": "responder",
         "lrr_types": {
@@ -151,7 +152,7 @@ def test_the_long_form_takes_over_at_250_bytes(size: int, start: int) -> None:
         (i_frame(0, b"\0\0" + lrr(1)[2:]), "LRR version", "0 is not 1"),
         (i_frame(0, lrr(1)[:2] + b"\x13\0" + lrr(1)[4:]), "LRR header size", "19 is not between 20 and the 50 bytes"),
         (i_frame(0, lrr(1)[:2] + b"\x33\0" + lrr(1)[4:]), "LRR header size", "51 is not between 20 and the 50 bytes"),
-        (i_frame(0, b"\x01"), "LRR header", "needs 19 bytes, 0 are left of the declared length"),
+        (i_frame(0, b"\x01"), "LRR header", "takes 20 bytes, 1 are declared"),
         (
             i_frame(0, b"\x37" + b"\x01" * 20),
             "payload",

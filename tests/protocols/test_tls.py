@@ -443,6 +443,14 @@ def test_what_differs_in_one_byte_is_not_taken_for_what_was_read_before(
     assert read_head(new) == alone
 
 
+def test_a_hello_in_clear_is_not_taken_for_the_encrypted_record_that_stood_there_before() -> None:
+    forget()
+    again = record(22, client_hello())
+    read_head(head_of(record(22, client_hello()) + CHANGE_CIPHER_SPEC + record(22, b"\x55" * (len(again) - 5)), b""))
+    found = said(head_of(record(22, client_hello()) + CHANGE_CIPHER_SPEC + again, b""))
+    assert [type(each) for each in found].count(tls.ClientHello) == 2
+
+
 def forget() -> None:
     """As if nothing had been read yet."""
     for memory in (handshake.repeated_offers, handshake.repeated_choices, handshake.repeated_certificate):

@@ -115,6 +115,8 @@ class Pattern(NamedTuple):
     """Further bytes may follow, which are not read."""
     messages: tuple[tuple[object, int], ...]
     """Each with the reader's position by then; the hello is the first."""
+    sealed: tuple[int, ...]
+    """Where the content of encrypted handshake records begins: there a hello in clear could stand instead."""
 
     def fits(self, data: bytes) -> bool:
         if len(data) != self.end and not (self.goes_on and len(data) > self.end):
@@ -122,7 +124,7 @@ class Pattern(NamedTuple):
         for begin, end, piece in self.pieces:
             if data[begin:end] != piece:
                 return False
-        return data[RANDOM] != HELLO_RETRY_RANDOM
+        return data[RANDOM] != HELLO_RETRY_RANDOM and not any(is_hello(data[at : at + 6]) for at in self.sealed)
 
 
 RANDOM: Final = slice(11, 43)
@@ -153,8 +155,9 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
                 yield message
             return
     differing: list[tuple[int, int]] = []
+    sealed: list[int] = []
     messages: list[tuple[object, int]] = []
-    for message in read(reader, differing):
+    for message in read(reader, differing, sealed):
         messages.append((message, reader.pos))
         yield message
     if len(known) < PATTERNS and (known or len(patterns) < BEGINNINGS) and differing and comes_again(messages):
@@ -163,7 +166,8 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
             begins = (0, *(end for _, end in differing))
             ends = (*(begin for begin, _ in differing), reader.pos)
             pieces = tuple((begin, end, data[begin:end]) for begin, end in zip(begins, ends, strict=True))
-            patterns.setdefault(beginning, []).append(Pattern(pieces, reader.pos, goes_on, tuple(messages)))
+            pattern = Pattern(pieces, reader.pos, goes_on, tuple(messages), tuple(sealed))
+            patterns.setdefault(beginning, []).append(pattern)
 
 
 def again(hello: ClientHello | ServerHello, data: bytes) -> ClientHello | ServerHello:
@@ -187,9 +191,10 @@ def comes_again(messages: list[tuple[object, int]]) -> bool:
     )
 
 
-def read(reader: Reader, differing: list[tuple[int, int]]) -> Iterator[object]:
+def read(reader: Reader, differing: list[tuple[int, int]], sealed: list[int]) -> Iterator[object]:
     """:func:`dissect`, byte by byte. ``differing`` is told from where to where nothing decides what is yielded, or
-    random bytes and session id of a hello stand; it is emptied, and stays so, where that cannot be told."""
+    random bytes and session id of a hello stand; it is emptied, and stays so, where that cannot be told. ``sealed``
+    is told where encrypted handshake records begin."""
     suite: int | None = None
     cipher_changed = False
     plain = True
@@ -198,7 +203,9 @@ def read(reader: Reader, differing: list[tuple[int, int]]) -> Iterator[object]:
     while reader.more:
         content_type, version, length = record_header(reader)
         if content_type == HANDSHAKE:
-            if cipher_changed and not is_hello(reader.fenced(length, "handshake record")):
+            body = reader.fenced(length, "handshake record")
+            if cipher_changed and not is_hello(body.take(min(6, length), "handshake record")):
+                sealed.append(reader.pos)
                 differing.append((reader.pos, min(reader.pos + length, reader.limit)))
                 reader.pos = differing[-1][1]
                 yield EncryptedRecord(content_type)
@@ -276,10 +283,9 @@ def record_header(reader: Reader) -> tuple[int, int, int]:
     return content_type, version, length
 
 
-def is_hello(body: Reader) -> bool:
-    """Whether a handshake record behind a ChangeCipherSpec is in clear all the same: it begins with the second hello
-    that a client or server sends after a HelloRetryRequest (RFC 8446 appendix D.4)."""
-    start = body.take(min(6, body.fence - body.pos), "handshake record")
+def is_hello(start: bytes) -> bool:
+    """Whether a handshake record behind a ChangeCipherSpec is in clear all the same: its first six bytes are those of
+    the second hello that a client or server sends after a HelloRetryRequest (RFC 8446 appendix D.4)."""
     return start[:2] in (b"\x01\x00", b"\x02\x00") and start[4:] == b"\x03\x03"
 
 
