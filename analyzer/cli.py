@@ -265,6 +265,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return confess(error)
 
 
+def run() -> NoReturn:
+    """The command as a process: once all is written it ends at once, without freeing what it holds object by object."""
+    code = main()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def complain(reason: object) -> int:
     from analyzer.wire import escaped
 
