@@ -35,6 +35,23 @@ NEVER_RECORDED = (
 )
 """Checks that no recording can show, and why."""
 
+NOT_YET_RECORDED = {
+    "a peer that deviates from its protocol, which no daemon does; made by hand in tests/checks": (
+        *("ike-choice-ambiguous", "ike-key-exchange-contradiction", "ike-nonce-length", "ike-redirected"),
+        *("esp-sequence-zero", "iec104-acknowledgement-wrong", "iec104-several-lrr-ids", "ntp-crypto-nak"),
+        *("dns-unasked-answers", "tls-server-name-malformed", "tls-compression", "ssh-strict-key-exchange-broken"),
+    ),
+    "another set-up of the laboratory's daemons": (
+        *("dhcp-address-in-use", "dhcp-server-unnamed", "dhcp-static-routes", "dns-factory-name"),
+        *("ftp-control-not-read-whole", "ftp-logins-refused", "ftp-path-escapes", "ftp-transfer-failed"),
+        *("http-credentials-in-clear", "icmp-tunnel-spread", "iec104-link-silent", "iec104-testfr-unanswered"),
+        *("iec104-window-exceeded", "ike-fragments-lost", "ike-request-unanswered", "ssh-preface-lines"),
+        *("ssh-terrapin", "tls-chain-out-of-order", "tls-chain-signature-wrong", "tls-no-forward-secrecy"),
+        "tls-server-without-certificate",
+    ),
+}
+"""Checks that wait for a recording, by what it needs; until then packets made by hand show them."""
+
 
 def description(name: str) -> dict[str, Any]:
     return tomllib.loads((CAPTURES / f"{name}.toml").read_text())
@@ -77,6 +94,8 @@ def test_every_check_has_a_capture_that_shows_it_and_one_that_does_not(slug: str
     showing = [name for name in FILES if slug in description(name)["expected"].get("fires", [])]
     if slug in dict(NEVER_RECORDED):
         assert not any(slug in fired(name) for name in FILES), "it was recorded after all"
+    elif any(slug in slugs for slugs in NOT_YET_RECORDED.values()):
+        assert not showing, "it was recorded: take it from the list"
     else:
         assert showing, "no capture is said to show it"
         assert any(slug not in fired(name) for name in FILES)
