@@ -110,7 +110,7 @@ class Stray:
         return (self.conversation.originator if self.inbound else self.conversation.responder).address
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Matched:
     """All conversations of one base station, sorted by what they are to its table. Compared by identity."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import shutil
 import struct
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from analyzer import CaptureError, RuleError, audit
 from analyzer.auditing import merged
+from analyzer.checks.flows import grouped
 from analyzer.findings import SHOWN, Kind, Severity
 from analyzer.heads import Frame
 from analyzer.reports import FORMATS
@@ -196,3 +198,12 @@ def test_an_uplink_without_link_layer_addresses_hides_nothing(tmp_path: Path) ->
     assert [verdict.mode for verdict in found.base_stations] == ["ipsec"]
     assert ("TPE104", ("i6",), Severity.HIGH) in [(each.check, each.rows, each.severity) for each in found.findings]
     assert not any(each.check == "TPE135" for each in found.findings)
+
+
+def test_nothing_remembers_an_audit_that_is_over(tmp_path: Path) -> None:
+    """A notebook may audit a thousand captures in one process."""
+    result = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, OTHER, 80, HTTP).audited(tmp_path)
+    assert result.findings and len(grouped)
+    del result
+    gc.collect()
+    assert not len(grouped)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from analyzer.conversations import Conversation, State
 from analyzer.expected import Deployment, Requirement
@@ -50,8 +50,19 @@ CROWD = 256
 """Peers of one service from which on those that were never answered are one finding: their addresses may be forged."""
 
 
-@lru_cache(maxsize=4096)  # several checks ask in a row
+grouped: WeakKeyDictionary[Matched, list[list[Stray]]] = WeakKeyDictionary()
+"""What :func:`groups` said, as long as the audit lives: several checks ask."""
+
+
 def groups(matched: Matched) -> list[list[Stray]]:
+    """The strays of a base station, each group one finding."""
+    found = grouped.get(matched)
+    if found is None:
+        found = grouped[matched] = group(matched)
+    return found
+
+
+def group(matched: Matched) -> list[list[Stray]]:
     """Strays by peer, transport, service port and direction; of a scan all ports together, of a crowd all peers."""
     by_key: dict[tuple[object, ...], list[Stray]] = {}
     for each in matched.strays:
