@@ -80,6 +80,7 @@ def test_capture_is_the_one_that_was_described(name: str) -> None:
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in FILES[name]]
     assert digests == (origin["sha256"] if len(digests) > 1 else [origin["sha256"]])
     assert origin["licence"] == "CC0-1.0, recorded for this project"
+    assert len(origin["how"]) < 600, "the daemons that were recorded, not the whole machine"
     for key in origin.get("keys", []):
         assert (CAPTURES / key).is_file()
     assert all(path.stat().st_size < 500_000 for path in FILES[name])
