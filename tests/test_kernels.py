@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -346,8 +347,7 @@ def test_without_a_folder_of_its_own_the_user_s_cache_serves(folder: Path) -> No
 
 
 def test_without_any_folder_it_serves_one_run(folder: Path) -> None:
-    kept(folder).unlink()
-    (folder / "__pycache__").rmdir()
+    shutil.rmtree(folder / "__pycache__")
     for name in ("__pycache__", "cache"):
         (folder / name).touch()
     module = load(folder, SOURCE)
