@@ -281,7 +281,7 @@ class Blocks:
         self.read: SimpleQueue[tuple[Bytes, int] | Exception] = SimpleQueue()
         for _ in range(1 + self.ahead):
             self.free.put(np.zeros(2 * size, np.uint8))
-        self.thread = Thread(target=self.run, daemon=True)
+        self.thread: Thread | None = None
 
     def run(self) -> None:
         """Read until the end, an error, or :meth:`__exit__`."""
@@ -337,13 +337,15 @@ class Blocks:
 
     def __enter__(self) -> Blocks:
         if self.ahead:
+            self.thread = Thread(target=self.run, daemon=True)
             self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.ahead:
+        if self.thread:
             self.free.put(None)
             self.thread.join(1)  # it may wait for a pipe that never ends
+            self.thread = None  # it knows this object, and both would outlive their use
 
 
 def worded(error: OSError) -> str:

@@ -246,8 +246,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from analyzer.capture import CaptureError
     from analyzer.expected import UsageError
 
-    # One audit, then the process ends: looking for reference cycles among all flows would cost half of the time.
-    gc.disable()
     try:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
@@ -267,6 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> NoReturn:
     """The command as a process: once all is written it ends at once, without freeing what it holds object by object."""
+    # One audit, then the process ends: looking for reference cycles among all flows would cost half of the time.
+    gc.disable()
     code = main()
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
