@@ -115,7 +115,7 @@ class Flows:
         """Which flows repeat others. ``named``: shape (65536,), whether a port names a service."""
         count = len(self)
         speech, kind = np.zeros(count, np.int32), np.zeros(count, np.int32)
-        kinds = scanner.liken(
+        scanner.liken(
             np.frombuffer(self.arena, np.uint8),
             self.flow,
             self.side.reshape(-1),
@@ -129,7 +129,7 @@ class Flows:
             speech,
             kind,
         )
-        return Alike(speech, kind, int(kinds))
+        return Alike(speech, kind)
 
     def pieces_of(self, chosen: npt.NDArray[np.int64]) -> Iterator[list[Any]]:
         """For each of the flows with an index of ``chosen`` the list of its pieces, as tuples (see PIECE)."""
@@ -294,8 +294,6 @@ class Alike:
     """The first flow that says the same as this one."""
     kind: npt.NDArray[np.int32]
     """The first flow of those that also goes between the same hosts, to the same service, and ended the same way."""
-    kinds: int
-    """Number of flows that are the first of their kind."""
 
 
 def secret() -> npt.NDArray[np.uint64]:
@@ -425,12 +423,10 @@ class Scan:
         interfaces = self.announce(framing, np.zeros(1, scanner.INTERFACE))
         problems: list[str] = []
         buffer, position, filled = blocks.after(np.zeros(0, np.uint8))
+        while filled - position < begin:
+            buffer, position, filled = blocks.after(buffer[position:filled])
         before = -position
         """Offset in the unpacked file of the buffer's first byte."""
-        while filled - position < begin:
-            rest = buffer[position:filled]
-            buffer, position, filled = blocks.after(rest)
-            before = -position
         position += begin
         told = 0
         """Bytes on disk that were reported."""

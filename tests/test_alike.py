@@ -32,7 +32,7 @@ REAL = [path for folder in (CAPTURES, *([Path(CORPUS)] if CORPUS else [])) for p
 
 def each_its_own(found: Flows, _: npt.NDArray[np.bool_]) -> Alike:
     own = np.arange(len(found), dtype=np.int32)
-    return Alike(own, own, len(found))
+    return Alike(own, own)
 
 
 def told(each: Conversation) -> Any:

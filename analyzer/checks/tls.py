@@ -447,6 +447,10 @@ def chain_out_of_order(fit: Fit) -> Iterator[Remark]:
             means = "which stands elsewhere in the chain" if link is Link.ELSEWHERE else "which was not sent"
             issuer = certificate.issuer or "without a name"
             sentence = f"The {owner} {subject(certificate)} is not followed by its issuer {issuer}, {means}."
+            if certificate._self_issued:
+                sentence = (
+                    f"The {owner} {subject(certificate)} names itself as issuer, yet another certificate follows."
+                )
             yield Remark(sentence, (item.frame,))
 
 

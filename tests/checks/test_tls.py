@@ -368,6 +368,8 @@ def test_the_order_of_a_chain() -> None:
     assert chain_of(own, ROOT) == ("broken", ["tls-chain-out-of-order"])
     assert chain_of(own, intermediate, sub("Stranger")) == ("broken", ["tls-chain-out-of-order"])
     assert "Sub" in only(handshake(own, ROOT), "tls-chain-out-of-order").sentence
+    root = only(handshake(own, intermediate, ROOT, sub("Stranger")), "tls-chain-out-of-order").sentence
+    assert root.startswith("The issuer certificate") and "names itself as issuer" in root
 
 
 def test_a_namesake_of_the_issuer_that_did_not_sign() -> None:
