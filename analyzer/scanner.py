@@ -1446,10 +1446,13 @@ def note(
     b: Buffer, at: Number, size: Number, where: Any, link: Number, side: Number, clock: Record, tables: Any
 ) -> None:
     """Account for an APDU that begins well."""
-    links, lines, _, events = tables
+    links, lines, reorders, events = tables
     k = links[link]
     line = lines[2 * link + side]
     peer = lines[2 * link + 1 - side]
+    waits = (
+        peer.reorder > 0 and reorders[peer.reorder - 1].count > 0
+    )  # what the peer sent is not read as far as it came
     if line.doubt:
         line.doubt -= 1
     if k.last and where[1] - k.last > k.silence:
@@ -1485,7 +1488,7 @@ def note(
         return
     modulus = 32767 if line.lrr or peer.lrr else 32768
     received = np.int64(little16(b, at + control + 2)) >> 1
-    acknowledge(line, peer, received, modulus, where, k.flow, side, events, clock)
+    acknowledge(line, -1 if waits else peer.sent, received, modulus, where, k.flow, side, events, clock)
     if one & 1:
         line.s_frames += 1
         return
@@ -1504,7 +1507,7 @@ def note(
         line.modulus = line.sent + 1
     line.sent = number
     line.expected = (number + 1) & 0x7FFF
-    if peer.received >= 0:
+    if peer.received >= 0 and not waits:
         outstanding = (number + 1 - peer.received) % modulus
         if outstanding < modulus // 2:
             line.outstanding = max(line.outstanding, outstanding)
@@ -1548,7 +1551,7 @@ def note(
 @compiled
 def acknowledge(
     line: Record,
-    peer: Record,
+    sent: Number,
     received: Number,
     modulus: Number,
     where: Any,
@@ -1559,16 +1562,16 @@ def acknowledge(
 ) -> None:
     """A receive sequence number: it never goes back, and acknowledges only what was sent.
 
-    Where the two directions were captured at two places, an acknowledgement may come before what it acknowledges, but
-    never by more than may be sent without one.
+    ``sent``: the newest send sequence number of the other side; -1: unknown. Where the two directions were captured at
+    two places, an acknowledgement may come before what it acknowledges, but never by more than may be sent without one.
     """
     wrong = False
     before = line.received
     if before >= 0 and (received - before) % modulus > modulus // 2:
         wrong = True
-    if peer.sent >= 0 and WINDOW < (received - peer.sent - 1) % modulus < modulus // 2:
+    if sent >= 0 and WINDOW < (received - sent - 1) % modulus < modulus // 2:
         wrong = True
-        before = peer.sent
+        before = sent
     if wrong:
         line.wrong += 1
         if line.wrong <= SHOWN:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from analyzer import scanner
+from analyzer import audit, scanner
 from analyzer.checks import iec104 as checks
 from analyzer.conversations import converse
 from analyzer.findings import ContentCheck, Kind, Severity
@@ -23,7 +23,7 @@ from tests.protocols.test_iec104 import (
     lrr,
     s_frame,
 )
-from tests.protocols.test_ssh import head_of
+from tests.protocols.test_ssh import CAPTURES, head_of
 
 
 def followed(head: Head) -> Head:
@@ -132,6 +132,13 @@ def test_acknowledgements_that_go_back_or_too_far() -> None:
         (Severity.LOW, "The server acknowledges wrongly: receive sequence number 22 after 8."),
     ]
     assert said(checks.acknowledgement_wrong, head_of(sent, s_frame(21), (40000, 2404))) == []
+
+
+def test_what_the_capture_lacks_may_well_have_been_acknowledged() -> None:
+    """38 bytes of the server's stream are missing in frame 122 (tshark: previous segment not captured)."""
+    checked = {each.check for each in audit(CAPTURES / "plain-sll-nano.pcap").findings}
+    assert "TPE310" in checked
+    assert "TPE305" not in checked
 
 
 def test_a_window_that_is_exceeded() -> None:
