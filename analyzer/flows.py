@@ -22,6 +22,7 @@ from analyzer.capture import Blocks, CaptureError, CaptureFile, Framing, Source
 from analyzer.encapsulations import CUT, DEPTH, IP_PROTOCOLS, UDP_PORTS, ethertype_name, peel
 from analyzer.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
 from analyzer.heads import DIRECTIONS, Association, Datagram, Event, Frame, Head, Line, Link, Mark, Stream
+from analyzer.wire import UNBOUNDED
 
 BUFFER = 1 << 19
 """Bytes read at a time."""
@@ -233,7 +234,13 @@ class Flows:
         """The datagrams that pieces are, as tuples (see PIECE)."""
         payload = self.payload
         return tuple(
-            Datagram(DIRECTIONS[side ^ originator], payload(arena, kept), length, Frame(file, number), time)
+            Datagram(
+                DIRECTIONS[side ^ originator],
+                payload(arena, kept),
+                length if length >= 0 else UNBOUNDED,
+                Frame(file, number),
+                time,
+            )
             for number, time, arena, _, file, _, length, kept, side, error in pieces
             if not error
         )
@@ -608,7 +615,10 @@ class Scan:
         for index, carrier in enumerate(packet.carriers, 1):
             self.clock["capture"] = carrier.capture
             count_only = packet.count_only or index < len(packet.carriers)
+            known = int(self.clock["pieces"][0])
             self.single(packet.data, carrier.record, network, packet.notes, count_only)
+            if packet.unknown_length:
+                self.pieces["length"][known : int(self.clock["pieces"][0])] = -1
         self.clock["capture"] = capture
 
     def single(self, data: bytes, carrier: Records, network: int, notes: tuple[str, ...], count_only: bool) -> None:

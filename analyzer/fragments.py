@@ -55,6 +55,8 @@ class Packet(NamedTuple):
     notes: tuple[str, ...]
     count_only: bool = False
     """The payload is not to be looked at."""
+    unknown_length: bool = False
+    """Nobody knows how long the payload was: the last fragment never came, and it does not say so itself."""
 
 
 @dataclass(slots=True)
@@ -162,7 +164,9 @@ class Datagram:
         needed = {6: 14, 17: 8}.get(self.protocol, 0)
         if not self.whole and 4 <= len(payload) < needed:  # its ports are there, the rest of the header is not
             payload, unread = payload.ljust(needed, b"\0"), True
-        return Packet(with_length(self.header, self.length(payload)) + payload, tuple(self.carriers), notes, unread)
+        whole = with_length(self.header, self.length(payload)) + payload
+        unknown = self.total is None and self.protocol in (1, 58)
+        return Packet(whole, tuple(self.carriers), notes, unread, unknown)
 
 
 class Fragments:

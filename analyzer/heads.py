@@ -87,7 +87,8 @@ class Datagram(NamedTuple):
     data: bytes
     """As much as was captured and kept."""
     length: int
-    """Payload length that the headers below declare, in bytes; more than ``len(data)`` if cut."""
+    """Payload length that the headers below declare, in bytes; more than ``len(data)`` if cut, ``UNBOUNDED`` where
+    the fragment that would tell it is missing."""
     frame: Frame
     time: int
     """Nanoseconds since the epoch."""

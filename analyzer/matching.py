@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from analyzer.conversations import Conversation, FtpDataFacts, State
 from analyzer.expected import Deployment, ExpectedFlow, ExpectedTable, Occurrence, Peer, Requirement, UsageError
+from analyzer.fragments import HEADLESS
 from analyzer.heads import Direction
 from analyzer.hosts import Station, carries_esp, shaped
 from analyzer.messages import messages
@@ -151,18 +152,21 @@ def match(
         (each.first for each in conversations if each.protocol in ("tls", "ike", "esp")), default=until
     )
     controls: dict[int, tuple[ExpectedFlow, ...]] = {}
-    cut = cut_answers(conversations)
     known: dict[tuple[object, ...], tuple[ExpectedFlow, ...]] = {}
     near: dict[tuple[object, ...], Nearness] = {}
+    headless = any(is_headless(each) for each in conversations)
+    between = {ends_of(each) for each in conversations if not is_headless(each)} if headless else set()
     for each in conversations:
         if each.control is not None:
+            continue
+        if is_headless(each) and ends_of(each) in between:
+            unjudged.extend(each.flows)  # part of a datagram of one of those, and nobody sees of which
             continue
         alike = (each.transport, each.originator.address, each.responder, each.protocol, carries_esp(each))
         fitting = known.get(alike)
         if fitting is None:
-            fitting = tuple(row for row in rows if fits_row(row, each, station, tpe) or is_retry(row, each, cut))
-            if each.transport != "tcp":  # a retry over TCP depends on what came before it
-                known[alike] = fitting
+            fitting = tuple(row for row in rows if fits_row(row, each, station, tpe) or is_dns_over_tcp(row, each))
+            known[alike] = fitting
         if fitting:
             found = list(split(station, each, fitting, protected_from))
             controls[each.id] = tuple(row for fit in found for row in fit.rows)
@@ -214,25 +218,19 @@ def fits_any(tables: Mapping[str, ExpectedTable], each: Conversation, station: S
     return any(fits_row(row, each, station, tpe) for table in tables.values() for row in table.flows)
 
 
-def cut_answers(conversations: Iterable[Conversation]) -> dict[tuple[str, str], int]:
-    """(client, DNS server) → when the first conversation began in which the server cut an answer short (TC)."""
-    found: dict[tuple[str, str], int] = {}
-    for each in conversations:
-        facts = each.dissection.facts
-        if each.transport == "udp" and isinstance(facts, dns.DnsFacts) and facts.truncated:
-            found.setdefault((each.originator.address, each.responder.address), each.first)
-    return found
+def is_headless(each: Conversation) -> bool:
+    """Nothing but fragments whose first one, with the ports, the capture lacks."""
+    return HEADLESS in each.notes and not any(each.payload)
 
 
-def is_retry(row: ExpectedFlow, each: Conversation, cut: Mapping[tuple[str, str], int]) -> bool:
-    """Whether DNS over TCP asks again for an answer that UDP cut short (RFC 7766 section 5)."""
-    ends = each.originator.address, each.responder.address
-    return (
-        row.protocol == dns.NAME
-        and each.transport == "tcp"
-        and each.responder.port in row.ports
-        and cut.get(ends, each.first + 1) <= each.first
-    )
+def ends_of(each: Conversation) -> tuple[str, frozenset[str]]:
+    """Transport and addresses."""
+    return each.transport, frozenset((each.originator.address, each.responder.address))
+
+
+def is_dns_over_tcp(row: ExpectedFlow, each: Conversation) -> bool:
+    """Whether a conversation is DNS on the row's port, but over TCP: right as a retry only (RFC 7766 section 5)."""
+    return row.protocol == dns.NAME == each.protocol and each.transport == "tcp" and each.responder.port in row.ports
 
 
 def is_housekeeping(each: Conversation) -> bool:

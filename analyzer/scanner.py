@@ -156,7 +156,7 @@ PIECE = np.dtype(
         ("flow", np.int32),
         ("capture", np.int32),
         ("offset", np.int32),  # TCP: in the head; ICMP error: length of the IP header that precedes
-        ("length", np.int32),  # payload as declared
+        ("length", np.int32),  # payload as declared; -1: the fragment that would tell it is missing
         ("kept", np.int32),
         ("side", np.uint8),  # ICMP error: the side that sent the quoted packet
         ("error", np.uint8),  # 1: an ICMP error that quotes the flow, from its IP header on

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.auditing import Audit
-from analyzer.findings import Severity
+from analyzer.findings import Kind, Severity
 from tests.protocols.test_ike import sealed
 from tests.scenes import (
     DNS,
@@ -419,7 +419,7 @@ def test_whether_tpe_is_the_time_server_tells_ntp_rows_apart(
 def test_dns_over_tcp_after_a_cut_answer_is_a_retry(tmp_path: Path) -> None:
     scene = tls().ask(STATION, 5555, RESOLVER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP)
     result = scene.audited(tmp_path)
-    assert not found(result, "TPE101")
+    assert not found(result, "TPE101") and not found(result, "TPE338")
     assert statuses(result)["n2"] == "present"
     assert [result.flow_rows.get(each.id) for each in result.flows if each.responder.port == 53] == [("n2",)] * 2
 
@@ -435,9 +435,20 @@ def test_dns_over_tcp_after_a_cut_answer_is_a_retry(tmp_path: Path) -> None:
     ],
     ids=["alone", "whole answer", "another server", "another client", "before the answer"],
 )
-def test_any_other_dns_over_tcp_is_unexpected(tmp_path: Path, scene: Scene) -> None:
-    (finding,) = found(scene.audited(tmp_path), "TPE101")
-    assert (finding.rows, finding.mismatch) == (("n2",), "transport")
+def test_any_other_dns_over_tcp_breaks_the_row(tmp_path: Path, scene: Scene) -> None:
+    result = scene.audited(tmp_path)
+    (finding,) = found(result, "TPE338")
+    assert (finding.kind, finding.rows, finding.mismatch) == (Kind.MALFORMED, ("n2",), "transport")
+    assert statuses(result)["n2"] == "malformed"
+    assert not found(result, "TPE101")
+
+
+def test_what_is_no_dns_on_its_port_over_tcp_is_unexpected(tmp_path: Path) -> None:
+    for scene in (tls().tcp(STATION, 40001, RESOLVER, 53, TLS), tls().syn(STATION, 40001, RESOLVER, 53)):
+        result = scene.audited(tmp_path)
+        (finding,) = found(result, "TPE101")
+        assert (finding.rows, finding.mismatch) == (("n2",), "transport")
+        assert statuses(result)["n2"] == "absent"
 
 
 # -- what needs no row ------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from analyzer.conversations import FOLDED, Conversation
 from analyzer.findings import Case, Charge, Check, Kind, Severity, case_check, family
 from analyzer.fragments import OVERLAPPING, OVERSIZED
 from analyzer.hosts import matches
+from analyzer.matching import is_headless
 from analyzer.wire import Cause
 
 
@@ -161,12 +162,13 @@ def overlapping_fragments(case: Case) -> Iterator[Charge]:
 @case_check("TPE009", "incomplete-datagrams", Severity.INFO, Kind.NOTICE)
 def incomplete_datagrams(case: Case) -> Iterator[Charge]:
     """Flags: Fragmented datagrams that never became whole; low when some were given up early, because too many were
-    incomplete at a time.
+    incomplete at a time, or when the fragment with the ports is missing.
 
     Why: What the missing fragments carried was judged neither right nor wrong; a flood of incomplete datagrams may be
-    meant to exhaust who puts them together.
+    meant to exhaust who puts them together. Without its first fragment a datagram has no ports: between hosts that
+    talk to each other it may be part of any of their flows.
 
-    Evidence: How many.
+    Evidence: How many, and the flows that are made of such fragments.
 
     Remedy: Capture where no packets are lost, and find the sender if there are many.
     """
@@ -174,7 +176,13 @@ def incomplete_datagrams(case: Case) -> Iterator[Charge]:
     if count:
         lack = "1 fragmented datagram is" if count == 1 else f"{count} fragmented datagrams are"
         early = f"; {abandoned} of them had to be given up early" if abandoned else ""
-        yield Charge(f"{lack} not whole in the capture{early}.", severity=Severity.LOW if abandoned else None)
+        headless = tuple(each for each in case.conversations if is_headless(each))
+        ports = "; without their first fragment their ports are unknown" if headless else ""
+        yield Charge(
+            f"{lack} not whole in the capture{early}{ports}.",
+            conversations=headless,
+            severity=Severity.LOW if abandoned or headless else None,
+        )
 
 
 @case_check("TPE010", "flows-folded", Severity.MEDIUM, Kind.NOTICE)

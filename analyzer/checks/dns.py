@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from analyzer.conversations import Conversation
@@ -389,7 +389,51 @@ def factory_name(fit: Fit) -> Iterator[Remark]:
         yield Remark(f"The base station asks for {', '.join(found)}, as it was delivered to do.", frames)
 
 
+@case_check("TPE338", "dns-over-tcp", Severity.MEDIUM, Kind.MALFORMED)
+def over_tcp(case: Case) -> Iterator[Charge]:
+    """Flags: DNS over TCP that is not the retry of an answer that was cut short.
+
+    Why: A base station asks over UDP, as the row says, and turns to TCP only after an answer with the flag TC (RFC
+    7766, section 5). TCP from the beginning is another program's, and what zone transfers and tunnels use.
+
+    Evidence: The TCP conversations with a DNS server before which no answer of that server was cut short.
+
+    Remedy: Find out which program on the base station asks over TCP.
+    """
+    for matched in case.stations:
+        over = [
+            fit for fit in matched.fits if fit.conversation.transport == "tcp" and fit.conversation.protocol == NAME
+        ]
+        cut = cut_answers(fit.conversation for fit in matched.fits) if over else {}
+        by_server: dict[str, list[Fit]] = {}
+        for fit in over:
+            each = fit.conversation
+            if cut.get((each.originator.address, each.responder.address), each.first + 1) > each.first:
+                by_server.setdefault(each.responder.address, []).append(fit)
+        for server, fits in by_server.items():
+            count = sum(fit.conversation.count for fit in fits)
+            times = "once" if count == 1 else f"in {count} flows"
+            yield Charge(
+                f"The base station asks {server} over TCP, {times}, though no answer of it was cut short before.",
+                matched.station.address,
+                tuple(dict.fromkeys(row.id for fit in fits for row in fit.rows)),
+                tuple(fit.conversation for fit in fits),
+                mismatch="transport",
+            )
+
+
+def cut_answers(conversations: Iterable[Conversation]) -> dict[tuple[str, str], int]:
+    """(client, DNS server) → when the first conversation began in which the server cut an answer short (TC)."""
+    found: dict[tuple[str, str], int] = {}
+    for each in conversations:
+        facts = each.dissection.facts
+        if each.transport == "udp" and isinstance(facts, DnsFacts) and facts.truncated:
+            found.setdefault((each.originator.address, each.responder.address), each.first)
+    return found
+
+
 CHECKS: tuple[Check, ...] = (
+    over_tcp,
     tunnel_names,
     tunnel_records,
     trailing_bytes,

@@ -176,7 +176,9 @@ def replies(fit: Fit) -> Replies:
 def same(request: Ping, reply: Ping) -> bool:
     """Whether a reply returns the request's data, as far as the capture shows it."""
     known = request.beginning is not None and reply.beginning is not None
-    return request.echo.length == reply.echo.length and (not known or request.beginning == reply.beginning)
+    measured = request.echo.length is not None and reply.echo.length is not None
+    equal = not measured or request.echo.length == reply.echo.length
+    return equal and (not known or request.beginning == reply.beginning)
 
 
 def tunnelling(fit: Fit) -> tuple[str, list[Ping]] | None:
@@ -195,9 +197,9 @@ def tunnelling(fit: Fit) -> tuple[str, list[Ping]] | None:
 
 
 def mean(found: Iterable[Ping]) -> float:
-    """Mean bytes of data."""
-    lengths = [each.echo.length for each in found]
-    return sum(lengths) / len(lengths)
+    """Mean bytes of data, where it is known."""
+    lengths = [each.echo.length for each in found if each.echo.length is not None]
+    return sum(lengths) / max(1, len(lengths))
 
 
 @content_check("TPE243", "icmp-reply-mismatch", Severity.MEDIUM, "icmp")
@@ -217,8 +219,9 @@ def reply_mismatch(fit: Fit) -> Iterator[Remark]:
     found = replies(fit)
     if found.differing:
         request, reply = found.differing[0]
-        lengths = f"{request.echo.length} bytes asked, {reply.echo.length} bytes answered"
-        how = lengths if request.echo.length != reply.echo.length else "the same length, other bytes"
+        asked, answered = request.echo.length, reply.echo.length
+        measured = None not in (asked, answered) and asked != answered
+        how = f"{asked} bytes asked, {answered} bytes answered" if measured else "other bytes than were sent"
         yield Remark(
             f"Echo replies did not return the data of their requests, {len(found.differing)} in all"
             f" ({how} in the first).",
@@ -264,12 +267,12 @@ def large_payload(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out who sends large pings, and reduce their size.
     """
-    large = [each for each in pings(fit) if each.echo.length > LARGE]
+    large = [(each, each.echo.length) for each in pings(fit) if each.echo.length and each.echo.length > LARGE]
     if large and not tunnelling(fit):
-        most = max(each.echo.length for each in large)
+        most = max(length for _, length in large)
         yield Remark(
             f"The flow carries {len(large)} large echo{'es' if len(large) > 1 else ''}, up to {most} bytes of data.",
-            first_frames(each.frame for each in large),
+            first_frames(each.frame for each, _ in large),
             Severity.MEDIUM if most > ABSURD else None,
         )
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader
+from analyzer.wire import UNBOUNDED, Reader
 
 NAME = "icmp"
 
@@ -136,8 +136,8 @@ class Echo(NamedTuple):
     code: int
     identifier: int
     sequence: int
-    length: int
-    """Declared length of the data, bytes."""
+    length: int | None
+    """Declared length of the data, bytes; ``None`` where the fragment that would tell it is missing."""
 
 
 class EchoData(NamedTuple):
@@ -199,8 +199,9 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     if kind in ECHO_REQUEST or kind in ECHO_REPLY:
         identifier = reader.u16("identifier")
         sequence = reader.u16("sequence number")
-        yield Echo(TYPES[kind], kind, code, identifier, sequence, length - 8)
-        sample = min(SAMPLE, length - 8)
+        data = None if reader.fence == UNBOUNDED else length - 8
+        yield Echo(TYPES[kind], kind, code, identifier, sequence, data)
+        sample = SAMPLE if data is None else min(SAMPLE, data)
         if reader.left >= sample:
             yield EchoData(reader.take(sample, "data"))
     elif kind in (1, 2, 3, 4, 5, 11, 12):
@@ -239,7 +240,8 @@ def facts(items: Sequence[Item]) -> IcmpFacts:
         message = item.message
         if isinstance(message, Echo):
             names[message.name] += 1
-            largest = message.length if largest is None else max(largest, message.length)
+            if message.length is not None:
+                largest = max(largest or 0, message.length)
         elif isinstance(message, IcmpMessage):
             names[message.name] += 1
         elif isinstance(message, ErrorMessage):

@@ -12,13 +12,15 @@ import pytest
 from analyzer import audit
 from analyzer.checks import icmp as checks
 from analyzer.conversations import IcmpError
-from analyzer.findings import ContentCheck, Severity
+from analyzer.findings import ContentCheck, Kind, Severity
 from analyzer.heads import Direction, Frame
 from analyzer.matching import Fit
 from analyzer.protocols import icmp
 from tests import build
 from tests.checks.test_ike import TPE, fit_of, judged
 from tests.protocols.test_icmp import BACK, IPV4, SENT, echo, head, message
+from tests.scenes import OTHER, STATION, TLS, Scene, found, statuses
+from tests.scenes import TPE as TPE_CORE
 
 NOISE = random.Random(792)
 CONTENT_CHECKS = tuple(check for check in checks.CHECKS if isinstance(check, ContentCheck))
@@ -204,3 +206,35 @@ def test_an_odd_ping_is_seen_behind_any_number_of_others(size: int) -> None:
     found = build.conversations([*frames, other, *frames])
     kept = [datagram.data[:2] for each in found for datagram in each.head.datagrams]
     assert b"\x08\x03" in kept
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("lost", [0, 1, 2])
+@pytest.mark.parametrize("way", [0, 1])
+def test_a_fragment_that_the_capture_lacks_is_nobodys_fault(tmp_path: Path, version: int, lost: int, way: int) -> None:
+    """Of a large ping or its reply the first, middle or last fragment was not captured."""
+    station, tpe = (STATION, TPE_CORE) if version == 4 else ("2001:db8::2", "2001:db8:9::1")
+    kinds = (8, 0) if version == 4 else (128, 129)
+    scene = Scene().tcp(station, 40000, tpe, 3001, TLS).echo(station, tpe)
+    for number, kind in enumerate(kinds):
+        ends = (station, tpe) if number == 0 else (tpe, station)
+        whole = build.echo(*ends, kind, 9, bytes(range(256)) * 12)[14:]
+        for place, part in enumerate(build.fragments(whole, 1480 if version == 4 else 1448, number + 1)):
+            if (number, place) != (way, lost):
+                scene.packets.append((scene.packets[-1][0] + 0.01, build.ethernet(part)))
+    result = scene.audited(tmp_path)
+    assert found(result, "TPE009")[0].severity is (Severity.INFO if lost else Severity.LOW)
+    assert not [each for each in result.findings if each.severity >= Severity.MEDIUM and each.kind is not Kind.MISSING]
+    assert statuses(result, station)["i3"] == "present"
+    (large,) = found(result, "TPE245")
+    assert "up to 3072 bytes of data" in large.summary
+    assert sum(flow.packets[0] + flow.packets[1] for flow in result.flows) == len(scene.packets)
+
+
+def test_fragments_without_ports_from_a_host_that_says_nothing_else_are_unexpected(tmp_path: Path) -> None:
+    """Whoever sends only later fragments may be talking to a receiver that reads just these."""
+    scene = Scene().tcp(STATION, 40000, TPE_CORE, 3001, TLS)
+    part = build.fragments(build.udp(STATION, 7, OTHER, 7, bytes(3000))[14:], 1480)[1]
+    scene.packets.append((scene.packets[-1][0] + 0.01, build.ethernet(part)))
+    (finding,) = found(scene.audited(tmp_path), "TPE101")
+    assert OTHER in finding.summary
