@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -80,6 +80,8 @@ BROKEN_SUITES: Final = (
 SMALL_BLOCK_SUITES: Final = (("_3DES_", "3DES"), ("_EDE3_", "3DES"), ("_IDEA_", "IDEA"), ("_RC2_", "RC2"))
 
 STATIC_EXCHANGES: Final = ("TLS_RSA_", "TLS_DH_RSA_", "TLS_DH_DSS_", "TLS_ECDH_RSA_", "TLS_ECDH_ECDSA_", "SSL_RSA_")
+
+WEAK_HASHES: Final = ("MD2", "MD5", "SHA-1")
 
 HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
 """RFC 1123 section 2.1, with the underscores that are in use; without the final dot (RFC 6066 section 3)."""
@@ -175,7 +177,7 @@ def handshake_abandoned(fit: Fit) -> Iterator[Remark]:
     Remedy: Look into the log of the side that closed the connection.
     """
     facts, conversation = facts_of(fit), fit.conversation
-    if facts._client_went_on:
+    if facts._client_went_on or not facts._hello_seen:
         return
     whole = all(stream.begins and stream.ends for stream in conversation.head.streams)
     refused = next(fatal_alerts(fit), None) is not None or bool(conversation.dissection.breaks)
@@ -253,8 +255,9 @@ def certificate_expired(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Renew the server's certificate, and make the client verify it.
     """
-    for item, certificate in own_certificate(fit):
-        if certificate._ends is not None and item.time > certificate._ends:
+    last = fit.conversation.last
+    for item, certificate in own_certificate(fit, lambda each: each._ends is not None and last > each._ends):
+        if item.time > (certificate._ends or 0):
             sentence = f"The server's certificate {subject(certificate)} expired on {certificate.not_after}"
             yield dated(fit, item, sentence)
 
@@ -270,8 +273,9 @@ def certificate_not_yet_valid(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Correct the clocks of the server, its issuer and the capturing machine, or replace the certificate.
     """
-    for item, certificate in own_certificate(fit):
-        if certificate._begins is not None and item.time < certificate._begins:
+    first = fit.conversation.first
+    for item, certificate in own_certificate(fit, lambda each: each._begins is not None and first < each._begins):
+        if item.time < (certificate._begins or 0):
             sentence = f"The server's certificate {subject(certificate)} is valid from {certificate.not_before} only"
             yield dated(fit, item, sentence)
 
@@ -287,7 +291,7 @@ def certificate_self_signed(fit: Fit) -> Iterator[Remark]:
     Remedy: Give the server a certificate that is signed by the authority which the base stations trust.
     """
     if facts_of(fit)._self_signed:
-        for item, certificate in own_certificate(fit):
+        for item, certificate in own_certificate(fit, lambda _: True):
             yield Remark(f"The server's certificate {subject(certificate)} is self-signed.", (item.frame,))
 
 
@@ -301,13 +305,10 @@ def certificate_weak_key(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Issue the certificate again for an RSA key of 2048 bits or more, or for an elliptic curve.
     """
-    for item, certificate in chain(fit):
-        key, bits = certificate.key or "", certificate._key_bits
-        if bits is not None and bits < (224 if key.startswith("EC ") else 2048):
-            owner = "server's certificate" if is_own(item) else "issuer certificate"
-            least = "224" if key.startswith("EC ") else "2048"
-            sentence = f"The {owner} {subject(certificate)} has the key {key}, below {least} bits."
-            yield Remark(sentence, (item.frame,))
+    for item, certificate in chain(fit, lambda each: each._key_bits is not None and each._key_bits < least_bits(each)):
+        owner = "server's certificate" if is_own(item) else "issuer certificate"
+        has = f"has the key {certificate.key}, below {least_bits(certificate)} bits"
+        yield Remark(f"The {owner} {subject(certificate)} {has}.", (item.frame,))
 
 
 @content_check("TPE273", "tls-certificate-weak-signature", Severity.MEDIUM, "tls")
@@ -321,11 +322,10 @@ def certificate_weak_signature(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Issue the certificate again with SHA-256 or better.
     """
-    for item, certificate in chain(fit):
-        if certificate._hash in ("MD2", "MD5", "SHA-1") and not certificate._self_issued:
-            owner = "server's certificate" if is_own(item) else "issuer certificate"
-            sentence = f"The {owner} {subject(certificate)} is signed with {certificate._hash}"
-            yield Remark(f"{sentence} ({certificate.signature}).", (item.frame,))
+    for item, certificate in chain(fit, lambda each: each._hash in WEAK_HASHES and not each._self_issued):
+        owner = "server's certificate" if is_own(item) else "issuer certificate"
+        sentence = f"The {owner} {subject(certificate)} is signed with {certificate._hash}"
+        yield Remark(f"{sentence} ({certificate.signature}).", (item.frame,))
 
 
 @content_check("TPE274", "tls-certificate-name-mismatch", Severity.MEDIUM, "tls")
@@ -340,11 +340,12 @@ def certificate_name_mismatch(fit: Fit) -> Iterator[Remark]:
     Remedy: Issue the certificate for the name under which the base stations are configured to reach the server.
     """
     name = facts_of(fit).server_name
-    for item, certificate in own_certificate(fit):
-        if name is not None and certificate.problem is None and not names(certificate, name):
-            known = (*certificate._dns_names, *certificate._addresses) or certificate._common_names
-            listed = ", ".join(known[:6]) + (", …" if len(known) > 6 else "") if known else "no name"
-            yield Remark(f"The client asks for {name}, the server's certificate is for {listed}.", (item.frame,))
+    if name is None:
+        return
+    for item, certificate in own_certificate(fit, lambda each: each.problem is None and not names(each, name)):
+        known = (*certificate._dns_names, *certificate._addresses) or certificate._common_names
+        listed = ", ".join(known[:6]) + (", …" if len(known) > 6 else "") if known else "no name"
+        yield Remark(f"The client asks for {name}, the server's certificate is for {listed}.", (item.frame,))
 
 
 @content_check("TPE275", "tls-issuer-certificate-expired", Severity.LOW, "tls")
@@ -357,12 +358,11 @@ def issuer_certificate_expired(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Install the current certificates of the issuing authority on the server.
     """
-    for item, certificate in chain(fit):
-        if certificate._begins is None or certificate._ends is None:
-            continue
-        if not certificate._begins <= item.time <= certificate._ends and not is_own(item):
-            valid = f"is valid from {certificate.not_before} to {certificate.not_after} only"
-            yield Remark(f"The issuer certificate {subject(certificate)} {valid}.", (item.frame,))
+    first, last = fit.conversation.first, fit.conversation.last
+    for item, certificate in chain(fit, lambda each: not valid(each, first) or not valid(each, last)):
+        if not valid(certificate, item.time) and not is_own(item):
+            dates = f"is valid from {certificate.not_before} to {certificate.not_after} only"
+            yield Remark(f"The issuer certificate {subject(certificate)} {dates}.", (item.frame,))
 
 
 @content_check("TPE276", "tls-certificate-unreadable", Severity.LOW, "tls")
@@ -375,10 +375,9 @@ def certificate_unreadable(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Look at the certificate with openssl x509 and issue it again if it is damaged.
     """
-    for item, certificate in chain(fit):
-        if certificate.problem is not None:
-            owner = "server's certificate" if is_own(item) else "issuer certificate"
-            yield Remark(f"The {owner} could not be read wholly ({certificate.problem}).", (item.frame,))
+    for item, certificate in chain(fit, lambda each: each.problem is not None):
+        owner = "server's certificate" if is_own(item) else "issuer certificate"
+        yield Remark(f"The {owner} could not be read wholly ({certificate.problem}).", (item.frame,))
 
 
 @content_check("TPE277", "tls-certificates-hidden", Severity.INFO, "tls", Kind.NOTICE)
@@ -425,8 +424,8 @@ def handshake_not_seen(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Start the capture before the base station connects.
     """
-    items = fit.conversation.dissection.items
-    if items and not facts_of(fit)._hello_seen:
+    items = () if facts_of(fit)._hello_seen else fit.conversation.dissection.items
+    if items:
         sentence = "The TLS handshake is not in the capture, so cipher suite and certificates could not be checked."
         yield Remark(sentence, (items[0].frame,))
 
@@ -441,17 +440,14 @@ def chain_out_of_order(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Configure the server with its own certificate first and then each issuer's, and with no other certificate.
     """
-    for (item, certificate), link in zip(chain(fit), facts_of(fit)._links, strict=False):
-        if link is Link.ELSEWHERE or link is Link.UNRELATED:
-            owner = "server's certificate" if is_own(item) else "issuer certificate"
-            means = "which stands elsewhere in the chain" if link is Link.ELSEWHERE else "which was not sent"
-            issuer = certificate.issuer or "without a name"
-            sentence = f"The {owner} {subject(certificate)} is not followed by its issuer {issuer}, {means}."
-            if certificate._self_issued:
-                sentence = (
-                    f"The {owner} {subject(certificate)} names itself as issuer, yet another certificate follows."
-                )
-            yield Remark(sentence, (item.frame,))
+    for item, certificate, link in linked(fit, Link.ELSEWHERE, Link.UNRELATED):
+        owner = "server's certificate" if is_own(item) else "issuer certificate"
+        means = "which stands elsewhere in the chain" if link is Link.ELSEWHERE else "which was not sent"
+        issuer = certificate.issuer or "without a name"
+        sentence = f"The {owner} {subject(certificate)} is not followed by its issuer {issuer}, {means}."
+        if certificate._self_issued:
+            sentence = f"The {owner} {subject(certificate)} names itself as issuer, yet another certificate follows."
+        yield Remark(sentence, (item.frame,))
 
 
 @content_check("TPE281", "tls-chain-signature-wrong", Severity.MEDIUM, "tls")
@@ -464,11 +460,10 @@ def chain_signature_wrong(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Install the issuer's current certificate on the server; if that does not help, look for an impostor.
     """
-    for (item, certificate), link in zip(chain(fit), facts_of(fit)._links, strict=False):
-        if link is Link.FORGED:
-            owner = "server's certificate" if is_own(item) else "issuer certificate"
-            sentence = f"The {owner} {subject(certificate)} was not signed with the key of {certificate.issuer}"
-            yield Remark(f"{sentence} that the server sent.", (item.frame,))
+    for item, certificate, _ in linked(fit, Link.FORGED):
+        owner = "server's certificate" if is_own(item) else "issuer certificate"
+        sentence = f"The {owner} {subject(certificate)} was not signed with the key of {certificate.issuer}"
+        yield Remark(f"{sentence} that the server sent.", (item.frame,))
 
 
 @content_check("TPE282", "tls-server-name-malformed", Severity.LOW, "tls")
@@ -603,25 +598,53 @@ def suite_frames(fit: Fit) -> tuple[Frame, ...]:
 
 def fatal_alerts(fit: Fit) -> Iterator[tuple[Item, Alert]]:
     """Fatal alerts in clear; closing a connection is no refusal."""
+    if not facts_of(fit).alerts:
+        return
     for item, alert in messages(fit.conversation.dissection.items, Alert):
         if alert.level == 2 and alert.description != 0:
             yield item, alert
 
 
-@lru_cache(maxsize=1)  # several checks ask in a row
-def chain(fit: Fit) -> tuple[tuple[Item, X509Certificate], ...]:
-    """The server's certificates, each with the item that carries it."""
+Suspicion = Callable[[X509Certificate], bool]
+
+
+def chain(fit: Fit, suspect: Suspicion) -> list[tuple[Item, X509Certificate]]:
+    """Those of the server's certificates that are suspect, each with the item that carries it."""
+    certificates = facts_of(fit).certificates
+    if not any(map(suspect, certificates)):
+        return []
+    return [(item, each) for item, each in zip(sent(fit), certificates, strict=True) if suspect(each)]
+
+
+def own_certificate(fit: Fit, suspect: Suspicion) -> list[tuple[Item, X509Certificate]]:
+    """The server's own certificate with its item, if it is there and suspect."""
+    return [(sent(fit)[0], each) for each in facts_of(fit).certificates[:1] if suspect(each)]
+
+
+def linked(fit: Fit, *links: Link) -> list[tuple[Item, X509Certificate, Link]]:
+    """Those of the server's certificates that are tied so to the next one, each with the item that carries it."""
     facts = facts_of(fit)
-    if not facts.certificates:
-        return ()
+    if not any(each in links for each in facts._links):
+        return []
+    tied = zip(sent(fit), facts.certificates, facts._links, strict=False)
+    return [(item, certificate, link) for item, certificate, link in tied if link in links]
+
+
+def sent(fit: Fit) -> list[Item]:
+    """The items that carry the server's certificates."""
     entries = messages(fit.conversation.dissection.items, CertificateEntry)
-    sent = [item for item, _ in entries if item.direction == facts._server]
-    return tuple(zip(sent, facts.certificates, strict=True))
+    return [item for item, _ in entries if item.direction == facts_of(fit)._server]
 
 
-def own_certificate(fit: Fit) -> tuple[tuple[Item, X509Certificate], ...]:
-    """The server's own certificate, if it is there."""
-    return chain(fit)[:1]
+def valid(certificate: X509Certificate, time: int) -> bool:
+    """Whether a certificate's dates allow a capture time; without dates nothing forbids it."""
+    begins, ends = certificate._begins, certificate._ends
+    return begins is None or ends is None or begins <= time <= ends
+
+
+def least_bits(certificate: X509Certificate) -> int:
+    """Bits that a key of the certificate's kind needs."""
+    return 224 if (certificate.key or "").startswith("EC ") else 2048
 
 
 def is_own(item: Item) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import Protocol, cast, overload
+from typing import Final, Protocol, cast, overload
 
 from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Link, Mark, Stream
 from analyzer.messages import Facts, Item
@@ -69,7 +69,7 @@ class Dissection:
 
 
 class Again(Sequence[Item]):
-    """The items of a conversation like an earlier one: read only once somebody asks for them."""
+    """The items of a conversation whose facts an earlier one told: read only once somebody asks for them."""
 
     __slots__ = ("head", "read")
 
@@ -79,7 +79,7 @@ class Again(Sequence[Item]):
 
     def items(self) -> Sequence[Item]:
         if self.read is None:
-            self.read = dissect(self.head).items
+            self.read = dissect(self.head, recalling=False).items
         return self.read
 
     @overload
@@ -106,13 +106,16 @@ def again(before: Dissection, head: Head) -> Dissection:
     return Dissection(before.protocol, Again(head), (), before.facts)
 
 
-def dissect(head: Head) -> Dissection:
-    """Name the protocol of a head by its content and read all messages. Never raises for any bytes."""
+def dissect(head: Head, recalling: bool = True) -> Dissection:
+    """Name the protocol of a head by its content and read all messages. Never raises for any bytes.
+
+    ``recalling``: the messages of a conversation like an earlier one are left until somebody asks for them.
+    """
     if head.transport != "tcp":  # every probe looks at the datagrams, which may be made anew each time
         head = Head(head.transport, head.ports, head.streams, tuple(head.datagrams))
     for module in PROTOCOLS:
         if module.probe(head):
-            return dissect_as(module, head)
+            return dissect_as(module, head, recalling)
     begun = beginnings(head)
     for module in PROTOCOLS if begun else ():
         resumed = resume(module, head, begun)
@@ -158,8 +161,16 @@ def resume(module: ProtocolModule, head: Head, begun: Sequence[tuple[Direction, 
     return head._replace(streams=(one, two))
 
 
-def dissect_as(module: ProtocolModule, head: Head) -> Dissection:
+RECALLED: Final = 1024
+"""Different likenesses of which the facts are kept."""
+recalled: Final[dict[object, Facts]] = {}
+
+
+def dissect_as(module: ProtocolModule, head: Head, recalling: bool = False) -> Dissection:
     """Read a head as one given protocol."""
+    likeness = tls.likeness(head) if recalling and module.NAME == tls.NAME else None
+    if likeness in recalled:
+        return Dissection(module.NAME, Again(head), (), recalled[likeness])
     items, breaks = dissect_streams(module, head) if head.transport == "tcp" else dissect_datagrams(module, head)
     try:
         facts = module.facts(items)
@@ -169,6 +180,8 @@ def dissect_as(module: ProtocolModule, head: Head) -> Dissection:
     except Exception as error:  # our own bug must not hide the other flows; tests demand that it never happens
         breaks.append(defect(error, head))
         facts = None
+    if likeness is not None and facts is not None and not breaks and len(recalled) < RECALLED:
+        recalled[likeness] = facts
     return Dissection(module.NAME, tuple(items), tuple(breaks), facts)
 
 

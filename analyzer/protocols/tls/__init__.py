@@ -31,6 +31,7 @@ from analyzer.protocols.tls.records import (
     EncryptedRecord,
     Heartbeat,
     dissect,
+    likeness,
     probe,
 )
 
@@ -58,6 +59,7 @@ __all__ = [
     "X509Certificate",
     "dissect",
     "facts",
+    "likeness",
     "probe",
 ]
 

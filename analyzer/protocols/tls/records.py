@@ -5,6 +5,7 @@ RFC 8446 section 5.1, RFC 5246 section 6.2.1. Handshake messages may share recor
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Generator, Iterator
 from typing import Final, NamedTuple, cast
@@ -107,6 +108,8 @@ def is_record_header(data: bytes) -> bool:
 class Pattern(NamedTuple):
     """A stream that began with a hello, for streams to come that differ from it in random bytes only."""
 
+    number: int
+    """Of no other pattern."""
     pieces: tuple[tuple[int, int, bytes], ...]
     """What must be the same: from, to, the bytes."""
     end: int
@@ -117,6 +120,8 @@ class Pattern(NamedTuple):
     """Each with the reader's position by then; the hello is the first."""
     sealed: tuple[int, ...]
     """Where the content of encrypted handshake records begins: there a hello in clear could stand instead."""
+    quiet: bool
+    """There is no alert in it, so that nothing depends on what the other side had said by then."""
 
     def fits(self, data: bytes) -> bool:
         if len(data) != self.end and not (self.goes_on and len(data) > self.end):
@@ -133,6 +138,7 @@ PATTERNS: Final = 4
 """Patterns that are kept for one beginning."""
 BEGINNINGS: Final = 256
 patterns: Final[dict[tuple[bytes, bool], list[Pattern]]] = {}
+numbers: Final = itertools.count()
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
@@ -142,32 +148,68 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     CertificateEntry, Certificate, ServerKeyExchange, Handshake, ClientMasterKey, ChangeCipherSpec, Alert, Heartbeat,
     EncryptedRecord, ApplicationData.
     """
-    data = reader.data
-    beginning = data[: RANDOM.start], reader.fence == UNBOUNDED
-    known = patterns.get(beginning, ())
-    for pattern in known:
-        if pattern.fits(data):
-            (hello, position), *others = pattern.messages
+    data, unbounded = reader.data, reader.fence == UNBOUNDED
+    pattern = recognise(data, unbounded)
+    if pattern is not None:
+        (hello, position), *others = pattern.messages
+        reader.pos = position
+        yield again(cast(ClientHello | ServerHello, hello), data)
+        for message, position in others:
             reader.pos = position
-            yield again(cast(ClientHello | ServerHello, hello), data)
-            for message, position in others:
-                reader.pos = position
-                yield message
-            return
+            yield message
+        return
     differing: list[tuple[int, int]] = []
     sealed: list[int] = []
     messages: list[tuple[object, int]] = []
     for message in read(reader, differing, sealed):
         messages.append((message, reader.pos))
         yield message
+    beginning = data[: RANDOM.start], unbounded
+    known = patterns.get(beginning, ())
     if len(known) < PATTERNS and (known or len(patterns) < BEGINNINGS) and differing and comes_again(messages):
         goes_on = isinstance(messages[-1][0], ApplicationData)
         if data[0] == HANDSHAKE and (goes_on or reader.pos == len(data)):
             begins = (0, *(end for _, end in differing))
             ends = (*(begin for begin, _ in differing), reader.pos)
             pieces = tuple((begin, end, data[begin:end]) for begin, end in zip(begins, ends, strict=True))
-            pattern = Pattern(pieces, reader.pos, goes_on, tuple(messages), tuple(sealed))
+            quiet = not any(is_alert(message) for message, _ in messages)
+            pattern = Pattern(next(numbers), pieces, reader.pos, goes_on, tuple(messages), tuple(sealed), quiet)
             patterns.setdefault(beginning, []).append(pattern)
+
+
+def recognise(data: bytes, unbounded: bool) -> Pattern | None:
+    """The pattern that a stream fits; ``unbounded``: its end is not in the capture."""
+    for pattern in patterns.get((data[: RANDOM.start], unbounded), ()):
+        if pattern.fits(data):
+            return pattern
+    return None
+
+
+def likeness(head: Head) -> object:
+    """What the facts of a conversation depend on, if both of its streams are like earlier ones; else ``None``.
+
+    Conversations of equal likeness have equal facts: their patterns are the same, hold one hello each and no alert, and
+    whether the server repeats the client's session id is part of it.
+    """
+    client, server = (recognise(stream.data, not stream.ends) for stream in head.streams)
+    if client is None or server is None or not (client.quiet and server.quiet):
+        return None
+    asked, answered = client.messages[0][0], server.messages[0][0]
+    if not isinstance(asked, ClientHello) or not isinstance(answered, ServerHello):
+        return None
+    offered, told = (session_id_of(stream.data) for stream in head.streams)
+    return client.number, server.number, bool(offered) and offered == told
+
+
+def session_id_of(data: bytes) -> bytes:
+    """The session id of the hello at the beginning of a stream."""
+    return data[RANDOM.stop + 1 : RANDOM.stop + 1 + data[RANDOM.stop]]
+
+
+def is_alert(message: object) -> bool:
+    return isinstance(message, Alert) or (
+        isinstance(message, EncryptedRecord) and message.content_type == ContentType.ALERT
+    )
 
 
 def again(hello: ClientHello | ServerHello, data: bytes) -> ClientHello | ServerHello:
