@@ -42,6 +42,10 @@ def to_json(value: object) -> Any:
     kind = type(value)
     if kind is str or kind is int or kind is bool:
         return value
+    if kind is dict:
+        return {str(key): to_json(part) for key, part in value.items()}  # type: ignore[attr-defined]
+    if kind is tuple:
+        return [to_json(part) for part in value]  # type: ignore[attr-defined]
     names = public_fields(kind)  # type: ignore[arg-type] # a class is hashable
     if names is not None:
         pairs = ((name, getattr(value, name)) for name in names)

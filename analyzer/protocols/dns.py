@@ -229,6 +229,11 @@ def read_message(reader: Reader) -> Iterator[object]:
         yield Record(header, name, kind, class_, ttl, length, data)
 
 
+KNOWN_NAMES = 1 << 14
+known_names: dict[bytes, tuple[list[bytes], str]] = {}
+"""Names without pointers, as they stand in a message: labels and text. The same ones are read again and again."""
+
+
 def domain_name(reader: Reader, start: int, names: dict[int, list[bytes]]) -> str:
     """A name in a message that begins at ``start``; ``names`` remembers the labels of each name by its place.
 
@@ -237,6 +242,12 @@ def domain_name(reader: Reader, start: int, names: dict[int, list[bytes]]) -> st
     """
     data, seen = reader.data, min(reader.fence, len(reader.data))
     began = floor = position = reader.pos
+    ending = data.find(0, began, seen) + 1
+    plain = data[began:ending]
+    if plain in known_names:
+        reader.pos = ending
+        names[began], name = known_names[plain]
+        return name
     after = pointers = size = 0
     labels: list[bytes] = []
     while position < seen and (length := data[position]):
@@ -268,7 +279,12 @@ def domain_name(reader: Reader, start: int, names: dict[int, list[bytes]]) -> st
         reader.take(max(position, seen) + 1 - began, "name")
     reader.pos = after or position + 1
     names[began] = labels
-    return shown(labels)
+    name = shown(labels)
+    if not pointers and reader.pos == ending:
+        if len(known_names) == KNOWN_NAMES:
+            known_names.clear()
+        known_names[plain] = labels, name
+    return name
 
 
 def shown(labels: Sequence[bytes]) -> str:
@@ -389,7 +405,7 @@ def call(names: dict[str, dict[str, None]], address: str, known: Iterable[str]) 
         return
     own = names.setdefault(address, {})
     for name in known:
-        if len(own) < NAMES_EACH and name.lower() not in map(str.lower, own):
+        if name not in own and len(own) < NAMES_EACH and name.lower() not in map(str.lower, own):
             own[name] = None
 
 
