@@ -192,8 +192,8 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
             with reader.block(reader.u16("length"), "message") as message:
                 yield from read_message(message)
         return
-    flags = reader.peek(4)[2:]
-    if flags and flags[0] & 2:
+    start = reader.peek(HEADER.size)
+    if plausible(start, reader.fence) and start[2] & 2:
         reader.fence = UNBOUNDED  # TC: the sender itself says that the message goes on behind the datagram
     yield from read_message(reader)
     if reader.fence != UNBOUNDED and reader.more:
@@ -205,12 +205,13 @@ def framed(reader: Reader) -> bool:
 
     Only a stream has no fence. Otherwise the bytes decide: where a framed message has its flags a bare one has the
     number of its questions, and 1, 2, 3 … read as flags are an error code in a query. A bare message without any
-    question would have to carry an identifier below its own length.
+    question would have to carry an identifier below its own length. A stream that ended within a message is none.
     """
     if reader.fence == UNBOUNDED:
         return True
-    length = int.from_bytes(reader.peek(2), "big")
-    return length + 2 <= reader.fence and plausible(reader.peek(2 + HEADER.size)[2:], length)
+    start = reader.peek(2 + HEADER.size)
+    length = int.from_bytes(start[:2], "big")
+    return plausible(start[2:], length) and (length + 2 <= reader.fence or not plausible(start, reader.fence))
 
 
 def read_message(reader: Reader) -> Iterator[object]:

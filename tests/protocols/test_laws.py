@@ -27,11 +27,15 @@ SECONDS = 1.0
 every_protocol = pytest.mark.parametrize("module", PROTOCOLS, ids=lambda module: module.__name__.rpartition(".")[2])
 
 
+EXAMPLES: dict[str, list[Head]] = {
+    module.NAME: importlib.import_module(f"tests.protocols.test_{module.NAME}").EXAMPLES for module in PROTOCOLS
+}
+
+
 def examples(module: ProtocolModule) -> list[Head]:
     """The good heads of a protocol; a protocol without any fails."""
-    found: list[Head] = importlib.import_module(f"tests.protocols.test_{module.NAME}").EXAMPLES
-    assert found, f"tests/protocols/test_{module.NAME}.py has no EXAMPLES"
-    return found
+    assert EXAMPLES[module.NAME], f"tests/protocols/test_{module.NAME}.py has no EXAMPLES"
+    return EXAMPLES[module.NAME]
 
 
 def parts(head: Head) -> list[bytes]:
@@ -72,6 +76,32 @@ def cut(head: Head, seen: int) -> Head:
     ]
     datagrams = (
         Datagram(each.direction, each.data[:seen], each.length, each.frame, each.time) for each in head.datagrams
+    )
+    return Head(head.transport, head.ports, (streams[0], streams[1]), tuple(datagrams))
+
+
+WHOLE_AT_MANY_LENGTHS = {
+    "dhcp": "behind the end option or a BOOTP header there may be padding, of any size",
+    "ike": "eight bytes or more on its port are ESP",
+    "ntp": "extension fields, digest and padding are there or not",
+}
+"""Protocols of which a message cut short may be another whole one."""
+
+
+def cut_by_its_word(datagram: Datagram) -> bool:
+    """An answer of DNS that says by TC that it goes on elsewhere."""
+    return len(datagram.data) > 3 and datagram.data[2:3] == b"\x83"
+
+
+def ended(head: Head, seen: int) -> Head:
+    """The same head, of whose streams and datagrams the senders sent no more than the first bytes."""
+    streams = [
+        Stream(each.data[:seen], tuple(mark for mark in each.marks if mark.offset < seen), True, True)
+        for each in head.streams
+    ]
+    datagrams = (
+        Datagram(each.direction, each.data[:seen], min(seen, each.length), each.frame, each.time)
+        for each in head.datagrams
     )
     return Head(head.transport, head.ports, (streams[0], streams[1]), tuple(datagrams))
 
@@ -161,6 +191,23 @@ def test_a_prefix_says_a_prefix(module: ProtocolModule, data: st.DataObject) -> 
     whole = told(dissect_as(module, head), head.transport)
     for carrier, messages in told(less, head.transport).items():
         assert messages == whole[carrier][: len(messages)]
+
+
+@every_protocol
+@given(data=st.data())
+def test_what_the_capture_cuts_is_truncated_and_what_the_sender_cuts_is_malformed(
+    module: ProtocolModule, data: st.DataObject
+) -> None:
+    """A length that says more than there is, by one byte or by many, is the sender's fault if it ended there."""
+    like = [each for each in examples(module) if not any(map(cut_by_its_word, each.datagrams))]
+    head = data.draw(st.sampled_from(like))
+    seen = data.draw(st.integers(1, max(map(len, parts(head)))))
+    less, short = dissect_as(module, cut(head, seen)), dissect_as(module, ended(head, seen))
+    assert_sound(short)
+    assert {each.anomaly.cause for each in short.breaks} <= {Cause.MALFORMED}
+    lacking = {each.direction if head.transport == "tcp" else each.frame for each in less.breaks}
+    broken = {each.direction if head.transport == "tcp" else each.frame for each in short.breaks}
+    assert module.NAME in WHOLE_AT_MANY_LENGTHS or lacking <= broken
 
 
 @every_protocol
