@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from os import PathLike, fspath
@@ -194,7 +194,7 @@ def audit(
         for station, each in zip(stations, modes, strict=True)
     )
     case = Case(read.captures, read.tally, Deployment(deployment), matched, (), conversations, core, inside, names)
-    found = [finding for each in matched for finding in content_findings(each)]
+    found = content_findings(matched)
     found += case_findings(case, malformed=True)
     judged = tuple(judge(each, Deployment(deployment), found, lrr, core) for each in matched)
     findings = merged(found) + case_findings(replace(case, verdicts=judged), malformed=False)
@@ -249,17 +249,39 @@ def conversations_of(
     return found
 
 
-def content_findings(matched: Matched) -> Iterator[Finding]:
-    """What the content checks say; a conversation that fits several rows of one protocol is asked once."""
+def content_findings(matched: Sequence[Matched]) -> list[Finding]:
+    """What the content checks say."""
+    found: list[Finding] = []
+    loud: dict[tuple[int, int], list[ContentCheck]] = {}
+    """The checks that are worth asking of conversations that share facts and row."""
+    for fit in (fit for each in matched for fit in judged_once(each.fits)):
+        facts = fit.conversation.dissection.facts
+        key = id(facts), id(fit.row)
+        known = loud.get(key)
+        asked: Sequence[ContentCheck] = content_checks(fit.row.protocol if speaks(fit) else ANY)
+        speaking = []
+        for check in asked if known is None else known:
+            remarks = list(check.judge(fit))
+            found += (reprove(check, fit, remark) for remark in remarks)
+            if remarks or not check.by_facts:
+                speaking.append(check)
+        if known is None and facts is not None and len(loud) < REMEMBERED:
+            loud[key] = speaking
+    return found
+
+
+REMEMBERED = 4096
+"""Facts that are remembered for the checks to which they gave no reason to speak."""
+
+
+def judged_once(fits: Sequence[Fit]) -> Iterable[Fit]:
+    """The fits, of which those of one conversation with several rows of one protocol are one."""
     asked: dict[tuple[int, str], Fit] = {}
-    for fit in matched.fits:
+    for fit in fits:
         key = (fit.conversation.id, fit.row.protocol)
         before = asked.get(key)
         asked[key] = replace(fit, rows=tuple(dict.fromkeys((*before.rows, *fit.rows)))) if before else fit
-    for fit in asked.values():
-        for check in content_checks(fit.row.protocol if speaks(fit) else ANY):
-            for remark in check.judge(fit):
-                yield reprove(check, fit, remark)
+    return asked.values()
 
 
 @cache
@@ -347,13 +369,14 @@ def report_order(finding: Finding) -> tuple[object, ...]:
 
 def rows_by_flow(matched: Sequence[Matched]) -> dict[int, tuple[str, ...]]:
     """Flow id → ids of the rows that it fits, in the order of the table."""
-    found: dict[int, dict[str, None]] = defaultdict(dict)
+    found: dict[int, tuple[str, ...]] = {}
     fitting: dict[int, Conversation] = {}
     for each in matched:
         for fit in each.fits:
-            fitting[fit.conversation.id] = fit.conversation
-            found[fit.conversation.id].update(dict.fromkeys(row.id for row in fit.rows))
-    return {flow: tuple(rows) for number, rows in found.items() for flow in fitting[number].flows}
+            number, rows = fit.conversation.id, tuple([row.id for row in fit.rows])
+            fitting[number] = fit.conversation
+            found[number] = tuple(dict.fromkeys((*found[number], *rows))) if number in found else rows
+    return {flow: rows for number, rows in found.items() for flow in fitting[number].flows}
 
 
 def with_rows(each: Conversation, rows: tuple[str, ...], tables: Mapping[str, ExpectedTable]) -> Conversation:

@@ -104,6 +104,9 @@ class ContentCheck:
     protocol: str
     """It is asked of conversations whose row expects this protocol and whose content is this protocol."""
     judge: ContentJudge
+    by_facts: bool = False
+    """Whether it speaks depends on nothing but the facts and the row: what was silent once is so for all
+    conversations that share them."""
 
     @property
     def documentation(self) -> str:
@@ -111,10 +114,15 @@ class ContentCheck:
 
 
 def content_check(
-    identifier: str, slug: str, severity: Severity, protocol: str, kind: Kind = Kind.MALFORMED
+    identifier: str,
+    slug: str,
+    severity: Severity,
+    protocol: str,
+    kind: Kind = Kind.MALFORMED,
+    by_facts: bool = False,
 ) -> Callable[[ContentJudge], ContentCheck]:
     """Make a function a :class:`ContentCheck`. Nothing is registered: list it in its module's ``CHECKS``."""
-    return lambda judge: ContentCheck(identifier, slug, severity, kind, protocol, judge)
+    return lambda judge: ContentCheck(identifier, slug, severity, kind, protocol, judge, by_facts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,8 @@ def services(tables: Mapping[str, ExpectedTable]) -> frozenset[Service]:
 
 def carries_esp(conversation: Conversation) -> bool:
     """ESP is among its packets, bare or inside UDP (RFC 3948)."""
+    if conversation.transport == "tcp":
+        return False
     facts = conversation.dissection.facts
     return isinstance(facts, (esp.EspFacts, ike.IkeFacts)) and bool(facts.spis)
 

@@ -87,7 +87,7 @@ HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9
 """RFC 1123 section 2.1, with the underscores that are in use; without the final dot (RFC 6066 section 3)."""
 
 
-@content_check("TPE261", "tls-obsolete-version", Severity.HIGH, "tls")
+@content_check("TPE261", "tls-obsolete-version", Severity.HIGH, "tls", by_facts=True)
 def obsolete_version(fit: Fit) -> Iterator[Remark]:
     """Flags: SSL 2.0 or SSL 3.0 (high), TLS 1.0 or TLS 1.1 (medium) as the version that the server chose.
 
@@ -107,7 +107,7 @@ def obsolete_version(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, version_frames(fit), Severity.HIGH if ssl else Severity.MEDIUM)
 
 
-@content_check("TPE262", "tls-version-below-row", Severity.MEDIUM, "tls")
+@content_check("TPE262", "tls-version-below-row", Severity.MEDIUM, "tls", by_facts=True)
 def version_below_row(fit: Fit) -> Iterator[Remark]:
     """Flags: a version that is not obsolete, but older than the row allows.
 
@@ -126,7 +126,7 @@ def version_below_row(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, version_frames(fit))
 
 
-@content_check("TPE263", "tls-version-above-row", Severity.INFO, "tls", Kind.NOTICE)
+@content_check("TPE263", "tls-version-above-row", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
 def version_above_row(fit: Fit) -> Iterator[Remark]:
     """Flags: TLS 1.3 where the row names TLS 1.2.
 
@@ -142,7 +142,7 @@ def version_above_row(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, version_frames(fit))
 
 
-@content_check("TPE264", "tls-handshake-refused", Severity.MEDIUM, "tls")
+@content_check("TPE264", "tls-handshake-refused", Severity.MEDIUM, "tls", by_facts=True)
 def handshake_refused(fit: Fit) -> Iterator[Remark]:
     """Flags: a fatal alert in clear, so before the handshake was completed.
 
@@ -193,7 +193,7 @@ def handshake_abandoned(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, frames(hellos), Severity.MEDIUM)
 
 
-@content_check("TPE266", "tls-broken-cipher-suite", Severity.HIGH, "tls")
+@content_check("TPE266", "tls-broken-cipher-suite", Severity.HIGH, "tls", by_facts=True)
 def broken_cipher_suite(fit: Fit) -> Iterator[Remark]:
     """Flags: a chosen cipher suite without encryption, without authentication, of export strength, with RC4 or DES.
 
@@ -209,7 +209,7 @@ def broken_cipher_suite(fit: Fit) -> Iterator[Remark]:
         yield Remark(f"The chosen cipher suite {suite} {' and '.join(reasons)}.", suite_frames(fit))
 
 
-@content_check("TPE267", "tls-small-block-cipher-suite", Severity.MEDIUM, "tls")
+@content_check("TPE267", "tls-small-block-cipher-suite", Severity.MEDIUM, "tls", by_facts=True)
 def small_block_cipher_suite(fit: Fit) -> Iterator[Remark]:
     """Flags: a chosen cipher suite with 3DES or another cipher of 64-bit blocks.
 
@@ -226,7 +226,7 @@ def small_block_cipher_suite(fit: Fit) -> Iterator[Remark]:
         yield Remark(f"The chosen cipher suite {suite} uses {cipher}, whose blocks have 64 bits.", suite_frames(fit))
 
 
-@content_check("TPE268", "tls-small-dh-group", Severity.LOW, "tls")
+@content_check("TPE268", "tls-small-dh-group", Severity.LOW, "tls", by_facts=True)
 def small_dh_group(fit: Fit) -> Iterator[Remark]:
     """Flags: an ephemeral Diffie-Hellman key exchange with a prime below 2048 bits; below 1024 bits medium.
 
@@ -280,7 +280,7 @@ def certificate_not_yet_valid(fit: Fit) -> Iterator[Remark]:
             yield dated(fit, item, sentence)
 
 
-@content_check("TPE271", "tls-certificate-self-signed", Severity.MEDIUM, "tls")
+@content_check("TPE271", "tls-certificate-self-signed", Severity.MEDIUM, "tls", by_facts=True)
 def certificate_self_signed(fit: Fit) -> Iterator[Remark]:
     """Flags: a server certificate that is signed with its own key.
 
@@ -295,7 +295,7 @@ def certificate_self_signed(fit: Fit) -> Iterator[Remark]:
             yield Remark(f"The server's certificate {subject(certificate)} is self-signed.", (item.frame,))
 
 
-@content_check("TPE272", "tls-certificate-weak-key", Severity.MEDIUM, "tls")
+@content_check("TPE272", "tls-certificate-weak-key", Severity.MEDIUM, "tls", by_facts=True)
 def certificate_weak_key(fit: Fit) -> Iterator[Remark]:
     """Flags: an RSA or DSA key below 2048 bits, or an elliptic curve below 224 bits, in the server's chain.
 
@@ -311,7 +311,7 @@ def certificate_weak_key(fit: Fit) -> Iterator[Remark]:
         yield Remark(f"The {owner} {subject(certificate)} {has}.", (item.frame,))
 
 
-@content_check("TPE273", "tls-certificate-weak-signature", Severity.MEDIUM, "tls")
+@content_check("TPE273", "tls-certificate-weak-signature", Severity.MEDIUM, "tls", by_facts=True)
 def certificate_weak_signature(fit: Fit) -> Iterator[Remark]:
     """Flags: a certificate of the server's chain that is signed with MD2, MD5 or SHA-1. What a root certificate says of
     itself does not count.
@@ -328,7 +328,7 @@ def certificate_weak_signature(fit: Fit) -> Iterator[Remark]:
         yield Remark(f"{sentence} ({certificate.signature}).", (item.frame,))
 
 
-@content_check("TPE274", "tls-certificate-name-mismatch", Severity.MEDIUM, "tls")
+@content_check("TPE274", "tls-certificate-name-mismatch", Severity.MEDIUM, "tls", by_facts=True)
 def certificate_name_mismatch(fit: Fit) -> Iterator[Remark]:
     """Flags: a server certificate that does not name the server that the client asked for.
 
@@ -365,7 +365,7 @@ def issuer_certificate_expired(fit: Fit) -> Iterator[Remark]:
             yield Remark(f"The issuer certificate {subject(certificate)} {dates}.", (item.frame,))
 
 
-@content_check("TPE276", "tls-certificate-unreadable", Severity.LOW, "tls")
+@content_check("TPE276", "tls-certificate-unreadable", Severity.LOW, "tls", by_facts=True)
 def certificate_unreadable(fit: Fit) -> Iterator[Remark]:
     """Flags: a certificate of the server that cannot be read, or not wholly.
 
@@ -380,7 +380,7 @@ def certificate_unreadable(fit: Fit) -> Iterator[Remark]:
         yield Remark(f"The {owner} could not be read wholly ({certificate.problem}).", (item.frame,))
 
 
-@content_check("TPE277", "tls-certificates-hidden", Severity.INFO, "tls", Kind.NOTICE)
+@content_check("TPE277", "tls-certificates-hidden", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
 def certificates_hidden(fit: Fit) -> Iterator[Remark]:
     """Flags: a TLS 1.3 handshake, which encrypts the certificates.
 
@@ -396,7 +396,7 @@ def certificates_hidden(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, version_frames(fit))
 
 
-@content_check("TPE278", "tls-session-resumed", Severity.INFO, "tls", Kind.NOTICE)
+@content_check("TPE278", "tls-session-resumed", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
 def session_resumed(fit: Fit) -> Iterator[Remark]:
     """Flags: a handshake that resumes an earlier session.
 
@@ -430,7 +430,7 @@ def handshake_not_seen(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, (items[0].frame,))
 
 
-@content_check("TPE280", "tls-chain-out-of-order", Severity.LOW, "tls")
+@content_check("TPE280", "tls-chain-out-of-order", Severity.LOW, "tls", by_facts=True)
 def chain_out_of_order(fit: Fit) -> Iterator[Remark]:
     """Flags: a server certificate chain in which a certificate is not signed by the one behind it.
 
@@ -450,7 +450,7 @@ def chain_out_of_order(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, (item.frame,))
 
 
-@content_check("TPE281", "tls-chain-signature-wrong", Severity.MEDIUM, "tls")
+@content_check("TPE281", "tls-chain-signature-wrong", Severity.MEDIUM, "tls", by_facts=True)
 def chain_signature_wrong(fit: Fit) -> Iterator[Remark]:
     """Flags: a certificate of the server's chain whose signature was not made with the key of the issuer behind it.
 
@@ -466,7 +466,7 @@ def chain_signature_wrong(fit: Fit) -> Iterator[Remark]:
         yield Remark(f"{sentence} that the server sent.", (item.frame,))
 
 
-@content_check("TPE282", "tls-server-name-malformed", Severity.LOW, "tls")
+@content_check("TPE282", "tls-server-name-malformed", Severity.LOW, "tls", by_facts=True)
 def server_name_malformed(fit: Fit) -> Iterator[Remark]:
     """Flags: a server_name extension without exactly one host name in it, or with one that no host can have. IP
     literals are passed over: RFC 6066 forbids them, but stunnel and Basics Station send them.
@@ -490,7 +490,7 @@ def server_name_malformed(fit: Fit) -> Iterator[Remark]:
     yield Remark(sentence, frames(hellos))
 
 
-@content_check("TPE283", "tls-encrypted-alert", Severity.INFO, "tls", Kind.NOTICE)
+@content_check("TPE283", "tls-encrypted-alert", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
 def encrypted_alert(fit: Fit) -> Iterator[Remark]:
     """Flags: an alert behind the change to encryption, before any application data from its sender.
 
@@ -508,7 +508,7 @@ def encrypted_alert(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, frames(shown))
 
 
-@content_check("TPE284", "tls-server-without-certificate", Severity.INFO, "tls", Kind.NOTICE)
+@content_check("TPE284", "tls-server-without-certificate", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
 def server_without_certificate(fit: Fit) -> Iterator[Remark]:
     """Flags: a handshake in which both ends prove that they know a shared key, or a password, before TLS 1.3.
 
@@ -525,7 +525,7 @@ def server_without_certificate(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, suite_frames(fit))
 
 
-@content_check("TPE285", "tls-client-certificate-withheld", Severity.INFO, "tls", Kind.NOTICE)
+@content_check("TPE285", "tls-client-certificate-withheld", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
 def client_certificate_withheld(fit: Fit) -> Iterator[Remark]:
     """Flags: a server that asks for a client certificate and a client that goes on without one.
 
@@ -543,7 +543,7 @@ def client_certificate_withheld(fit: Fit) -> Iterator[Remark]:
         yield Remark("The server asks for a client certificate, and the client sends none.", frames(asked))
 
 
-@content_check("TPE286", "tls-no-forward-secrecy", Severity.LOW, "tls")
+@content_check("TPE286", "tls-no-forward-secrecy", Severity.LOW, "tls", by_facts=True)
 def no_forward_secrecy(fit: Fit) -> Iterator[Remark]:
     """Flags: a chosen cipher suite whose key exchange depends on the server's long-term key alone.
 
@@ -558,7 +558,7 @@ def no_forward_secrecy(fit: Fit) -> Iterator[Remark]:
         yield Remark(f"The chosen cipher suite {suite} has no forward secrecy.", suite_frames(fit))
 
 
-@content_check("TPE287", "tls-compression", Severity.LOW, "tls")
+@content_check("TPE287", "tls-compression", Severity.LOW, "tls", by_facts=True)
 def compression(fit: Fit) -> Iterator[Remark]:
     """Flags: TLS compression that the server chose.
 
