@@ -78,9 +78,10 @@ def find_tpe(
 ) -> frozenset[str]:
     """Addresses of TPE: those that the user named, else every responder of a signature row of the detected modes.
 
-    Where TPE has several nodes, the signature rows of other modes count that the detected mode's table has too: the
-    node that the tunnel ends at need not be the one that answers on 3001. ``seen`` are all addresses of the capture,
-    among which the user's networks are looked up.
+    Who never answers is none where another host answers in the same row: an IKE REDIRECT, which anybody may forge, does
+    not make a TPE. Where TPE has several nodes, one of them may be down; and signature rows of other modes count that
+    the detected mode's table has too: the node that the tunnel ends at need not be the one that answers on 3001.
+    ``seen`` are all addresses of the capture, among which the user's networks are looked up.
     """
     if names.tpe:
         return frozenset(address for address in seen if names.is_tpe(address))
@@ -91,5 +92,6 @@ def find_tpe(
         shown = mode.signatures or station.signatures
         if deployment is Deployment.HA:
             shown = tuple(each for each in station.signatures if each not in mode.contradicting)
-        found.update(each.server for each in shown)
+        answered = {each.row.id for each in shown if each.established and deployment is Deployment.STANDALONE}
+        found.update(each.server for each in shown if each.established or each.row.id not in answered)
     return frozenset(found - own)

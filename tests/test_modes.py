@@ -133,6 +133,18 @@ def test_tpe_is_a_set_and_more_than_one_is_said_where_one_node_is_deployed(tmp_p
     assert not found(scene.audited(tmp_path, tpe=["10.0.9.0/28"]), "TPE133")
 
 
+def test_who_never_answers_is_no_tpe_where_another_host_does(tmp_path: Path) -> None:
+    """As after a forged IKE REDIRECT, or a forged answer of DNS. Of several nodes one may be down."""
+    scene = Scene().tcp(STATION, 40000, TPE, 3001, TLS).syn(STATION, 40001, OTHER, 3001)
+    result = scene.audited(tmp_path)
+    assert result.base_stations[0].tpe == (TPE,)
+    (finding,) = found(result, "TPE101")
+    assert (finding.rows, finding.mismatch) == (("i38",), "destination")
+    assert set(scene.audited(tmp_path, deployment="ha").base_stations[0].tpe) == {TPE, OTHER}
+    alone = Scene().syn(STATION, 40001, OTHER, 3001).audited(tmp_path)
+    assert alone.base_stations[0].tpe == (OTHER,)
+
+
 def test_with_tpe_named_its_rows_lead_there_only(tmp_path: Path) -> None:
     scene = tls(Scene()).tcp(STATION, 41001, "10.0.9.2", 3002, TLS).tcp(STATION, 41002, "10.0.9.2", 22, SSH)
     result = scene.audited(tmp_path, tpe=[TPE])
