@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import socket
+from bisect import bisect_left
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -470,7 +471,11 @@ def mac(number: int) -> str | None:
 
 
 def with_ftp_data(found: Sequence[Conversation]) -> list[Conversation]:
-    """Tie FTP data connections to the commands that opened them, be they before or after the reply's capture."""
+    """Tie FTP data connections to the commands that opened them, be they before or after the reply's capture.
+
+    Where the reply that named an endpoint is not in the capture, the first connection that the client opens to the
+    server after its command is taken for it, if its content is of no protocol known here.
+    """
     result = list(found)
     controls = [each for each in found if isinstance(each.dissection.facts, ftp.FtpFacts)]
     if not controls:
@@ -500,7 +505,30 @@ def with_ftp_data(found: Sequence[Conversation]) -> list[Conversation]:
             if data.control is None and data.last >= control.first and data.first <= control.last:
                 # A port may serve again: its newest announcement counts, or the first if none was captured before.
                 before = [each for each in transfers if each.time <= data.first]
-                used = before[-1] if before else transfers[0]
-                carried = FtpDataFacts(control.id, used.verb, used.path)
-                result[index] = replace(data, control=control.id, dissection=Dissection("ftp-data", facts=carried))
+                result[index] = carrying(data, control, before[-1] if before else transfers[0])
+    unnamed = [
+        (control, transfer)
+        for control in controls
+        if isinstance(control.dissection.facts, ftp.FtpFacts)
+        for transfer in control.dissection.facts._transfers
+        if transfer.passive and transfer.endpoint is None
+    ]
+    opened: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for index, each in enumerate(result if unnamed else ()):
+        if each.transport == "tcp" and each.originator_certain and each.protocol is None:
+            opened.setdefault((each.originator.address, each.responder.address), []).append((each.first, index))
+    for candidates in opened.values():
+        candidates.sort()
+    for control, transfer in unnamed:
+        candidates = opened.get((control.originator.address, control.responder.address), [])
+        at = bisect_left(candidates, (transfer.time, 0))
+        if at < len(candidates) and candidates[at][0] <= control.last:
+            _, index = candidates.pop(at)
+            result[index] = carrying(result[index], control, transfer)
     return result
+
+
+def carrying(data: Conversation, control: Conversation, transfer: ftp.DataConnection) -> Conversation:
+    """A data connection with what its control connection says of it."""
+    carried = FtpDataFacts(control.id, transfer.verb, transfer.path)
+    return replace(data, control=control.id, dissection=Dissection("ftp-data", facts=carried))

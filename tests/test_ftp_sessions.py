@@ -111,6 +111,21 @@ def test_a_client_may_ignore_the_address_that_a_server_behind_a_nat_names() -> N
     assert session.carried() == [(1, "RETR", "x")]
 
 
+def test_a_lost_reply_leaves_its_data_connection_to_be_known_by_its_time() -> None:
+    """One for each lost reply: the first that the client opens to the server afterwards."""
+    session = Session().login().data((build.STATION, 40900), (build.SERVER, 50009)).say("C", "EPSV")
+    session.position["S"] += len("229 ok (|||50010|)\r\n")
+    session.data((build.SERVER, 41000), (build.STATION, 50010)).data((build.STATION, 41000), (build.SERVER, 50010))
+    session.data((build.STATION, 41001), (build.SERVER, 50011)).say("C", "RETR x").say("S", "150 ok").say("S", "226 ok")
+    nobody: tuple[None, None, None] = (None, None, None)
+    assert session.carried() == [nobody, nobody, (1, "RETR", "x"), nobody]
+
+
+def test_a_refusal_opens_no_data_connection() -> None:
+    session = Session().login().say("C", "EPSV").say("S", "502 no").data((build.STATION, 41000), (build.SERVER, 50010))
+    assert session.say("C", "RETR x").say("S", "425 no").carried() == [(None, None, None)]
+
+
 @pytest.fixture
 def sessions(tmp_path: Path) -> Path:
     """Sessions in which a password stands wherever one may: a good login, typos, refusals that quote it."""

@@ -102,7 +102,8 @@ def passive_elsewhere(fit: Fit) -> Iterator[Remark]:
 def not_read_whole(fit: Fit) -> Iterator[Remark]:
     """Flags: a control connection of which a part was not read: more than 256 kB of one side, or bytes not captured.
 
-    Why: commands behind that are in no count, and data connections that they opened look unexpected.
+    Why: commands behind that are in no count. Data connections that they opened look unexpected; where only the reply
+    is lost that named one, it is told by its time.
 
     Evidence: the last frame that was read.
 

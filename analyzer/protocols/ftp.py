@@ -30,6 +30,8 @@ STORES = frozenset({"STOR", "STOU", "APPE"})
 TRANSFERS = STORES | {"RETR"}
 DATA_COMMANDS = TRANSFERS | {"LIST", "NLST", "MLSD"}
 """Commands that use a data connection."""
+PASSIVE = frozenset({"PASV", "EPSV"})
+"""Commands that ask the server to name the endpoint of a data connection."""
 OPENINGS = frozenset({"USER", "AUTH", "FEAT", "SYST", "CLNT", "HOST", "OPTS", "LANG", "PBSZ"})
 """Commands with which a client begins, and with which no SMTP client does."""
 VERBS = (
@@ -114,11 +116,11 @@ class DataConnection(NamedTuple):
     passive: bool
     """Opened by the client to what the server named (227, 229)."""
     frame: Frame
-    """Where the endpoint was named; of a transfer without one, the command."""
+    """Where the endpoint was named; without one, the command that asked for it, else the one that used it."""
     time: int
     """Of that frame, nanoseconds since the epoch."""
     endpoint: Endpoint | None = None
-    """Of the listening side; ``None``: none was seen for this transfer."""
+    """Of the listening side; ``None``: none was seen; where it is passive, the reply that named it is not there."""
     verb: str = ""
     """The command that used it; empty: none was seen, though the connection may have been opened."""
     path: str | None = None
@@ -310,6 +312,8 @@ def facts(items: Sequence[Item]) -> FtpFacts:
             named = DataConnection(True, exchange.answered.frame, exchange.answered.time, reply.endpoint)
         elif command and command.endpoint and exchange.asked and done:
             named = DataConnection(False, exchange.asked.frame, exchange.asked.time, command.endpoint)
+        elif verb in PASSIVE and reply is None and exchange.asked:
+            named = DataConnection(True, exchange.asked.frame, exchange.asked.time)
         if named is not None:
             if opened is not None:
                 connections.append(opened)
