@@ -38,16 +38,11 @@ NEVER_RECORDED = (
 NOT_YET_RECORDED = {
     "a peer that deviates from its protocol, which no daemon does; made by hand in tests/checks": (
         *("ike-choice-ambiguous", "ike-key-exchange-contradiction", "ike-nonce-length", "ike-redirected"),
-        *("esp-sequence-zero", "iec104-acknowledgement-wrong", "iec104-several-lrr-ids", "ntp-crypto-nak"),
-        *("dns-unasked-answers", "tls-server-name-malformed", "tls-compression", "ssh-strict-key-exchange-broken"),
+        *("esp-sequence-zero", "ntp-crypto-nak", "dns-unasked-answers"),
     ),
     "another set-up of the laboratory's daemons": (
         *("dhcp-address-in-use", "dhcp-server-unnamed", "dhcp-static-routes", "dns-factory-name"),
-        *("ftp-control-not-read-whole", "ftp-logins-refused", "ftp-path-escapes", "ftp-transfer-failed"),
-        *("http-credentials-in-clear", "icmp-tunnel-spread", "iec104-link-silent", "iec104-testfr-unanswered"),
-        *("iec104-window-exceeded", "ike-fragments-lost", "ike-request-unanswered", "ssh-preface-lines"),
-        *("ssh-terrapin", "tls-chain-out-of-order", "tls-chain-signature-wrong", "tls-no-forward-secrecy"),
-        "tls-server-without-certificate",
+        *("http-credentials-in-clear", "icmp-tunnel-spread", "ike-fragments-lost", "ike-request-unanswered"),
     ),
 }
 """Checks that wait for a recording, by what it needs; until then packets made by hand show them."""

@@ -54,10 +54,22 @@ def write(folder: Path, addresses: Sequence[str]) -> None:
     _pair(folder, "rsa-1024", NAMES[0], authority, good, bits=1024)
     _sign_with_sha1(folder)
     _pair(folder, "unreadable", NAMES[0], authority, _BROKEN_NAMES)
-    issuer = _pair(folder, "old-issuer", "Lab Core Issuing CA 2019", authority, days=(-2000, -30))
-    _pair(folder, "expired-issuer", NAMES[0], issuer, good)
-    with (folder / "expired-issuer.pem").open("ab") as chain:
-        chain.write((folder / "old-issuer.crt").read_bytes())
+    old = _pair(folder, "old-issuer", "Lab Core Issuing CA 2019", authority, days=(-2000, -30))
+    _pair(folder, "expired-issuer", NAMES[0], old, good)
+    _add(folder, "expired-issuer", "old-issuer")
+    issuer = _pair(folder, "issuer", "Lab Core Issuing CA", authority)
+    _pair(folder, "unordered", NAMES[0], issuer, good)
+    _add(folder, "unordered", "ca", "issuer")
+    _pair(folder, "new-issuer", "Lab Core Issuing CA", authority)
+    _pair(folder, "other-issuer", NAMES[0], issuer, good)
+    _add(folder, "other-issuer", "new-issuer")
+
+
+def _add(folder: Path, file: str, *issuers: str) -> None:
+    """Put certificates behind a server's own, for it to send."""
+    with (folder / f"{file}.pem").open("ab") as chain:
+        for issuer in issuers:
+            chain.write((folder / f"{issuer}.crt").read_bytes())
 
 
 def _sign_with_sha1(folder: Path) -> None:

@@ -106,6 +106,31 @@ def says(port: str, opening: str = "", answer: str = "", pause: str = "3") -> No
                     print(broken, flush=True)
 
 
+def relay(port: str, to: str, preface: str = "", insertion: str = "") -> None:
+    """Hand connections on to a port of the loopback, one at a time.
+
+    The client hears something else first (``preface``), and something behind the server's first line (``insertion``),
+    both hexadecimal.
+    """
+    with socket.create_server(("0.0.0.0", int(port))) as listener:
+        while True:
+            client, _ = listener.accept()
+            with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(to))) as server:
+                _hand_on(client, server, bytes.fromhex(preface), bytes.fromhex(insertion))
+
+
+def _hand_on(client: socket.socket, server: socket.socket, preface: bytes, insertion: bytes) -> None:
+    client.sendall(preface)
+    line, end, rest = server.recv(65536).partition(b"\n")
+    client.sendall(line + end + insertion + rest)
+    while True:
+        for ready in select.select([client, server], [], [])[0]:
+            content = ready.recv(65536)
+            if not content:
+                return
+            (server if ready is client else client).sendall(content)
+
+
 def hello(host: str, port: str) -> None:
     """A TLS client that says hello, hears the server's answer and closes without a word."""
     context = ssl.create_default_context()
@@ -176,6 +201,17 @@ def ftp_bounce(host: str, third: str) -> None:
     client.quit()
 
 
+def ftp_guess(host: str) -> None:
+    """Try three passwords on one connection to an FTP server."""
+    client = ftplib.FTP(host, timeout=6)
+    for password in ("actility", "support", "root"):
+        try:
+            client.login("root", password)
+        except ftplib.error_perm as refused:
+            print(refused)
+    client.close()
+
+
 def ftp_distrust(host: str) -> None:
     """Ask an FTP server for passive mode, do not trust the address in its answer, and go on in active mode."""
     client = ftplib.FTP(host, timeout=6)
@@ -225,12 +261,14 @@ WHAT: Mapping[str, Callable[..., None]] = {
     "frames": frames,
     "ftp-bounce": ftp_bounce,
     "ftp-distrust": ftp_distrust,
+    "ftp-guess": ftp_guess,
     "hello": hello,
     "icmp-control": icmp_control,
     "ike-responder": ike_responder,
     "kiss-of-death": kiss_of_death,
     "noise": noise,
     "packets": packets,
+    "relay": relay,
     "replay": replay,
     "says": says,
 }

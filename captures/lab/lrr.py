@@ -1,12 +1,14 @@
-"""Both ends of an LRR's IEC 104 link, in the LRR's own dialect: ``lrr.py station|server ADDRESS PORT [ODDITY]``.
+"""Both ends of an LRR's IEC 104 link, in the LRR's own dialect: ``lrr.py station|server ADDRESS PORT [ODDITY…]``.
 
 Unlike IEC 60870-5-104: the server sends STARTDT; APDUs whose ASDU has 250 bytes or more begin with 0x69 and a length
 of two bytes, most significant first; sequence numbers count modulo 32767; what an I frame carries is the LRR's own
 little-endian header of 20 bytes and a structure, never an ASDU of the standard. Contents are invented, shapes are not.
 
 Oddities of the station: ``wrap`` sends so many empty I frames at first that the numbers soon start over; ``gap`` skips
-send numbers; ``unknown-type`` reports something of type 99.
-Of the server: ``stopped`` never starts the link.
+send numbers; ``unknown-type`` reports something of type 99; ``burst`` sends sixteen uplinks at once; ``relay`` hands on
+a report of another LRR; ``idle`` has no uplinks; ``sleeps`` does nothing for 75 seconds.
+Of the server: ``stopped`` never starts the link; ``miscounts`` acknowledges what was never sent; ``hangs`` does
+nothing any more after ten seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 MODULUS = 32767
 STARTDT, STARTDT_CON, TESTFR, TESTFR_CON = 0x07, 0x0B, 0x43, 0x83
@@ -40,9 +42,16 @@ PHY_UPLINK = bytes.fromhex("40 8b2a0126 80 0100 0a 5f11c09e27d4a1b3 9c44e0d1")
 PHY_DOWNLINK = bytes.fromhex("60 8b2a0126 a0 0100 1d77b2c4")
 
 
-def payload(kind: int, flags: int, size: int, content: bytes = b"") -> bytes:
+T1, T3 = 60, 20
+"""Seconds: a side that receives nothing for T3 tests the link, and closes it if no answer comes for T1."""
+
+MINE, ANOTHER = 0x00AA1010, 0x00AA2020
+"""LRR-IDs."""
+
+
+def payload(kind: int, flags: int, size: int, content: bytes = b"", lrr_id: int = MINE) -> bytes:
     """An ASDU: the LRR's header, then ``size`` bytes of structure, then content."""
-    header = struct.pack("<BBHHHIIHBB", 1, 0, 20 + size, flags, kind, 0x00AA1010, 0, 0x7076, 0xFF, 0)
+    header = struct.pack("<BBHHHIIHBB", 1, 0, 20 + size, flags, kind, lrr_id, 0, 0x7076, 0xFF, 0)
     return header + bytes(i * 7 & 0x3F for i in range(size)) + content
 
 
@@ -56,6 +65,7 @@ class Link:
         self._expected_number = 0
         self._unacknowledged = 0
         self._first_unacknowledged = 0.0
+        self._tested = 0.0
         self.last_heard = 0.0
 
     def _send(self, control: bytes, asdu: bytes = b"") -> None:
@@ -75,12 +85,25 @@ class Link:
         self._sent_number = (self._sent_number + 1) % MODULUS
         self._unacknowledged = 0
 
-    def acknowledge(self) -> None:
-        """Send an S frame, if it is time for one: after 8 I frames, or 10 seconds after the first."""
+    def acknowledge(self, beyond: int = 0) -> None:
+        """Send an S frame, if it is time for one: after 8 I frames, or 10 seconds after the first.
+
+        ``beyond``: acknowledge that many frames that were never received, and at once.
+        """
         waited = time.monotonic() - self._first_unacknowledged
-        if self._unacknowledged >= 8 or (self._unacknowledged and waited > 10):
-            self._send(struct.pack("<HH", 1, self._expected_number << 1))
+        if beyond or self._unacknowledged >= 8 or (self._unacknowledged and waited > 10):
+            self._send(struct.pack("<HH", 1, self._expected_number + beyond << 1))
             self._unacknowledged = 0
+
+    def test(self) -> None:
+        """Send TESTFR, if it is time for it: nothing received yet, or not for T3. ``ConnectionError``: no answer."""
+        now = time.monotonic()
+        if self._tested > self.last_heard:
+            if now - self._tested > T1:
+                raise ConnectionError("TESTFR is not answered")
+        elif now - self.last_heard > T3:
+            self.unnumbered(TESTFR)
+            self._tested = now
 
     def frames(self, seconds: float) -> Iterator[tuple[int | None, bytes]]:
         """What arrives within a time: (U function, b"") or (None, ASDU). Ends when the peer closes."""
@@ -115,13 +138,13 @@ class Link:
         return frame
 
 
-def station(address: str, port: int, oddity: str = "") -> None:
+def station(address: str, port: int, *oddities: str) -> None:
     """The LRR: connects, waits for STARTDT, reports itself, then sends uplinks; starts over when the link breaks."""
     while True:
         try:
             with socket.create_connection((address, port), timeout=6) as connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _serve_station(Link(connection), oddity)
+                _serve_station(Link(connection), oddities)
         except OSError as broken:
             print(broken, flush=True)
             time.sleep(3)
@@ -131,7 +154,7 @@ WRAP = 32740
 """I frames that ``wrap`` sends before anything else."""
 
 
-def _serve_station(link: Link, oddity: str) -> None:
+def _serve_station(link: Link, oddities: Collection[str]) -> None:
     reports = [
         payload(LRR_ID, INFRASTRUCTURE, 32),
         payload(GPS, INFRASTRUCTURE, 24),
@@ -142,7 +165,7 @@ def _serve_station(link: Link, oddity: str) -> None:
         payload(RF_CELL, INFRASTRUCTURE, 60),
         payload(WAN, INFRASTRUCTURE, 294),
     ]
-    if oddity == "unknown-type":
+    if "unknown-type" in oddities:
         reports.insert(0, payload(99, INFRASTRUCTURE, 20))
     started = False
     turns = 0
@@ -151,26 +174,29 @@ def _serve_station(link: Link, oddity: str) -> None:
             if function == STARTDT:
                 link.unnumbered(STARTDT_CON)
                 started = True
-                for _ in range(WRAP if oddity == "wrap" else 0):
+                for _ in range(WRAP if "wrap" in oddities else 0):
                     link.information(b"")
             elif function == TESTFR:
                 link.unnumbered(TESTFR_CON)
             elif asdu:
                 link.information(payload(SENT, INFRASTRUCTURE, 28))
-        if not link.last_heard or time.monotonic() - link.last_heard > 20:
-            link.unnumbered(TESTFR)
-            link.last_heard = time.monotonic()
+        link.test()
         link.acknowledge()
         if started and reports:
             link.information(reports.pop(0))
-        if started:
-            link.information(payload(RADIO, UPLINK, 75, PHY_UPLINK))
+        if started and "idle" not in oddities:
             turns += 1
-            if oddity == "gap" and turns % 3 == 0:
+            for _ in range(16 if "burst" in oddities and turns % 6 == 2 else 1):
+                link.information(payload(RADIO, UPLINK, 75, PHY_UPLINK))
+            if "gap" in oddities and turns % 3 == 0:
                 link.skip(5)
+            if "relay" in oddities and turns == 5:
+                link.information(payload(STATISTICS, INFRASTRUCTURE, 180, lrr_id=ANOTHER))
+            if "sleeps" in oddities and turns == 5:
+                time.sleep(75)
 
 
-def server(address: str, port: int, oddity: str = "") -> None:
+def server(address: str, port: int, *oddities: str) -> None:
     """The LRC: one link at a time; starts it, acknowledges, and sends a downlink now and then."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, port), family=family) as listener:
@@ -179,16 +205,19 @@ def server(address: str, port: int, oddity: str = "") -> None:
             print("link from", peer, flush=True)
             with connection:
                 try:
-                    _serve_server(Link(connection), oddity)
+                    _serve_server(Link(connection), oddities)
                 except OSError as broken:
                     print(broken, flush=True)
 
 
-def _serve_server(link: Link, oddity: str) -> None:
-    if oddity != "stopped":
+def _serve_server(link: Link, oddities: Collection[str]) -> None:
+    if "stopped" not in oddities:
         link.unnumbered(STARTDT)
     uplinks = 0
+    hanging = time.monotonic() + 10
     while True:
+        if "hangs" in oddities and time.monotonic() > hanging:
+            time.sleep(3600)
         for function, asdu in link.frames(0.4):
             if function == TESTFR:
                 link.unnumbered(TESTFR_CON)
@@ -197,6 +226,8 @@ def _serve_server(link: Link, oddity: str) -> None:
         if uplinks >= 4:
             link.information(payload(RADIO, DOWNLINK, 60, PHY_DOWNLINK))
             uplinks = 0
+            if "miscounts" in oddities:
+                link.acknowledge(beyond=40)
 
 
 if __name__ == "__main__":

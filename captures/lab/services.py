@@ -43,6 +43,7 @@ def prepare(lab: Lab) -> None:
     (served / "key.tar").write_bytes(bytes(i * 31 & 0xFF for i in range(6000)))
     (served / "lrr-2.8.41.ipk").write_bytes(bytes(i * 17 & 0xFF for i in range(9000)))
     (lab.folder / "rfscan_0.csv.gz").write_bytes(bytes(i * 13 & 0xFF for i in range(4000)))
+    _write(lab, "shared-keys", f"{certificates.STATION}:{bytes(range(32)).hex()}\n")
     for name, kind, bits in (("host", "ed25519", 256), ("login", "ed25519", 256), ("short", "rsa", 1024)):
         words = ["-t", kind, "-b", str(bits), "-N", "", "-C", name, "-f", str(lab.folder / name)]
         lab.run(BASE_STATION, "ssh-keygen", "-q", *words)
@@ -162,6 +163,13 @@ def says(lab: Lab, port: int, opening: str = "", answer: str = "", pause: float 
     lab.wait_for(CORE, port)
 
 
+def relay(lab: Lab, port: int, to: int, preface: str = "", insertion: str = "") -> None:
+    """Something before a server of TPE's loopback: it says lines of its own first, or inserts bytes (hexadecimal)."""
+    words = [preface.encode().hex(), insertion.replace(" ", "")]
+    lab.start(CORE, *_script("imitations.py"), "relay", str(port), str(to), *words)
+    lab.wait_for(CORE, port)
+
+
 def false_echo(lab: Lab, address: str = TPE[0]) -> None:
     """TPE answers pings with other data than they brought."""
     lab.run(CORE, "sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1")
@@ -197,8 +205,12 @@ def tls(
     ciphers: str = "",
     dh_bits: int = 0,
     address: str = "",
+    shared_key: bool = False,
 ) -> None:
-    """TPE's TLS front on a port, handing on to a port of its loopback. ``dh_bits``: of its Diffie-Hellman group."""
+    """TPE's TLS front on a port, handing on to a port of its loopback.
+
+    ``dh_bits``: of its Diffie-Hellman group; ``shared_key``: that instead of the certificate.
+    """
     pem = (lab.folder / f"{certificate}.pem").read_text()
     if dh_bits:
         pem += lab.run(CORE, "openssl", "dhparam", "-dsaparam", str(dh_bits), timeout=60)
@@ -209,13 +221,23 @@ pid =
 [front]
 accept = {f"{address}:" if address else ""}{port}
 connect = 127.0.0.1:{to}
-cert = {_write(lab, f"tls-{name}.pem", pem)}
 """
-    if mutual:
+    if shared_key:
+        text += f"PSKsecrets = {lab.folder}/shared-keys\n"
+    else:
+        text += f"cert = {_write(lab, f'tls-{name}.pem', pem)}\n"
+    if mutual and not shared_key:
         text += f"verifyChain = yes\nCAfile = {lab.folder}/ca.crt\n"
     if certificate in ("rsa-1024", "sha1"):
         ciphers = ciphers or "ALL"
     lab.start(CORE, "stunnel", _write(lab, f"tls-{name}.conf", text + _stunnel_options(version, ciphers)))
+    lab.wait_for(CORE, port)
+
+
+def compressing(lab: Lab, port: int, to: int) -> None:
+    """TPE's TLS front with compression, handing on to a port of its loopback."""
+    files = [str(lab.folder / each) for each in ("tpe.crt", "tpe.key")]
+    lab.start(CORE, *_script("compressing.py"), "server", str(port), str(to), *files)
     lab.wait_for(CORE, port)
 
 
@@ -226,9 +248,9 @@ def gnutls(lab: Lab, port: int, priority: str) -> None:
     lab.wait_for(CORE, port)
 
 
-def lrc(lab: Lab, port: int = 2404, address: str = "127.0.0.1", oddity: str = "") -> None:
-    """The LRC's end of the IEC 104 link, in the LRR's dialect."""
-    lab.start(CORE, *_script("lrr.py"), "server", address, str(port), oddity)
+def lrc(lab: Lab, port: int = 2404, address: str = "127.0.0.1", oddities: str = "") -> None:
+    """The LRC's end of the IEC 104 link, in the LRR's dialect. ``oddities``: words of lrr.py."""
+    lab.start(CORE, *_script("lrr.py"), "server", address, str(port), *oddities.split())
     lab.wait_for(CORE, port)
 
 
@@ -441,6 +463,12 @@ def key_installer(lab: Lab, to: str = TPE[0], options: str = "", succeeds: bool 
     _sftp(lab, to, 22, f"get {lab.folder}/served/key.tar {lab.folder}/key.tar\n", options, succeeds)
 
 
+def old_key_installer(lab: Lab, to: str = TPE[0]) -> None:
+    """The key installer by Debian's paramiko, which no recorder's Python has."""
+    files = [str(lab.folder / each) for each in ("login", "served/key.tar", "key.tar")]
+    lab.run(BASE_STATION, "/usr/bin/python3", str(HERE / "old_ssh.py"), to, *files)
+
+
 def sftp(lab: Lab, port: int, verb: str, to: str = TPE[0]) -> None:
     """SFTP straight, without the TLS that belongs around it."""
     _sftp(lab, to, port, _sftp_batch(lab, verb))
@@ -463,7 +491,17 @@ def inbound_ssh(lab: Lab) -> None:
     lab.run(CORE, "ssh", *_ssh_words(lab), f"root@{STATION}", "uptime")
 
 
-def _stunnel(lab: Lab, port: int, local: int, host: str, version: str, careless: bool, ciphers: str) -> None:
+def _stunnel(
+    lab: Lab,
+    port: int,
+    local: int,
+    host: str,
+    version: str,
+    careless: bool,
+    ciphers: str,
+    server_name: str,
+    shared_key: bool,
+) -> None:
     text = f"""\
 foreground = yes
 pid =
@@ -471,9 +509,14 @@ pid =
 client = yes
 accept = 127.0.0.1:{local}
 connect = {host}:{port}
-cert = {lab.folder}/station.pem
 """
-    if not careless:
+    if server_name:
+        text += f"sni = {server_name}\n"
+    if shared_key:
+        text += f"PSKidentity = {certificates.STATION}\nPSKsecrets = {lab.folder}/shared-keys\n"
+    else:
+        text += f"cert = {lab.folder}/station.pem\n"
+    if not careless and not shared_key:
         text += f"verifyChain = yes\nCAfile = {lab.folder}/ca.crt\ncheckHost = {host}\n"
     options = _stunnel_options(version, ciphers)
     lab.start(BASE_STATION, "stunnel", _write(lab, f"station-{local}.conf", text + options))
@@ -488,9 +531,18 @@ def tls_link(
     careless: bool = False,
     local: int = 12404,
     ciphers: str = "",
+    server_name: str = "",
+    shared_key: bool = False,
 ) -> None:
     """The IEC 104 link through stunnel, until the end."""
-    _stunnel(lab, port, local, host, version, careless, ciphers)
+    _stunnel(lab, port, local, host, version, careless, ciphers, server_name, shared_key)
+    lab.start(BASE_STATION, *_script("lrr.py"), "station", "127.0.0.1", str(local))
+
+
+def compressing_link(lab: Lab, port: int = 3001, host: str = "lrc1.lab.example", local: int = 12404) -> None:
+    """The IEC 104 link through TLS with compression, until the end."""
+    lab.start(BASE_STATION, *_script("compressing.py"), "station", str(local), host, str(port))
+    lab.wait_for(BASE_STATION, local)
     lab.start(BASE_STATION, *_script("lrr.py"), "station", "127.0.0.1", str(local))
 
 
@@ -502,11 +554,13 @@ def tls_sftp(
     version: str = "",
     careless: bool = False,
     ciphers: str = "",
+    server_name: str = "",
+    shared_key: bool = False,
     succeeds: bool = True,
 ) -> None:
     """SFTP through stunnel: ``get`` or ``put``."""
     local = port - 981
-    _stunnel(lab, port, local, host, version, careless, ciphers)
+    _stunnel(lab, port, local, host, version, careless, ciphers, server_name, shared_key)
     _sftp(lab, "127.0.0.1", local, _sftp_batch(lab, verb), check=succeeds)
 
 
@@ -535,9 +589,12 @@ def gnutls_client(lab: Lab, port: int, priority: str, to: str = TPE[0]) -> None:
     lab.run(BASE_STATION, "sh", "-c", f"(sleep 1; echo hello; sleep 1) | {' '.join(words)}", check=False)
 
 
-def link(lab: Lab, port: int = 2404, to: str = TPE[0], oddity: str = "", seconds: float = 0) -> None:
-    """The IEC 104 link in the LRR's dialect without anything around it, for a time or until the end."""
-    words = [*_script("lrr.py"), "station", to, str(port), oddity]
+def link(lab: Lab, port: int = 2404, to: str = TPE[0], oddities: str = "", seconds: float = 0) -> None:
+    """The IEC 104 link in the LRR's dialect without anything around it, for a time or until the end.
+
+    ``oddities``: words of lrr.py.
+    """
+    words = [*_script("lrr.py"), "station", to, str(port), *oddities.split()]
     if seconds:
         lab.run(BASE_STATION, *words, timeout=seconds, check=False)
     else:
@@ -549,20 +606,25 @@ def iec104_standard(lab: Lab, port: int = 2404, to: str = TPE[0]) -> None:
     lab.start(BASE_STATION, *_script("iec104.py"), "station", to, str(port))
 
 
-def ftp(lab: Lab, verb: str, to: str = TPE[0], options: str = "--disable-eprt") -> None:
+def ftp(lab: Lab, verb: str, to: str = TPE[0], options: str = "--disable-eprt", path: str = "") -> None:
     """curl, anonymous: ``get`` or ``put``. ``options``: its own, passive by default. A refusal is not the lab's."""
     host = f"[{to}]" if ":" in to else to
     login = ["--user", "ftp:lrr@lab", *options.split(), "-sS", "--max-time", "8"]
     if verb == "get":
-        words = ["-o", str(lab.folder / "got.ipk"), f"ftp://{host}/lrr-2.8.41.ipk"]
+        words = ["-o", str(lab.folder / "got.ipk"), f"ftp://{host}/{path or 'lrr-2.8.41.ipk'}"]
     else:
-        words = ["-T", str(lab.folder / "rfscan_0.csv.gz"), f"ftp://{host}/upload/rfscan_0.csv.gz"]
+        words = ["-T", str(lab.folder / "rfscan_0.csv.gz"), f"ftp://{host}/{path or 'upload/rfscan_0.csv.gz'}"]
     lab.run(BASE_STATION, "curl", *login, *words, check=False)
 
 
 def ftp_bounce(lab: Lab, to: str = TPE[0], third: str = TPE[1]) -> None:
     """Ask the FTP server to send a file to a third host, then leave one there."""
     lab.run(BASE_STATION, *_script("imitations.py"), "ftp-bounce", to, third)
+
+
+def ftp_guess(lab: Lab, to: str = TPE[0]) -> None:
+    """Try one password after another."""
+    lab.run(BASE_STATION, *_script("imitations.py"), "ftp-guess", to)
 
 
 def ftp_distrust(lab: Lab, to: str = TPE[0]) -> None:
@@ -603,6 +665,7 @@ Service = Callable[..., None]
 
 SERVERS: Mapping[str, Service] = {
     "basics": basics_server,
+    "compressing": compressing,
     "dhcp": dhcp_server,
     "dhcp-relay": dhcp_relay,
     "dns": dns,
@@ -617,6 +680,7 @@ SERVERS: Mapping[str, Service] = {
     "kiss-of-death": kiss_of_death,
     "lrc": lrc,
     "ntp": ntp_server,
+    "relay": relay,
     "says": says,
     "ssh": sshd,
     "tls": tls,
@@ -625,6 +689,7 @@ SERVERS: Mapping[str, Service] = {
 STEPS: Mapping[str, Service] = {
     "administer": administer,
     "basics": basics,
+    "compressing-link": compressing_link,
     "datagrams": datagrams,
     "dhclient": dhclient,
     "dhcp": dhcp,
@@ -635,6 +700,7 @@ STEPS: Mapping[str, Service] = {
     "ftp": ftp,
     "ftp-bounce": ftp_bounce,
     "ftp-distrust": ftp_distrust,
+    "ftp-guess": ftp_guess,
     "gnutls": gnutls_client,
     "http": http,
     "icmp-control": icmp_control,
@@ -648,6 +714,7 @@ STEPS: Mapping[str, Service] = {
     "noise": noise,
     "nping": nping,
     "ntp": ntp,
+    "old-key-installer": old_key_installer,
     "packets": packets,
     "ping": ping,
     "replay": replay,
