@@ -6,13 +6,15 @@ little-endian header of 20 bytes and a structure, never an ASDU of the standard.
 
 Oddities of the station: ``wrap`` sends so many empty I frames at first that the numbers soon start over; ``gap`` skips
 send numbers; ``unknown-type`` reports something of type 99; ``burst`` sends sixteen uplinks at once; ``relay`` hands on
-a report of another LRR; ``idle`` has no uplinks; ``sleeps`` does nothing for 75 seconds.
+a report of another LRR; ``idle`` has no uplinks; ``sleeps`` does nothing for 75 seconds; ``breaks`` sends something on
+each link that is no APDU, each time something else.
 Of the server: ``stopped`` never starts the link; ``miscounts`` acknowledges what was never sent; ``hangs`` does
 nothing any more after ten seconds.
 """
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import struct
@@ -71,7 +73,10 @@ class Link:
     def _send(self, control: bytes, asdu: bytes = b"") -> None:
         length = len(control + asdu)
         start = struct.pack(">BB", SHORT, length) if len(asdu) < 250 else struct.pack(">BH", LONG, length)
-        self._connection.sendall(start + control + asdu)
+        self.say(start + control + asdu)
+
+    def say(self, content: bytes) -> None:
+        self._connection.sendall(content)
 
     def unnumbered(self, function: int) -> None:
         self._send(bytes([function, 0, 0, 0]))
@@ -116,7 +121,7 @@ class Link:
                 raise ConnectionError("closed by the peer")
             self._received += chunk
             self.last_heard = time.monotonic()
-            while (frame := self._cut()) is not None:
+            while self._received and (frame := self._cut()) is not None:
                 control, asdu = frame[:4], frame[4:]
                 if control[0] & 1 == 0:
                     self._expected_number = ((int.from_bytes(control[:2], "little") >> 1) + 1) % MODULUS
@@ -125,13 +130,20 @@ class Link:
                     self._unacknowledged += 1
                     yield None, asdu
                 elif control[0] & 2:
+                    if control[0] not in (STARTDT, STARTDT_CON, TESTFR, TESTFR_CON):
+                        raise ConnectionError(f"function {control[0]:#x}")
                     yield control[0], b""
 
     def _cut(self) -> bytes | None:
-        head = {SHORT: 2, LONG: 3}.get(self._received[0]) if self._received else None
-        if head is None or len(self._received) < head:
+        head = {SHORT: 2, LONG: 3}.get(self._received[0])
+        if head is None:
+            raise ConnectionError(f"start byte {self._received[0]:#x}")
+        if len(self._received) < head:
             return None
-        end = head + int.from_bytes(self._received[1:head], "big")
+        length = int.from_bytes(self._received[1:head], "big")
+        if length < 4:
+            raise ConnectionError(f"length {length}")
+        end = head + length
         if len(self._received) < end:
             return None
         frame, self._received = self._received[head:end], self._received[end:]
@@ -140,11 +152,12 @@ class Link:
 
 def station(address: str, port: int, *oddities: str) -> None:
     """The LRR: connects, waits for STARTDT, reports itself, then sends uplinks; starts over when the link breaks."""
-    while True:
+    nonsense = NONSENSE if "breaks" in oddities else [b""]
+    for each in itertools.cycle(nonsense):
         try:
             with socket.create_connection((address, port), timeout=6) as connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _serve_station(Link(connection), oddities)
+                _serve_station(Link(connection), oddities, each)
         except OSError as broken:
             print(broken, flush=True)
             time.sleep(3)
@@ -154,7 +167,16 @@ WRAP = 32740
 """I frames that ``wrap`` sends before anything else."""
 
 
-def _serve_station(link: Link, oddities: Collection[str]) -> None:
+NONSENSE = [
+    bytes.fromhex("99 04 43 00 00 00"),  # another start byte
+    bytes.fromhex("68 03 01 00 00"),  # a length that not even the control field has
+    bytes.fromhex("68 04 0f 00 00 00"),  # two functions in one U frame
+    b"STARTDT\r\n",
+]
+"""What is no APDU, one for each link."""
+
+
+def _serve_station(link: Link, oddities: Collection[str], nonsense: bytes) -> None:
     reports = [
         payload(LRR_ID, INFRASTRUCTURE, 32),
         payload(GPS, INFRASTRUCTURE, 24),
@@ -192,6 +214,8 @@ def _serve_station(link: Link, oddities: Collection[str]) -> None:
                 link.skip(5)
             if "relay" in oddities and turns == 5:
                 link.information(payload(STATISTICS, INFRASTRUCTURE, 180, lrr_id=ANOTHER))
+            if nonsense and turns == 2:
+                link.say(nonsense)
             if "sleeps" in oddities and turns == 5:
                 time.sleep(75)
 
