@@ -34,6 +34,15 @@ charon {{
       socket = unix://{home}/vici
     }}
   }}
+  filelog {{
+    secrets {{
+      path = {home}/{"initiator" if namespace == BASE_STATION else "responder"}.log
+      flush_line = yes
+      mgr = 2
+      ike = 4
+      chd = 4
+    }}
+  }}
 }}
 """)
     environment = {"STRONGSWAN_CONF": str(home / "strongswan.conf"), "SWANCTL_DIR": str(home)}

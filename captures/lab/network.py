@@ -76,6 +76,8 @@ class Lab:
     def __init__(self, folder: Path, ipv6: bool = False) -> None:
         self.folder = folder
         """Scratch: configurations, logs, keys, served files."""
+        self.keys = folder / "keys"
+        """SSLKEYLOGFILE of the base station's TLS clients."""
         self._ipv6 = ipv6
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
 
@@ -193,7 +195,9 @@ class Lab:
         # Every process gets a /run of its own (ip netns exec gives it its own mounts): daemons of the two sides
         # would fight over the one of the machine, and leave things in it.
         own = 'mount -t tmpfs lab /run && mkdir -p /run/sshd /run/vsftpd/empty && exec "$@"'
-        return ["ip", "netns", "exec", namespace, "sh", "-c", own, "lab", *words]
+        # Its TLS clients write down the keys that decrypt their sessions, where they are able to.
+        keys = [f"SSLKEYLOGFILE={self.keys}"] * (namespace == BASE_STATION)
+        return ["env", *keys, "ip", "netns", "exec", namespace, "sh", "-c", own, "lab", *words]
 
     def run(self, namespace: str, *words: str, timeout: float = 20, check: bool = True, stdin: str = "") -> str:
         """Run a command inside, to its end; its output. ``check=False``: it may fail, or be cut off at the timeout."""

@@ -554,7 +554,8 @@ def tls_sftp(
 def tls_check(lab: Lab, port: int, host: str = "tpe.lab.example", options: str = "", seconds: float = 5) -> None:
     """Look at the server's certificate and hang up, as the LRR does in mode ipsec. ``options``: of s_client."""
     verify = ["-CAfile", str(lab.folder / "ca.crt"), "-verify_return_error", "-verify_hostname", host]
-    words = ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername", host, *verify, *options.split()]
+    words = ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername", host, "-keylogfile", str(lab.keys)]
+    words += [*verify, *options.split()]
     lab.run(BASE_STATION, *words, timeout=seconds, check=False, stdin="Q\n")
 
 
@@ -631,7 +632,7 @@ def basics(
     words += ["--certificate", str(lab.folder / "station.pem"), "--authority", str(lab.folder / "ca.crt")]
     words += ["--version", version] * bool(version) + ["--clear"] * clear + ["--careless"] * careless
     words += ["--token", token] * bool(token)
-    words += ["--keys", str(lab.folder / "keys")]
+    words += ["--keys", str(lab.keys)]
     lab.run(BASE_STATION, *words, timeout=60, check=succeeds)
 
 
