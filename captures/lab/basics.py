@@ -195,6 +195,7 @@ def cups(arguments: argparse.Namespace, host: str, port: int, clear: bool) -> No
         f"Host: {host}:{port}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
+        *[f"Authorization: {arguments.token}"] * bool(arguments.token),
         body=body,
     )
     wire.head()
@@ -265,6 +266,7 @@ def main() -> None:
     station.add_argument("--authority", required=True)
     station.add_argument("--keys", help="file that gets the keys of its TLS sessions")
     station.add_argument("--version")
+    station.add_argument("--token", help="what it authorizes itself with to CUPS")
     station.add_argument("--uplinks", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.role == "server":

@@ -223,6 +223,33 @@ def ftp_distrust(host: str) -> None:
     client.quit()
 
 
+def dhcp_unnamed(interface: str, address: str, router: str) -> None:
+    """Offer an address and confirm it without a word of who does (no option 54, which RFC 2131, table 3 demands)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        port.bind(("", 67))
+        while True:
+            request = port.recv(2048)
+            kind = {b"\1": b"\2", b"\3": b"\5"}[request[242:243]]  # The clients' first option is the message's type.
+            header = b"\2" + request[1:16] + socket.inet_aton(address) + bytes(8) + request[28:240]
+            lease, mask = struct.pack(">BBI", 51, 4, 3600), bytes([1, 4, 255, 255, 255, 0])
+            options = bytes([53, 1]) + kind + lease + mask + bytes([3, 4]) + socket.inet_aton(router) + b"\xff"
+            port.sendto(header + options, ("255.255.255.255", 68))
+
+
+def dns_guesses(source: str, to: str, port: str, name: str, count: str) -> None:
+    """Answer a query that was never seen in the name of a DNS server, and guess at its identifier again and again."""
+    labels = b"".join(bytes([len(each)]) + each.encode() for each in name.split(".")) + b"\0"
+    question = labels + struct.pack(">HH", 1, 1)
+    record = struct.pack(">HHHIH4s", 0xC00C, 1, 1, 86400, 4, socket.inet_aton("203.0.113.9"))
+    sender = _raw(UDP, source)
+    for identifier in range(0x2000, 0x2000 + int(count)):
+        message = struct.pack(">HHHHHH", identifier, 0x8580, 1, 1, 0, 0) + question + record
+        sender.sendto(struct.pack(">HHHH", 53, int(port), 8 + len(message), 0) + message, (to, 0))
+        time.sleep(0.02)
+
+
 def kiss_of_death(address: str) -> None:
     """Answer every question for the time with RATE (RFC 5905, 7.4)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
@@ -233,29 +260,77 @@ def kiss_of_death(address: str) -> None:
             port.sendto(bytes([0xE4, 0, 6, 0xE8]) + bytes(8) + b"RATE" + bytes(8) + origin + origin + origin, peer)
 
 
-def ike_responder(address: str) -> None:
-    """Answer IKE_SA_INIT with a proposal that nobody offered: aes256-sha1-modp1024 (RFC 7296, 3.3)."""
-    transforms = (
-        struct.pack(">BBHBBHHH", 3, 0, 12, 1, 0, 12, 0x800E, 256)
-        + struct.pack(">BBHBBH", 3, 0, 8, 2, 0, 2)
-        + struct.pack(">BBHBBH", 3, 0, 8, 3, 0, 2)
-        + struct.pack(">BBHBBH", 0, 0, 8, 4, 0, 2)
-    )
-    proposal = struct.pack(">BBHBBBB", 0, 0, 8 + len(transforms), 1, 1, 0, 4) + transforms
-    sa = struct.pack(">BBH", 34, 0, 4 + len(proposal)) + proposal
-    exchange = struct.pack(">BBHHH", 40, 0, 8 + 128, 2, 0) + os.urandom(128)
-    nonce = struct.pack(">BBH", 0, 0, 4 + 32) + os.urandom(32)
-    body = sa + exchange + nonce
+def crypto_nak(address: str) -> None:
+    """Answer every question for the time with a crypto-NAK: key identifier 0 and no digest (RFC 5905, 9.2)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
-        port.bind((address, 500))
+        port.bind((address, 123))
+        while True:
+            request, peer = port.recvfrom(2048)
+            origin = request[40:48]
+            header = bytes([0x24, 3, 6, 0xE8]) + bytes(8) + socket.inet_aton("127.127.1.0") + origin
+            port.sendto(header + origin + origin + origin + bytes(4), peer)
+
+
+def _proposal(number: int, bits: int, prf: int, integrity: int, group: int, last: bool = False) -> bytes:
+    """AES-CBC with so many bits, and the rest by IANA's numbers."""
+    transforms = struct.pack(">BBHBBHHH", 3, 0, 12, 1, 0, 12, 0x800E, bits)
+    transforms += struct.pack(">BBHBBH", 3, 0, 8, 2, 0, prf) + struct.pack(">BBHBBH", 3, 0, 8, 3, 0, integrity)
+    transforms += struct.pack(">BBHBBH", 0, 0, 8, 4, 0, group)
+    return struct.pack(">BBHBBBB", 0 if last else 2, 0, 8 + len(transforms), number, 1, 0, 4) + transforms
+
+
+def _payload(following: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", following, 0, 4 + len(content)) + content
+
+
+SA, KEY_EXCHANGE, NONCE, NOTIFY = 33, 34, 40, 41
+
+
+def _answer(how: str, request: bytes, elsewhere: str) -> tuple[int, bytes]:
+    """The body of an IKE_SA_INIT response and the type of its first payload (RFC 7296, 3)."""
+    if how == "redirect":
+        gateway = bytes([1, 4]) + socket.inet_aton(elsewhere)
+        nonce = _found(request, NONCE)
+        return NOTIFY, _payload(0, struct.pack(">BBH", 0, 0, 16407) + gateway + nonce)
+    if how == "never-offered":  # aes256-sha1-modp1024
+        proposals = _proposal(1, 256, 2, 2, 2, last=True)
+        group, length, nonce = 2, 128, os.urandom(32)
+    else:  # Two of the offer's proposals at once, a key exchange of neither's group, and half a nonce.
+        proposals = _proposal(1, 128, 5, 12, 19) + _proposal(2, 128, 6, 13, 20, last=True)
+        group, length, nonce = 21, 132, os.urandom(8)
+    exchange = struct.pack(">HH", group, 0) + os.urandom(length)
+    return SA, _payload(KEY_EXCHANGE, proposals) + _payload(NONCE, exchange) + _payload(0, nonce)
+
+
+def _found(message: bytes, wanted: int) -> bytes:
+    """The content of an IKE message's first payload of a type."""
+    kind, at = message[16], 28
+    while kind != wanted:
+        kind, at = message[at], at + int.from_bytes(message[at + 2 : at + 4])
+    return message[at + 4 : at + int.from_bytes(message[at + 2 : at + 4])]
+
+
+def ike_responder(address: str, number: str, how: str, elsewhere: str = "") -> None:
+    """Answer IKE_SA_INIT as no IPsec daemon does.
+
+    ``never-offered``: with a proposal that nobody offered; ``contradictory``: with an answer that contradicts itself;
+    ``redirect``: by sending the initiator elsewhere (RFC 5685), which strongSwan only does for a plugin of one's own.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
+        port.bind((address, int(number)))
         while True:
             request, peer = port.recvfrom(65536)
-            header = request[:8] + os.urandom(8) + struct.pack(">BBBBII", 33, 0x20, 34, 0x20, 0, 28 + len(body))
+            first, body = _answer(how, request, elsewhere)
+            spi = bytes(8) if how == "redirect" else os.urandom(8)
+            header = request[:8] + spi + struct.pack(">BBBBII", first, 0x20, 34, 0x20, 0, 28 + len(body))
             port.sendto(header + body, peer)
 
 
 WHAT: Mapping[str, Callable[..., None]] = {
+    "crypto-nak": crypto_nak,
     "datagrams": datagrams,
+    "dhcp-unnamed": dhcp_unnamed,
+    "dns-guesses": dns_guesses,
     "false-echo": false_echo,
     "fragments": fragments,
     "frames": frames,

@@ -34,6 +34,15 @@ charon {{
       socket = unix://{home}/vici
     }}
   }}
+  filelog {{
+    secrets {{
+      path = {home}/{"initiator" if namespace == BASE_STATION else "responder"}.log
+      flush_line = yes
+      mgr = 2
+      ike = 4
+      chd = 4
+    }}
+  }}
 }}
 """)
     environment = {"STRONGSWAN_CONF": str(home / "strongswan.conf"), "SWANCTL_DIR": str(home)}
@@ -73,6 +82,7 @@ def server(
     aggressive: bool = False,
     shared_key: bool = False,
     careless: bool = False,
+    address: str = TPE[0],
 ) -> None:
     """TPE's strongSwan."""
     lab.run(CORE, "ip", "address", "add", f"{INNER_TPE}/32", "dev", "lo")
@@ -81,7 +91,7 @@ connections {{
   stations {{
     version = {version}
     aggressive = {"yes" if aggressive else "no"}
-    local_addrs = {TPE[0]}
+    local_addrs = {address}
     proposals = {ike}
     pools = stations
 {_end("local", certificates.NAMES[0], "tpe.crt", shared_key)}\
@@ -141,6 +151,11 @@ connections {{
     said = _swanctl(lab, BASE_STATION, "--initiate", "--child", "lrc", check=False, timeout=seconds)
     if up != ("initiate completed successfully" in said):
         raise RuntimeError(f"the tunnel is {'not ' if up else ''}up:\n{said[-2000:]}")
+
+
+def peer_gone(lab: Lab) -> None:
+    """TPE's strongSwan is there no longer, from one moment to the next, and does not say goodbye."""
+    lab.kill(CORE, "charon")
 
 
 def move(lab: Lab, to: str = "10.20.30.77") -> None:

@@ -76,6 +76,8 @@ class Lab:
     def __init__(self, folder: Path, ipv6: bool = False) -> None:
         self.folder = folder
         """Scratch: configurations, logs, keys, served files."""
+        self.keys = folder / "keys"
+        """SSLKEYLOGFILE of the base station's TLS clients."""
         self._ipv6 = ipv6
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
 
@@ -146,11 +148,13 @@ class Lab:
         after_syn: bool = False,
         esp: bool = False,
         fragment: int = 0,
+        ike_fragment: int = 0,
     ) -> None:
         """Keep packets for a port from crossing the gateway: ``drop``, ``reset`` or ``prohibit`` (ICMP 3/13).
 
         ``longer``: only packets of more bytes; ``after_syn``: all but the SYN; ``esp``: what UDP carries that is ESP;
-        ``fragment``: only fragments at this offset (bytes).
+        ``fragment``: only fragments at this offset (bytes); ``ike_fragment``: only this one of an IKE message on
+        UDP/4500 (RFC 7383).
         """
         verdict = {
             "drop": "drop",
@@ -162,6 +166,8 @@ class Lab:
         match += ["tcp flags & syn == 0"] * after_syn
         match += ["@th,64,32 != 0"] * esp
         match += [f"ip frag-off & 0x1fff == {fragment // 8}"] * bool(fragment)
+        # Behind UDP's header and the marker of four zeros: the first payload's type, and behind its header the number.
+        match += [f"@th,64,32 == 0 @th,224,8 == 53 @th,352,16 == {ike_fragment}"] * bool(ike_fragment)
         self.run(ROUTER, "nft", "add", "table", "ip", "lab")
         self.run(ROUTER, "nft", "add chain ip lab crossing { type filter hook forward priority 0; }")
         self.run(ROUTER, "nft", f"add rule ip lab crossing {' '.join(match)} counter {verdict}")
@@ -177,11 +183,11 @@ class Lab:
         self.run(ROUTER, "nft", "add chain ip nat leaving { type nat hook postrouting priority 100; }")
         self.run(ROUTER, "nft", 'add rule ip nat leaving oifname { "core", "world" } masquerade')
 
-    def forward(self, address: str, ports: str, to: str) -> None:
-        """TPE hands on what comes to some ports (``50000-50050``) of an address to another of its addresses."""
+    def forward(self, address: str, ports: str, to: str, transport: str = "tcp") -> None:
+        """TPE hands on what comes to some ports (``50000-50050``) of an address to another of its, or elsewhere."""
         self.run(CORE, "nft", "add", "table", "ip", "nat")
         self.run(CORE, "nft", "add chain ip nat arriving { type nat hook prerouting priority -100; }")
-        self.run(CORE, "nft", f"add rule ip nat arriving ip daddr {address} tcp dport {ports} dnat to {to}")
+        self.run(CORE, "nft", f"add rule ip nat arriving ip daddr {address} {transport} dport {ports} dnat to {to}")
 
     # -- processes ----------------------------------------------------------------------------------------------
 
@@ -189,7 +195,9 @@ class Lab:
         # Every process gets a /run of its own (ip netns exec gives it its own mounts): daemons of the two sides
         # would fight over the one of the machine, and leave things in it.
         own = 'mount -t tmpfs lab /run && mkdir -p /run/sshd /run/vsftpd/empty && exec "$@"'
-        return ["ip", "netns", "exec", namespace, "sh", "-c", own, "lab", *words]
+        # Its TLS clients write down the keys that decrypt their sessions, where they are able to.
+        keys = [f"SSLKEYLOGFILE={self.keys}"] * (namespace == BASE_STATION)
+        return ["env", *keys, "ip", "netns", "exec", namespace, "sh", "-c", own, "lab", *words]
 
     def run(self, namespace: str, *words: str, timeout: float = 20, check: bool = True, stdin: str = "") -> str:
         """Run a command inside, to its end; its output. ``check=False``: it may fail, or be cut off at the timeout."""
@@ -217,6 +225,16 @@ class Lab:
                 start_new_session=True,
             )
         self._children.append((name, child))
+
+    def kill(self, namespace: str, program: str) -> None:
+        """End a started process without a chance to say goodbye."""
+        for name, child in self._children:
+            if name.startswith(f"{namespace}-{program}-"):
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait(4)
+                self._children.remove((name, child))
+                return
+        raise ValueError(f"no {program} runs in {namespace}")
 
     def alive(self) -> None:
         """Complain of a process that ended by itself with an error."""

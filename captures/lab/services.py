@@ -25,6 +25,7 @@ from network import (
     OUTSIDE,
     ROUTER,
     STATION,
+    STATION_MAC,
     STRANGER,
     TPE,
     TPE_6,
@@ -90,8 +91,11 @@ def dns_tunnel_server(lab: Lab) -> None:
     time.sleep(0.5)
 
 
-def dhcp_server(lab: Lab, at: str = "gateway", authoritative: bool = False) -> None:
-    """``at``: the gateway, a ``neighbour`` that calls itself the router, or, behind a relay, ``outside`` or ``tpe``."""
+def dhcp_server(lab: Lab, at: str = "gateway", authoritative: bool = False, first: str = "", routes: str = "") -> None:
+    """``at``: the gateway, a ``neighbour`` that calls itself the router, or, behind a relay, ``outside`` or ``tpe``.
+
+    ``first``: the address that it would give the base station before any other; ``routes``: what it hands out of them.
+    """
     words = ["dnsmasq", "-k", "-C", "/dev/null", "--port=0", "--pid-file=", "--user=root", "--no-ping"]
     words += [f"--dhcp-leasefile={lab.folder / f'leases-{at}'}", "--dhcp-broadcast"]
     words += ["--dhcp-authoritative"] * authoritative
@@ -104,8 +108,15 @@ def dhcp_server(lab: Lab, at: str = "gateway", authoritative: bool = False) -> N
     mine = at == "neighbour"
     address, router = ("10.20.30.99", "10.20.30.66") if mine else (STATION, GATEWAY)
     options = [f"--dhcp-option=3,{router}", f"--dhcp-option=6,{DNS}"]
+    options += [f"--dhcp-host={STATION_MAC},{first}"] * bool(first) + [f"--dhcp-option=121,{routes}"] * bool(routes)
     leases = f"--dhcp-range={address},{address},255.255.255.0,1h"
     lab.start(namespace, *words, f"--interface={interface}", *options, leases)
+    time.sleep(0.3)
+
+
+def dhcp_unnamed(lab: Lab) -> None:
+    """Something in the neighbourhood that gives addresses and does not say who it is."""
+    lab.start(NEIGHBOUR, *_script("imitations.py"), "dhcp-unnamed", "eth0", STATION, GATEWAY)
     time.sleep(0.3)
 
 
@@ -128,6 +139,11 @@ def ntp_server(lab: Lab, at: str = "service", synchronized: bool = True) -> None
 def kiss_of_death(lab: Lab) -> None:
     """A time server that says RATE to everybody."""
     lab.start(OUTSIDE, *_script("imitations.py"), "kiss-of-death", NTP)
+
+
+def crypto_nak(lab: Lab) -> None:
+    """A time server that knows nobody's key."""
+    lab.start(OUTSIDE, *_script("imitations.py"), "crypto-nak", NTP)
 
 
 def web(lab: Lab, port: int = 80, at: str = "outside") -> None:
@@ -182,9 +198,11 @@ def icmp_tunnel_server(lab: Lab) -> None:
     lab.start(CORE, "ptunnel")
 
 
-def ike_responder(lab: Lab) -> None:
-    """Something at TPE that chooses what nobody offered."""
-    lab.start(CORE, *_script("imitations.py"), "ike-responder", TPE[0])
+def ike_responder(lab: Lab, how: str) -> None:
+    """Something at TPE that answers IKE as no daemon does: ``never-offered``, ``contradictory`` or ``redirect``."""
+    port = 5500  # A charon has 500 of all addresses.
+    lab.forward(TPE[0], "500", f"{TPE[0]}:{port}", "udp")
+    lab.start(CORE, *_script("imitations.py"), "ike-responder", TPE[0], str(port), how, TPE[1])
 
 
 def _stunnel_options(version: str, ciphers: str) -> str:
@@ -318,8 +336,10 @@ def basics_server(
 # -- steps --------------------------------------------------------------------------------------------------------
 
 
-def dhcp(lab: Lab) -> None:
-    lab.run(BASE_STATION, "busybox", "udhcpc", "-n", "-q", "-f", "-B", "-i", "eth0", "-s", "/bin/true")
+def dhcp(lab: Lab, options: str = "") -> None:
+    """``options``: udhcpc's own; ``-a`` asks the link whether the address is used."""
+    words = ["busybox", "udhcpc", "-n", "-q", "-f", "-B", "-i", "eth0", "-s", "/bin/true", *options.split()]
+    lab.run(BASE_STATION, *words)
 
 
 def dhclient(lab: Lab, remembers: str, seconds: float = 6) -> None:
@@ -339,6 +359,16 @@ def dig(lab: Lab, name: str = "lrc1.lab.example", options: str = "", server: str
     lab.run(BASE_STATION, "dig", f"@{server}", name, "+tries=1", "+time=2", *options.split(), check=False)
 
 
+def dns_guessed(lab: Lab, name: str, count: int = 12, port: int = 40053) -> None:
+    """While a query waits, somebody outside who knows its name and port sends answers that guess its identifier."""
+    words = ["imitations.py", "dns-guesses", DNS, STATION, str(port), name, str(count)]
+    asking = f"dig @{DNS} -b {STATION}#{port} {name} +tries=1 +time=2 || true"
+    lab.start(BASE_STATION, "sh", "-c", asking)
+    time.sleep(0.5)
+    lab.run(OUTSIDE, *_script(words[0]), *words[1:])
+    time.sleep(2)
+
+
 def dns_tunnel(lab: Lab, record: str = "NULL") -> None:
     """iodine through the name server, and a few pings inside of it. ``record``: the type that carries the data."""
     lab.start(BASE_STATION, "iodine", "-f", "-r", "-P", "lab", "-T", record, "-I", "1", DNS, "t.lab.example")
@@ -346,10 +376,15 @@ def dns_tunnel(lab: Lab, record: str = "NULL") -> None:
     lab.run(BASE_STATION, "ping", "-n", "-c", "3", "-W", "2", "10.252.0.1", check=False)
 
 
-def ntp(lab: Lab, server: str = NTP, version: int = 4) -> None:
-    """Ask for the time once and only print the offset (-Q): the machine's clock stays as it is."""
-    source = f"server {server} iburst maxsamples 1 version {version}\n"
-    text = f"{source}cmdport 0\nbindcmdaddress /\npidfile {lab.folder}/chronyd-client.pid\n"
+def ntp(lab: Lab, server: str = NTP, version: int = 4, key: bool = False) -> None:
+    """Ask for the time once and only print the offset (-Q): the machine's clock stays as it is.
+
+    ``key``: prove with a shared key who asks.
+    """
+    source = f"server {server} iburst maxsamples 1 version {version}"
+    if key:
+        source += f" key 1\nkeyfile {_write(lab, 'ntp-keys', '1 SHA1 HEX:' + bytes(range(20)).hex())}"
+    text = f"{source}\ncmdport 0\nbindcmdaddress /\npidfile {lab.folder}/chronyd-client.pid\n"
     configuration = _write(lab, "chronyd-client.conf", text)
     lab.run(BASE_STATION, "chronyd", "-x", "-Q", "-u", "root", "-t", "5", "-f", configuration, check=False)
 
@@ -357,6 +392,12 @@ def ntp(lab: Lab, server: str = NTP, version: int = 4) -> None:
 def ping(lab: Lab, to: str = TPE[0], count: int = 2, pause: float = 0.5, options: str = "") -> None:
     words = ["ping", "-n", "-c", str(count), "-i", str(pause), "-W", "1", *options.split(), to]
     lab.run(BASE_STATION, *words, timeout=10 + count * pause, check=False)
+
+
+def ping_each(lab: Lab, to: str = TPE[0], count: int = 12, size: int = 600) -> None:
+    """Pings of a process each, and each with other data."""
+    pinging = f"ping -n -c 1 -W 1 -s {size} -p $i$((i * 37 % 90 + 10))c0de {to}"
+    lab.run(BASE_STATION, "sh", "-c", f"for i in $(seq 10 {9 + count}); do {pinging}; done")
 
 
 def nping(lab: Lab, options: str, of: str = "base-station") -> None:
@@ -567,7 +608,8 @@ def tls_sftp(
 def tls_check(lab: Lab, port: int, host: str = "tpe.lab.example", options: str = "", seconds: float = 5) -> None:
     """Look at the server's certificate and hang up, as the LRR does in mode ipsec. ``options``: of s_client."""
     verify = ["-CAfile", str(lab.folder / "ca.crt"), "-verify_return_error", "-verify_hostname", host]
-    words = ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername", host, *verify, *options.split()]
+    words = ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername", host, "-keylogfile", str(lab.keys)]
+    words += [*verify, *options.split()]
     lab.run(BASE_STATION, *words, timeout=seconds, check=False, stdin="Q\n")
 
 
@@ -641,13 +683,18 @@ def basics(
     careless: bool = False,
     uplinks: int = 5,
     version: str = "",
+    token: str = "",
     succeeds: bool = True,
 ) -> None:
-    """One turn of the Basics Station: ``cups`` or ``lns``. ``version``: the newest of TLS that it knows."""
+    """One turn of the Basics Station: ``cups`` or ``lns``.
+
+    ``version``: the newest of TLS that it knows; ``token``: what it authorizes itself with to CUPS.
+    """
     words = [*_script("basics.py"), "station", service, host, str(port), "--uplinks", str(uplinks)]
     words += ["--certificate", str(lab.folder / "station.pem"), "--authority", str(lab.folder / "ca.crt")]
     words += ["--version", version] * bool(version) + ["--clear"] * clear + ["--careless"] * careless
-    words += ["--keys", str(lab.folder / "keys")]
+    words += ["--token", token] * bool(token)
+    words += ["--keys", str(lab.keys)]
     lab.run(BASE_STATION, *words, timeout=60, check=succeeds)
 
 
@@ -666,8 +713,10 @@ Service = Callable[..., None]
 SERVERS: Mapping[str, Service] = {
     "basics": basics_server,
     "compressing": compressing,
+    "crypto-nak": crypto_nak,
     "dhcp": dhcp_server,
     "dhcp-relay": dhcp_relay,
+    "dhcp-unnamed": dhcp_unnamed,
     "dns": dns,
     "dns-tunnel": dns_tunnel_server,
     "false-echo": false_echo,
@@ -694,6 +743,7 @@ STEPS: Mapping[str, Service] = {
     "dhclient": dhclient,
     "dhcp": dhcp,
     "dig": dig,
+    "dns-guessed": dns_guessed,
     "dns-tunnel": dns_tunnel,
     "fragments": fragments,
     "frames": frames,
@@ -716,7 +766,9 @@ STEPS: Mapping[str, Service] = {
     "ntp": ntp,
     "old-key-installer": old_key_installer,
     "packets": packets,
+    "peer-gone": ipsec.peer_gone,
     "ping": ping,
+    "ping-each": ping_each,
     "replay": replay,
     "replay-later": replay_later,
     "resolve": resolve,

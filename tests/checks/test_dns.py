@@ -215,7 +215,7 @@ def test_tunnels_of_the_corpus() -> None:
 CAPTURES = Path(__file__).parents[2] / "captures"
 
 
-ODD = ("tls-dns-tunnel", "tls-dns-trailing-bytes", "tls-overlapping-fragments")
+ODD = ("tls-dns-tunnel", "tls-dns-trailing-bytes", "tls-overlapping-fragments", "basics-dns-guessed")
 """Samples that were recorded to show what these checks flag."""
 APART = (checks.no_answer, checks.over_tcp)
 """Of these a server may be guilty that does not answer, and a question that nothing came before."""
