@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analyzer.messages import Facts
+from analyzer.wire import text
 
 Order = Literal["little", "big"]
 
@@ -782,7 +783,7 @@ def read_names(framing: Framing, body: bytes, order: Order) -> None:
             continue
         raw = value[:size]
         address = raw.hex(":") if kind > 2 else str(ipaddress.ip_address(raw))
-        names = (part[:255].decode("utf-8", "backslashreplace") for part in value[size:].split(b"\0") if part)
+        names = (text(part, 255) for part in value[size:].split(b"\0") if part)
         before = framing.names.get(address, ())
         if before or len(framing.names) < NAMES:
             framing.names[address] = tuple(dict.fromkeys((*before, *names)))[:NAMES_EACH]

@@ -32,11 +32,20 @@ EXAMPLES = """examples:
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with arguments, which may be names of files that a stranger chose, on one harmless line."""
+
+    def error(self, message: str) -> NoReturn:
+        from analyzer.wire import escaped
+
+        super().error(escaped(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from analyzer.version import __version__
 
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="tpe-pcap",
         description="Audit captures of LoRaWAN base stations against the flows that ThingPark Enterprise expects.",
         epilog=EXAMPLES,
@@ -203,7 +212,12 @@ SLOW = 64 << 20
 
 
 def deliver(path: str | None, pieces: Callable[[bool], Iterable[str]]) -> None:
-    """Write a report to standard output, or to a file: wholly or not at all. ``pieces`` is asked with colour or not."""
+    """Write a report to standard output, or to a file: wholly or not at all. ``pieces`` is asked with colour or not.
+
+    The file is written under a name of its own beside ``path``, which it then replaces. A symbolic link there is replaced
+    as well, and never followed: what it leads to may be somebody else's choice. Devices and pipes, also behind links
+    like ``/dev/stdout``, are written to.
+    """
     if path is None:
         sys.stdout.writelines(pieces(sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
         sys.stdout.flush()
@@ -277,7 +291,7 @@ def run() -> NoReturn:
 def complain(reason: object) -> int:
     from analyzer.wire import escaped
 
-    print(f"tpe-pcap: {''.join(map(escaped, str(reason)))}", file=sys.stderr)
+    print(f"tpe-pcap: {escaped(str(reason))}", file=sys.stderr)
     return USAGE
 
 
@@ -287,9 +301,11 @@ def confess(error: Exception) -> int:
         raise error
     import traceback
 
+    from analyzer.wire import escaped
+
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"
-    reason = " ".join(str(error).split())
+    reason = escaped(" ".join(str(error).split()))
     print(f"tpe-pcap: defect of this program at {where}: {type(error).__name__}: {reason}", file=sys.stderr)
     print("tpe-pcap: set TPE_PCAP_TRACEBACK=1 for the details, and please report it", file=sys.stderr)
     return DEFECT

@@ -122,7 +122,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
             reader.rest("vend")
             yield Bootp(header)
             return
-        reader.malformed("magic cookie", f"it is {cookie.hex()}", reader.pos - len(cookie))
+        reader.malformed("magic cookie", f"it is not {MAGIC_COOKIE.hex()}", reader.pos - len(cookie))
     overload = 0
     for option in options(reader, header):
         yield option

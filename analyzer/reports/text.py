@@ -85,7 +85,7 @@ def report_lines(audit: Audit, paint: Paint, width: int) -> Iterator[str]:
 
 
 def capture_lines(capture: CaptureFile, width: int) -> Iterator[str]:
-    yield safe(capture.path)
+    yield escaped(capture.path)
     facts = f"{capture.format}, {amount(capture.packets, 'packet')}, {amount(capture.bytes, 'byte')}"
     if capture.first is not None and capture.last is not None:
         first, last = iso(capture.first, capture.digits), iso(capture.last, capture.digits)
@@ -232,7 +232,7 @@ def finding_lines(
     if time is not None:
         yield from labelled("Time", time, width)
     if finding.filter:
-        yield f"{indent}Filter  {safe(finding.filter)}"
+        yield f"{indent}Filter  {escaped(finding.filter)}"
     yield from labelled("Remedy", finding.remedy, width)
 
 
@@ -274,7 +274,7 @@ def totals_lines(totals: Totals) -> Iterator[str]:
         words = (word.upper() if word in ("ip", "icmp") else word for word in field.name.split("_"))
         name, value = " ".join(words), getattr(totals, field.name)
         if isinstance(value, Mapping):
-            counted += [(f"{name}: {safe(kind)}", number) for kind, number in value.items()]
+            counted += [(f"{name}: {escaped(kind)}", number) for kind, number in value.items()]
         else:
             counted.append((name, value))
     width = max(len(f"{number:,}") for _, number in counted)
@@ -326,17 +326,12 @@ def styled(text: str, style: str) -> str:
     return f"\x1b[{style}m{text}\x1b[0m"
 
 
-def safe(text: str) -> str:
-    """Text that no terminal acts upon, on one line."""
-    return text if text.isprintable() else "".join(map(escaped, text))
-
-
 def fold(
     text: str, width: int, first: str = "", following: str | None = None, whole_words: bool = False
 ) -> Iterator[str]:
     """The lines of a paragraph; ``first`` stands before its first line, ``following`` before the others."""
     yield from textwrap.wrap(
-        safe(text),
+        escaped(text),
         width,
         initial_indent=first,
         subsequent_indent=first if following is None else following,
