@@ -214,9 +214,9 @@ SLOW = 64 << 20
 def deliver(path: str | None, pieces: Callable[[bool], Iterable[str]]) -> None:
     """Write a report to standard output, or to a file: wholly or not at all. ``pieces`` is asked with colour or not.
 
-    The file is written under a name of its own beside ``path``, which it then replaces. A symbolic link there is replaced
-    as well, and never followed: what it leads to may be somebody else's choice. Devices and pipes, also behind links
-    like ``/dev/stdout``, are written to.
+    The file is written under a name of its own beside ``path``, which it then replaces. A symbolic link there is
+    replaced as well, and never followed: what it leads to may be somebody else's choice. Devices and pipes, also behind
+    links like ``/dev/stdout``, are written to.
     """
     if path is None:
         sys.stdout.writelines(pieces(sys.stdout.isatty() and not os.environ.get("NO_COLOR")))

@@ -15,7 +15,7 @@ A protocol is a module listed in :data:`PROTOCOLS` (in order: the first whose ``
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Final, Protocol, cast, overload
 
@@ -57,8 +57,9 @@ class Dissection:
 
     protocol: str | None = None
     """``NAME`` of the protocol whose content it is; ``None``: none that is known."""
-    items: Sequence[Item] = ()
-    """Messages in the order of the capture (by frame; within a direction always in stream order)."""
+    items: Sequence[Item] = field(default=(), repr=False)
+    """Messages in the order of the capture (by frame; within a direction always in stream order). Some hold bytes as
+    they were sent, for the checks: no text shows them."""
     breaks: tuple[Break, ...] = ()
     facts: Facts | None = None
 

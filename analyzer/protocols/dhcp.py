@@ -27,6 +27,9 @@ PAD, ROUTERS, DNS_SERVERS, HOST_NAME, NTP_SERVERS, OVERLOAD, MESSAGE_TYPE, SERVE
 """Options (RFC 2132)."""
 REQUESTED_ADDRESS, LEASE_TIME, RELAY_AGENT, CLASSLESS_ROUTES, MICROSOFT_ROUTES = 50, 51, 82, 121, 249
 """RFC 2132, sections 9.1 and 9.2; RFC 3046; RFC 3442, and the same under the number that Windows asks for."""
+UNKEPT = frozenset({43, 90, 124, 125})
+"""Options whose value may be a secret, and which nobody asks for: vendors' own (RFC 2132, section 8.4; RFC 3925), and
+authentication (RFC 3118)."""
 OFFER, DECLINE, ACK, NAK = 2, 4, 5, 6
 MESSAGE_TYPES = {
     1: "DISCOVER",
@@ -84,6 +87,7 @@ class Option(NamedTuple):
     """Of the message that it belongs to."""
     code: int
     data: bytes
+    """Empty where the option is one of :data:`UNKEPT`."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -139,7 +143,8 @@ def options(reader: Reader, header: Header) -> Iterator[Option]:
     """The options of a field up to the end option, which it must have (RFC 2131, section 4.1)."""
     while (code := reader.u8("option")) != END:
         if code != PAD:
-            yield Option(header, code, reader.take(reader.u8("option length"), "option"))
+            data = reader.take(reader.u8("option length"), "option")
+            yield Option(header, code, b"" if code in UNKEPT else data)
 
 
 @lru_cache(maxsize=4096)
