@@ -36,9 +36,9 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with arguments, which may be names of files that a stranger chose, on one harmless line."""
 
     def error(self, message: str) -> NoReturn:
-        from analyzer.wire import escaped
+        from analyzer.wire import safe
 
-        super().error(escaped(message))
+        super().error(safe(message))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -289,9 +289,9 @@ def run() -> NoReturn:
 
 
 def complain(reason: object) -> int:
-    from analyzer.wire import escaped
+    from analyzer.wire import safe
 
-    print(f"tpe-pcap: {escaped(str(reason))}", file=sys.stderr)
+    print(f"tpe-pcap: {safe(str(reason))}", file=sys.stderr)
     return USAGE
 
 
@@ -301,11 +301,11 @@ def confess(error: Exception) -> int:
         raise error
     import traceback
 
-    from analyzer.wire import escaped
+    from analyzer.wire import safe
 
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"
-    reason = escaped(" ".join(str(error).split()))
+    reason = safe(" ".join(str(error).split()))
     print(f"tpe-pcap: defect of this program at {where}: {type(error).__name__}: {reason}", file=sys.stderr)
     print("tpe-pcap: set TPE_PCAP_TRACEBACK=1 for the details, and please report it", file=sys.stderr)
     return DEFECT

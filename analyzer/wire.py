@@ -258,11 +258,11 @@ class Repeats(Generic[T]):
 
 
 def text(raw: bytes, limit: int = 256) -> str:
-    """Bytes from a packet as text that is safe to print: UTF-8 where it decodes, control characters escaped.
+    """Bytes from a packet as text that is safe to print: UTF-8 where it decodes, what is not printable escaped.
 
     At most ``limit`` bytes are shown; an ellipsis stands for the rest.
     """
-    shown = escaped(raw[:limit].decode("utf-8", errors="backslashreplace"))
+    shown = safe(raw[:limit].decode("utf-8", errors="backslashreplace"))
     return shown + "…" if len(raw) > limit else shown
 
 
@@ -279,7 +279,7 @@ def printable(text: str) -> bool:
     return text.isprintable() and (text.isascii() or not INVISIBLE.search(text))
 
 
-def escaped(text: str) -> str:
+def safe(text: str) -> str:
     """Text of which every character is :func:`printable`: any other becomes an escape that no terminal acts upon."""
     if printable(text):
         return text
