@@ -15,10 +15,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 if TYPE_CHECKING:
+    from analyzer.auditing import Audit, FlowListing
     from analyzer.flows import Progress
+
+    R = TypeVar("R", Audit, FlowListing)
 
 CLEAN, FOUND, USAGE, DEFECT = 0, 1, 2, 3
 
@@ -105,6 +108,11 @@ def captures(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "captures", nargs="+", metavar="CAPTURE", help="pcap, pcapng or snoop, also compressed; - for standard input"
     )
+    command.add_argument(
+        "--anonymize",
+        metavar="KEYFILE",
+        help="replace addresses and names by pseudonyms that follow from this file's 32 random bytes or more",
+    )
 
 
 def report_options(command: argparse.ArgumentParser) -> None:
@@ -129,6 +137,7 @@ def run_audit(options: argparse.Namespace) -> int:
     report = next((each for each in FORMATS if options.format == each.NAME), None)
     if report is None:
         raise UsageError(f"there is no format {options.format!r}: there are {', '.join(each.NAME for each in FORMATS)}")
+    shareable = anonymizer(options.anonymize)
     with progress(options.captures) as told:
         result = audit(
             options.captures,
@@ -140,7 +149,8 @@ def run_audit(options: argparse.Namespace) -> int:
             lrr_version=options.lrr_version,
             progress=told,
         )
-    deliver(options.output, lambda colour: report.pieces(result, colour))
+    shown = shareable(result)
+    deliver(options.output, lambda colour: report.pieces(shown, colour))
     if any(finding.check == "TPE900" for finding in result.findings):
         return DEFECT
     return FOUND if result.fails(Severity[options.fail_on.upper()]) else CLEAN
@@ -150,8 +160,9 @@ def run_flows(options: argparse.Namespace) -> int:
     from analyzer.auditing import listing
     from analyzer.reports import json, text
 
+    shareable = anonymizer(options.anonymize)
     with progress(options.captures) as told:
-        found = listing(options.captures, profile=options.profile, progress=told)
+        found = shareable(listing(options.captures, profile=options.profile, progress=told))
     pieces = json.flow_pieces if options.format == "json" else text.flow_pieces
     deliver(options.output, lambda _: pieces(found.captures, found.conversations))
     return CLEAN
@@ -182,6 +193,20 @@ def run_explain(options: argparse.Namespace) -> int:
         raise UsageError(f"there is no check {options.check!r}: 'tpe-pcap explain' lists all")
     deliver(None, lambda _: [explain.render_check(check)])
     return CLEAN
+
+
+def anonymizer(keyfile: str | None) -> Callable[[R], R]:
+    """What makes a result shareable under the key in a file; without one, what leaves it as it is.
+
+    The key comes from a file, so that the same captures give the same report and several reports fit together, and it
+    is no argument, which every process list would show. ``UsageError`` for a key that is none, before anything is read.
+    """
+    if keyfile is None:
+        return lambda result: result
+    from analyzer.anonymity import anonymous, checked
+
+    key = checked(Path(keyfile).read_bytes())
+    return lambda result: anonymous(result, key)
 
 
 # -- streams ----------------------------------------------------------------------------------------------------

@@ -27,6 +27,12 @@ UNBOUNDED = 1 << 62
 CARRIAGE_RETURN = 0x0D
 
 
+Words = str
+"""Text in words of this program's own and of the registries that it knows; packets may speak in it as well, as in a
+sentence that names a host. Every other text of a fact is a name, and is hidden where a report is to be given away: so
+is a new fact, until its type says otherwise (:mod:`analyzer.anonymity`)."""
+
+
 class Cause(enum.Enum):
     """Why a dissection ended early."""
 

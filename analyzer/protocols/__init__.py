@@ -22,7 +22,7 @@ from typing import Final, Protocol, cast, overload
 from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Link, Mark, Stream
 from analyzer.messages import Facts, Item
 from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, natt, ntp, ssh, tls
-from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop
+from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop, Words
 
 
 class ProtocolModule(Protocol):
@@ -55,7 +55,7 @@ class Break:
 class Dissection:
     """Everything that a protocol's module read in a head."""
 
-    protocol: str | None = None
+    protocol: Words | None = None
     """``NAME`` of the protocol whose content it is; ``None``: none that is known."""
     items: Sequence[Item] = field(default=(), repr=False)
     """Messages in the order of the capture (by frame; within a direction always in stream order). Some hold bytes as

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader, text
+from analyzer.wire import Reader, Words, text
 
 NAME = "dhcp"
 
@@ -209,7 +209,7 @@ class Client(Facts):
 
     mac: str
     host_name: str | None = None
-    vendor_class: str | None = None
+    vendor_class: Words | None = None
     requested: str | None = None
     """The address that it asked for last."""
     address: str | None = None
@@ -261,12 +261,12 @@ def clients(found: Iterable[DhcpFacts]) -> dict[str, Client]:
 
 @dataclass(frozen=True, slots=True)
 class DhcpFacts(Facts):
-    messages: Mapping[str, int]
+    messages: Mapping[Words, int]
     """How many of each type, in the order of the capture; BOOTREQUEST and BOOTREPLY are those of plain BOOTP."""
     client_mac: str | None
     """Of the first message from an Ethernet client."""
     host_name: str | None
-    vendor_class: str | None
+    vendor_class: Words | None
     """As the client tells them first, as is the name."""
     requested: tuple[str, ...]
     """Addresses that a client asked for."""
@@ -284,7 +284,7 @@ class DhcpFacts(Facts):
     """This and those below as the servers handed out."""
     dns_servers: tuple[str, ...]
     ntp_servers: tuple[str, ...]
-    static_routes: tuple[str, ...]
+    static_routes: tuple[Words, ...]
     """``10.0.0.0/8 by 10.20.30.66`` (RFC 3442)."""
     _clients: Mapping[str, Client]
     """By MAC address."""
