@@ -130,20 +130,30 @@ class Anonymizer:
         self.vocabulary = vocabulary
         self.known = known
         self.told: set[str] = set()
-        """Names that were met."""
+        """Names that were met, in lower case."""
+        self.private = False
+        """Whether what is being looked at is for the checks only, where texts that are no names need not say so."""
         self.name = cache(self.name_of)
         self.words = cache(self.words_of)
         self.shared: dict[int, tuple[object, object]] = {}
         """Facts that many conversations share: by identity, with what became of them."""
 
+    def tell(self, name: str) -> None:
+        """Remember a name, its labels and the domains above it as words that no sentence may repeat.
+
+        A number, or a single word that this program says as well ("ftp", "gateway"), names nobody. Of a name of several
+        words those are remembered that are not the program's own.
+        """
+        parts = [part for part in name.split() if not ADDRESS.fullmatch(part)]
+        for part in parts:
+            domains = [part[match.end() :] for match in re.finditer(r"\.", part)]
+            for each in (part, *LABEL.findall(part), *(domain for domain in domains if "." in domain)):
+                generic = self.own(each) and (len(parts) > 1 or len(LETTERS.sub("", each)) in (0, len(each)))
+                if len(each) > 2 and not generic:
+                    self.told.add(each.casefold())
+
     def name_of(self, name: str) -> str:
         """A name: each of its labels a pseudonym, what stands between them as it is."""
-        labels = [text for text in re.split(r"\s+", name) if not ADDRESS.fullmatch(text)]
-        for text in labels:
-            if len(text) > 2 and (len(labels) == 1 or not self.own(text)):
-                self.told.add(text.casefold())
-                dots = [match.end() for match in re.finditer(r"\.", text[:-1])]
-                self.told.update(text[at:].casefold() for at in dots if "." in text[at:-1])
         return self.by_address(name, self.labels)
 
     def words_of(self, text: str) -> str:
@@ -179,7 +189,8 @@ class Anonymizer:
     def token(self, token: str, whole: str) -> str:
         """One word of a text, with its punctuation."""
         core = token.rstrip(EDGE)
-        if self.own(core) and (core.casefold() not in self.known or core == whole):
+        names = {core.casefold(), *LABEL.findall(core.casefold())} & self.known
+        if self.own(core) and (not names or core == whole):
             return token
         return self.labels(core) + token[len(core) :]
 
@@ -199,7 +210,11 @@ class Anonymizer:
         """
         kind: Any = type(value)
         if kind is str:
-            return self.words(value) if words else self.name(value)
+            if words:
+                return self.words(value)
+            if not self.private:
+                self.tell(str(value))
+            return self.name(value)
         if value is None or kind in INERT or isinstance(value, enum.Enum):
             return value
         if isinstance(value, Facts):
@@ -217,7 +232,7 @@ class Anonymizer:
         if isinstance(value, bytes):
             return hmac.digest(self.pseudonyms.names_key, value, hashlib.sha256)[: len(value)]
         if isinstance(value, Mapping):
-            return {self.anonymous(key, words): self.anonymous(each, words) for key, each in value.items()}
+            return self.mapping(value, words)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             pairs = zip(value._fields, value, strict=True)
             return kind(*(self.anonymous(each, says(kind, name)) for name, each in pairs))
@@ -225,14 +240,27 @@ class Anonymizer:
             return kind(self.anonymous(each, words) for each in value)
         raise TypeError(f"nothing is known of a {kind.__name__}, which may hold a name")
 
+    def mapping(self, value: Mapping[Any, Any], words: bool) -> dict[Any, Any]:
+        """A mapping. Names that differ by case only become one, and what was counted of them is added up."""
+        changed: dict[Any, Any] = {}
+        for key, each in value.items():
+            name, other = self.anonymous(key, words), self.anonymous(each, words)
+            changed[name] = changed[name] + other if name in changed and isinstance(other, int) else other
+        return changed
+
     def dataclass(self, value: Any) -> Any:
         """A dataclass, field by field."""
         kind: Any = type(value)
         left_out = LEFT_OUT.get(kind, {})
-        changed = {
-            name: left_out[name] if name in left_out else self.anonymous(getattr(value, name), says(kind, name))
-            for name in (field.name for field in dataclasses.fields(kind))
-        }
+        changed: dict[str, object] = {}
+        outside = self.private
+        for field in dataclasses.fields(kind):
+            name = field.name
+            self.private = outside or name.startswith("_")
+            changed[name] = (
+                left_out[name] if name in left_out else self.anonymous(getattr(value, name), says(kind, name))
+            )
+        self.private = outside
         return dataclasses.replace(value, **changed)
 
 
