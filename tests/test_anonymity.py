@@ -261,7 +261,7 @@ def test_a_new_fact_and_a_new_sentence_hide_what_they_name() -> None:
 def test_what_the_program_says_by_itself_stays() -> None:
     first, second, _ = (each.summary for each in anonymous(with_new(), KEY).findings)
     assert re.fullmatch(
-        r"The station x\w+ asks (x\w+)\.(x\w+)\.(x\w+) for 10\.[\d.]+:3001, \[[0-9a-f:]+\]:22 and 70:76:ff:[0-9a-f:]+\.",
+        r"The station x\w+ asks x\w+\.x\w+\.x\w+ for 10\.[\d.]+:3001, \[[0-9a-f:]+\]:22 and 70:76:ff:[0-9a-f:]+\.",
         first,
     )
     assert second.startswith("Row i38 expects TLS on tcp/3001, but x") and second.endswith(") is there.")
