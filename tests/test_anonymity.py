@@ -16,8 +16,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from analyzer import Audit, audit, cli
-from analyzer.anonymity import Anonymizer, anonymous, vocabulary
+from analyzer import Audit, anonymous, audit, cli
+from analyzer.anonymity import Anonymizer, vocabulary
 from analyzer.auditing import listing
 from analyzer.conversations import Conversations
 from analyzer.expected import UsageError

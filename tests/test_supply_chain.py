@@ -106,7 +106,8 @@ NAMES = [each if isinstance(each, str) else each.NAME for each in FORMATS]
     ids=" ".join,
 )
 def test_it_opens_no_socket_starts_no_program_and_writes_no_file(arguments: list[str]) -> None:
-    assert scanner.compiled_before() or watched(["audit", str(CAPTURE)])
+    if not scanner.compiled_before():  # the first audit after an installation writes the compiled scanner
+        subprocess.run([sys.executable, "-m", "analyzer", "audit", str(CAPTURE)], capture_output=True, check=False)
     done = watched(arguments)
     assert b"FORBIDDEN" not in done.stderr, done.stderr
     if b"pip install" in done.stderr:
