@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Any
 from analyzer.version import __version__
 
 if TYPE_CHECKING:
+    from analyzer.anonymity import anonymous
     from analyzer.auditing import Audit, audit
     from analyzer.capture import CaptureError
     from analyzer.expected import RuleError
 
-__all__ = ["Audit", "CaptureError", "RuleError", "__version__", "audit"]
+__all__ = ["Audit", "CaptureError", "RuleError", "__version__", "anonymous", "audit"]
 
-HOMES = {"Audit": "auditing", "audit": "auditing", "CaptureError": "capture", "RuleError": "expected"}
+HOMES = {
+    "Audit": "auditing",
+    "CaptureError": "capture",
+    "RuleError": "expected",
+    "anonymous": "anonymity",
+    "audit": "auditing",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,7 @@ from analyzer.hosts import Names, Station, carries_esp, find_stations, inside_tu
 from analyzer.matching import FTP_VERBS, Fit, Matched, StationVerdict, match, verdicts, version
 from analyzer.modes import find_tpe, mode_of
 from analyzer.protocols import dhcp, dns, esp, ftp
+from analyzer.wire import Words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,9 +59,9 @@ class Totals:
     packets_unreadable: int
     flows: int
     flows_out_of_scope: int
-    without_ip: Mapping[str, int]
+    without_ip: Mapping[Words, int]
     """By kind of frame."""
-    unreadable: Mapping[str, int]
+    unreadable: Mapping[Words, int]
     """By reason."""
 
 
@@ -68,7 +69,7 @@ class Totals:
 class Audit:
     """Everything that an audit found; reports see nothing else."""
 
-    profile: str
+    profile: Words
     deployment: Deployment
     captures: tuple[CaptureFile, ...]
     base_stations: tuple[StationVerdict, ...]
@@ -76,7 +77,7 @@ class Audit:
     """Most severe first."""
     conversations: Conversations
     """Flows that say the same between the same hosts, to the same service, are one conversation."""
-    flow_rows: Mapping[int, tuple[str, ...]]
+    flow_rows: Mapping[int, tuple[Words, ...]]
     """Flow id → ids of the rows that it fits."""
     flow_stations: Mapping[int, str]
     """Flow id → address of its base station."""

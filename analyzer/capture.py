@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analyzer.messages import Facts
+from analyzer.wire import Words, text
 
 Order = Literal["little", "big"]
 
@@ -55,8 +56,8 @@ class CaptureError(Exception):
 class CaptureFacts(Facts):
     """What a file says of itself beside its packets. What it does not say is ``None`` or empty."""
 
-    compression: str | None = None
-    variant: str | None = None
+    compression: Words | None = None
+    variant: Words | None = None
     """Of pcap: the program whose own dialect of the format it is."""
     frame_check_bytes: int | None = None
     """Frame check sequence behind each frame, which is not payload; of several interfaces the longest."""
@@ -65,9 +66,9 @@ class CaptureFacts(Facts):
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Address → its names, as resolved where the capture was made; of :data:`NAMES` addresses, and of each
     :data:`NAMES_EACH`, at the most."""
-    secrets: Mapping[str, int] = field(default_factory=dict)
+    secrets: Mapping[Words, int] = field(default_factory=dict)
     """Kind of embedded decryption secrets → how many bytes."""
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[Words, int] = field(default_factory=dict)
     """Kind of pcapng block whose content is unknown here → how many."""
 
 
@@ -77,7 +78,7 @@ class CaptureFile:
 
     path: str
     """As given by the user."""
-    format: str
+    format: Words
     """``pcap``, ``pcapng`` or ``snoop``."""
     packets: int
     bytes: int
@@ -87,7 +88,7 @@ class CaptureFile:
     last: int | None
     digits: int
     """Decimal digits of its time stamps' fractions of a second: 6, 9, …"""
-    problems: tuple[str, ...] = ()
+    problems: tuple[Words, ...] = ()
     """What could not be read, each one line."""
     facts: CaptureFacts = CaptureFacts()
 
@@ -782,7 +783,7 @@ def read_names(framing: Framing, body: bytes, order: Order) -> None:
             continue
         raw = value[:size]
         address = raw.hex(":") if kind > 2 else str(ipaddress.ip_address(raw))
-        names = (part[:255].decode("utf-8", "backslashreplace") for part in value[size:].split(b"\0") if part)
+        names = (text(part, 255) for part in value[size:].split(b"\0") if part)
         before = framing.names.get(address, ())
         if before or len(framing.names) < NAMES:
             framing.names[address] = tuple(dict.fromkeys((*before, *names)))[:NAMES_EACH]

@@ -15,10 +15,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 if TYPE_CHECKING:
+    from analyzer.auditing import Audit, FlowListing
     from analyzer.flows import Progress
+
+    R = TypeVar("R", Audit, FlowListing)
 
 CLEAN, FOUND, USAGE, DEFECT = 0, 1, 2, 3
 
@@ -32,11 +35,20 @@ EXAMPLES = """examples:
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with arguments, which may be names of files that a stranger chose, on one harmless line."""
+
+    def error(self, message: str) -> NoReturn:
+        from analyzer.wire import safe
+
+        super().error(safe(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from analyzer.version import __version__
 
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="tpe-pcap",
         description="Audit captures of LoRaWAN base stations against the flows that ThingPark Enterprise expects.",
         epilog=EXAMPLES,
@@ -96,6 +108,11 @@ def captures(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "captures", nargs="+", metavar="CAPTURE", help="pcap, pcapng or snoop, also compressed; - for standard input"
     )
+    command.add_argument(
+        "--anonymize",
+        metavar="KEYFILE",
+        help="replace addresses and names by pseudonyms that follow from this file's 32 random bytes or more",
+    )
 
 
 def report_options(command: argparse.ArgumentParser) -> None:
@@ -120,6 +137,7 @@ def run_audit(options: argparse.Namespace) -> int:
     report = next((each for each in FORMATS if options.format == each.NAME), None)
     if report is None:
         raise UsageError(f"there is no format {options.format!r}: there are {', '.join(each.NAME for each in FORMATS)}")
+    shareable = anonymizer(options.anonymize)
     with progress(options.captures) as told:
         result = audit(
             options.captures,
@@ -131,7 +149,8 @@ def run_audit(options: argparse.Namespace) -> int:
             lrr_version=options.lrr_version,
             progress=told,
         )
-    deliver(options.output, lambda colour: report.pieces(result, colour))
+    shown = shareable(result)
+    deliver(options.output, lambda colour: report.pieces(shown, colour))
     if any(finding.check == "TPE900" for finding in result.findings):
         return DEFECT
     return FOUND if result.fails(Severity[options.fail_on.upper()]) else CLEAN
@@ -141,8 +160,9 @@ def run_flows(options: argparse.Namespace) -> int:
     from analyzer.auditing import listing
     from analyzer.reports import json, text
 
+    shareable = anonymizer(options.anonymize)
     with progress(options.captures) as told:
-        found = listing(options.captures, profile=options.profile, progress=told)
+        found = shareable(listing(options.captures, profile=options.profile, progress=told))
     pieces = json.flow_pieces if options.format == "json" else text.flow_pieces
     deliver(options.output, lambda _: pieces(found.captures, found.conversations))
     return CLEAN
@@ -175,6 +195,20 @@ def run_explain(options: argparse.Namespace) -> int:
     return CLEAN
 
 
+def anonymizer(keyfile: str | None) -> Callable[[R], R]:
+    """What makes a result shareable under the key in a file; without one, what leaves it as it is.
+
+    The key comes from a file, so that the same captures give the same report and several reports fit together, and it
+    is no argument, which every process list would show. ``UsageError`` for a key that is none, before anything is read.
+    """
+    if keyfile is None:
+        return lambda result: result
+    from analyzer.anonymity import anonymous, checked
+
+    key = checked(Path(keyfile).read_bytes())
+    return lambda result: anonymous(result, key)
+
+
 # -- streams ----------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +237,12 @@ SLOW = 64 << 20
 
 
 def deliver(path: str | None, pieces: Callable[[bool], Iterable[str]]) -> None:
-    """Write a report to standard output, or to a file: wholly or not at all. ``pieces`` is asked with colour or not."""
+    """Write a report to standard output, or to a file: wholly or not at all. ``pieces`` is asked with colour or not.
+
+    The file is written under a name of its own beside ``path``, which it then replaces. A symbolic link there is
+    replaced as well, and never followed: what it leads to may be somebody else's choice. Devices and pipes, also behind
+    links like ``/dev/stdout``, are written to.
+    """
     if path is None:
         sys.stdout.writelines(pieces(sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
         sys.stdout.flush()
@@ -275,9 +314,9 @@ def run() -> NoReturn:
 
 
 def complain(reason: object) -> int:
-    from analyzer.wire import escaped
+    from analyzer.wire import safe
 
-    print(f"tpe-pcap: {''.join(map(escaped, str(reason)))}", file=sys.stderr)
+    print(f"tpe-pcap: {safe(str(reason))}", file=sys.stderr)
     return USAGE
 
 
@@ -287,9 +326,11 @@ def confess(error: Exception) -> int:
         raise error
     import traceback
 
+    from analyzer.wire import safe
+
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"
-    reason = " ".join(str(error).split())
+    reason = safe(" ".join(str(error).split()))
     print(f"tpe-pcap: defect of this program at {where}: {type(error).__name__}: {reason}", file=sys.stderr)
     print("tpe-pcap: set TPE_PCAP_TRACEBACK=1 for the details, and please report it", file=sys.stderr)
     return DEFECT

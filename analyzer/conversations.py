@@ -19,6 +19,7 @@ from analyzer.flows import TRANSPORTS, Flows
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts
 from analyzer.protocols import Dissection, ftp
+from analyzer.wire import Words
 
 
 class State(enum.Enum):
@@ -78,7 +79,7 @@ class Conversation:
 
     id: int
     """1-based, in the order of first frames; the flow id of the report. Of several flows: the first one's."""
-    transport: str
+    transport: Words
     """``tcp``, ``udp``, ``icmp``, ``icmpv6``, ``esp`` or ``ip-<number>``."""
     originator: Endpoint
     responder: Endpoint
@@ -103,7 +104,7 @@ class Conversation:
     icmp_errors: tuple[IcmpError, ...] = ()
     refused: Frame | None = None
     """The frame that refused it (reset)."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Words, ...] = ()
     """What the capture point added or lost: ``vlan 7``, ``vxlan 42``, ``fragments``."""
     retransmissions: int = 0
     """TCP segments that carried nothing new, both directions."""
@@ -158,7 +159,7 @@ class FtpDataFacts(Facts):
 
     control: int
     """Id of the control connection's flow."""
-    verb: str | None
+    verb: Words | None
     """``None``: the connection was announced, but no command used it in the capture."""
     path: str | None
 

@@ -19,6 +19,7 @@ from analyzer.flows import Tally
 from analyzer.heads import Frame
 from analyzer.hosts import Names
 from analyzer.matching import Fit, Matched, StationVerdict
+from analyzer.wire import Words
 
 
 class Severity(enum.IntEnum):
@@ -59,15 +60,15 @@ class Finding:
     """What an auditor is told: one defect, with the evidence to look it up."""
 
     kind: Kind
-    check: str
+    check: Words
     """Id of the check that says so: ``TPE201``."""
-    slug: str
+    slug: Words
     severity: Severity
     base_station: str | None
     """Address under which it is reported; ``None``: about the capture."""
-    rows: tuple[str, ...]
+    rows: tuple[Words, ...]
     """The row; two where they share the port; the nearest for an unexpected flow; empty where there is none."""
-    mismatch: str | None
+    mismatch: Words | None
     """Which field of the nearest row an unexpected flow fails: ``port``, ``direction``."""
     flow: int | None
     """Id of the conversation (the first, where there are several)."""
@@ -77,11 +78,11 @@ class Finding:
     """The frames that show it, ascending."""
     time: int | None
     """Of the first of them, nanoseconds since the epoch."""
-    filter: str | None
+    filter: Words | None
     """Wireshark display filter that shows exactly this evidence."""
-    summary: str
+    summary: Words
     """One plain sentence."""
-    remedy: str
+    remedy: Words
     """What to do about it: one imperative sentence."""
 
 

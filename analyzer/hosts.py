@@ -13,6 +13,7 @@ from analyzer.expected import ExpectedFlow, ExpectedTable, UsageError
 from analyzer.heads import Direction
 from analyzer.messages import messages
 from analyzer.protocols import esp, ike
+from analyzer.wire import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Station:
     """Its MAC address in lower case with colons; ``None`` where the capture shows only a router's, or none."""
     named: bool
     """The user named it; else its flows gave it away."""
-    evidence: tuple[str, ...]
+    evidence: tuple[Words, ...]
     """Why it is held for a base station, one clause each."""
     signatures: tuple[Signature, ...] = ()
     """Its conversations that fit a signature row of any table."""

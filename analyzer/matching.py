@@ -15,6 +15,7 @@ from analyzer.hosts import Station, carries_esp, shaped
 from analyzer.messages import messages
 from analyzer.modes import UNKNOWN, Mode
 from analyzer.protocols import dhcp, dns, esp, ftp, icmp, ike, ssh
+from analyzer.wire import Words
 
 
 class Status(enum.Enum):
@@ -71,7 +72,7 @@ class RowVerdict:
     status: Status
     certainty: Certainty | None
     """Set where the status is missing or blocked."""
-    reason: str | None
+    reason: Words | None
     """Why this status and this certainty, where the flows alone do not say it: one clause."""
     flows: tuple[int, ...]
     """Ids of the flows that fit the row, ascending."""
@@ -82,9 +83,9 @@ class StationVerdict:
     """One base station against the table that it lives by."""
 
     station: Station
-    mode: str
+    mode: Words
     """Name of the table; ``unknown`` where nothing shows it."""
-    mode_evidence: tuple[str, ...]
+    mode_evidence: tuple[Words, ...]
     """Why this mode, one clause each."""
     tpe: tuple[str, ...]
     """Addresses of the TPE that it talks to."""

@@ -402,6 +402,19 @@ def test_a_capture_that_cannot_be_read_leaves_the_old_report(
     assert target.read_text() == "old"
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["whose target is there", "that leads nowhere"])
+def test_a_symbolic_link_is_replaced_and_never_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], there: bool
+) -> None:
+    elsewhere, target = tmp_path / "elsewhere", tmp_path / "report"
+    if there:
+        elsewhere.write_text("precious")
+    target.symlink_to(elsewhere)
+    assert called(capsys, "audit", good(tmp_path), "--output", target) == (0, "", "")
+    assert not target.is_symlink() and target.read_text().startswith("tpe-pcap audit")
+    assert elsewhere.read_text() == "precious" if there else not elsewhere.exists()
+
+
 def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     done = run("audit", good(tmp_path), "--output", "/dev/stdout")
     assert done.stdout == run("audit", good(tmp_path)).stdout

@@ -172,6 +172,7 @@ def test_what_the_capture_cut_is_no_repetition() -> None:
 def test_text_escapes_what_a_terminal_would_act_upon() -> None:
     assert text(b"gw\x1b[2J\x00\x7f\r\n") == "gw\\x1b[2J\\x00\\x7f\\r\\n"
     assert text("a\u202eb\x9b".encode()) == "a\\u202eb\\x9b"
+    assert text("a\u3164\ufe0f\u034f\u2800\U000e0100".encode()) == "a\\u3164\\ufe0f\\u034f\\u2800\\U000e0100"
     assert text(b"\xff\xfe") == "\\xff\\xfe"
     assert text("gâteau".encode()) == "gâteau"
 

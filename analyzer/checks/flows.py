@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from weakref import WeakKeyDictionary
@@ -27,7 +28,6 @@ from analyzer.hosts import carries_esp
 from analyzer.matching import Certainty, Fit, Matched, RowVerdict, Status, Stray
 from analyzer.modes import UNKNOWN
 from analyzer.protocols import esp, http
-from analyzer.wire import text
 
 NAMES = {"ftp-data": "FTP data", "http": "HTTP in clear", "iec104": "IEC 104 in clear"}
 """How protocols are called in sentences, where that is not their name in upper case."""
@@ -399,7 +399,8 @@ def wrong_protocol(fit: Fit) -> Iterator[Remark]:
     Why: Cleartext where TLS belongs gives everything away; any other content on an expected port is a tunnel through
     the firewall, or a misconfigured service.
 
-    Evidence: The first frames with content, and what the content is.
+    Evidence: The first frames with content, and what the content is. Of content that is not known no byte is repeated,
+    for it may begin with a password.
 
     Remedy: Make both ends speak the row's protocol on this port, and find out what used the port otherwise.
     """
@@ -415,7 +416,7 @@ def wrong_protocol(fit: Fit) -> Iterator[Remark]:
         return
     if row.protocol == esp.NAME and carries_esp(each):
         return
-    frames, sample = opening(each)
+    frames = opening(each)
     ids = " and ".join(one.id for one in fit.rows)
     subject = f"Row {ids} expects" if len(fit.rows) == 1 else f"Rows {ids} expect"
     expected = f"{subject} {named(row.protocol)} on {what_port(each)}"
@@ -424,8 +425,8 @@ def wrong_protocol(fit: Fit) -> Iterator[Remark]:
             Severity.HIGH if row.protocol in ("tls", "esp", "ike") and each.protocol not in ("tls", "ssh") else None
         )
         yield Remark(f"{expected}, but the content is {content(each)}.", frames, severity)
-    elif sample and begins(each):
-        yield Remark(f"{expected}, but the content is no protocol known here: it begins with {shown(sample)}.", frames)
+    elif frames and begins(each):
+        yield Remark(f"{expected}, but the content is no protocol known here: it looks like {looks(each)}.", frames)
 
 
 def content(each: Conversation) -> str:
@@ -456,19 +457,38 @@ def begins(each: Conversation) -> bool:
     return any(len(datagram.data) >= min(datagram.length, 64) for datagram in each.head.datagrams)
 
 
-def opening(each: Conversation) -> tuple[tuple[Frame, ...], bytes]:
-    """The frames that carry the first content of either side, and the first bytes."""
+def opening(each: Conversation) -> tuple[Frame, ...]:
+    """The frames that carry the first content of either side."""
     frames = [stream.marks[0].frame for stream in each.head.streams if stream.marks]
     for direction in Direction:
         frames += [one.frame for one in each.head.datagrams if one.direction is direction][:1]
-    sample = each.head.first(Direction.ORIGINATOR) or each.head.first(Direction.RESPONDER)
-    return tuple(sorted(frames)), sample[:16]
+    return tuple(sorted(frames))
 
 
-def shown(sample: bytes) -> str:
-    """A few bytes in hexadecimal, and as text where they are text."""
-    readable = sample.decode("latin-1")
-    return f'"{text(sample)}"' if readable.isascii() and readable.strip().isprintable() else sample.hex(" ")
+LOOKS = (
+    (re.compile(rb"\xff[\xfb-\xfe]"), "Telnet"),
+    (re.compile(rb"\+OK"), "POP3"),
+    (re.compile(rb"\* (?:OK|PREAUTH|BYE)\b"), "IMAP"),
+    (re.compile(rb"220[ -]"), "SMTP or FTP"),
+    (re.compile(rb"RFB [0-9]{3}\.[0-9]{3}\n"), "VNC"),
+)
+"""How a server begins that speaks something which is named here, but not read: RFC 854, RFC 1939, RFC 9051, RFC 5321,
+RFC 6143."""
+
+
+def looks(each: Conversation) -> str:
+    """What unknown content looks like, in words of this program's own.
+
+    Its first bytes may be a user's name and password, on a port where nobody expects them: none of them is shown. The
+    frames are named, and whoever may read the capture may look.
+    """
+    for direction in (Direction.RESPONDER, Direction.ORIGINATOR):
+        start = each.head.first(direction)[:64]
+        for pattern, name in LOOKS:
+            if pattern.match(start):
+                return name
+    sample = (each.head.first(Direction.ORIGINATOR) or each.head.first(Direction.RESPONDER))[:64]
+    return "text" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in sample) else "binary data"
 
 
 @content_check("TPE122", "broken-protocol", Severity.MEDIUM, ANY)

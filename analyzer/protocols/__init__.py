@@ -15,14 +15,14 @@ A protocol is a module listed in :data:`PROTOCOLS` (in order: the first whose ``
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Final, Protocol, cast, overload
 
 from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Link, Mark, Stream
 from analyzer.messages import Facts, Item
 from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, natt, ntp, ssh, tls
-from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop
+from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop, Words
 
 
 class ProtocolModule(Protocol):
@@ -55,10 +55,11 @@ class Break:
 class Dissection:
     """Everything that a protocol's module read in a head."""
 
-    protocol: str | None = None
+    protocol: Words | None = None
     """``NAME`` of the protocol whose content it is; ``None``: none that is known."""
-    items: Sequence[Item] = ()
-    """Messages in the order of the capture (by frame; within a direction always in stream order)."""
+    items: Sequence[Item] = field(default=(), repr=False)
+    """Messages in the order of the capture (by frame; within a direction always in stream order). Some hold bytes as
+    they were sent, for the checks: no text shows them."""
     breaks: tuple[Break, ...] = ()
     facts: Facts | None = None
 

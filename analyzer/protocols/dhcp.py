@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader, text
+from analyzer.wire import Reader, Words, text
 
 NAME = "dhcp"
 
@@ -27,6 +27,9 @@ PAD, ROUTERS, DNS_SERVERS, HOST_NAME, NTP_SERVERS, OVERLOAD, MESSAGE_TYPE, SERVE
 """Options (RFC 2132)."""
 REQUESTED_ADDRESS, LEASE_TIME, RELAY_AGENT, CLASSLESS_ROUTES, MICROSOFT_ROUTES = 50, 51, 82, 121, 249
 """RFC 2132, sections 9.1 and 9.2; RFC 3046; RFC 3442, and the same under the number that Windows asks for."""
+UNKEPT = frozenset({43, 90, 124, 125})
+"""Options whose value may be a secret, and which nobody asks for: vendors' own (RFC 2132, section 8.4; RFC 3925), and
+authentication (RFC 3118)."""
 OFFER, DECLINE, ACK, NAK = 2, 4, 5, 6
 MESSAGE_TYPES = {
     1: "DISCOVER",
@@ -84,6 +87,7 @@ class Option(NamedTuple):
     """Of the message that it belongs to."""
     code: int
     data: bytes
+    """Empty where the option is one of :data:`UNKEPT`."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -122,7 +126,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
             reader.rest("vend")
             yield Bootp(header)
             return
-        reader.malformed("magic cookie", f"it is {cookie.hex()}", reader.pos - len(cookie))
+        reader.malformed("magic cookie", f"it is not {MAGIC_COOKIE.hex()}", reader.pos - len(cookie))
     overload = 0
     for option in options(reader, header):
         yield option
@@ -139,7 +143,8 @@ def options(reader: Reader, header: Header) -> Iterator[Option]:
     """The options of a field up to the end option, which it must have (RFC 2131, section 4.1)."""
     while (code := reader.u8("option")) != END:
         if code != PAD:
-            yield Option(header, code, reader.take(reader.u8("option length"), "option"))
+            data = reader.take(reader.u8("option length"), "option")
+            yield Option(header, code, b"" if code in UNKEPT else data)
 
 
 @lru_cache(maxsize=4096)
@@ -204,7 +209,7 @@ class Client(Facts):
 
     mac: str
     host_name: str | None = None
-    vendor_class: str | None = None
+    vendor_class: Words | None = None
     requested: str | None = None
     """The address that it asked for last."""
     address: str | None = None
@@ -256,12 +261,12 @@ def clients(found: Iterable[DhcpFacts]) -> dict[str, Client]:
 
 @dataclass(frozen=True, slots=True)
 class DhcpFacts(Facts):
-    messages: Mapping[str, int]
+    messages: Mapping[Words, int]
     """How many of each type, in the order of the capture; BOOTREQUEST and BOOTREPLY are those of plain BOOTP."""
     client_mac: str | None
     """Of the first message from an Ethernet client."""
     host_name: str | None
-    vendor_class: str | None
+    vendor_class: Words | None
     """As the client tells them first, as is the name."""
     requested: tuple[str, ...]
     """Addresses that a client asked for."""
@@ -279,7 +284,7 @@ class DhcpFacts(Facts):
     """This and those below as the servers handed out."""
     dns_servers: tuple[str, ...]
     ntp_servers: tuple[str, ...]
-    static_routes: tuple[str, ...]
+    static_routes: tuple[Words, ...]
     """``10.0.0.0/8 by 10.20.30.66`` (RFC 3442)."""
     _clients: Mapping[str, Client]
     """By MAC address."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import UNBOUNDED, Reader, text
+from analyzer.wire import UNBOUNDED, Reader, Words, text
 
 NAME = "dns"
 
@@ -330,11 +330,11 @@ def record_data(reader: Reader, kind: int, length: int, start: int, names: dict[
 class DnsFacts(Facts):
     queries: Mapping[str, int]
     """How often each name was asked for, as it was written, in the order of the capture."""
-    types: Mapping[str, int]
+    types: Mapping[Words, int]
     """How many questions asked for each type of record."""
     answers: Mapping[str, str]
     """Address → the name that was asked for, or its owner where the question was not seen."""
-    response_codes: Mapping[str, int]
+    response_codes: Mapping[Words, int]
     """How often each was answered."""
     truncated: tuple[str, ...]
     """Names whose answer was cut (TC), so that asking again over TCP is right."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader, text
+from analyzer.wire import Reader, Words, text
 
 NAME = "ftp"
 
@@ -101,10 +101,10 @@ class Reply(NamedTuple):
 class Transfer:
     """A file that was asked for or sent."""
 
-    verb: str
+    verb: Words
     path: str
     """Joined to the working directory, as far as that was seen."""
-    row: str | None = None
+    row: Words | None = None
     """Id of the expected row that it belongs to; never set here."""
     reply: int | None = None
     """Code of the final reply: 226 and 250 tell that it is complete."""
@@ -130,17 +130,17 @@ class DataConnection(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FtpFacts(Facts):
-    commands: Mapping[str, int] = field(default_factory=dict)
+    commands: Mapping[Words, int] = field(default_factory=dict)
     """Counts by verb, in the order of their first use."""
-    replies: Mapping[str, int] = field(default_factory=dict)
+    replies: Mapping[Words, int] = field(default_factory=dict)
     """Counts by code, in the order of their first use."""
     transfers: tuple[Transfer, ...] = ()
     """RETR, STOR, STOU and APPE, whether they succeeded or not."""
     listings: tuple[str, ...] = ()
     """Directories that LIST, NLST and MLSD asked for."""
-    greeting: str | None = None
+    greeting: Words | None = None
     user: str | None = None
-    login: str | None = None
+    login: Words | None = None
     """``accepted`` (230) or ``refused`` (530 and never 230)."""
     refusals: int = 0
     """Logins that were refused."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item, messages
-from analyzer.wire import Reader, text
+from analyzer.wire import Reader, Words, text
 
 NAME = "http"
 
@@ -98,21 +98,21 @@ class WebSocketFrame(NamedTuple):
 class HttpFacts(Facts):
     """Of the first request and of its final response."""
 
-    method: str | None = None
+    method: Words | None = None
     path: str | None = None
-    upgrade: str | None = None
+    upgrade: Words | None = None
     """The Upgrade field: ``websocket``."""
     host: str | None = None
     status: int | None = None
-    server: str | None = None
-    user_agent: str | None = None
-    version: str | None = None
+    server: Words | None = None
+    user_agent: Words | None = None
+    version: Words | None = None
     """Of the request, else of the response: ``1.1``."""
-    service: str | None = None
+    service: Words | None = None
     """What a LoRa Basics Station asks for by this request."""
-    credentials: tuple[str, ...] = ()
+    credentials: tuple[Words, ...] = ()
     """Header fields of either side that carry a secret in clear, by name."""
-    frames: Mapping[str, int] = field(default_factory=dict)
+    frames: Mapping[Words, int] = field(default_factory=dict)
     """WebSocket frames of both sides by opcode."""
     close_codes: tuple[int, ...] = ()
     """Why the WebSocket was closed, as either side said: 1000 is a normal end."""

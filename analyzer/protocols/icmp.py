@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import UNBOUNDED, Reader
+from analyzer.wire import UNBOUNDED, Reader, Words
 
 NAME = "icmp"
 
@@ -176,9 +176,9 @@ class Quoted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IcmpFacts(Facts):
-    types: Mapping[str, int]
+    types: Mapping[Words, int]
     """Messages in the head by name of their type: ``{"echo-request": 3, "echo-reply": 3}``."""
-    codes: Mapping[str, int]
+    codes: Mapping[Words, int]
     """Errors in the head by name of type and code: ``{"destination-unreachable, port": 1}``."""
     gateways: tuple[str, ...]
     """Where redirects of IPv4 send their receiver (RFC 792, page 12)."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
 from analyzer.protocols import esp
-from analyzer.wire import Layout, Reader, Repeats, text
+from analyzer.wire import Layout, Reader, Repeats, Words, text
 
 NAME = "ike"
 
@@ -721,7 +721,7 @@ class IkeSa:
 class FragmentFacts:
     """One message that was sent in fragments."""
 
-    message: str
+    message: Words
     total: int
     read: int
 
@@ -732,31 +732,31 @@ class SaFacts:
 
     initiator_spi: str
     responder_spi: str | None
-    version: str
-    exchanges: dict[str, int]
+    version: Words
+    exchanges: dict[Words, int]
     """Messages, without retransmissions."""
     mid_session: bool
     """It was set up before the capture, or on other addresses."""
     follows: str | None
     """Initiator SPI of the SA that it presumably replaces."""
-    offered: tuple[str, ...]
-    chosen: str | None
-    key_exchange: str | None
+    offered: tuple[Words, ...]
+    chosen: Words | None
+    key_exchange: Words | None
     """Group of the last key exchange that was sent in clear."""
-    authentication: tuple[str, ...]
+    authentication: tuple[Words, ...]
     """IKEv1: the methods that were offered, or the one that was chosen."""
     identities: tuple[str, ...]
     """That were sent in clear."""
-    retries: tuple[str, ...]
-    requested_group: str | None
+    retries: tuple[Words, ...]
+    requested_group: Words | None
     redirected_to: str | None
     redirected_from: str | None
     retransmissions: int
     rekeys: int
     fragments: tuple[FragmentFacts, ...]
-    unanswered: tuple[str, ...]
+    unanswered: tuple[Words, ...]
     """Requests without a response, as far as messages were kept."""
-    unasked: tuple[str, ...]
+    unasked: tuple[Words, ...]
     """Responses without a request."""
 
 
@@ -764,18 +764,18 @@ class SaFacts:
 class IkeFacts(Facts):
     """What the clear part of an IKE flow shows; offer and choice are those of the last SA that was agreed."""
 
-    version: str
-    exchanges: tuple[str, ...]
+    version: Words
+    exchanges: tuple[Words, ...]
     """In order of first appearance."""
-    offered: tuple[str, ...]
-    chosen: str | None
+    offered: tuple[Words, ...]
+    chosen: Words | None
     nat_traversal: bool
     """In use in this flow: non-ESP markers, NAT keepalives or ESP inside UDP (RFC 3948). Not: a NAT is there."""
-    notifies: tuple[str, ...]
+    notifies: tuple[Words, ...]
     """Names of the clear notifications in order of first appearance."""
     vendor_ids: tuple[str, ...]
     """Hexadecimal, at most :data:`MAX_VENDOR_IDS`."""
-    vendors: tuple[str, ...]
+    vendors: tuple[Words, ...]
     """What the known ones of them stand for, and those that are text."""
     initiator_spi: str
     """Hexadecimal, 16 digits."""

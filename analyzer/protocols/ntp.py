@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import UNBOUNDED, Reader
+from analyzer.wire import UNBOUNDED, Reader, Words
 
 NAME = "ntp"
 
@@ -289,13 +289,13 @@ class NtpFacts(Facts):
     stratum: int | None = None
     """This, the leap indicator and the reference as the last answer tells."""
     leap: int | None = None
-    reference_id: str | None = None
+    reference_id: Words | None = None
     """A name at stratum 1; above, an address, or for IPv6 servers four bytes of a hash written as one."""
-    reference_source: str | None = None
+    reference_source: Words | None = None
     """What the reference's name at stratum 1 stands for."""
-    kiss: str | None = None
+    kiss: Words | None = None
     """Code of the last kiss-o'-death."""
-    extensions: Mapping[str, int] = field(default_factory=dict)
+    extensions: Mapping[Words, int] = field(default_factory=dict)
     """Extension fields by name, else by their type in hexadecimal."""
     keys: tuple[int, ...] = ()
     """Identifiers of the keys by which packets are authenticated, ascending."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
+from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any
 
 from analyzer.capture import CaptureFile
@@ -24,6 +24,7 @@ from analyzer.messages import Facts, to_json
 from analyzer.protocols import dhcp
 from analyzer.reports.times import finding_time, iso, iso_all
 from analyzer.version import __version__
+from analyzer.wire import printable
 
 if TYPE_CHECKING:
     from analyzer.auditing import Audit, Totals
@@ -251,11 +252,13 @@ ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 def encode(value: object) -> str:
     """JSON text of a value.
 
-    What no terminal should be shown becomes a JSON escape: controls that JSON would let pass, and the lone surrogates
-    by which Python keeps the bytes of a path that are no UTF-8.
+    What is not printable becomes a JSON escape: controls that JSON would let pass, marks that nobody sees, and the lone
+    surrogates by which Python keeps the bytes of a path that are no UTF-8.
     """
     said = ENCODER.encode(value)
-    return said if said.isascii() and "\x7f" not in said else UNPRINTABLE.sub(escape, said)
+    if printable(said):
+        return said
+    return "".join(each if printable(each) else encode_basestring_ascii(each)[1:-1] for each in said)
 
 
 class Line:
@@ -290,14 +293,6 @@ def document(value: Mapping[str, object]) -> Iterator[str]:
     """JSON text that ends with a line feed: indented down to each :class:`Line`."""
     yield from written(value, "\n")
     yield "\n"
-
-
-UNPRINTABLE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]")
-"""Controls, marks that change the direction of writing, line separators and surrogates."""
-
-
-def escape(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
 
 
 def written(value: object, indent: str) -> Iterator[str]:

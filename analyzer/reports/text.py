@@ -18,7 +18,7 @@ from analyzer.heads import Frame
 from analyzer.matching import RowVerdict, StationVerdict, Status
 from analyzer.protocols import dhcp
 from analyzer.reports.times import finding_time, iso, span
-from analyzer.wire import escaped
+from analyzer.wire import safe
 
 if TYPE_CHECKING:
     from analyzer.auditing import Audit, Totals
@@ -324,11 +324,6 @@ def plain(text: str, style: str) -> str:
 
 def styled(text: str, style: str) -> str:
     return f"\x1b[{style}m{text}\x1b[0m"
-
-
-def safe(text: str) -> str:
-    """Text that no terminal acts upon, on one line."""
-    return text if text.isprintable() else "".join(map(escaped, text))
 
 
 def fold(

@@ -199,8 +199,13 @@ def test_one_base_station_that_opens_another_is_told_by_both(tmp_path: Path) -> 
         (HTTP, Severity.HIGH, "HTTP in clear"),
         (IEC104, Severity.HIGH, "IEC 104 in clear"),
         (SSH, Severity.MEDIUM, "SSH"),
-        ((b"\x00\x9f\x92\x96" * 8, b"\xfe" * 9), Severity.MEDIUM, "begins with 00 9f 92 96"),
-        ((b"HELO box\r\n", b"\x1b[2J\x9b\r\n"), Severity.MEDIUM, r"no protocol known here"),
+        ((b"\x00\x9f\x92\x96" * 8, b"\xfe" * 9), Severity.MEDIUM, "looks like binary data"),
+        ((b"HELO box\r\n", b"\x1b[2J\x9b\r\n"), Severity.MEDIUM, "no protocol known here: it looks like text"),
+        ((b"USER bs\r\n", b"+OK ready\r\n"), Severity.MEDIUM, "looks like POP3"),
+        ((b"a login bs pw\r\n", b"* OK ready\r\n"), Severity.MEDIUM, "looks like IMAP"),
+        ((b"\xff\xfd\x03", b"\xff\xfb\x01login: "), Severity.MEDIUM, "looks like Telnet"),
+        ((b"", b"RFB 003.008\n"), Severity.MEDIUM, "looks like VNC"),
+        ((b"", b"220 mail ESMTP\r\n"), Severity.MEDIUM, "looks like SMTP or FTP"),
     ],
 )
 def test_other_content_is_called_by_its_name(

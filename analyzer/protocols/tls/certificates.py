@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final
 
-from analyzer.wire import text
+from analyzer.wire import Words, text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -63,15 +63,15 @@ class X509Certificate:
     """RFC 4514."""
     issuer: str | None = None
     """RFC 4514."""
-    not_before: str | None = None
+    not_before: Words | None = None
     """ISO 8601, UTC, to the second."""
-    not_after: str | None = None
+    not_after: Words | None = None
     """ISO 8601, UTC, to the second: the last second in which it is valid."""
-    key: str | None = None
+    key: Words | None = None
     """``RSA 2048``, ``EC secp256r1``, ``DSA 1024``, ``Ed25519``."""
-    signature: str | None = None
+    signature: Words | None = None
     """Algorithm of the issuer's signature: ``sha256WithRSAEncryption``."""
-    problem: str | None = None
+    problem: Words | None = None
     """What could not be read."""
     _begins: int | None = None
     """``not_before`` in nanoseconds since the epoch."""

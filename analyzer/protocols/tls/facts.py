@@ -46,7 +46,7 @@ from analyzer.protocols.tls.registry import (
     version_name,
     version_rank,
 )
-from analyzer.wire import text
+from analyzer.wire import Words, text
 
 JA4_VERSIONS: Final = {TLS_1_3: "13", TLS_1_2: "12", TLS_1_1: "11", TLS_1_0: "10", SSL_3_0: "s3", SSL_2_0: "s2"}
 NOT_IN_JA4: Final = (ExtensionType.SERVER_NAME, ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION)
@@ -72,19 +72,19 @@ class Link(enum.Enum):
 class TlsFacts(Facts):
     """What a conversation in TLS or SSL shows in clear."""
 
-    offered_version: str | None = None
+    offered_version: Words | None = None
     """The highest that the client offers: ``TLS 1.3``."""
-    version: str | None = None
+    version: Words | None = None
     """The one that the server chose."""
-    cipher_suite: str | None = None
+    cipher_suite: Words | None = None
     """The one chosen: IANA's name, or its number."""
     server_name: str | None = None
     """Whom the client asked for."""
-    alpn: tuple[str, ...] = ()
+    alpn: tuple[Words, ...] = ()
     """The application protocol that the server chose, else those that the client offered."""
     certificates: tuple[X509Certificate, ...] = ()
     """The server's chain as sent, its own certificate first."""
-    chain: str | None = None
+    chain: Words | None = None
     """How the server's certificates follow each other: ``ordered`` (each is signed by the next), ``unordered`` (the
     signer of one stands elsewhere in the chain), ``broken`` (the signer of one is not there); ``None`` for fewer than
     two. See :class:`Link`."""
@@ -94,24 +94,24 @@ class TlsFacts(Facts):
     """Whether the server asked for one; ``None`` where that is encrypted or was not seen."""
     ocsp_stapled: bool | None = None
     """The server sent its certificate's status along (RFC 6066 section 8); ``None`` where that was not seen."""
-    alerts: tuple[str, ...] = ()
+    alerts: tuple[Words, ...] = ()
     """In clear: ``fatal certificate_expired from client``."""
-    encrypted_alerts: tuple[str, ...] = ()
+    encrypted_alerts: tuple[Words, ...] = ()
     """Who sent an alert that only the two ends can read before any application data: ``client``, ``server``."""
     resumed: bool | None = None
     """An earlier session goes on, so that no certificate is sent."""
-    resumed_by: str | None = None
+    resumed_by: Words | None = None
     """What the client named the earlier session with: ``session id``, ``session ticket`` (RFC 5077) or
     ``pre-shared key`` (TLS 1.3)."""
     hello_retry: bool | None = None
     """The server asked for a second ClientHello with another key share (RFC 8446 section 4.1.4)."""
     certificates_hidden: bool | None = None
     """The certificates are encrypted (TLS 1.3)."""
-    key_exchange: str | None = None
+    key_exchange: Words | None = None
     """Group of the ephemeral key exchange: ``x25519``, ``DH 2048``."""
     ja3: str | None = None
     ja4: str | None = None
-    client_hint: str | None = None
+    client_hint: Words | None = None
     """Software that sends this ClientHello: a hint, no proof."""
     _server: Direction = Direction.RESPONDER
     _version: int | None = None
