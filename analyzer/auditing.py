@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -118,11 +118,30 @@ class Audit:
                 found[station.address] = client
         return found
 
-    def flows_frame(self) -> pd.DataFrame:
-        """One row a flow, as a pandas DataFrame."""
+    def __repr__(self) -> str:
+        """Short: an audit may hold a million flows."""
+        severities = Counter(finding.severity for finding in self.findings)
+        counted = ", ".join(f"{severities[each]} {each}" for each in sorted(severities, reverse=True))
+        return (
+            f"<Audit: captures {len(self.captures)}, packets {self.totals.packets}, flows {self.totals.flows}, "
+            f"base stations {len(self.base_stations)}, findings {counted or 'none'}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        from analyzer.reports import notebook
+
+        return notebook.render(self)
+
+    def flows_frame(self, facts: str | None = None, names: str | None = None) -> pd.DataFrame:
+        """One row a flow, as a pandas DataFrame.
+
+        ``facts="tls"``: only the flows of a protocol, with a column for each of its facts. ``names="ecs"``: columns
+        named as in the Elastic Common Schema. Raises ``UsageError`` for a protocol or for names that there are not.
+        """
         from analyzer.reports import frames
 
-        return frames.flows_frame(self)
+        return frames.flows_frame(self, facts, names)
 
     def findings_frame(self) -> pd.DataFrame:
         """One row a finding, as a pandas DataFrame."""

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from analyzer.reports.frames import FINDINGS, FLOWS, ROWS, findings_frame, flows_frame, rows_frame
+from analyzer import audit
+from analyzer.expected import UsageError
+from analyzer.protocols import PROTOCOLS
+from analyzer.reports.frames import ECS, FINDINGS, FLOWS, ROWS, findings_frame, flows_frame, rows_frame
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT
+
+CAPTURES = Path(__file__).parent.parent.parent / "captures"
+NAMES = [*(module.NAME for module in PROTOCOLS), "ftp-data"]
 
 
 @pytest.mark.parametrize("audit", [EXAMPLE, BARE, HOSTILE_AUDIT], ids=["example", "empty", "hostile"])
@@ -43,3 +51,64 @@ def test_the_audit_offers_them_itself() -> None:
     pd.testing.assert_frame_equal(EXAMPLE.findings_frame(), findings_frame(EXAMPLE))
     assert EXAMPLE.flows_frame()["flow"].tolist() == flows_frame(EXAMPLE)["flow"].tolist()
     assert EXAMPLE.rows_frame().groupby("status", observed=True).size()["present"] == 2
+
+
+def test_flows_that_are_listed_together_are_told_apart() -> None:
+    result = audit(CAPTURES / "plain-portscan-of-bs.pcap")
+    flows = flows_frame(result)
+    assert len(flows) == result.totals.flows > len(result.conversations)
+    for each, row in zip(result.flows, flows.to_dict("records"), strict=True):
+        assert (each.id, each.originator.port, each.first, each.last, *each.first_frame, each.last_frame.number) == (
+            row["flow"], row["originator_port"], row["first"].value, row["last"].value,
+            row["capture"], row["first_frame"], row["last_frame"],
+        )  # fmt: skip
+
+
+def test_severities_have_an_order_and_frames_of_several_audits_go_together() -> None:
+    several = [findings_frame(audit(CAPTURES / name)) for name in ("tls-http-on-3001.pcap", "tls-link-only.pcap")]
+    together = pd.concat(several)
+    assert together["severity"].dtype == several[0]["severity"].dtype
+    assert set(together.loc[together["severity"] >= "medium", "severity"]) <= {"medium", "high"}
+    assert (together["severity"] >= "medium").any()
+    assert (together["severity"] < "medium").any()
+
+
+def test_a_finding_names_its_frames_in_one_file() -> None:
+    finding = findings_frame(audit(CAPTURES / "tls-http-on-3001.pcap")).iloc[0]
+    assert (finding["capture"], finding["frames"]) == (0, [168, 170, 180, 182])
+    assert finding["filter"] == "frame.number in {168, 170, 180, 182}"
+
+
+def test_the_facts_of_a_protocol_are_columns() -> None:
+    tls = flows_frame(audit(CAPTURES / "tls-expired-cert.pcap"), facts="tls")
+    assert set(tls["protocol"]) == {"tls"}
+    assert "facts" not in tls
+    assert tls["tls_version"].dtype == "string"
+    assert tls["tls_client_certificate"].dtype == "boolean"
+    assert "TLS 1.2" in set(tls["tls_version"].dropna())
+    assert any(certificates for certificates in tls["tls_certificates"])
+
+
+@pytest.mark.parametrize("protocol", NAMES)
+def test_columns_of_facts_do_not_depend_on_the_content(protocol: str) -> None:
+    none = flows_frame(BARE, facts=protocol)
+    some = flows_frame(audit(CAPTURES / "mixed-two-base-stations.pcap"), facts=protocol)
+    assert none.dtypes.astype(str).to_dict() == some.dtypes.astype(str).to_dict()
+    assert len(none) == 0
+    assert any(name.startswith(f"{protocol}_") for name in none)
+
+
+def test_names_of_the_elastic_common_schema() -> None:
+    flows = flows_frame(EXAMPLE, names="ecs")
+    assert set(ECS) < set(FLOWS)
+    assert set(flows) == {*ECS.values(), *(f"tpe_pcap.{name}" for name in FLOWS.keys() - ECS.keys())}
+    assert flows["source.ip"].tolist() == flows_frame(EXAMPLE)["originator"].tolist()
+    ping = flows_frame(audit(CAPTURES / "plain-ipv6.pcap"), names="ecs")["network.transport"]
+    assert "ipv6-icmp" in set(ping)
+    assert "icmpv6" not in set(ping)
+
+
+@pytest.mark.parametrize("choice", [{"facts": "gopher"}, {"names": "zeek"}])
+def test_what_there_is_not(choice: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"there (is|are) no .*: there (is|are) "):
+        EXAMPLE.flows_frame(**choice)
