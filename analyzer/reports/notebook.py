@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from analyzer.findings import Finding, Severity
 from analyzer.matching import StationVerdict, Status
 from analyzer.reports.times import finding_time, iso
-from analyzer.wire import escaped
+from analyzer.wire import safe
 
 if TYPE_CHECKING:
     from analyzer.auditing import Audit
@@ -119,4 +119,4 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], colours: Sequence
 
 def cell(text: str) -> str:
     """Text as HTML shows it; what is not printable, and marks that reverse the writing, as escapes."""
-    return escape("".join(map(escaped, text)))
+    return escape(safe(text))
