@@ -54,7 +54,7 @@ def test_the_audit_offers_them_itself() -> None:
 
 
 def test_flows_that_are_listed_together_are_told_apart() -> None:
-    result = audit(CAPTURES / "plain-portscan-of-bs.pcap")
+    result = audit(CAPTURES / "tls-blocked-rst-drop-icmp.pcap")
     flows = flows_frame(result)
     assert len(flows) == result.totals.flows > len(result.conversations)
     for each, row in zip(result.flows, flows.to_dict("records"), strict=True):
