@@ -326,8 +326,8 @@ def merged(findings: Sequence[Finding]) -> list[Finding]:
     """The same defect in several conversations as one finding, with their number and the frames of all."""
     same: dict[tuple[object, ...], list[Finding]] = {}
     for each in findings:
-        key = (each.base_station, each.check, each.kind, each.severity, each.rows, each.summary)
-        same.setdefault(key, []).append(each)
+        whose = () if each.check in told_together() else (each.base_station, each.rows)
+        same.setdefault((*whose, each.check, each.kind, each.severity, each.summary), []).append(each)
     return [group[0] if len(group) == 1 else merge(group) for group in same.values()]
 
 
@@ -336,7 +336,19 @@ def merge(group: Sequence[Finding]) -> Finding:
     frames = tuple(sorted({frame for each in group for frame in each.frames})[:SHOWN])
     first = min(group, key=lambda each: (each.frames[:1], each.flow or 0))
     count = sum({each.flow: each.count for each in group}.values())
-    return replace(first, count=count, frames=frames, filter=frames_filter(frames) if frames else first.filter)
+    rows = tuple(dict.fromkeys(row for each in group for row in each.rows))
+    stations = len({each.base_station for each in group})
+    if stations > 1:
+        summary = f"{first.summary.removesuffix('.')}, at {stations} base stations."
+        first = replace(first, base_station=None, summary=summary)
+    shown = frames_filter(frames) if frames else first.filter
+    return replace(first, rows=rows, count=count, frames=frames, filter=shown)
+
+
+@cache
+def told_together() -> frozenset[str]:
+    """Ids of the checks of which a finding is about all base stations."""
+    return frozenset(check.id for check in checks.CHECKS if isinstance(check, ContentCheck) and check.together)
 
 
 def speaks(fit: Fit) -> bool:

@@ -108,6 +108,8 @@ class ContentCheck:
     by_facts: bool = False
     """Whether it speaks depends on nothing but the facts and the row: what was silent once is so for all
     conversations that share them."""
+    together: bool = False
+    """One finding for all base stations: it is about software that they share, and says little of each of them."""
 
     @property
     def documentation(self) -> str:
@@ -121,9 +123,10 @@ def content_check(
     protocol: str,
     kind: Kind = Kind.MALFORMED,
     by_facts: bool = False,
+    together: bool = False,
 ) -> Callable[[ContentJudge], ContentCheck]:
     """Make a function a :class:`ContentCheck`. Nothing is registered: list it in its module's ``CHECKS``."""
-    return lambda judge: ContentCheck(identifier, slug, severity, kind, protocol, judge, by_facts)
+    return lambda judge: ContentCheck(identifier, slug, severity, kind, protocol, judge, by_facts, together)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from analyzer.heads import Frame
 from analyzer.reports import FORMATS
 from analyzer.scanner import ACK, SYN
 from tests import build
+from tests.checks.test_tls import handshake
+from tests.protocols.test_tls import CHANGE_CIPHER_SPEC, FINISHED, message, record
 from tests.reports.audits import finding
 from tests.scenes import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene, found, statuses
 
@@ -45,6 +47,21 @@ def test_findings_that_say_the_same_of_several_conversations_are_one() -> None:
 )
 def test_findings_that_differ_stay_apart(other: dict[str, object]) -> None:
     assert len(merged([finding(), finding(flow=2, **other)])) == 2
+
+
+def test_what_says_little_of_each_base_station_is_one_finding(tmp_path: Path) -> None:
+    """An encrypted alert (TPE283), at three base stations and on two rows of one of them."""
+    sealed = record(22, message(16, b"k")) + CHANGE_CIPHER_SPEC + FINISHED + record(21, b"\x99" * 26)
+    client, server = (stream.data for stream in handshake(answer=sealed).streams)
+    scene = Scene().tcp(STATION, 40000, TPE, 3001, (client, server)).tcp(STATION, 40001, TPE, 3002, (client, server))
+    alone = scene.audited(tmp_path)
+    (notice,) = found(alone, "TPE283")
+    assert (notice.base_station, notice.rows, notice.count) == (STATION, ("i38", "i39"), 2)
+    for number in (3, 4):
+        scene.tcp(f"10.0.0.{number}", 40000, TPE, 3001, (client, server))
+    (notice,) = found(scene.audited(tmp_path), "TPE283")
+    assert (notice.base_station, notice.rows, notice.count) == (None, ("i38", "i39"), 4)
+    assert notice.summary.endswith(", at 3 base stations.") and len(notice.frames) == 4
 
 
 def test_merged_findings_cite_only_so_many_frames() -> None:

@@ -229,14 +229,15 @@ def key_exchange_not_completed(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, shown(closed))
 
 
-@content_check("TPE257", "ssh-terrapin", Severity.LOW, "ssh")
+@content_check("TPE257", "ssh-terrapin", Severity.LOW, "ssh", together=True)
 def terrapin(fit: Fit) -> Iterator[Remark]:
     """Flags: ChaCha20-Poly1305, or CBC with encrypt-then-MAC, without strict key exchange on both sides.
 
     Why: who sits on the path can drop the first encrypted messages unnoticed, and with them protections that the two
     sides would have agreed upon (Terrapin, CVE-2023-48795).
 
-    Evidence: the two KEXINIT messages: cipher and MAC agreed upon, and who lists a kex-strict name.
+    Evidence: the two KEXINIT messages: cipher and MAC agreed upon, and who lists a kex-strict name; and how many base
+    stations are concerned.
 
     Remedy: Update the SSH software of the side without strict key exchange, or allow only AES-GCM and AES-CTR.
     """

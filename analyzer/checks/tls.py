@@ -490,13 +490,14 @@ def server_name_malformed(fit: Fit) -> Iterator[Remark]:
     yield Remark(sentence, frames(hellos))
 
 
-@content_check("TPE283", "tls-encrypted-alert", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
+@content_check("TPE283", "tls-encrypted-alert", Severity.INFO, "tls", Kind.NOTICE, by_facts=True, together=True)
 def encrypted_alert(fit: Fit) -> Iterator[Remark]:
     """Flags: an alert behind the change to encryption, before any application data from its sender.
 
     Why: it is a refusal or the normal end of a connection; which of them only the two ends can read.
 
-    Evidence: an alert record behind the ChangeCipherSpec. TLS 1.3 hides alerts altogether.
+    Evidence: an alert record behind the ChangeCipherSpec, and how many base stations show one. TLS 1.3 hides alerts
+    altogether.
 
     Remedy: Look into the log of either end if the connection should have carried data.
     """
