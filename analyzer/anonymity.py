@@ -20,6 +20,7 @@ import enum
 import hashlib
 import hmac
 import inspect
+import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -51,7 +52,7 @@ def anonymous(result: R, key: bytes) -> R:
     profile = result.profile if isinstance(result, Audit) else expected.DEFAULT_PROFILE
     names = Anonymizer(Pseudonyms(key), vocabulary(profile))
     names.anonymous(result)  # tells all names, which a sentence may repeat before the fact that tells them
-    return cast(R, Anonymizer(names.pseudonyms, names.vocabulary, frozenset(names.told)).anonymous(result))
+    return cast(R, Anonymizer(names.pseudonyms, names.vocabulary, names).anonymous(result))
 
 
 def checked(key: bytes) -> bytes:
@@ -103,8 +104,12 @@ def constants(source: str) -> Iterator[str]:
 IPV4 = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2})?(?![\d/]|\.\d)"
 HARDWARE = r"(?<![\w:-])[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5,7}|(?:-[0-9A-Fa-f]{2}){5,7})(?![\w:-])"
 IPV6 = r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:(?:\d{1,3}\.){3}\d{1,3})?(?:/\d{1,3})?(?![\w/])"
-ADDRESS = re.compile(f"({HARDWARE}|{IPV6}|{IPV4})")
-"""Whatever has the form of a hardware address or an IP address, or of a network in CIDR notation."""
+REVERSE = r"(?<![\w-])(?:(?:\d{1,3}\.){4}in-addr|(?:[0-9A-Fa-f]\.){32}ip6)\.arpa(?![\w-])"
+ADDRESS = re.compile(f"({REVERSE}|{HARDWARE}|{IPV6}|{IPV4})")
+"""Whatever has the form of a hardware address or an IP address, of a network in CIDR notation, or of the name below
+which DNS keeps an address's own name (RFC 1035, section 3.5; RFC 3596, section 2.5)."""
+SEPARATOR = re.compile(r"[\s,;+=/@]+")
+"""What stands between the words of a name, of a distinguished name, of a path."""
 
 LABEL = re.compile(r"\w[\w-]*")
 STAYING = frozenset({"in-addr", "ip6", "arpa", "local", "localhost", "invalid", "pcap", "pcapng"})
@@ -124,13 +129,18 @@ ENCODED = re.compile(r"(?:.*\D)?\d{1,3}(?:[,-]\d{1,3}){3,5}|(?=.*\d)(?=.*[a-f])[
 class Anonymizer:
     """Replaces what has to be replaced, in any value of which audits are made."""
 
-    def __init__(self, pseudonyms: Pseudonyms, vocabulary: frozenset[str], known: frozenset[str] = frozenset()) -> None:
-        """``known``: names, in lower case, that are replaced in sentences even if they are words of the vocabulary."""
+    def __init__(self, pseudonyms: Pseudonyms, vocabulary: frozenset[str], before: Anonymizer | None = None) -> None:
+        """``before``: what met all names, which sentences repeat; there they are replaced even if their words are those
+        of the vocabulary."""
         self.pseudonyms = pseudonyms
         self.vocabulary = vocabulary
-        self.known = known
+        self.known = frozenset(before.told) if before else frozenset()
+        longest = sorted(before.phrases, key=lambda name: (-len(name), name)) if before else []
+        self.repeated = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest))})(?!\w)") if longest else None
         self.told: set[str] = set()
-        """Names that were met, in lower case."""
+        """Words of names that were met, in lower case."""
+        self.phrases: set[str] = set()
+        """Names of several words that were met."""
         self.private = False
         """Whether what is being looked at is for the checks only, where texts that are no names need not say so."""
         self.name = cache(self.name_of)
@@ -139,17 +149,18 @@ class Anonymizer:
         """Facts that many conversations share: by identity, with what became of them."""
 
     def tell(self, name: str) -> None:
-        """Remember a name, its labels and the domains above it as words that no sentence may repeat.
+        """Remember a name as what no sentence may repeat: as a whole, and its parts as words.
 
-        A number, or a single word that this program says as well ("ftp", "gateway"), names nobody. Of a name of several
-        words those are remembered that are not the program's own.
+        A number, or a single word that this program says as well ("ftp", "gateway"), is too common to name anybody.
         """
-        parts = [part for part in name.split() if not ADDRESS.fullmatch(part)]
+        parts = [part for part in SEPARATOR.split(name) if part and not ADDRESS.fullmatch(part)]
+        if len(parts) > 1:
+            self.phrases.add(name)
         for part in parts:
             domains = [part[match.end() :] for match in re.finditer(r"\.", part)]
             for each in (part, *LABEL.findall(part), *(domain for domain in domains if "." in domain)):
-                generic = self.own(each) and (len(parts) > 1 or len(LETTERS.sub("", each)) in (0, len(each)))
-                if len(each) > 2 and not generic:
+                common = self.own(each) and len(LETTERS.sub("", each)) in (0, len(each))
+                if len(each) > 2 and not common:
                     self.told.add(each.casefold())
 
     def name_of(self, name: str) -> str:
@@ -158,7 +169,12 @@ class Anonymizer:
 
     def words_of(self, text: str) -> str:
         """Words: those that this program could have said by itself stay."""
-        return self.by_address(text, lambda part: TOKEN.sub(lambda found: self.token(found[0], text), part))
+        parts = self.repeated.split(text) if self.repeated else [text]
+        return "".join(self.name(part) if index % 2 else self.sentence(part, text) for index, part in enumerate(parts))
+
+    def sentence(self, part: str, whole: str) -> str:
+        """A part of a text in which no name of several words is repeated."""
+        return self.by_address(part, lambda between: TOKEN.sub(lambda found: self.token(found[0], whole), between))
 
     def by_address(self, text: str, other: Callable[[str], str]) -> str:
         """Text with pseudonyms for its addresses; ``other`` says what becomes of what stands between them."""
@@ -170,9 +186,16 @@ class Anonymizer:
         if re.fullmatch(HARDWARE, text):
             return self.pseudonyms.mac(text)
         try:
-            return self.pseudonyms.address(text)
+            return self.reverse(text) if text.casefold().endswith(".arpa") else self.pseudonyms.address(text)
         except ValueError:
             return other(text)
+
+    def reverse(self, name: str) -> str:
+        """The reverse name of the address that stands for the one that a reverse name is about."""
+        digits = name.split(".")[-3::-1]
+        groups = ("".join(digits[at : at + 4]) for at in range(0, 32, 4))
+        address = ".".join(digits) if len(digits) == 4 else ":".join(groups)
+        return ipaddress.ip_address(self.pseudonyms.address(address)).reverse_pointer
 
     def labels(self, text: str) -> str:
         """Text with a pseudonym for each label of a name; a port behind an address stays."""

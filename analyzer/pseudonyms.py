@@ -21,6 +21,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 KEY_BYTES = 32
 """Least length of a key."""
 
+GROUPS = tuple(map(bytes.fromhex, ("ffffffffffff", "01005e", "0180c2", "01000c", "3333", "000000000000")))
+"""How hardware addresses begin that no device has: broadcast, those of IP multicast (RFC 1112, RFC 2464), of bridges
+and of Cisco's protocols, and the unknown one."""
+SOLICITED = bytes.fromhex("3333ff")
+"""So does one that ends with a host's own bits (RFC 4291, section 2.7.1)."""
+
 
 class Block(NamedTuple):
     """Addresses whose first bits mean the same everywhere, so that they stay."""
@@ -41,7 +47,7 @@ BLOCKS = tuple(
         ("172.16.0.0/12", False),
         ("192.168.0.0/16", False),
         ("224.0.0.0/4", True),
-        ("240.0.0.0/4", True),
+        ("255.255.255.255/32", True),
         ("::/127", True),
         ("::ffff:0:0/96", False),
         ("fc00::/7", False),
@@ -144,13 +150,13 @@ class Pseudonyms:
         """Of a hardware address of six or eight octets with colons or hyphens.
 
         The vendor's half stays, for it tells what the device is and not whose; of a locally administered address, which
-        has none and may be made of an IP address, only the first octet stays. So do group addresses.
+        has none and may be made of an IP address, only the first octet stays. Addresses of groups stay.
         """
         octets = bytes.fromhex(re.sub("[:-]", "", address))
-        if octets[0] & 1 or not any(octets):
+        if octets.startswith(GROUPS) and not octets.startswith(SOLICITED):
             return address
-        width = 8 * len(octets)
-        changed = self.hardware.flipped(int.from_bytes(octets, "big"), width, 8 if octets[0] & 2 else 24)
+        kept = 24 if octets.startswith(SOLICITED) or not octets[0] & 3 else 8
+        changed = self.hardware.flipped(int.from_bytes(octets, "big"), 8 * len(octets), kept)
         return changed.to_bytes(len(octets), "big").hex("-" if "-" in address else ":")
 
     def label(self, label: str) -> str:

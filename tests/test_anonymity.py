@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from analyzer import Audit, anonymous, audit, cli
+from analyzer import Audit, CaptureError, anonymous, audit, cli
 from analyzer.anonymity import Anonymizer, vocabulary
 from analyzer.auditing import listing
 from analyzer.conversations import Conversations
@@ -33,6 +34,7 @@ from tests.reports.audits import EXAMPLE, finding, flow
 from tests.scenes import HTTP, OTHER, STATION, TLS, TPE, Scene
 from tests.test_captures import FILES
 
+CORPUS = os.environ.get("TPE_PCAP_CORPUS")
 KEY = bytes(range(32))
 BOUNDS = r"(?<![\w.:-]){}(?![\w:-]|\.\w)"
 
@@ -114,6 +116,20 @@ def test_no_format_says_whose_network_it_is(name: str) -> None:
     absent(values, repr(shareable))
     for frame in (shareable.flows_frame(), shareable.findings_frame(), shareable.rows_frame()):
         absent(values, frame.to_csv())
+
+
+@pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS is not set")
+def test_no_capture_of_the_corpus_says_whose_network_it_is() -> None:
+    read = 0
+    for path in sorted(Path(CORPUS or "").iterdir()):
+        try:
+            result = audit(path)
+        except CaptureError:
+            continue
+        values = {each for each in originals(result) if not re.match(r"local(host)?$|127\.", each)}
+        absent(values, json_report.render(anonymous(result, KEY)))
+        read += 1
+    assert read > 10
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -271,6 +287,24 @@ def test_what_the_program_says_by_itself_stays() -> None:
         r'ip\.addr == 10\.[\d.]+ && tcp\.port == 3001 && frame == 70:76:ff:[0-9a-f:]+ && ip == "x\w+\.x\w+\.x\w+"',
         shown,
     )
+
+
+def test_a_name_of_several_words_is_not_repeated_even_if_the_program_says_all_of_them() -> None:
+    facts = dataclasses.replace(NEW, gateway="CN=login.tls,O=Gateway Service,C=US", peers=("1.2.0.192.in-addr.arpa",))
+    sentence = "The certificate of O=Gateway Service, CN=login.tls,O=Gateway Service,C=US, is for login.tls."
+    result = dataclasses.replace(
+        EXAMPLE,
+        findings=(finding(summary=sentence),),
+        conversations=Conversations((dataclasses.replace(flow(1), dissection=Dissection("tls", facts=facts)),)),
+    )
+    shareable = anonymous(result, KEY)
+    (summary,) = (each.summary for each in shareable.findings)
+    login, tls = (Pseudonyms(KEY).label(each) for each in ("login", "tls"))
+    assert f", CN={login}.{tls},O=x" in summary and summary.endswith(f"is for {login}.{tls}.") and "US" not in summary
+    (each,) = shareable.conversations
+    assert isinstance(each.dissection.facts, NewFacts)
+    told = ipaddress.ip_address(Pseudonyms(KEY).address("192.0.2.1")).reverse_pointer
+    assert each.dissection.facts.peers == (told,)
 
 
 def test_a_value_of_an_unknown_kind_is_refused() -> None:
