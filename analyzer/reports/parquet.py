@@ -52,7 +52,9 @@ def flow_pieces(captures: Sequence[CaptureFile], conversations: Conversations) -
 def table(columns: Mapping[str, str], rows: Iterable[Row]) -> pd.DataFrame:
     """The frame that is written: as those of :mod:`analyzer.reports.frames`, with text that any reader can hold."""
     kinds = {name: TEXT if name == "facts" else kind for name, kind in columns.items()}
-    return frame(kinds, ({name: plain(value) for name, value in row.items()} for row in rows))
+    content = frame(kinds, ({name: plain(value) for name, value in row.items()} for row in rows))
+    unordered = {name: content[name].cat.as_unordered() for name, kind in kinds.items() if kind == CATEGORY}
+    return content.assign(**unordered)
 
 
 def plain(value: object) -> object:

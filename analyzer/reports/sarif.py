@@ -7,7 +7,6 @@ A check is a rule, a finding a result. What a result is matched by from one uplo
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -28,9 +27,6 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sar
 LEVELS = {Severity.HIGH: "error", Severity.MEDIUM: "warning", Severity.LOW: "note", Severity.INFO: "note"}
 SCORES = {Severity.HIGH: "8.0", Severity.MEDIUM: "5.5", Severity.LOW: "2.0", Severity.INFO: "0.0"}
 """``security-severity`` of GitHub and DefectDojo: from 7 on high, from 4 on medium, above 0 low."""
-
-LINK = re.compile(r"\[(?=[^\[]*\]\()")
-"""What begins a link in the text of a message, if no backslash is before it (section 3.11.6)."""
 
 
 def render(audit: Audit, colour: bool = False) -> str:
@@ -97,13 +93,18 @@ def invocation(audit: Audit) -> dict[str, Any]:
         "toolExecutionNotifications": [
             {
                 "level": "warning",
-                "message": {"text": safe(problem)},
+                "message": message(problem),
                 "locations": [{"physicalLocation": {"artifactLocation": artifact_location(index, capture)}}],
             }
             for index, capture in enumerate(audit.captures)
             for problem in capture.problems
         ],
     }
+
+
+def message(text: str) -> dict[str, str]:
+    """A plain text message, in which nothing is a link (section 3.11.6)."""
+    return {"text": safe(text).replace("](", "\\](")}
 
 
 def artifact(capture: CaptureFile) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def result(finding: Finding, fingerprint: str, place: int | None, captures: Sequ
         "ruleId": finding.check,
         **({} if place is None else {"ruleIndex": place}),
         "level": LEVELS[finding.severity],
-        "message": {"text": LINK.sub(r"\\[", safe(" ".join(sentences)))},
+        "message": message(" ".join(sentences)),
         **({"locations": locations} if locations else {}),
         "occurrenceCount": finding.count,
         "partialFingerprints": {"primaryLocationLineHash": fingerprint, "tpePcap/v1": fingerprint},
