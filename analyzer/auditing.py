@@ -25,6 +25,7 @@ from analyzer.findings import (
     Severity,
     charge,
     frames_filter,
+    only,
     reprove,
 )
 from analyzer.flows import Progress
@@ -82,6 +83,8 @@ class Audit:
     flow_stations: Mapping[int, str]
     """Flow id → address of its base station."""
     totals: Totals
+    fail_on: Severity = Severity.MEDIUM
+    """Severity of a finding from which on the audit has failed."""
 
     @cached_property
     def flows(self) -> tuple[Conversation, ...]:
@@ -155,9 +158,10 @@ class Audit:
 
         return frames.rows_frame(self)
 
-    def fails(self, threshold: Severity = Severity.MEDIUM) -> bool:
-        """Whether a finding reaches the threshold, or no base station could be recognised."""
-        return not self.base_stations or any(finding.severity >= threshold for finding in self.findings)
+    def fails(self, threshold: Severity | None = None) -> bool:
+        """Whether a finding reaches the threshold (the audit's own), or no base station could be recognised."""
+        least = self.fail_on if threshold is None else threshold
+        return not self.base_stations or any(finding.severity >= least for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +189,14 @@ def audit(
     base_stations: Sequence[str] = (),
     tpe: Sequence[str] = (),
     lrr_version: str | None = None,
+    fail_on: Severity = Severity.MEDIUM,
     progress: Progress | None = None,
 ) -> Audit:
     """Audit one capture, or several read as one timeline.
 
     ``mode`` overrides the detected one; ``base_stations`` and ``tpe`` name hosts by address, network or (base
-    stations) MAC address; ``lrr_version`` ("2.8") settles rows that only newer stations use.
+    stations) MAC address; ``lrr_version`` ("2.8") settles rows that only newer stations use; a finding of severity
+    ``fail_on`` or above fails the audit.
 
     Raises ``CaptureError`` for a file that is no capture, ``RuleError`` for a bad profile and ``UsageError`` (a
     ``ValueError``, as is ``RuleError``) for a mode, name or version that is none.
@@ -233,6 +239,7 @@ def audit(
         flow_rows,
         flow_stations,
         totals(read.tally, conversations, flow_stations),
+        fail_on,
     )
 
 
@@ -341,8 +348,15 @@ def merge(group: Sequence[Finding]) -> Finding:
     if stations > 1:
         summary = f"{first.summary.removesuffix('.')}, at {stations} base stations."
         first = replace(first, base_station=None, summary=summary)
-    shown = frames_filter(frames) if frames else first.filter
-    return replace(first, rows=rows, count=count, frames=frames, filter=shown)
+    return replace(
+        first,
+        rows=rows,
+        count=count,
+        frames=frames,
+        filter=frames_filter(frames) if frames else first.filter,
+        peer=only(each.peer for each in group),
+        service=only(each.service for each in group),
+    )
 
 
 @cache

@@ -109,6 +109,18 @@ class Interface:
     frame_check: int = 0
     """Bytes of frame check sequence behind each frame."""
 
+    def nanoseconds(self, ticks: int) -> int:
+        """A time stamp in nanoseconds since the epoch."""
+        multiplier, divisor, bits = self.ticks
+        return self.offset * 10**9 + (ticks * 10**9 >> bits if bits >= 0 else ticks * multiplier // divisor)
+
+    def ticks_at(self, nanoseconds: int) -> int:
+        """The time stamp of a moment, as near before it as the resolution allows."""
+        multiplier, divisor, bits = self.ticks
+        since = max(0, nanoseconds - self.offset * 10**9)
+        ticks = (since << bits) // 10**9 if bits >= 0 else since * divisor // multiplier
+        return min(ticks, (1 << 64) - 1)
+
 
 @dataclass(slots=True)
 class Framing:
@@ -837,11 +849,7 @@ def first_time(path: str) -> int | None:
                 number = int.from_bytes(start[at + 8 : at + 10], order)
             if number >= len(framing.interfaces):
                 return None
-            interface = framing.interfaces[number]
-            multiplier, divisor, bits = interface.ticks
-            ticks = high << 32 | low
-            nanoseconds = ticks * 10**9 >> bits if bits >= 0 else ticks * multiplier // divisor
-            return nanoseconds + interface.offset * 10**9
+            return framing.interfaces[number].nanoseconds(high << 32 | low)
         if kind != 3:
             read_block(framing, start[at : at + size])
         at += size

@@ -15,11 +15,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeVar, cast
 
 if TYPE_CHECKING:
     from analyzer.auditing import Audit, FlowListing
     from analyzer.flows import Progress
+    from analyzer.reports import Format
 
     R = TypeVar("R", Audit, FlowListing)
 
@@ -29,6 +30,7 @@ EXAMPLES = """examples:
   tpe-pcap audit capture.pcap
   tpe-pcap audit *.pcap --base-station 10.0.0.2 --deployment ha --format json --output report.json
   tcpdump -w - | tpe-pcap audit -
+  tpe-pcap diff before.json after.json
   tpe-pcap flows capture.pcap
   tpe-pcap rules tls
   tpe-pcap explain TPE101
@@ -46,6 +48,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
+    from analyzer.reports import FORMATS
     from analyzer.version import __version__
 
     top = Parser(
@@ -76,19 +79,32 @@ def parser() -> argparse.ArgumentParser:
         "--tpe", metavar="HOST", action="append", default=[], help="address or network of TPE; repeatable"
     )
     audit.add_argument("--lrr-version", metavar="N.N", help="settles rows that only newer base stations use")
+    fail_option(audit, "exit with 1 from this severity on (medium)")
     audit.add_argument(
-        "--fail-on",
-        choices=("info", "low", "medium", "high"),
-        default="medium",
-        help="exit with 1 from this severity on (medium)",
+        "--format", default="text", help=f"of the report: {', '.join(each.NAME for each in FORMATS)} (text)"
     )
-    audit.add_argument("--format", default="text", help="of the report: text, or json for programs (text)")
+    audit.add_argument(
+        "--evidence", metavar="FILE", help="also write the packets that findings cite there, as pcapng with comments"
+    )
     report_options(audit)
     audit.set_defaults(run=run_audit)
 
+    diff = commands.add_parser("diff", help="what changed from one audit to another: two reports in JSON")
+    diff.add_argument("old", metavar="OLD.json", help="written by audit --format json")
+    diff.add_argument("new", metavar="NEW.json", help="likewise")
+    fail_option(diff, "exit with 1 if something new is of this severity or above (medium)")
+    diff.add_argument("--format", choices=("text", "json"), default="text", help="of the comparison (text)")
+    output_option(diff)
+    diff.set_defaults(run=run_diff)
+
     flows = commands.add_parser("flows", help="list every flow of a capture with its protocol")
     captures(flows)
-    flows.add_argument("--format", choices=("text", "json"), default="text", help="of the list (text)")
+    flows.add_argument(
+        "--format",
+        choices=[each.NAME for each in FORMATS if each.lists_flows],
+        default="text",
+        help="of the list (text)",
+    )
     report_options(flows)
     flows.set_defaults(run=run_flows)
 
@@ -115,9 +131,17 @@ def captures(command: argparse.ArgumentParser) -> None:
     )
 
 
-def report_options(command: argparse.ArgumentParser) -> None:
-    """Options of every command that reports."""
+def fail_option(command: argparse.ArgumentParser, said: str) -> None:
+    command.add_argument("--fail-on", choices=("info", "low", "medium", "high"), default="medium", help=said)
+
+
+def output_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", metavar="FILE", help="write the report there, not to standard output")
+
+
+def report_options(command: argparse.ArgumentParser) -> None:
+    """Options of every command that reports by a profile."""
+    output_option(command)
     command.add_argument(
         "--profile",
         default="tpe-self-hosted",
@@ -134,9 +158,16 @@ def run_audit(options: argparse.Namespace) -> int:
     from analyzer.findings import Severity
     from analyzer.reports import FORMATS
 
-    report = next((each for each in FORMATS if options.format == each.NAME), None)
-    if report is None:
+    rendered = next((each for each in FORMATS if options.format == each.NAME), None)
+    if rendered is None:
         raise UsageError(f"there is no format {options.format!r}: there are {', '.join(each.NAME for each in FORMATS)}")
+    keep_from_terminals(rendered, options.output)
+    if options.evidence is not None:
+        from analyzer import evidence
+
+        if options.anonymize is not None:
+            raise UsageError("--evidence writes packets as they are: it cannot be had with --anonymize")
+        evidence.check(options.captures, options.evidence, options.output)
     shareable = anonymizer(options.anonymize)
     with progress(options.captures) as told:
         result = audit(
@@ -147,24 +178,41 @@ def run_audit(options: argparse.Namespace) -> int:
             base_stations=options.base_station,
             tpe=options.tpe,
             lrr_version=options.lrr_version,
+            fail_on=Severity[options.fail_on.upper()],
             progress=told,
         )
     shown = shareable(result)
-    deliver(options.output, lambda colour: report.pieces(shown, colour))
+    deliver(options.output, lambda colour: rendered.pieces(shown, colour))
+    if options.evidence is not None:
+        with whole(Path(options.evidence)) as file:
+            left = evidence.write(result, file)
+        if left:
+            print(f"tpe-pcap: {options.evidence}: {left:,} cited packets are left out", file=sys.stderr)
     if any(finding.check == "TPE900" for finding in result.findings):
         return DEFECT
-    return FOUND if result.fails(Severity[options.fail_on.upper()]) else CLEAN
+    return FOUND if result.fails() else CLEAN
+
+
+def run_diff(options: argparse.Namespace) -> int:
+    from analyzer.comparing import compare, load
+    from analyzer.reports import difference
+
+    found = compare(load(options.old), load(options.new))
+    render = difference.render_json if options.format == "json" else difference.render_text
+    deliver(options.output, lambda _: [render(found)])
+    return FOUND if found.fails(options.fail_on) else CLEAN
 
 
 def run_flows(options: argparse.Namespace) -> int:
     from analyzer.auditing import listing
-    from analyzer.reports import json, text
+    from analyzer.reports import FORMATS
 
+    rendered = next(each for each in FORMATS if options.format == each.NAME)
+    keep_from_terminals(rendered, options.output)
     shareable = anonymizer(options.anonymize)
     with progress(options.captures) as told:
         found = shareable(listing(options.captures, profile=options.profile, progress=told))
-    pieces = json.flow_pieces if options.format == "json" else text.flow_pieces
-    deliver(options.output, lambda _: pieces(found.captures, found.conversations))
+    deliver(options.output, lambda _: rendered.flow_pieces(found.captures, found.conversations))
     return CLEAN
 
 
@@ -236,28 +284,45 @@ SLOW = 64 << 20
 """Bytes of captures that are read without a progress bar."""
 
 
-def deliver(path: str | None, pieces: Callable[[bool], Iterable[str]]) -> None:
-    """Write a report to standard output, or to a file: wholly or not at all. ``pieces`` is asked with colour or not.
+def keep_from_terminals(format_: Format, output: str | None) -> None:
+    """Refuse to write a binary format to a terminal, before any capture is read."""
+    from analyzer.expected import UsageError
 
-    The file is written under a name of its own beside ``path``, which it then replaces. A symbolic link there is
+    if format_.binary and output is None and sys.stdout.isatty():
+        raise UsageError(f"{format_.NAME} is binary, and standard output is a terminal: name a file with --output")
+
+
+def deliver(path: str | None, pieces: Callable[[bool], Iterable[str] | Iterable[bytes]]) -> None:
+    """Write a report to standard output, or to a file: wholly or not at all. ``pieces`` is asked with colour or not."""
+    if path is not None:
+        with whole(Path(path)) as file:
+            file.writelines(piece.encode() if isinstance(piece, str) else piece for piece in pieces(False))
+        return
+    for piece in pieces(sys.stdout.isatty() and not os.environ.get("NO_COLOR")):
+        if isinstance(piece, str):
+            sys.stdout.write(piece)
+        else:
+            sys.stdout.buffer.write(piece)
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def whole(target: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of an older one once all is written; after an error nothing has changed.
+
+    The file is written under a name of its own beside ``target``, which it then replaces. A symbolic link there is
     replaced as well, and never followed: what it leads to may be somebody else's choice. Devices and pipes, also behind
     links like ``/dev/stdout``, are written to.
     """
-    if path is None:
-        sys.stdout.writelines(pieces(sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
-        sys.stdout.flush()
-        return
-    target = Path(path)
-    report = (piece.encode() for piece in pieces(False))
     if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
         with target.open("wb") as device:
-            device.writelines(report)
+            yield device
         return
     import tempfile
 
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
         try:
-            file.writelines(report)
+            yield cast(BinaryIO, file)
             os.fchmod(file.fileno(), 0o666 & ~umask())
             Path(file.name).replace(target)
         except BaseException:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
+from typing import TypeVar
 
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation
@@ -20,6 +23,8 @@ from analyzer.heads import Frame
 from analyzer.hosts import Names
 from analyzer.matching import Fit, Matched, StationVerdict
 from analyzer.wire import Words
+
+T = TypeVar("T")
 
 
 class Severity(enum.IntEnum):
@@ -84,6 +89,10 @@ class Finding:
     """One plain sentence."""
     remedy: Words
     """What to do about it: one imperative sentence."""
+    peer: str | None = None
+    """Address of the other end of its flows; ``None``: several, or no flow."""
+    service: Words | None = None
+    """Transport and responder's port of its flows (``tcp/3001``); of several ports, the transport."""
 
 
 ANY = "*"
@@ -224,6 +233,8 @@ def charge(check: CaseCheck, found: Charge) -> Finding:
         filter=found.filter,
         summary=found.sentence,
         remedy=sections(check)["remedy"],
+        peer=peer_of(found.conversations, found.base_station),
+        service=service_of(found.conversations),
     )
 
 
@@ -246,7 +257,46 @@ def reprove(check: ContentCheck, fit: Fit, remark: Remark) -> Finding:
         filter=frames_filter(frames),
         summary=remark.sentence,
         remedy=sections(check)["remedy"],
+        peer=peer_of([each], fit.station),
+        service=service_of([each]),
     )
+
+
+def peer_of(conversations: Sequence[Conversation], station: str | None) -> str | None:
+    """The other end, if it is one for all; the responder where a station goes by another address."""
+    return only(
+        each.originator.address if each.responder.address == station else each.responder.address
+        for each in conversations
+    )
+
+
+def service_of(conversations: Sequence[Conversation]) -> str | None:
+    """Transport and port, if they are one for all; or the transport alone."""
+    transport = only(each.transport for each in conversations)
+    port = only(each.responder.port for each in conversations)
+    return transport if transport is None or port is None else f"{transport}/{port}"
+
+
+def only(values: Iterable[T]) -> T | None:
+    """The value that all of them are; ``None`` if they differ, or there is none."""
+    different = set(values)
+    return different.pop() if len(different) == 1 else None
+
+
+def fingerprints(findings: Sequence[Finding]) -> list[str]:
+    """A name for each finding that stays the same from one capture to the next.
+
+    It follows from check, base station, peer, service and rows, never from frames, times or numbers. Where one report
+    has several findings with the same of these, they are counted in the order of the report: ``…:2``.
+    """
+    seen: Counter[str] = Counter()
+    names = []
+    for each in findings:
+        about = (each.check, each.base_station or "", each.peer or "", each.service or "", ",".join(each.rows))
+        name = sha256("\n".join(about).encode()).hexdigest()[:32]
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}:{seen[name]}")
+    return names
 
 
 def time_of(each: Conversation, frame: Frame) -> int:

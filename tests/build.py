@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -310,6 +311,15 @@ def statistics(dropped: int, dropped_by_system: int | None = None, number: int =
 
 
 # -- through the engine -----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def saved(content: bytes) -> Iterator[Path]:
+    """A file with this content, as long as it is wanted."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "capture"
+        path.write_bytes(content)
+        yield path
 
 
 def read_files(*contents: bytes, buffer_size: int = flows.BUFFER) -> Flows:

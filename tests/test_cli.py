@@ -19,6 +19,7 @@ import pytest
 
 from analyzer import auditing, capture, checks, cli
 from analyzer.matching import Status
+from analyzer.reports import FORMATS
 from analyzer.reports.json import schema
 from tests import build
 from tests.scenes import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene
@@ -84,6 +85,8 @@ def test_no_base_station(tmp_path: Path, capsys: pytest.CaptureFixture[str], con
         ["audit", "a.pcap", "--deployment", "cluster"],
         ["audit", "a.pcap", "--fail-on", "never"],
         ["flows", "a.pcap", "--format", "xml"],
+        ["flows", "a.pcap", "--format", "sarif"],
+        ["diff", "old.json"],
         ["explain", "TPE101", "TPE102"],
     ],
 )
@@ -451,7 +454,7 @@ def test_help_is_short_and_has_examples(capsys: pytest.CaptureFixture[str]) -> N
     assert len(out.splitlines()) <= 30
     assert max(map(len, out.splitlines())) <= 100
     assert "examples:" in out and "tpe-pcap audit capture.pcap" in out
-    for command in ("audit", "flows", "rules", "explain"):
+    for command in ("audit", "flows", "diff", "rules", "explain"):
         assert command in out
         assert called(capsys, command, "--help")[0] == 0
 
@@ -541,4 +544,43 @@ def test_the_readme_names_what_is_there() -> None:
 def test_a_format_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = called(capsys, "audit", good(tmp_path), "--format", "xml")
     assert (code, out) == (2, "")
-    assert err == "tpe-pcap: there is no format 'xml': there are text, json\n"
+    assert err == f"tpe-pcap: there is no format 'xml': there are {', '.join(each.NAME for each in FORMATS)}\n"
+
+
+def test_every_format_is_written_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, target = bad(tmp_path), tmp_path / "report"
+    for each in FORMATS:
+        for command, expected in (("audit", 1), *((("flows", 0),) if each.lists_flows else ())):
+            assert called(capsys, command, path, "--format", each.NAME, "--output", target) == (expected, "", "")
+            piped = run(command, path, "--format", each.NAME)
+            assert (piped.returncode, piped.stderr) == (expected, b"")
+            assert target.read_bytes() == piped.stdout != b""
+
+
+def test_a_terminal_gets_no_binary_report(tmp_path: Path) -> None:
+    import pty
+
+    for command in ("audit", "flows"):
+        ours, theirs = pty.openpty()
+        done = subprocess.run(
+            [*COMMAND, command, bad(tmp_path), "--format", "parquet"],
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        os.close(theirs)
+        os.close(ours)
+        assert done.returncode == 2
+        assert done.stderr == (
+            b"tpe-pcap: parquet is binary, and standard output is a terminal: name a file with --output\n"
+        )
+
+
+def test_a_format_loads_when_it_is_asked_for(tmp_path: Path) -> None:
+    """The program starts no slower for formats that nobody wants."""
+    code = f"import sys; from analyzer import cli; cli.main(['audit', {str(good(tmp_path))!r}]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    unwanted = {f"analyzer.reports.{each.NAME}" for each in FORMATS} - {"analyzer.reports.text"}
+    assert "analyzer.reports.text" in loaded
+    assert not loaded & {*unwanted, "pandas", "pyarrow", "analyzer.evidence", "analyzer.comparing"}

@@ -161,10 +161,12 @@ def sessions(tmp_path: Path) -> Path:
 
 def test_passwords_are_in_no_report(sessions: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--mode", "plain", "--base-station", build.STATION, "--tpe", build.SERVER]
-    formats = [each.NAME for each in reports.FORMATS]
-    assert "json" in formats
-    for command, format_ in itertools.product((("audit", *options), ("flows",)), formats):
-        assert main([*command, str(sessions), "--format", format_]) in (0, 1)
+    formats = [each for each in reports.FORMATS if not each.binary]
+    assert "json" in [each.NAME for each in formats]
+    for command, each in itertools.product((("audit", *options), ("flows",)), formats):
+        if command == ("flows",) and not each.lists_flows:
+            continue
+        assert main([*command, str(sessions), "--format", each.NAME]) in (0, 1)
         said = capsys.readouterr()
         assert "ftp" in said.out.lower()
         assert CANARY not in said.out and CANARY not in said.err

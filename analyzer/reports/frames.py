@@ -1,20 +1,18 @@
-"""Audits as pandas DataFrames, for notebooks. The only module that imports pandas.
+"""Audits as tables: rows for files, pandas DataFrames for notebooks. The only module that imports pandas.
 
-Times are timestamps in UTC; columns of few values are categorical, and severities have their order, so that
-``findings["severity"] >= "medium"`` asks what one means; numbers that may be missing are nullable. Columns and types
-never depend on the content, and neither do the categories of what this program itself has words for: frames of
-several audits can be put below each other.
+In a row times are nanoseconds since the epoch. In a frame they are timestamps in UTC; columns of few values are
+categorical, and severities have their order, so that ``findings["severity"] >= "medium"`` asks what one means; numbers
+that may be missing are nullable. Columns and types never depend on the content, and neither do the categories of what
+this program itself has words for: frames of several audits can be put below each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-import pandas as pd
-
 from analyzer.community_id import community_ids
-from analyzer.conversations import Conversation, FtpDataFacts, State
+from analyzer.conversations import Conversation, Conversations, FtpDataFacts, State
 from analyzer.expected import Requirement, UsageError
 from analyzer.findings import Kind, Severity
 from analyzer.matching import Certainty, Status
@@ -22,7 +20,12 @@ from analyzer.messages import public_fields, to_json
 from analyzer.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analyzer.auditing import Audit
+
+Row = dict[str, Any]
+"""A value for each column."""
 
 TIME, CATEGORY, NUMBER, TEXT, OBJECT = "datetime64[ns, UTC]", "category", "Int64", "string", "object"
 TRUTH, FRACTION = "boolean", "Float64"
@@ -62,6 +65,8 @@ FINDINGS = {
     "base_station": CATEGORY,
     "rows": TEXT,
     "mismatch": CATEGORY,
+    "peer": TEXT,
+    "service": TEXT,
     "flow": NUMBER,
     "count": NUMBER,
     "capture": NUMBER,
@@ -129,18 +134,28 @@ def flows_frame(audit: Audit, facts: str | None = None, names: str | None = None
         raise UsageError(f"there are no names {names!r}: there is 'ecs'")
     told = FLOWS if facts is None else {**FLOWS, **fact_columns(facts)}
     columns = {name: kind for name, kind in told.items() if name != "facts" or facts is None}
-    rows = []
-    shared: dict[int, dict[str, Any]] = {}
+    table = frame(columns, flow_rows(audit.conversations, audit.flow_rows, audit.flow_stations, facts))
+    return table if names is None else as_ecs(table)
+
+
+def flow_rows(
+    conversations: Conversations,
+    rows: Mapping[int, tuple[str, ...]] | None = None,
+    stations: Mapping[int, str] | None = None,
+    facts: str | None = None,
+) -> Iterator[Row]:
+    """The rows of :func:`flows_frame`; ``rows`` and ``stations``, by flow id, are what an audit knows beside."""
+    shared: dict[int, Row] = {}
     """By conversation: what all its flows have in common."""
-    for flow in audit.conversations.flows():
+    for flow in conversations.flows():
         each = flow.conversation
         if facts is not None and each.protocol != facts:
             continue
         known = shared.get(each.id)
         if known is None:
             known = shared[each.id] = {
-                "base_station": audit.flow_stations.get(each.id),
-                "rows": ",".join(audit.flow_rows.get(each.id, ())),
+                "base_station": (stations or {}).get(each.id),
+                "rows": ",".join((rows or {}).get(each.id, ())),
                 "transport": each.transport,
                 "protocol": each.protocol,
                 "state": each.state.value,
@@ -154,21 +169,17 @@ def flows_frame(audit: Audit, facts: str | None = None, names: str | None = None
                 "identify": community_ids(each),
                 **(said(each, facts) if facts is not None else {"facts": to_json(each.dissection.facts) or {}}),
             }
-        rows.append(
-            {
-                **known,
-                "flow": flow.id,
-                "originator_port": flow.port,
-                "first": flow.first,
-                "last": flow.last,
-                "capture": flow.first_capture,
-                "first_frame": flow.first_number,
-                "last_frame": flow.last_number,
-                "community_id": known["identify"](flow.port),
-            }
-        )
-    table = frame(columns, rows)
-    return table if names is None else as_ecs(table)
+        yield {
+            **known,
+            "flow": flow.id,
+            "originator_port": flow.port,
+            "first": flow.first,
+            "last": flow.last,
+            "capture": flow.first_capture,
+            "first_frame": flow.first_number,
+            "last_frame": flow.last_number,
+            "community_id": known["identify"](flow.port),
+        }
 
 
 def fact_columns(protocol: str) -> dict[str, str]:
@@ -207,29 +218,31 @@ def as_ecs(flows: pd.DataFrame) -> pd.DataFrame:
 
 def findings_frame(audit: Audit) -> pd.DataFrame:
     """One row a finding, in the order of the report; columns and types as in :data:`FINDINGS`."""
-    return frame(
-        FINDINGS,
-        [
-            {
-                "severity": str(each.severity),
-                "kind": each.kind.value,
-                "check": each.check,
-                "slug": each.slug,
-                "base_station": each.base_station,
-                "rows": ",".join(each.rows),
-                "mismatch": each.mismatch,
-                "flow": each.flow,
-                "count": each.count,
-                "capture": each.frames[0].capture if each.frames else None,
-                "frames": [place.number for place in each.frames if place.capture == each.frames[0].capture],
-                "time": each.time,
-                "summary": each.summary,
-                "remedy": each.remedy,
-                "filter": each.filter,
-            }
-            for each in audit.findings
-        ],
-    )
+    return frame(FINDINGS, finding_rows(audit))
+
+
+def finding_rows(audit: Audit) -> Iterator[Row]:
+    """The rows of :func:`findings_frame`."""
+    for each in audit.findings:
+        yield {
+            "severity": str(each.severity),
+            "kind": each.kind.value,
+            "check": each.check,
+            "slug": each.slug,
+            "base_station": each.base_station,
+            "rows": ",".join(each.rows),
+            "mismatch": each.mismatch,
+            "peer": each.peer,
+            "service": each.service,
+            "flow": each.flow,
+            "count": each.count,
+            "capture": each.frames[0].capture if each.frames else None,
+            "frames": [place.number for place in each.frames if place.capture == each.frames[0].capture],
+            "time": each.time,
+            "summary": each.summary,
+            "remedy": each.remedy,
+            "filter": each.filter,
+        }
 
 
 def rows_frame(audit: Audit) -> pd.DataFrame:
@@ -254,12 +267,17 @@ def rows_frame(audit: Audit) -> pd.DataFrame:
     )
 
 
-def frame(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def frame(columns: Mapping[str, str], rows: Iterable[Row]) -> pd.DataFrame:
     """A table with these columns and types, also where it has no rows; what a row lacks is missing."""
-    return pd.DataFrame({name: column(name, kind, [row.get(name) for row in rows]) for name, kind in columns.items()})
+    import pandas as pd
+
+    said = list(rows)
+    return pd.DataFrame({name: column(name, kind, [row.get(name) for row in said]) for name, kind in columns.items()})
 
 
 def column(name: str, kind: str, values: list[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
     if kind == TIME:
         return pd.to_datetime(pd.Series(values, dtype="Int64"), unit="ns", utc=True)
     if kind == CATEGORY:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from analyzer.capture import CaptureFile
 from analyzer.community_id import community_ids
 from analyzer.conversations import Conversation, Conversations
-from analyzer.findings import Finding
+from analyzer.findings import Finding, fingerprints
 from analyzer.heads import Frame
 from analyzer.matching import RowVerdict, StationVerdict
 from analyzer.messages import Facts, to_json
@@ -28,8 +28,6 @@ from analyzer.wire import printable
 
 if TYPE_CHECKING:
     from analyzer.auditing import Audit, Totals
-
-NAME = "json"
 
 SCHEMA_VERSION = "1"
 """Changes when a key changes its meaning or goes away; new keys do not change it."""
@@ -53,7 +51,10 @@ def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
             "deployment": audit.deployment.value,
             "captures": lines(map(capture_json, audit.captures)),
             "base_stations": [station_json(station, audit.clients) for station in audit.base_stations],
-            "findings": lines(finding_json(finding, audit.captures) for finding in audit.findings),
+            "findings": lines(
+                finding_json(finding, name, audit.captures)
+                for finding, name in zip(audit.findings, fingerprints(audit.findings), strict=True)
+            ),
             "totals": totals_json(audit.totals),
             "names": {address: line(names) for address, names in audit.names.items()},
             "flows": flow_lines(audit.conversations, digits, audit.flow_rows, audit.flow_stations),
@@ -138,7 +139,7 @@ def row_json(verdict: RowVerdict) -> dict[str, Any]:
     }
 
 
-def finding_json(finding: Finding, captures: Sequence[CaptureFile]) -> dict[str, Any]:
+def finding_json(finding: Finding, fingerprint: str, captures: Sequence[CaptureFile]) -> dict[str, Any]:
     mismatch = {} if finding.mismatch is None else {"mismatch": finding.mismatch}
     return {
         "kind": finding.kind.value,
@@ -148,6 +149,8 @@ def finding_json(finding: Finding, captures: Sequence[CaptureFile]) -> dict[str,
         "base_station": finding.base_station,
         "rows": finding.rows,
         **mismatch,
+        "peer": finding.peer,
+        "service": finding.service,
         "flow": finding.flow,
         "count": finding.count,
         "frames": [frame_json(frame) for frame in finding.frames],
@@ -155,6 +158,7 @@ def finding_json(finding: Finding, captures: Sequence[CaptureFile]) -> dict[str,
         "filter": finding.filter,
         "summary": finding.summary,
         "remedy": finding.remedy,
+        "fingerprint": fingerprint,
     }
 
 

@@ -23,8 +23,6 @@ from analyzer.wire import safe
 if TYPE_CHECKING:
     from analyzer.auditing import Audit, Totals
 
-NAME = "text"
-
 FRAMES_SHOWN = 8
 FLOWS_SHOWN = 3
 

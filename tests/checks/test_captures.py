@@ -184,7 +184,7 @@ def test_secrets_in_the_file_are_said_but_not_shown(tmp_path: Path) -> None:
     (notice,) = found(result, "TPE012")
     assert notice.severity is Severity.INFO
     assert notice.summary == f"{tmp_path / 'a.pcapng'}: 13 bytes of TLS key log are embedded."
-    assert "CLIENT_RANDOM" not in "".join(each.render(result) for each in FORMATS)
+    assert "CLIENT_RANDOM" not in "".join(str(each.render(result)) for each in FORMATS)
     assert not found(audit(with_blocks(tmp_path)), "TPE012")
 
 

@@ -14,6 +14,7 @@ from analyzer.hosts import Station
 from analyzer.matching import Certainty, RowVerdict, StationVerdict, Status
 from analyzer.messages import Facts
 from analyzer.protocols import Dissection
+from analyzer.reports import FORMATS
 
 START = 1_795_329_420_123_456_000
 """2026-11-22T06:37:00.123456Z"""
@@ -221,6 +222,8 @@ def finding(**changes: object) -> Finding:
         filter="tcp.stream eq 0 && tls.handshake.type == 11",
         summary="The server's certificate expired on 2025-01-01, before the capture was made.",
         remedy="Renew the certificate of the server that answers on port 3001.",
+        peer="10.0.9.1",
+        service="tcp/3001",
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 
@@ -239,6 +242,8 @@ FINDINGS = (
         filter=None,
         summary="The file nano.pcapng ends in the middle of packet 235.",
         remedy="Stop the capturing program before the file is copied.",
+        peer=None,
+        service=None,
     ),
     finding(
         kind=Kind.UNEXPECTED,
@@ -253,6 +258,8 @@ FINDINGS = (
         filter="ip.addr == 10.0.0.2 && ip.addr == 192.0.2.80 && tcp.flags.syn == 1 && tcp.flags.ack == 0",
         summary="The base station opens TCP connections to 192.0.2.80, port 80, which no row of mode tls has.",
         remedy="Find out which program on the base station does so, and block it in the firewall.",
+        peer="192.0.2.80",
+        service="tcp",
     ),
     finding(),
     finding(
@@ -274,6 +281,7 @@ FINDINGS = (
         frames=(Frame(0, 70),),
         summary="Row i40 was tried and never completed: every attempt was reset.",
         remedy="Open TCP/3003 from the base station to TPE.",
+        service="tcp/3003",
     ),
 )
 
@@ -287,6 +295,13 @@ EXAMPLE = replace(
     flow_stations={1: "10.0.0.2", 2: "10.0.0.2", 3: "10.0.0.2", 4: "10.0.0.2", 6: "10.0.0.2", 7: "10.0.0.2"},
     totals=TOTALS,
 )
+
+
+def rendered(audit: Audit, name: str) -> bytes:
+    """An audit in one of the formats, as it is written to a file."""
+    said = next(each for each in FORMATS if name == each.NAME).render(audit)
+    return said.encode() if isinstance(said, str) else said
+
 
 HOSTILE = "\x1b[31mred\r\n\x00\x9b\u202e\ud8ff"
 """What a stranger may hope to send to a terminal."""

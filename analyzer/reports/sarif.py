@@ -1,0 +1,220 @@
+"""The report for code scanning, DefectDojo and other collectors: SARIF 2.1.0 (OASIS, with Errata 01).
+
+A check is a rule, a finding a result. What a result is matched by from one upload to the next is its fingerprint
+(:func:`analyzer.findings.fingerprints`), which GitHub reads under the name ``primaryLocationLineHash``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from analyzer import checks
+from analyzer.capture import CaptureFile
+from analyzer.findings import Check, Finding, Severity, fingerprints, sections
+from analyzer.reports.times import finding_time, iso
+from analyzer.version import __version__
+from analyzer.wire import safe
+
+if TYPE_CHECKING:
+    from analyzer.auditing import Audit
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+
+LEVELS = {Severity.HIGH: "error", Severity.MEDIUM: "warning", Severity.LOW: "note", Severity.INFO: "note"}
+SCORES = {Severity.HIGH: "8.0", Severity.MEDIUM: "5.5", Severity.LOW: "2.0", Severity.INFO: "0.0"}
+"""``security-severity`` of GitHub and DefectDojo: from 7 on high, from 4 on medium, above 0 low."""
+
+
+def render(audit: Audit, colour: bool = False) -> str:
+    """The audit as one SARIF log with one run; it has no colours."""
+    return "".join(pieces(audit, colour))
+
+
+def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
+    """:func:`render`, piece by piece. ASCII only: everything else is a JSON escape."""
+    yield from json.JSONEncoder(indent=1).iterencode(
+        {"$schema": SCHEMA, "version": "2.1.0", "runs": [run(audit)]},
+    )
+    yield "\n"
+
+
+def run(audit: Audit) -> dict[str, Any]:
+    found = {finding.check for finding in audit.findings}
+    rules = [check for check in checks.CHECKS if check.id in found]
+    places = {check.id: index for index, check in enumerate(rules)}
+    return {
+        "tool": {
+            "driver": {
+                "name": "tpe-pcap",
+                "semanticVersion": __version__,
+                "rules": [rule(check) for check in rules],
+            }
+        },
+        "columnKind": "unicodeCodePoints",
+        "invocations": [invocation(audit)],
+        "artifacts": [artifact(capture) for capture in audit.captures],
+        "results": [
+            result(finding, name, places.get(finding.check), audit.captures)
+            for finding, name in zip(audit.findings, fingerprints(audit.findings), strict=True)
+        ],
+        "properties": {"profile": safe(audit.profile), "deployment": audit.deployment.value},
+    }
+
+
+def rule(check: Check) -> dict[str, Any]:
+    """A check, with its documentation for who reads the result."""
+    told = sections(check)
+    return {
+        "id": check.id,
+        "name": "".join(word.capitalize() for word in check.slug.split("-")),
+        "shortDescription": {"text": check.slug.replace("-", " ").capitalize()},
+        "fullDescription": {"text": told["flags"]},
+        "help": {
+            "text": "\n\n".join(f"{heading.capitalize()}: {said}" for heading, said in told.items()),
+            "markdown": "\n\n".join(f"**{heading.capitalize()}:** {said}" for heading, said in told.items()),
+        },
+        "defaultConfiguration": {"level": LEVELS[check.severity]},
+        "properties": {
+            "tags": ["security", "network", check.kind.value],
+            "security-severity": SCORES[check.severity],
+            "precision": "high",
+        },
+    }
+
+
+def invocation(audit: Audit) -> dict[str, Any]:
+    """How the audit went: what of the captures could not be read."""
+    return {
+        "executionSuccessful": all(finding.check != "TPE900" for finding in audit.findings),
+        "toolExecutionNotifications": [
+            {
+                "level": "warning",
+                "message": message(problem),
+                "locations": [{"physicalLocation": {"artifactLocation": artifact_location(index, capture)}}],
+            }
+            for index, capture in enumerate(audit.captures)
+            for problem in capture.problems
+        ],
+    }
+
+
+def message(text: str) -> dict[str, str]:
+    """A plain text message, in which nothing is a link (section 3.11.6)."""
+    return {"text": safe(text).replace("](", "\\](")}
+
+
+def artifact(capture: CaptureFile) -> dict[str, Any]:
+    """A capture file and what is known of it."""
+    times = {
+        name: iso(time, capture.digits)
+        for name, time in (("first", capture.first), ("last", capture.last))
+        if time is not None
+    }
+    return {
+        "location": {"uri": uri(capture.path)},
+        "length": capture.bytes,
+        "roles": ["analysisTarget"],
+        "properties": {
+            "format": capture.format,
+            "packets": capture.packets,
+            **times,
+            "problems": [safe(problem) for problem in capture.problems],
+        },
+    }
+
+
+def artifact_location(index: int, capture: CaptureFile) -> dict[str, Any]:
+    return {"uri": uri(capture.path), "index": index}
+
+
+def uri(path: str) -> str:
+    """The path as the user gave it, as a URI (RFC 3986): absolute, or relative to where the program was started."""
+    try:
+        name = path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        name = path.encode("utf-8", "backslashreplace")
+    return ("file://" if path.startswith("/") else "") + quote(name, safe="/")
+
+
+# -- results ---------------------------------------------------------------------------------------------------
+
+
+def result(finding: Finding, fingerprint: str, place: int | None, captures: Sequence[CaptureFile]) -> dict[str, Any]:
+    """A finding. What it says goes into the message, for most collectors show nothing else."""
+    sentences = [finding.summary]
+    if finding.frames:
+        sentences.append(f"Evidence: {frames_text(finding, captures)}.")
+    sentences.append(finding.remedy)
+    locations = locations_of(finding, captures)
+    time = finding_time(finding, captures)
+    details = {
+        "kind": finding.kind.value,
+        "base_station": finding.base_station,
+        "rows": list(finding.rows),
+        "mismatch": finding.mismatch,
+        "peer": finding.peer,
+        "service": finding.service,
+        "flow": finding.flow,
+        "count": finding.count,
+        "time": time,
+        "filter": finding.filter and safe(finding.filter),
+        "frames": [{"capture": frame.capture, "number": frame.number} for frame in finding.frames],
+    }
+    return {
+        "ruleId": finding.check,
+        **({} if place is None else {"ruleIndex": place}),
+        "level": LEVELS[finding.severity],
+        "message": message(" ".join(sentences)),
+        **({"locations": locations} if locations else {}),
+        "occurrenceCount": finding.count,
+        "partialFingerprints": {"primaryLocationLineHash": fingerprint, "tpePcap/v1": fingerprint},
+        "properties": {
+            "severity": str(finding.severity),
+            "security-severity": SCORES[finding.severity],
+            **{name: value for name, value in details.items() if value not in (None, [])},
+        },
+    }
+
+
+def frames_text(finding: Finding, captures: Sequence[CaptureFile]) -> str:
+    """The frames, with their file: ``frames 168, 170 of gw.pcap``."""
+    parts = []
+    for capture, group in groupby(finding.frames, key=lambda frame: frame.capture):
+        numbers = [str(frame.number) for frame in group]
+        noun = "frame" if len(numbers) == 1 else "frames"
+        parts.append(f"{noun} {', '.join(numbers)} of {captures[capture].path}")
+    return "; ".join(parts)
+
+
+def locations_of(finding: Finding, captures: Sequence[CaptureFile]) -> list[dict[str, Any]]:
+    """A location for each file with frames that show it; without frames, the first file.
+
+    A packet has no line. GitHub demands one of the first location, so each says line 1; the frames are its logical
+    locations, beside the host and the flow.
+    """
+    about = [
+        {"name": name, "kind": kind}
+        for kind, name in (("base station", finding.base_station), ("peer", finding.peer), ("service", finding.service))
+        if name is not None
+    ]
+    shown: list[tuple[int, list[int]]] = [
+        (capture, [frame.number for frame in group])
+        for capture, group in groupby(finding.frames, key=lambda frame: frame.capture)
+    ]
+    return [
+        {
+            "physicalLocation": {
+                "artifactLocation": artifact_location(capture, captures[capture]),
+                "region": {"startLine": 1},
+            },
+            "logicalLocations": [
+                *about,
+                *({"name": f"frame {number}", "kind": "frame"} for number in numbers),
+            ],
+        }
+        for capture, numbers in shown or ([(0, [])] if captures else [])
+    ]
