@@ -76,6 +76,10 @@ def parser() -> argparse.ArgumentParser:
         "--tpe", metavar="HOST", action="append", default=[], help="address or network of TPE; repeatable"
     )
     audit.add_argument("--lrr-version", metavar="N.N", help="settles rows that only newer base stations use")
+    keys = audit.add_argument_group("keys", "with which tshark, if it is installed, decrypts; they appear nowhere")
+    keys.add_argument("--tls-keylog", metavar="FILE", help="SSLKEYLOGFILE: opens the handshakes of TLS 1.3")
+    keys.add_argument("--ike-keys", metavar="FILE", help="Wireshark's ikev2_decryption_table: opens IKE_AUTH")
+    keys.add_argument("--embedded-keys", action="store_true", help="also use the TLS keys that a pcapng file carries")
     audit.add_argument(
         "--fail-on",
         choices=("info", "low", "medium", "high"),
@@ -147,6 +151,9 @@ def run_audit(options: argparse.Namespace) -> int:
             base_stations=options.base_station,
             tpe=options.tpe,
             lrr_version=options.lrr_version,
+            tls_keylog=options.tls_keylog,
+            ike_keys=options.ike_keys,
+            embedded_keys=options.embedded_keys,
             progress=told,
         )
     shown = shareable(result)
