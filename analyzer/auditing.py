@@ -257,8 +257,8 @@ def opened(
         return conversations, ()
     from analyzer import decryption
 
-    paths = (None if path is None else fspath(path) for path in (tls_keylog, ike_keys))
-    found = decryption.open_with(decryption.Keys(*paths, embedded), captures, conversations)
+    keylog, table = (None if path is None else fspath(path) for path in (tls_keylog, ike_keys))
+    found = decryption.open_with(decryption.Keys(keylog, table, embedded), captures, conversations)
     return found.conversations, found.uses
 
 

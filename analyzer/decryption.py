@@ -38,7 +38,9 @@ MAX_MESSAGES = 64
 LABELS = "CLIENT_RANDOM|(CLIENT|SERVER)_(HANDSHAKE_TRAFFIC_SECRET|TRAFFIC_SECRET_\\d+)|CLIENT_EARLY_TRAFFIC_SECRET"
 TLS_SECRET = re.compile(rf"({LABELS}|EARLY_EXPORTER_SECRET|EXPORTER_SECRET) [0-9A-Fa-f]{{64}} [0-9A-Fa-f]+")
 """A line of an SSLKEYLOGFILE (draft-ietf-tls-keylogfile)."""
-IKE_KEYS = re.compile(r'"?[0-9A-Fa-f]{16}"?,"?[0-9A-Fa-f]{16}"?(,"?[0-9A-Fa-f]*"?){2},"[^"\\]+"(,"?[0-9A-Fa-f]*"?){2},"[^"\\]+"')
+HEX, NAMED = '"?[0-9A-Fa-f]*"?', '"[^"\\\\]+"'
+SPI = '"?[0-9A-Fa-f]{16}"?'
+IKE_KEYS = re.compile(",".join((SPI, SPI, HEX, HEX, NAMED, HEX, HEX, NAMED)))
 """A line of Wireshark's ikev2_decryption_table: SPIs, keys, algorithms."""
 ESP_KEYS = re.compile(r'"(IPv4|IPv6|ANY)"(,"[^"\\]*"){7,8}')
 """A line of Wireshark's esp_sa."""
@@ -153,9 +155,7 @@ def key_lines(path: str | PathLike[str], wanted: str, kinds: Sequence[re.Pattern
     return ["".join(f"{line}\n" for line in lines) for lines in found]
 
 
-def question_for(
-    found: Iterable[Conversation], files: Mapping[str, str], embedded: bool
-) -> tshark.Question | None:
+def question_for(found: Iterable[Conversation], files: Mapping[str, str], embedded: bool) -> tshark.Question | None:
     """What to ask tshark; ``None``: there is nothing that such keys could open."""
     kinds = {each.protocol for each in found}
     filters, layers = [], ["frame", "ip", "ipv6", "tcp"]

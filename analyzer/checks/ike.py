@@ -692,12 +692,14 @@ def tunnels(case: Case) -> Iterator[tuple[Matched, ExpectedFlow, Conversation, C
                         yield matched, row, fit.conversation, child
 
 
-def carriers(matched: Matched, row: ExpectedFlow, negotiated_in: Conversation, child: Child) -> tuple[Conversation, ...]:
-    """The flows of the row that carry a tunnel's ESP; the one that negotiated it, if the capture has none."""
+def carriers(
+    matched: Matched, row: ExpectedFlow, negotiated_in: Conversation, child: Child
+) -> tuple[Conversation, ...]:
+    """The flows of the row that carry a tunnel's ESP; the IKE flow, if the capture has none."""
     found = [
         fit.conversation for fit in matched.fits if row in fit.rows and set(spis_of(fit.conversation)) & set(child.spis)
     ]
-    return tuple(found) or (negotiated_in,)
+    return tuple(found) or (ike,)
 
 
 def spis_of(each: Conversation) -> tuple[str, ...]:

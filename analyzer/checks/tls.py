@@ -393,7 +393,9 @@ def certificates_hidden(fit: Fit) -> Iterator[Remark]:
     """
     facts = facts_of(fit)
     if facts.certificates_hidden:
-        sentence = f"The certificates are hidden by {facts.version}; whether they are valid cannot be seen without keys."
+        sentence = (
+            f"The certificates are hidden by {facts.version}; whether they are valid cannot be seen without keys."
+        )
         yield Remark(sentence, version_frames(fit))
 
 
