@@ -35,8 +35,7 @@ MAX_PORTS = 64
 MAX_MESSAGES = 64
 """Decrypted messages of a TLS connection that are read; a handshake has seven."""
 
-LABELS = "CLIENT_RANDOM|(CLIENT|SERVER)_(HANDSHAKE_TRAFFIC_SECRET|TRAFFIC_SECRET_\\d+)|CLIENT_EARLY_TRAFFIC_SECRET"
-TLS_SECRET = re.compile(rf"({LABELS}|EARLY_EXPORTER_SECRET|EXPORTER_SECRET) [0-9A-Fa-f]{{64}} [0-9A-Fa-f]+")
+TLS_SECRET = re.compile("[A-Z][A-Z0-9_]* [0-9A-Fa-f]{32,} [0-9A-Fa-f]{32,}")
 """A line of an SSLKEYLOGFILE (draft-ietf-tls-keylogfile)."""
 HEX, NAMED = '"?[0-9A-Fa-f]*"?', '"[^"\\\\]+"'
 SPI = '"?[0-9A-Fa-f]{16}"?'

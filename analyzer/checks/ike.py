@@ -695,11 +695,11 @@ def tunnels(case: Case) -> Iterator[tuple[Matched, ExpectedFlow, Conversation, C
 def carriers(
     matched: Matched, row: ExpectedFlow, negotiated_in: Conversation, child: Child
 ) -> tuple[Conversation, ...]:
-    """The flows of the row that carry a tunnel's ESP; the IKE flow, if the capture has none."""
+    """The flows of the row that carry a tunnel's ESP; the one that asked for it, if the capture has none."""
     found = [
         fit.conversation for fit in matched.fits if row in fit.rows and set(spis_of(fit.conversation)) & set(child.spis)
     ]
-    return tuple(found) or (ike,)
+    return tuple(found) or (asked,)
 
 
 def spis_of(each: Conversation) -> tuple[str, ...]:
