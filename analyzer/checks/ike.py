@@ -693,7 +693,7 @@ def tunnels(case: Case) -> Iterator[tuple[Matched, ExpectedFlow, Conversation, C
 
 
 def carriers(
-    matched: Matched, row: ExpectedFlow, negotiated_in: Conversation, child: Child
+    matched: Matched, row: ExpectedFlow, asked: Conversation, child: Child
 ) -> tuple[Conversation, ...]:
     """The flows of the row that carry a tunnel's ESP; the one that asked for it, if the capture has none."""
     found = [
