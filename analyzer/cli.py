@@ -96,6 +96,12 @@ def parser() -> argparse.ArgumentParser:
     report_options(flows)
     flows.set_defaults(run=run_flows)
 
+    crosscheck = commands.add_parser("crosscheck", help="compare flows and facts of a capture with what tshark sees")
+    captures(crosscheck)
+    crosscheck.add_argument("--format", choices=("text", "json"), default="text", help="of the comparison (text)")
+    crosscheck.add_argument("--output", metavar="FILE", help="write the comparison there, not to standard output")
+    crosscheck.set_defaults(run=run_crosscheck)
+
     rules = commands.add_parser("rules", help="print the tables of expected flows")
     rules.add_argument("mode", nargs="?", metavar="MODE", help="ipsec, tls, plain or basics (all)")
     rules.add_argument("--format", choices=("text", "json"), default="text", help="of the tables (text)")
@@ -173,6 +179,16 @@ def run_flows(options: argparse.Namespace) -> int:
     pieces = json.flow_pieces if options.format == "json" else text.flow_pieces
     deliver(options.output, lambda _: pieces(found.captures, found.conversations))
     return CLEAN
+
+
+def run_crosscheck(options: argparse.Namespace) -> int:
+    from analyzer.crosschecking import crosscheck
+    from analyzer.reports import crosscheck as report
+
+    found = crosscheck(options.captures)
+    render = report.render_crosscheck_json if options.format == "json" else report.render_crosscheck_text
+    deliver(options.output, lambda _: [render(found)])
+    return CLEAN if found.agrees else FOUND
 
 
 def run_rules(options: argparse.Namespace) -> int:

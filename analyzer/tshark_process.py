@@ -61,7 +61,13 @@ def serve() -> None:
             return packet
 
     class Capture(pyshark.FileCapture):  # type: ignore[misc]
-        """pyshark with two gaps closed: it takes a tshark that a signal killed for one that came to its end."""
+        """pyshark with its gaps closed.
+
+        It takes a tshark that a signal killed for one that came to its end, and keeps only the last line of what
+        tshark complains.
+        """
+
+        complaints: tuple[str, ...] = ()
 
         async def _get_tshark_process(self, *arguments: Any, **options: Any) -> Any:
             self.process = await super()._get_tshark_process(*arguments, **options)
@@ -70,6 +76,10 @@ def serve() -> None:
         async def _cleanup_subprocess(self, process: Any) -> None:
             await asyncio.wait_for(process.wait(), 30)
             self._running_processes.discard(process)
+
+        async def _handle_process_stderr_forever(self, stderr: Any) -> None:
+            told = (await stderr.read()).decode("utf-8", "replace").splitlines()
+            self.complaints = tuple(line.strip() for line in told if line.strip() and "Running as user" not in line)
 
         def _setup_tshark_output_parser(self) -> Lines:
             return Lines()
@@ -101,7 +111,7 @@ def serve() -> None:
         out.write(json.dumps(layers).encode() + b"\n")
     out.flush()
     asked.eventloop.run_until_complete(asyncio.gather(*asked._stderr_handling_tasks))
-    code, said = asked.process.returncode, asked._last_error_line or ""
+    code, said = asked.process.returncode, " ".join(asked.complaints)
     if code < 0:
         return fail(f"tshark {version} crashed (signal {-code})")
     if code and not any(each in said for each in SURVIVED):

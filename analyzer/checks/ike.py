@@ -692,9 +692,7 @@ def tunnels(case: Case) -> Iterator[tuple[Matched, ExpectedFlow, Conversation, C
                         yield matched, row, fit.conversation, child
 
 
-def carriers(
-    matched: Matched, row: ExpectedFlow, asked: Conversation, child: Child
-) -> tuple[Conversation, ...]:
+def carriers(matched: Matched, row: ExpectedFlow, asked: Conversation, child: Child) -> tuple[Conversation, ...]:
     """The flows of the row that carry a tunnel's ESP; the one that asked for it, if the capture has none."""
     found = [
         fit.conversation for fit in matched.fits if row in fit.rows and set(spis_of(fit.conversation)) & set(child.spis)
