@@ -261,7 +261,7 @@ def keys_used(case: Case) -> Iterator[Charge]:
 
     Evidence: How many messages of how many flows tshark opened; never the keys.
 
-    Remedy: If the keys opened nothing, write them while the capture is made, from before the first connection.
+    Remedy: Where keys opened nothing, write them anew while the capture is made, from before the first connection.
     """
     for use in case.keys:
         if use.kind == "ESP":

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from analyzer.reports import json
-from analyzer.reports.text import amount, capture_lines, fold, frames_text, labelled, safe
+from analyzer.reports.text import amount, capture_lines, fold, frames_text, labelled
+from analyzer.wire import safe
 
 if TYPE_CHECKING:
     from analyzer.crosschecking import Crosscheck, Difference
