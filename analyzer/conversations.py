@@ -171,7 +171,7 @@ class KeyUse:
     source: str
     """Path as given; or what it is, for keys that a capture carries."""
     kind: str
-    """``TLS``, ``IKE`` or ``ESP``."""
+    """``TLS``, ``IKE`` (version 2), ``IKEv1`` or ``ESP``; the last two are not used."""
     messages: int
     """That it opened."""
     flows: tuple[int, ...]

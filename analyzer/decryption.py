@@ -41,8 +41,14 @@ HEX, NAMED = '"?[0-9A-Fa-f]*"?', '"[^"\\\\]+"'
 SPI = '"?[0-9A-Fa-f]{16}"?'
 IKE_KEYS = re.compile(",".join((SPI, SPI, HEX, HEX, NAMED, HEX, HEX, NAMED)))
 """A line of Wireshark's ikev2_decryption_table: SPIs, keys, algorithms."""
+IKE_1_KEYS = re.compile('"?[0-9A-Fa-f]{16}"?,"?[0-9A-Fa-f]+"?')
+"""A line of Wireshark's ikev1_decryption_table: initiator's cookie, key."""
 ESP_KEYS = re.compile(r'"(IPv4|IPv6|ANY)"(,"[^"\\]*"){7,8}')
 """A line of Wireshark's esp_sa."""
+
+
+UNUSED = ("IKEv1", "ESP")
+"""Kinds of keys that are known and open nothing that is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +100,11 @@ def open_with(keys: Keys, captures: Sequence[CaptureFile], conversations: Conver
         kinds["TLS"] = keys.tls_keylog
     if keys.ike is not None:
         wanted = "Wireshark's ikev2_decryption_table or esp_sa"
-        tables = key_lines(keys.ike, wanted, (IKE_KEYS, ESP_KEYS))
-        for name, kind, table in zip(("ikev2_decryption_table", "esp_sa"), ("IKE", "ESP"), tables, strict=True):
-            if table:
-                files[name] = table
-                kinds[kind] = keys.ike
+        opening, *others = key_lines(keys.ike, wanted, (IKE_KEYS, IKE_1_KEYS, ESP_KEYS))
+        if opening:
+            files["ikev2_decryption_table"] = opening
+            kinds["IKE"] = keys.ike
+        kinds |= {kind: keys.ike for kind, table in zip(UNUSED, others, strict=True) if table}
     # Flows whose clear parts are alike may differ in what is hidden.
     found = list(conversations.alone())
     plain: dict[Frame, bytes] = {}

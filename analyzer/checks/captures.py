@@ -264,8 +264,9 @@ def keys_used(case: Case) -> Iterator[Charge]:
     Remedy: Where keys opened nothing, write them anew while the capture is made, from before the first connection.
     """
     for use in case.keys:
-        if use.kind == "ESP":
-            sentence = f"The ESP keys of {use.source} are not used: what a tunnel carries is not judged"
+        if use.kind in ("ESP", "IKEv1"):
+            unjudged = "what a tunnel carries" if use.kind == "ESP" else "what IKEv1 encrypts"
+            sentence = f"The {use.kind} keys of {use.source} are not used: {unjudged} is not judged"
         elif use.messages:
             flows = f"{len(use.flows)} flow{'s' if len(use.flows) > 1 else ''}"
             messages = f"{use.messages} message{'s' if use.messages > 1 else ''}"
