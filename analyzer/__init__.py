@@ -15,16 +15,19 @@ if TYPE_CHECKING:
     from analyzer.anonymity import anonymous
     from analyzer.auditing import Audit, audit
     from analyzer.capture import CaptureError
+    from analyzer.crosschecking import Crosscheck, crosscheck
     from analyzer.expected import RuleError
 
-__all__ = ["Audit", "CaptureError", "RuleError", "__version__", "anonymous", "audit"]
+__all__ = ["Audit", "CaptureError", "Crosscheck", "RuleError", "__version__", "anonymous", "audit", "crosscheck"]
 
 HOMES = {
     "Audit": "auditing",
     "CaptureError": "capture",
+    "Crosscheck": "crosschecking",
     "RuleError": "expected",
     "anonymous": "anonymity",
     "audit": "auditing",
+    "crosscheck": "crosschecking",
 }
 
 

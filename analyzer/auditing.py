@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from analyzer import checks, expected, flows
 from analyzer.capture import CaptureFile
-from analyzer.conversations import Conversation, Conversations, converse
+from analyzer.conversations import Conversation, Conversations, KeyUse, converse
 from analyzer.expected import Deployment, ExpectedTable, UsageError
 from analyzer.findings import (
     ANY,
@@ -190,6 +190,9 @@ def audit(
     tpe: Sequence[str] = (),
     lrr_version: str | None = None,
     fail_on: Severity = Severity.MEDIUM,
+    tls_keylog: Path | None = None,
+    ike_keys: Path | None = None,
+    embedded_keys: bool = False,
     progress: Progress | None = None,
 ) -> Audit:
     """Audit one capture, or several read as one timeline.
@@ -198,8 +201,13 @@ def audit(
     stations) MAC address; ``lrr_version`` ("2.8") settles rows that only newer stations use; a finding of severity
     ``fail_on`` or above fails the audit.
 
-    Raises ``CaptureError`` for a file that is no capture, ``RuleError`` for a bad profile and ``UsageError`` (a
-    ``ValueError``, as is ``RuleError``) for a mode, name or version that is none.
+    With keys tshark, if it is installed, decrypts the handshakes of TLS 1.3 and IKE, in a process of its own:
+    ``tls_keylog`` is an SSLKEYLOGFILE, ``ike_keys`` Wireshark's ``ikev2_decryption_table``, and ``embedded_keys``
+    allows those that a pcapng file carries.
+
+    Raises ``CaptureError`` for a file that is no capture, or of which tshark, where it is needed, can tell nothing;
+    ``RuleError`` for a bad profile and ``UsageError`` (a ``ValueError``, as is ``RuleError``) for a mode, name, version
+    or file of keys that is none.
     """
     tables = expected.load(profile)
     if mode is not None and mode not in tables:
@@ -207,7 +215,7 @@ def audit(
     names = Names(tuple(base_stations), tuple(tpe))
     lrr = version(lrr_version) if lrr_version is not None else None
     read = flows.read(as_paths(captures), progress)
-    conversations = converse(read, services(tables))
+    conversations, uses = opened(converse(read, services(tables)), read.captures, tls_keylog, ike_keys, embedded_keys)
     inside = inside_tunnel(conversations)
     outside = [each for each in conversations if each.id not in inside]
     stations = find_stations(outside, tables, names)
@@ -219,7 +227,8 @@ def audit(
         match(station, each, tables, core, own[station.address], until)
         for station, each in zip(stations, modes, strict=True)
     )
-    case = Case(read.captures, read.tally, Deployment(deployment), matched, (), conversations, core, inside, names)
+    told = read.captures, read.tally, Deployment(deployment)
+    case = Case(*told, matched, (), conversations, core, inside, names, uses)
     found = content_findings(matched)
     found += case_findings(case, malformed=True)
     judged = tuple(judge(each, Deployment(deployment), found, lrr, core) for each in matched)
@@ -241,6 +250,23 @@ def audit(
         totals(read.tally, conversations, flow_stations),
         fail_on,
     )
+
+
+def opened(
+    conversations: Conversations,
+    captures: tuple[CaptureFile, ...],
+    tls_keylog: Path | None,
+    ike_keys: Path | None,
+    embedded: bool,
+) -> tuple[Conversations, tuple[KeyUse, ...]]:
+    """The conversations as far as keys decrypt them. Without keys nothing that knows of tshark is even loaded."""
+    if tls_keylog is None and ike_keys is None and not embedded:
+        return conversations, ()
+    from analyzer import decryption
+
+    keylog, table = (None if path is None else fspath(path) for path in (tls_keylog, ike_keys))
+    found = decryption.open_with(decryption.Keys(keylog, table, embedded), captures, conversations)
+    return found.conversations, found.uses
 
 
 def as_paths(captures: Path | Sequence[Path]) -> list[str]:

@@ -80,6 +80,10 @@ def parser() -> argparse.ArgumentParser:
     )
     audit.add_argument("--lrr-version", metavar="N.N", help="settles rows that only newer base stations use")
     fail_option(audit, "exit with 1 from this severity on (medium)")
+    keys = audit.add_argument_group("keys", "with which tshark, if it is installed, decrypts; they appear nowhere")
+    keys.add_argument("--tls-keylog", metavar="FILE", help="SSLKEYLOGFILE: opens the handshakes of TLS 1.3")
+    keys.add_argument("--ike-keys", metavar="FILE", help="Wireshark's ikev2_decryption_table: opens IKE_AUTH")
+    keys.add_argument("--embedded-keys", action="store_true", help="also use the TLS keys that a pcapng file carries")
     audit.add_argument(
         "--format", default="text", help=f"of the report: {', '.join(each.NAME for each in FORMATS)} (text)"
     )
@@ -107,6 +111,12 @@ def parser() -> argparse.ArgumentParser:
     )
     report_options(flows)
     flows.set_defaults(run=run_flows)
+
+    crosscheck = commands.add_parser("crosscheck", help="compare flows and facts of a capture with what tshark sees")
+    captures(crosscheck)
+    crosscheck.add_argument("--format", choices=("text", "json"), default="text", help="of the comparison (text)")
+    crosscheck.add_argument("--output", metavar="FILE", help="write the comparison there, not to standard output")
+    crosscheck.set_defaults(run=run_crosscheck)
 
     rules = commands.add_parser("rules", help="print the tables of expected flows")
     rules.add_argument("mode", nargs="?", metavar="MODE", help="ipsec, tls, plain or basics (all)")
@@ -179,6 +189,9 @@ def run_audit(options: argparse.Namespace) -> int:
             tpe=options.tpe,
             lrr_version=options.lrr_version,
             fail_on=Severity[options.fail_on.upper()],
+            tls_keylog=options.tls_keylog,
+            ike_keys=options.ike_keys,
+            embedded_keys=options.embedded_keys,
             progress=told,
         )
     shown = shareable(result)
@@ -214,6 +227,16 @@ def run_flows(options: argparse.Namespace) -> int:
         found = shareable(listing(options.captures, profile=options.profile, progress=told))
     deliver(options.output, lambda _: rendered.flow_pieces(found.captures, found.conversations))
     return CLEAN
+
+
+def run_crosscheck(options: argparse.Namespace) -> int:
+    from analyzer.crosschecking import crosscheck
+    from analyzer.reports import crosscheck as report
+
+    found = crosscheck(options.captures)
+    render = report.render_crosscheck_json if options.format == "json" else report.render_crosscheck_text
+    deliver(options.output, lambda _: [render(found)])
+    return CLEAN if found.agrees else FOUND
 
 
 def run_rules(options: argparse.Namespace) -> int:

@@ -164,6 +164,20 @@ class FtpDataFacts(Facts):
     path: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """What became of one source of keys."""
+
+    source: str
+    """Path as given; or what it is, for keys that a capture carries."""
+    kind: str
+    """``TLS``, ``IKE`` (version 2), ``IKEv1`` or ``ESP``; the last two are not used."""
+    messages: int
+    """That it opened."""
+    flows: tuple[int, ...]
+    """Ids of those in which it opened any."""
+
+
 Service = tuple[str, int]
 """Transport and port of a service that some expected row names."""
 

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from analyzer.capture import CaptureFile
-from analyzer.conversations import Conversation
+from analyzer.conversations import Conversation, KeyUse
 from analyzer.expected import Deployment
 from analyzer.flows import Tally
 from analyzer.heads import Frame
@@ -155,6 +155,8 @@ class Case:
     """Ids of the conversations that were captured inside of a tunnel and are not judged."""
     names: Names
     """Whom the user named."""
+    keys: tuple[KeyUse, ...] = ()
+    """What became of the keys that the user gave."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import tomllib
 from collections import defaultdict
 from functools import cache
@@ -46,8 +47,29 @@ def audited(name: str) -> Audit:
     return audit(FILES[name], deployment=told["expected"]["deployment"], **told.get("audit", {}))
 
 
+@cache
+def opened(name: str) -> Audit:
+    """Audited with the secrets beside the capture."""
+    told = description(name)
+    beside = {Path(key).suffix: CAPTURES / key for key in told["origin"]["keys"]}
+    keys = {"tls_keylog": beside.get(".keylog"), "ike_keys": beside.get(".ikev2_decryption_table")}
+    return audit(FILES[name], deployment=told["expected"]["deployment"], **told.get("audit", {}), **keys)
+
+
 def fired(name: str) -> set[str]:
-    return {each.slug for each in audited(name).findings}
+    """Checks that speak, with keys, too, where the description tells what they show."""
+    result = {each.slug for each in audited(name).findings}
+    if TSHARK and "with_keys" in description(name):
+        result |= {each.slug for each in opened(name).findings}
+    return result
+
+
+TSHARK = shutil.which("tshark") is not None
+
+
+def fires(name: str) -> list[str]:
+    told = description(name)
+    return told["expected"].get("fires", []) + told.get("with_keys", {}).get("fires", [])
 
 
 def test_every_capture_has_its_description_and_every_description_its_capture() -> None:
@@ -75,7 +97,7 @@ def test_the_folder_stays_small() -> None:
 
 @pytest.mark.parametrize("slug", [check.slug for check in CHECKS])
 def test_every_check_has_a_capture_that_shows_it_and_one_that_does_not(slug: str) -> None:
-    showing = [name for name in FILES if slug in description(name)["expected"].get("fires", [])]
+    showing = [name for name in FILES if slug in fires(name)]
     if slug in dict(NEVER_RECORDED):
         assert not any(slug in fired(name) for name in FILES), "it was recorded after all"
     else:
@@ -134,6 +156,20 @@ def test_verdict(name: str) -> None:
 
     assert set(expected.get("fires", [])) <= fired(name)
     assert int(result.fails()) == expected["exit_code"]
+
+
+@pytest.mark.skipif(not TSHARK, reason="tshark is not installed")
+@pytest.mark.parametrize("name", [name for name in FILES if "with_keys" in description(name)])
+def test_verdict_with_keys(name: str) -> None:
+    told = description(name)["with_keys"]
+    result = opened(name)
+    (station,) = result.base_stations
+    rows = {row.row.id: row.status.value for row in station.rows}
+    without = {row.row.id: row.status.value for row in audited(name).base_stations[0].rows}
+    assert rows == without | told.get("rows", {})
+    assert set(told["fires"]) <= {each.slug for each in result.findings}
+    assert not set(told["fires"]) & {each.slug for each in audited(name).findings}
+    assert int(result.fails()) == told["exit_code"]
 
 
 def describes(told: dict[str, Any], finding: Finding, result: Audit) -> bool:

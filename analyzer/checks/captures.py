@@ -223,7 +223,8 @@ def lost_packets(case: Case) -> Iterator[Charge]:
 def embedded_secrets(case: Case) -> Iterator[Charge]:
     """Flags: A file of the capture carries secrets that decrypt what it holds.
 
-    Why: Whoever gets the file can read the connections that these keys belong to. They were not used here.
+    Why: Whoever gets the file can read the connections that these keys belong to. The audit uses them only where the
+    user asks it to decrypt.
 
     Evidence: The kind of the secrets and their size; never the secrets themselves.
 
@@ -249,6 +250,30 @@ def unknown_blocks(case: Case) -> Iterator[Charge]:
         if file.facts.skipped:
             kinds = ", ".join(f"{count} of kind {kind}" for kind, count in file.facts.skipped.items())
             yield Charge(f"{file.path}: blocks were skipped: {kinds}.")
+
+
+@case_check("TPE014", "keys-used", Severity.INFO, Kind.NOTICE)
+def keys_used(case: Case) -> Iterator[Charge]:
+    """Flags: What was decrypted with keys that the user gave: low if they opened nothing.
+
+    Why: Findings then rest on more than the capture. Keys that open nothing belong to other connections, or to such as
+    began before the capture; what they should have shown stays unjudged.
+
+    Evidence: How many messages of how many flows tshark opened; never the keys.
+
+    Remedy: Where keys opened nothing, write them anew while the capture is made, from before the first connection.
+    """
+    for use in case.keys:
+        if use.kind in ("ESP", "IKEv1"):
+            unjudged = "what a tunnel carries" if use.kind == "ESP" else "what IKEv1 encrypts"
+            sentence = f"The {use.kind} keys of {use.source} are not used: {unjudged} is not judged"
+        elif use.messages:
+            flows = f"{len(use.flows)} flow{'s' if len(use.flows) > 1 else ''}"
+            messages = f"{use.messages} message{'s' if use.messages > 1 else ''}"
+            sentence = f"With the {use.kind} keys of {use.source} tshark decrypted {messages} of {flows}"
+        else:
+            sentence = f"The {use.kind} keys of {use.source} open nothing in the capture"
+        yield Charge(f"{sentence}.", severity=None if use.messages else Severity.LOW)
 
 
 @case_check("TPE900", "program-defect", Severity.HIGH, Kind.NOTICE)
@@ -285,5 +310,6 @@ CHECKS: tuple[Check, ...] = (
     lost_packets,
     embedded_secrets,
     unknown_blocks,
+    keys_used,
     program_defect,
 )

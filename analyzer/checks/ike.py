@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from analyzer.findings import Kind, Remark, Severity, content_check
+from analyzer.conversations import Conversation
+from analyzer.expected import ExpectedFlow
+from analyzer.findings import Case, Charge, Kind, Remark, Severity, case_check, content_check, frames_filter
 from analyzer.heads import Frame
-from analyzer.matching import Fit
+from analyzer.matching import Fit, Matched
 from analyzer.messages import messages
-from analyzer.protocols.esp import NAT_TRAVERSAL_PORT, EspPacket
+from analyzer.protocols.esp import NAT_TRAVERSAL_PORT, EspFacts, EspPacket
 from analyzer.protocols.ike import (
     AGGRESSIVE_MODE,
     AUTHENTICATED,
@@ -25,6 +27,7 @@ from analyzer.protocols.ike import (
     KEY_EXCHANGE_LENGTHS,
     NO_PROPOSAL_CHOSEN,
     REDIRECT,
+    Child,
     IkeFacts,
     IkeSa,
     Proposal,
@@ -48,6 +51,7 @@ SYNONYMS = {
     "x25519": "curve25519",
     "x448": "curve448",
     "aes": "aes128",
+    **{f"aes{key}gcm{8 * octets}": f"aes{key}gcm{octets}" for key in (128, 192, 256) for octets in (8, 12, 16)},
 }
 """strongSwan's other words for the same transform (ipsec.conf(5))."""
 
@@ -221,19 +225,20 @@ def extra_offered(fit: Fit) -> Iterator[Remark]:
 
 @content_check("TPE205", "ike-no-proposal-chosen", Severity.MEDIUM, "ike")
 def no_proposal_chosen(fit: Fit) -> Iterator[Remark]:
-    """Flags: NO_PROPOSAL_CHOSEN in clear; low where the same flow agreed on a proposal after all.
+    """Flags: NO_PROPOSAL_CHOSEN, in clear or where keys open it; low where the peers agreed on a proposal after all.
 
-    Why: The peers have no IKE proposal in common, so there is no tunnel.
+    Why: The peers have no proposal in common for IKE or, inside IKE_AUTH, for ESP, so there is no tunnel.
 
     Evidence: The Notify payload of the response, with what had been offered.
 
-    Remedy: Make the ike= lists of TPE and of the base station agree on a proposal of the row.
+    Remedy: Make the ike= and esp= lists of TPE and of the base station agree on a proposal of their rows.
     """
     yield from refusals(fit, NO_PROPOSAL_CHOSEN, "had been offered")
 
 
 def refusals(fit: Fit, kind: int, offer_clause: str) -> Iterator[Remark]:
     """One remark for all clear error notifications of a type, lower where an SA was agreed on later."""
+    yield from inner_refusals(fit, kind)
     refused = [sa for sa in sas_of(fit) if sa.notified(kind)]
     if not refused:
         return
@@ -244,6 +249,23 @@ def refusals(fit: Fit, kind: int, offer_clause: str) -> Iterator[Remark]:
     agreed = any(frame > frames[-1] for sa in sas_of(fit) for frame in sa.choice_frames)
     outcome = ", and a later exchange of the flow succeeded" if agreed else ""
     yield Remark(f"A peer refused with {name} in clear{clause}{outcome}.", frames, Severity.LOW if agreed else None)
+
+
+def inner_refusals(fit: Fit, kind: int) -> Iterator[Remark]:
+    """The same for error notifications inside of messages that were decrypted: there they refuse a tunnel."""
+    for sa in sas_of(fit):
+        refused = [each for each in sa.inner_notifies if each.type == kind]
+        if refused:
+            agreed = any(frame > refused[-1].frame for each in sa.children.values() for frame in each.choice_frames)
+            asked = sa.children.get(refused[0].key)
+            clause = f"; {named(asked.offered)} had been offered for the tunnel" if asked and asked.offered else ""
+            outcome = ", and a later exchange of the SA succeeded" if agreed else ""
+            yield Remark(
+                f"A peer refused with {refused[0].name} inside {refused[0].key}{clause}{outcome}.",
+                first_frames([[each.frame for each in refused]]),
+                Severity.LOW if agreed else None,
+            )
+            return
 
 
 @content_check("TPE206", "ike-invalid-ke-without-recovery", Severity.MEDIUM, "ike")
@@ -268,12 +290,12 @@ def invalid_ke(fit: Fit) -> Iterator[Remark]:
 
 @content_check("TPE207", "ike-authentication-failed", Severity.MEDIUM, "ike")
 def authentication_failed(fit: Fit) -> Iterator[Remark]:
-    """Flags: AUTHENTICATION_FAILED that is sent in clear.
+    """Flags: AUTHENTICATION_FAILED, in clear or where keys open it.
 
     Why: A peer rejects the other's identity, or somebody on the way pretends to be that peer: in IKEv2 the answer of
     the true peer is encrypted.
 
-    Evidence: The Notify payload of an unencrypted message.
+    Evidence: The Notify payload of an unencrypted message, or of one that was decrypted.
 
     Remedy: Check certificates, keys and identities on both ends, and who sent the frame.
     """
@@ -334,11 +356,12 @@ ERRORS_JUDGED_ALONE = (NO_PROPOSAL_CHOSEN, INVALID_KE_PAYLOAD, AUTHENTICATION_FA
 
 @content_check("TPE210", "ike-error-notify", Severity.LOW, "ike")
 def error_notify(fit: Fit) -> Iterator[Remark]:
-    """Flags: other error notifications in clear, such as INVALID_SYNTAX, INVALID_IKE_SPI or INVALID_MAJOR_VERSION.
+    """Flags: other error notifications, in clear or where keys open them, such as TS_UNACCEPTABLE,
+    INVALID_SYNTAX, INVALID_IKE_SPI or INVALID_MAJOR_VERSION.
 
     Why: A peer could not use what it received; after a restart of one peer INVALID_IKE_SPI is usual.
 
-    Evidence: The Notify payloads of unencrypted messages.
+    Evidence: The Notify payloads of unencrypted messages, and of those that were decrypted.
 
     Remedy: Look into the log of the peer that sent the notification.
     """
@@ -351,6 +374,15 @@ def error_notify(fit: Fit) -> Iterator[Remark]:
     if found:
         names = ", ".join(dict.fromkeys(notify.name for notify in found))
         yield Remark(f"A peer reported {names} in clear.", first_frames([[notify.frame for notify in found]]))
+    inside = [
+        notify
+        for sa in sas_of(fit)
+        for notify in sa.inner_notifies
+        if notify.type < FIRST_STATUS and notify.type not in ERRORS_JUDGED_ALONE
+    ]
+    if inside:
+        said = ", ".join(dict.fromkeys(f"{notify.name} inside {notify.key}" for notify in inside))
+        yield Remark(f"A peer reported {said}.", first_frames([[notify.frame for notify in inside]]))
 
 
 @content_check("TPE211", "ike-proposal-not-seen", Severity.INFO, "ike", Kind.NOTICE)
@@ -587,6 +619,148 @@ def choice_ambiguous(fit: Fit) -> Iterator[Remark]:
             return
 
 
+# -- what keys open ---------------------------------------------------------------------------------------------
+
+
+@content_check("TPE220", "ike-auth-encrypted", Severity.INFO, "ike", Kind.NOTICE)
+def auth_encrypted(fit: Fit) -> Iterator[Remark]:
+    """Flags: an IKE_AUTH exchange that nobody decrypted.
+
+    Why: It negotiates ESP and says whether the peers support MOBIKE, and it is encrypted: both stay unjudged.
+
+    Evidence: The messages of the exchange, whose payloads are encrypted.
+
+    Remedy: Give the SA's keys with --ike-keys; strongSwan's save-keys plugin writes them.
+    """
+    hidden = [sa for sa in sas_of(fit) if sa.major == 2 and IKE_AUTH in sa.exchanges and not sa.children]
+    if hidden and not any(sa.inner_notifies for sa in hidden):
+        frames = (sa_frames for sa in hidden for key, sa_frames in sa.requests.items() if key.exchange == IKE_AUTH)
+        yield Remark(
+            "IKE_AUTH is encrypted: which ESP proposal the peers agreed on, and whether they support MOBIKE, cannot be"
+            " seen without keys.",
+            first_frames(frames),
+        )
+
+
+@content_check("TPE230", "ike-mobike-unsupported", Severity.LOW, "ike")
+def mobike_unsupported(fit: Fit) -> Iterator[Remark]:
+    """Flags: a peer that does not say in IKE_AUTH that it supports MOBIKE, where keys open it.
+
+    Why: The row names MOBIKE (RFC 4555): without it the tunnel does not survive a change of the base station's address,
+    as from Ethernet to a cellular link.
+
+    Evidence: The IKE_AUTH messages that negotiate the tunnel, without the notification MOBIKE_SUPPORTED.
+
+    Remedy: Set mobike=yes (the default) on TPE and on the base station.
+    """
+    if "MOBIKE" not in fit.row.service:
+        return
+    lacking: dict[str, list[Frame]] = {}
+    for sa in sas_of(fit):
+        for child in sa.children.values():
+            for response, supported in child.mobike.items():
+                if not supported:
+                    side, frames = ("responder", child.choice_frames) if response else ("initiator", child.offer_frames)
+                    lacking.setdefault(side, []).extend(frames)
+    if lacking:
+        who = "Neither peer supports" if len(lacking) == 2 else f"The {next(iter(lacking))} does not support"
+        yield Remark(f"{who} MOBIKE.", first_frames(lacking.values()))
+
+
+def tunnel_words(notation: str) -> frozenset[str]:
+    """The transforms of an ESP proposal that the row's list speaks of: neither extended sequence numbers nor a group
+    for a key exchange of its own, which both only add protection."""
+    return words("-".join(each for each in notation.split("-") if each not in ("esn", "noesn", *GROUPS.values())))
+
+
+def tunnel_allowed(notation: str, table: Sequence[str]) -> bool:
+    """Whether the row lists an ESP proposal."""
+    return tunnel_words(notation) in {tunnel_words(each) for each in table}
+
+
+def tunnels(case: Case) -> Iterator[tuple[Matched, ExpectedFlow, Conversation, Child]]:
+    """Every negotiation of a tunnel that was decrypted, with the row that lists its proposals."""
+    for matched in case.stations:
+        row = next((each for each in matched.rows if each.esp_proposals), None)
+        seen: set[int] = set()
+        for fit in matched.fits if row is not None else ():
+            if fit.conversation.id not in seen:
+                seen.add(fit.conversation.id)
+                for sa in sas_of(fit):
+                    for child in sa.children.values():
+                        assert row is not None
+                        yield matched, row, fit.conversation, child
+
+
+def carriers(matched: Matched, row: ExpectedFlow, asked: Conversation, child: Child) -> tuple[Conversation, ...]:
+    """The flows of the row that carry a tunnel's ESP; the one that asked for it, if the capture has none."""
+    found = [
+        fit.conversation for fit in matched.fits if row in fit.rows and set(spis_of(fit.conversation)) & set(child.spis)
+    ]
+    return tuple(found) or (asked,)
+
+
+def spis_of(each: Conversation) -> tuple[str, ...]:
+    facts = each.dissection.facts
+    return facts.spis if isinstance(facts, (IkeFacts, EspFacts)) else ()
+
+
+@case_check("TPE228", "esp-chosen-proposal-not-allowed", Severity.HIGH, Kind.MALFORMED)
+def tunnel_not_allowed(case: Case) -> Iterator[Charge]:
+    """Flags: a responder that chose an ESP proposal which the row does not list, where keys open the exchange.
+
+    Why: What was chosen protects all that the tunnel carries. Extended sequence numbers and a key exchange of the
+    tunnel's own are not asked for, and do no harm.
+
+    Evidence: The SA payload of the decrypted IKE_AUTH or CREATE_CHILD_SA response.
+
+    Remedy: Set esp= on TPE and on the base station to the proposals of the row, with a trailing "!" to be strict.
+    """
+    for matched, row, each, child in tunnels(case):
+        if child.chosen and not tunnel_allowed(child.chosen, row.esp_proposals):
+            weak = sorted(word for word in tunnel_words(child.chosen) if word in WEAK)
+            reasons = "".join(f"; {word} {WEAK[word]}" for word in weak)
+            frames = first_frames([child.choice_frames])
+            yield Charge(
+                f"The responder chose the ESP proposal {child.chosen}, which is not one of"
+                f" {', '.join(row.esp_proposals)}{reasons}.",
+                matched.station.address,
+                (row.id,),
+                carriers(matched, row, each, child),
+                frames,
+                frames_filter(frames),
+            )
+
+
+@case_check("TPE229", "esp-proposal-offered-not-allowed", Severity.HIGH, Kind.MALFORMED)
+def tunnel_offer_not_allowed(case: Case) -> Iterator[Charge]:
+    """Flags: ESP proposals that are offered and that the row does not list, where keys open the exchange: high if all
+    are such, low beside allowed ones.
+
+    Why: A responder may choose them; strongSwan appends its default proposals unless the list is strict.
+
+    Evidence: The SA payload of the decrypted IKE_AUTH or CREATE_CHILD_SA request.
+
+    Remedy: Set esp= on the initiator to the proposals of the row, with a trailing "!" to be strict.
+    """
+    for matched, row, each, child in tunnels(case):
+        extras = [one for one in child.offered if not tunnel_allowed(one, row.esp_proposals)]
+        if extras:
+            only = len(extras) == len(child.offered)
+            frames = first_frames([child.offer_frames])
+            yield Charge(
+                f"The initiator offered only ESP proposals that are not allowed: {named(extras)}."
+                if only
+                else f"The initiator offered {named(extras)} beside the allowed ESP proposals.",
+                matched.station.address,
+                (row.id,),
+                carriers(matched, row, each, child),
+                frames,
+                frames_filter(frames),
+                severity=None if only else Severity.LOW,
+            )
+
+
 CHECKS = (
     version_1,
     chosen_not_allowed,
@@ -607,4 +781,8 @@ CHECKS = (
     nonce_length,
     fragments_lost,
     choice_ambiguous,
+    auth_encrypted,
+    mobike_unsupported,
+    tunnel_not_allowed,
+    tunnel_offer_not_allowed,
 )

@@ -144,11 +144,11 @@ def version_above_row(fit: Fit) -> Iterator[Remark]:
 
 @content_check("TPE264", "tls-handshake-refused", Severity.MEDIUM, "tls", by_facts=True)
 def handshake_refused(fit: Fit) -> Iterator[Remark]:
-    """Flags: a fatal alert in clear, so before the handshake was completed.
+    """Flags: a fatal alert in clear, so before the handshake was completed; of TLS 1.3 also one that keys open.
 
     Why: the connection fails, and with it the service of the row; the alert says what its sender objects to.
 
-    Evidence: the alert record. Alerts behind the change to encryption cannot be read.
+    Evidence: the alert record. Alerts behind the change to encryption cannot be read without keys.
 
     Remedy: Correct what the alert objects to, on the side that did not send it.
     """
@@ -388,11 +388,14 @@ def certificates_hidden(fit: Fit) -> Iterator[Remark]:
 
     Evidence: the supported_versions extension of the ServerHello.
 
-    Remedy: Check the server's certificate by connecting to it, or decrypt the capture with the session's keys.
+    Remedy: Check the server's certificate by connecting to it, or decrypt the capture with the session's keys
+    (--tls-keylog).
     """
     facts = facts_of(fit)
     if facts.certificates_hidden:
-        sentence = f"The certificates are hidden by {facts.version}; whether they are valid cannot be seen."
+        sentence = (
+            f"The certificates are hidden by {facts.version}; whether they are valid cannot be seen without keys."
+        )
         yield Remark(sentence, version_frames(fit))
 
 

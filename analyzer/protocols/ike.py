@@ -36,6 +36,8 @@ MAX_SAS = 16
 """SAs listed in the facts."""
 MAX_LISTED = 8
 """Messages listed in the facts of an SA, of each kind."""
+MAX_CHILDREN = 64
+"""Negotiations of tunnels that are kept of an SA, where they were decrypted."""
 
 IKE_SA_INIT, IKE_AUTH, CREATE_CHILD_SA, INFORMATIONAL, IKE_INTERMEDIATE, IKE_FOLLOWUP_KE = 34, 35, 36, 37, 43, 44
 MAIN_MODE, AGGRESSIVE_MODE = 2, 4
@@ -225,7 +227,7 @@ ISAKMP_DIGESTS = {1: "md5", 2: "sha1", 4: "sha256", 5: "sha384", 6: "sha512"}
 ISAKMP_ENCRYPTION_ATTRIBUTE, ISAKMP_HASH_ATTRIBUTE, ISAKMP_AUTHENTICATION_ATTRIBUTE, ISAKMP_GROUP_ATTRIBUTE = 1, 2, 3, 4
 """Attribute classes of IKEv1 (RFC 2409, appendix A); the key length is 14 in both versions."""
 
-NO_PROPOSAL_CHOSEN, INVALID_KE_PAYLOAD, AUTHENTICATION_FAILED, COOKIE = 14, 17, 24, 16390
+NO_PROPOSAL_CHOSEN, INVALID_KE_PAYLOAD, AUTHENTICATION_FAILED, COOKIE, MOBIKE_SUPPORTED = 14, 17, 24, 16390, 16396
 NAT_DETECTION_SOURCE_IP, NAT_DETECTION_DESTINATION_IP, REDIRECT, REDIRECTED_FROM = 16388, 16389, 16407, 16408
 NOTIFICATION_SIZES = {
     INVALID_KE_PAYLOAD: (2, 2),
@@ -578,6 +580,37 @@ class ClearNotify(NamedTuple):
     frame: Frame
 
 
+class InnerNotify(NamedTuple):
+    """A notification inside an encrypted message that was decrypted."""
+
+    type: int
+    name: str
+    key: MessageKey
+    response: bool
+    frame: Frame
+
+
+@dataclass(slots=True)
+class Child:
+    """How the SAs of a tunnel were negotiated, in an encrypted message that was decrypted."""
+
+    offers: tuple[Proposal, ...] = ()
+    """Of ESP or AH, each with the SPI under which the initiator of the exchange receives."""
+    offered: tuple[str, ...] = ()
+    choice: Proposal | None = None
+    chosen: str | None = None
+    offer_frames: list[Frame] = field(default_factory=list)
+    choice_frames: list[Frame] = field(default_factory=list)
+    mobike: dict[bool, bool] = field(default_factory=dict)
+    """IKE_AUTH, by whether it is the response: the message says MOBIKE_SUPPORTED (RFC 4555, 3.1)."""
+
+    @property
+    def spis(self) -> tuple[str, ...]:
+        """Of both directions as far as they are known, as ESP flows show them: ``0xc39b2a51``."""
+        parts = (*self.offers, *((self.choice,) if self.choice else ()))
+        return tuple(dict.fromkeys(f"0x{each.spi.hex()}" for each in parts if each.spi))
+
+
 class NatHashes(NamedTuple):
     """What one message says of the addresses that it was sent between (RFC 7296, 2.23; RFC 3947, 3.2)."""
 
@@ -685,6 +718,10 @@ class IkeSa:
     """By request and whether it is its response."""
     identities: dict[str, None] = field(default_factory=dict)
     """That were sent in clear."""
+    children: dict[MessageKey, Child] = field(default_factory=dict)
+    """Tunnels negotiated in messages that were decrypted."""
+    inner_notifies: list[InnerNotify] = field(default_factory=list)
+    """Of messages that were decrypted."""
 
     @property
     def choice(self) -> Proposal | None:
@@ -712,6 +749,14 @@ class IkeSa:
         keys = dict.fromkeys((*self.requests, *self.responses))
         return sum(1 for key in keys if key.exchange == CREATE_CHILD_SA)
 
+    @property
+    def mobike(self) -> bool | None:
+        """Whether both peers support MOBIKE; ``None``: IKE_AUTH was not decrypted so far as to tell it."""
+        said = [each.mobike for each in self.children.values() if each.mobike]
+        if any(not supported for each in said for supported in each.values()):
+            return False
+        return True if any(len(each) == 2 for each in said) else None
+
     def notified(self, kind: int) -> tuple[Frame, ...]:
         """Frames of the clear notifications of a type."""
         return tuple(notify.frame for notify in self.notifies if notify.type == kind)
@@ -724,6 +769,16 @@ class FragmentFacts:
     message: Words
     total: int
     read: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildFacts:
+    """One negotiation of a tunnel that was decrypted."""
+
+    message: str
+    offered: tuple[str, ...]
+    chosen: str | None
+    spis: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -758,11 +813,17 @@ class SaFacts:
     """Requests without a response, as far as messages were kept."""
     unasked: tuple[Words, ...]
     """Responses without a request."""
+    children: tuple[ChildFacts, ...]
+    """Tunnels that were negotiated in messages which were decrypted."""
+    mobike: bool | None
+    """Both peers support MOBIKE, or not both; ``None`` where IKE_AUTH was not decrypted."""
+    inner_notifies: tuple[str, ...]
+    """Names of the notifications in messages that were decrypted."""
 
 
 @dataclass(frozen=True, slots=True)
 class IkeFacts(Facts):
-    """What the clear part of an IKE flow shows; offer and choice are those of the last SA that was agreed."""
+    """What an IKE flow shows in clear, and with keys inside; offer and choice are those of the last SA agreed on."""
 
     version: Words
     exchanges: tuple[Words, ...]
@@ -788,6 +849,13 @@ class IkeFacts(Facts):
     """In order of first appearance, :data:`MAX_SAS` at most."""
     esp: esp.EspFacts | None
     """What the ESP packets and keepalives in the flow show."""
+    esp_offered: tuple[str, ...]
+    """For the last tunnel that was agreed on in a message which was decrypted."""
+    esp_chosen: str | None
+    mobike: bool | None
+    """As in the last SA that tells it."""
+    decrypted: str | None = None
+    """Who decrypted messages of the flow with keys that the user gave."""
     _sas: tuple[IkeSa, ...] = ()
     """In order of first appearance."""
 
@@ -893,6 +961,12 @@ def payloads(body: Reader, kind: int, major: int) -> Iterator[object]:
         kind = following
     if body.pos != body.fence:
         body.malformed("Next Payload", f"the chain ends {body.fence - body.pos} bytes before the message does")
+
+
+def opened(plain: bytes, first: int) -> Iterator[object]:
+    """The payloads inside of an encrypted one of IKEv2, from its plain text without padding (RFC 7296, 3.14); of
+    fragments from that of all together (RFC 7383, 2.5)."""
+    return payloads(Reader(plain, 0, len(plain)), first, 2)
 
 
 def payload(inner: Reader, kind: int, following: int, length: int) -> Iterator[object]:
@@ -1112,6 +1186,8 @@ def facts(items: Sequence[Item]) -> IkeFacts:
         vendors.update(dict.fromkeys(itertools.islice(ids, MAX_VENDOR_IDS - len(vendors))))
     listed = tuple(sas.values())
     shown = latest or next((sa for sa in reversed(listed) if sa.offered), listed[-1] if listed else None)
+    children = [each for sa in listed for each in sa.children.values()]
+    tunnel = next((each for each in reversed(children) if each.chosen), children[-1] if children else Child())
     inside = esp_facts(items) if marked or not listed else None  # without markers ESP cannot be told from IKE
     keepalive = inside is None and any(type(item.message) is esp.NatKeepalive for item in items)
     return IkeFacts(
@@ -1129,6 +1205,9 @@ def facts(items: Sequence[Item]) -> IkeFacts:
         udp_encapsulated=True if inside and inside.packets_read else None,
         sas=tuple(sa_facts(sa) for sa in listed[:MAX_SAS]),
         esp=inside,
+        esp_offered=tunnel.offered,
+        esp_chosen=tunnel.chosen,
+        mobike=next((sa.mobike for sa in reversed(listed) if sa.mobike is not None), None),
         _sas=listed,
     )
 
@@ -1180,6 +1259,12 @@ def sa_facts(sa: IkeSa) -> SaFacts:
         ),
         unanswered=tuple(map(str, sa.unanswered[:MAX_LISTED])),
         unasked=tuple(map(str, sa.unasked[:MAX_LISTED])),
+        children=tuple(
+            ChildFacts(str(key), each.offered, each.chosen, each.spis)
+            for key, each in itertools.islice(sa.children.items(), MAX_LISTED)
+        ),
+        mobike=sa.mobike,
+        inner_notifies=tuple(dict.fromkeys(each.name for each in sa.inner_notifies)),
     )
 
 
@@ -1217,10 +1302,13 @@ def learn(sa: IkeSa, header: IkeHeader, items: Sequence[Item], again: bool) -> b
     if header.responder_spi != NO_SPI:
         sa.responder_spi = header.responder_spi.hex()
     opening = header.exchange in OPENING_EXCHANGES.get(header.major, ())
+    inside = next((at for at, item in enumerate(items, 1) if type(item.message) in ENCRYPTED), len(items))
+    if header.major == 2 and inside < len(items):
+        learn_inside(sa, header, key, items[inside:])
     found: list[Proposal] = []
     nat: dict[int, list[bytes]] = {NAT_DETECTION_SOURCE_IP: [], NAT_DETECTION_DESTINATION_IP: []}
     notified = 0
-    for message, direction, _, _, _ in items:
+    for message, direction, _, _, _ in items[:inside]:
         if isinstance(message, Proposal):
             found.append(message)
         elif isinstance(message, Notify):
@@ -1270,6 +1358,39 @@ def learn(sa: IkeSa, header: IkeHeader, items: Sequence[Item], again: bool) -> b
     sa.offered = tuple(dict.fromkeys(itertools.islice(combinations, MAX_OFFERED)))
     note(sa.offer_frames, frame)
     return False
+
+
+ENCRYPTED = (Encrypted, EncryptedFragment)
+"""What stands behind one of these in a message was inside of it, and somebody decrypted it."""
+
+
+def learn_inside(sa: IkeSa, header: IkeHeader, key: MessageKey, items: Sequence[Item]) -> None:
+    """Add what was decrypted of one message to what is known of its SA."""
+    said = [item.message for item in items]
+    frame = items[0].frame
+    for notify in said:
+        if isinstance(notify, Notify) and len(sa.inner_notifies) < MAX_NOTIFIES:
+            name = notify_name(notify.type, 2)
+            sa.inner_notifies.append(InnerNotify(notify.type, name, key, header.response, frame))
+    found = tuple(each for each in said if isinstance(each, Proposal) and each.protocol != 1)
+    if not found or (key not in sa.children and len(sa.children) >= MAX_CHILDREN):
+        return
+    child = sa.children.setdefault(key, Child())
+    if header.exchange == IKE_AUTH:
+        child.mobike[header.response] = any(isinstance(each, Notify) and each.type == MOBIKE_SUPPORTED for each in said)
+    if header.response:
+        child.choice, child.chosen = found[0], usual(joined(found[0]))
+        note(child.choice_frames, frame)
+    else:
+        combinations = itertools.chain.from_iterable(notations(each) for each in found)
+        child.offers = found
+        child.offered = tuple(dict.fromkeys(map(usual, itertools.islice(combinations, MAX_OFFERED))))
+        note(child.offer_frames, frame)
+
+
+def usual(notation: str) -> str:
+    """A proposal for a tunnel without "noesn", which goes without saying."""
+    return "-".join(word for word in notation.split("-") if word != "noesn")
 
 
 def fragmented(sa: IkeSa, header: IkeHeader, key: MessageKey, message: EncryptedFragment, frame: Frame) -> None:

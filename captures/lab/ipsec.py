@@ -124,6 +124,7 @@ def tunnel(
     seconds: float = 20,
     to: str = TPE[0],
     up: bool = True,
+    mobike: bool = True,
 ) -> None:
     """The base station's strongSwan brings the tunnel up within that time. ``up``: whether it must succeed."""
     connection = f"""\
@@ -131,6 +132,7 @@ connections {{
   tpe {{
     version = {version}
     aggressive = {"yes" if aggressive else "no"}
+    mobike = {"yes" if mobike else "no"}
     local_addrs = %any
     remote_addrs = {to}
     vips = 0.0.0.0

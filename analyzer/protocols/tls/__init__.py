@@ -23,6 +23,7 @@ from analyzer.protocols.tls.handshake import (
     ServerName,
     SessionTicket,
     SupportedVersions,
+    opened,
 )
 from analyzer.protocols.tls.records import (
     Alert,
@@ -60,6 +61,7 @@ __all__ = [
     "dissect",
     "facts",
     "likeness",
+    "opened",
     "probe",
 ]
 

@@ -15,6 +15,7 @@ from analyzer.messages import Facts, Item, messages
 from analyzer.protocols.tls.certificates import X509Certificate, read_certificate, signed_by
 from analyzer.protocols.tls.handshake import (
     ApplicationProtocols,
+    Certificate,
     CertificateEntry,
     ClientHello,
     ClientMasterKey,
@@ -70,7 +71,7 @@ class Link(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class TlsFacts(Facts):
-    """What a conversation in TLS or SSL shows in clear."""
+    """What a conversation in TLS or SSL shows in clear, and with keys of what TLS 1.3 hides."""
 
     offered_version: Words | None = None
     """The highest that the client offers: ``TLS 1.3``."""
@@ -113,6 +114,8 @@ class TlsFacts(Facts):
     ja4: str | None = None
     client_hint: Words | None = None
     """Software that sends this ClientHello: a hint, no proof."""
+    decrypted: str | None = None
+    """Who decrypted the handshake with keys that the user gave."""
     _server: Direction = Direction.RESPONDER
     _version: int | None = None
     _hello_seen: bool = False
@@ -222,7 +225,7 @@ def conclude(items: Sequence[Item]) -> TlsFacts:
         resumed=resumed,
         resumed_by=resumed_by(version, hellos, server_hellos, bool(said[SessionTicket])) if resumed else None,
         hello_retry=any(each.hello_retry_request for each in server_hellos) or None,
-        certificates_hidden=True if is_tls13(version) and hello_done and not resumed else None,
+        certificates_hidden=True if is_tls13(version) and hello_done and not resumed and not chain else None,
         key_exchange=key_exchange(exchanges, choices),
         ja3=ja3,
         ja4=ja4,
@@ -230,7 +233,7 @@ def conclude(items: Sequence[Item]) -> TlsFacts:
         _server=server,
         _version=version,
         _hello_seen=bool(hellos or server_hellos),
-        _client_went_on=any(map(went_on, others)),
+        _client_went_on=finished(others) if is_tls13(version) and is_opened(others) else any(map(went_on, others)),
         _self_signed=bool(chain) and certificates[0]._self_issued and signed_by(chain[0], chain[0]) is True,
         _dh_bits=exchanges[-1].prime_bits if exchanges else None,
         _server_names=next((each.names for each in said[ServerName]), None),
@@ -333,7 +336,7 @@ def is_asked_for(own: Sequence[object], kind: HandshakeType) -> bool | None:
         if isinstance(message, Handshake):
             if message.type == kind:
                 return True
-            if message.type == HandshakeType.SERVER_HELLO_DONE:
+            if message.type in (HandshakeType.SERVER_HELLO_DONE, HandshakeType.FINISHED):
                 return False
     return None
 
@@ -379,9 +382,23 @@ def has_client_certificate(others: Sequence[object]) -> bool | None:
     for message in others:
         if isinstance(message, CertificateEntry):
             return True
-        if isinstance(message, Handshake) and message.type == HandshakeType.CLIENT_KEY_EXCHANGE:
+        if isinstance(message, Handshake) and message.type in LAST_STEPS:
             return False
     return None
+
+
+LAST_STEPS: Final = (HandshakeType.CLIENT_KEY_EXCHANGE, HandshakeType.FINISHED)
+"""Of a client, behind its certificate; in clear there is only the first of them, decrypted only the second."""
+
+
+def is_opened(others: Sequence[object]) -> bool:
+    """Whether what a client sent encrypted in the handshake of TLS 1.3 was decrypted."""
+    return finished(others) or any(isinstance(message, (Certificate, Alert)) for message in others)
+
+
+def finished(others: Sequence[object]) -> bool:
+    """Whether the client completed the handshake of TLS 1.3, which only decryption shows."""
+    return any(isinstance(message, Handshake) and message.type == HandshakeType.FINISHED for message in others)
 
 
 def went_on(message: object) -> bool:

@@ -415,6 +415,25 @@ def other(message: Reader, kind: int) -> Iterator[Handshake]:
     yield Handshake(kind, length)
 
 
+def opened(message: Reader, kind: int) -> Iterator[object]:
+    """The messages in the body of a handshake message of TLS 1.3 that was decrypted (RFC 8446 section 4.3 and 4.4)."""
+    length = message.left
+    if kind == HandshakeType.ENCRYPTED_EXTENSIONS:
+        yield from extensions(message, HandshakeType.ENCRYPTED_EXTENSIONS, False)
+    elif kind == HandshakeType.CERTIFICATE:
+        position = 0
+        message.take(message.u8("certificate_request_context length"), "certificate_request_context")
+        with message.block(message.u24("certificate_list length"), "certificate_list") as entries:
+            while entries.more:
+                yield CertificateEntry(position, entries.take(entries.u24("cert_data length"), "cert_data"))
+                entries.take(entries.u16("extensions length"), "extensions")
+                position += 1
+        yield Certificate(position)
+    else:
+        message.rest("handshake body")
+    yield Handshake(kind, length)
+
+
 def ssl2_client_hello(message: Reader) -> Iterator[object]:
     """CLIENT-HELLO of SSL 2.0 behind its message type; the version may be a newer one."""
     version = message.u16("client_version")
