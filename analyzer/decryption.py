@@ -113,7 +113,7 @@ def open_with(keys: Keys, captures: Sequence[CaptureFile], conversations: Conver
     if question is not None:
         for index, capture in enumerate(captures):
             for layers in tshark.ask(capture.path, question):
-                frame = Frame(index, int(one(layers, "frame", "frame.number")))
+                frame = Frame(index, int(fields(layers, "frame", "frame.number")[0]))
                 plain.update((frame, text) for text in inside_isakmp(layers))
                 for ends, secret in inside_tls(layers, frame):
                     secrets[ends].append(secret)
@@ -173,7 +173,7 @@ def question_for(found: Iterable[Conversation], files: Mapping[str, str], embedd
         filters.append("(tls.record.opaque_type && (tls.handshake || tls.alert_message))")
         layers.append("tls")
         if "keylog" in files:
-            preferences["tls.keylog_file"] = "PROFILE/keylog"
+            preferences["tls.keylog_file"] = "profile/keylog"
         ports = dict.fromkeys(each.responder.port for each in found if each.protocol == tls.NAME)
         decode_as = {f"tcp.port=={port}": "tls" for port in list(ports)[:MAX_PORTS]}
     if not filters:
@@ -197,13 +197,8 @@ def fields(layers: tshark.Layers, layer: str, name: str) -> list[str]:
     for part in told if isinstance(told, list) else [told]:
         value: Any = part.get(f"{layer}_{name.replace('.', '_')}") if isinstance(part, dict) else None
         if value is not None:
-            found += value if isinstance(value, list) else [value]
+            found += [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
     return found
-
-
-def one(layers: tshark.Layers, layer: str, name: str) -> str:
-    """The innermost value of a field that must be there."""
-    return fields(layers, layer, name)[-1]
 
 
 def inside_isakmp(layers: tshark.Layers) -> Iterator[bytes]:
@@ -217,15 +212,12 @@ def inside_isakmp(layers: tshark.Layers) -> Iterator[bytes]:
 
 def inside_tls(layers: tshark.Layers, frame: Frame) -> Iterator[tuple[Ends, Secret]]:
     """The handshake messages and alerts of a frame that TLS 1.3 encrypts."""
-    if not fields(layers, "tls", "tls.record.opaque_type"):
-        return
     address = "ip" if "ip" in layers else "ipv6"
-    ends = (
-        one(layers, address, f"{address}.src"),
-        int(one(layers, "tcp", "tcp.srcport")),
-        one(layers, address, f"{address}.dst"),
-        int(one(layers, "tcp", "tcp.dstport")),
-    )
+    places = ((address, f"{address}.src"), ("tcp", "tcp.srcport"), (address, f"{address}.dst"), ("tcp", "tcp.dstport"))
+    told = [fields(layers, *place)[-1:] for place in places]
+    if not all(told) or not fields(layers, "tls", "tls.record.opaque_type"):
+        return  # TLS in something else than TCP
+    ends = told[0][0], int(told[1][0]), told[2][0], int(told[3][0])
     for raw in fields(layers, "tls", "tls.handshake_raw"):
         message = bytes.fromhex(raw)
         if len(message) >= 4 and message[0] in READ and int.from_bytes(message[1:4], "big") == len(message) - 4:

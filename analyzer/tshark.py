@@ -44,6 +44,7 @@ class Question:
     decode_as: Mapping[str, str] = field(default_factory=dict)
     """``tcp.port==3002`` → ``tls``: what tshark is told of a port."""
     preferences: Mapping[str, str] = field(default_factory=dict)
+    """A path among them is relative to the profile's parent: ``profile/keylog``."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Name → content of further files of tshark's profile: its tables, and secrets. No argument of a process, which
     everybody on the machine can read, ever holds a secret."""
@@ -61,10 +62,7 @@ def ask(capture: str, question: Question) -> Iterator[Layers]:
     with tempfile.TemporaryDirectory(prefix="tpe-pcap-", ignore_cleanup_errors=True) as folder:
         profile = Path(folder, "profile")
         profile.mkdir(mode=0o700)
-        place = str(profile)
-        preferences = "".join(
-            f"{name}: {value.replace('PROFILE', place)}\n" for name, value in question.preferences.items()
-        )
+        preferences = "".join(f"{name}: {value}\n" for name, value in question.preferences.items())
         for name, content in {**question.files, "preferences": preferences}.items():
             (profile / name).write_text(content, encoding="utf-8")
         Path(folder, "capture").symlink_to(path.resolve())  # its own name may look like an option, or be no text

@@ -6,6 +6,7 @@ prints a line of JSON for each packet. See :mod:`analyzer.tshark`, which starts 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -48,7 +49,8 @@ def serve() -> None:
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "WIRESHARK_DATA_DIR", "WIRESHARK_PLUGIN_DIR", "SSLKEYLOGFILE"):
         os.environ.pop(name, None)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold the keys
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    with contextlib.suppress(ValueError):  # macOS knows no limit of memory, and somebody may have set a lower one
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
     class Lines(TsharkEkJsonParser):  # type: ignore[misc]
         """tshark's lines as they are.

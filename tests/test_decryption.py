@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import ssl
 import subprocess
@@ -9,12 +10,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from analyzer import CaptureError, audit
+from analyzer import CaptureError, audit, cli
 from analyzer.auditing import Audit
+from analyzer.decryption import open_ike
 from analyzer.expected import UsageError
+from analyzer.heads import Direction, Frame
+from analyzer.messages import Item
+from analyzer.protocols import Dissection, ike, tls
 from analyzer.protocols.ike import IkeFacts
 from analyzer.protocols.tls import TlsFacts
+from analyzer.wire import Reader, Stop
+from tests.protocols.test_ike import SPI_I, SPI_R
 from tests.scenes import ESP, IKE_INIT, STATION, TPE, Scene, found, statuses
 from tests.secrets import (
     TABLE,
@@ -22,6 +31,7 @@ from tests.secrets import (
     auth,
     auth_in_fragments,
     certificate,
+    chain,
     handshake,
     notification,
     tls_scene,
@@ -253,6 +263,29 @@ def test_keys_that_a_capture_carries_are_used_when_asked() -> None:
     assert "the capture itself" in found(opened, "TPE014")[0].summary
 
 
+# -- plain text that nobody vouches for -------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=200), st.integers(0, 255))
+def test_any_plain_text_is_read_or_stops(plain: bytes, kind: int) -> None:
+    with contextlib.suppress(Stop):
+        list(ike.opened(plain, kind))
+    with contextlib.suppress(Stop):
+        list(tls.opened(Reader(plain, 0, len(plain)), kind))
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_plain_text_that_does_not_end_where_it_says_is_taken_for_a_wrong_key(cut: int) -> None:
+    whole = chain(GOOD_REQUEST)
+    header = Item(ike.IkeHeader(SPI_I, SPI_R, 46, 2, 0, 35, 8, 1, 200, True), Direction.ORIGINATOR, Frame(0, 1), 0, 4)
+    sealed = header._replace(message=ike.Encrypted(33, 160))
+    before = Dissection(ike.NAME, (header, sealed))
+    opened, count = open_ike(before, {Frame(0, 1): whole})
+    assert count == 1 and len(opened.items) > 2
+    opened, count = open_ike(before, {Frame(0, 1): whole[:-cut]})
+    assert opened.items == before.items
+
+
 # -- files of keys ----------------------------------------------------------------------------------------------
 
 
@@ -299,6 +332,35 @@ def test_standard_input_cannot_be_decrypted(tmp_path: Path) -> None:
     done = subprocess.run(command, input=capture, capture_output=True, check=False, cwd=CAPTURES.parent)
     assert done.returncode == 2
     assert done.stderr.decode() == "tpe-pcap: -: tshark needs a file that can be read more than once\n"
+
+
+@needs_tshark
+def test_the_command_takes_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    path = CAPTURES / "ipsec-esp-aes192gcm.pcap"
+    assert cli.main(["audit", str(path)]) == 0
+    assert cli.main(["audit", str(path), "--ike-keys", str(path.with_suffix(".ikev2_decryption_table"))]) == 1
+    assert "TPE228" in capsys.readouterr().out
+
+
+def test_keys_for_what_is_not_there_need_no_tshark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "keys").write_text(TABLE)
+    result = audit(CAPTURES / "plain-link-only.pcap", ike_keys=tmp_path / "keys")
+    assert "open nothing" in found(result, "TPE014")[0].summary
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('"IPv4","10.0.0.1","10.0.0.2","0x1232bd16","AES-GCM","0x00","NULL","0x"', "The ESP keys"),
+        ("00112233445566aa,00112233", "The IKEv1 keys"),
+    ],
+)
+def test_keys_that_are_known_and_not_used_are_said_to(tmp_path: Path, line: str, words: str) -> None:
+    (tmp_path / "keys").write_text(f"{line}\n")
+    (unused,) = found(audit(CAPTURES / "ipsec-full-raw-esp.pcap", ike_keys=tmp_path / "keys"), "TPE014")
+    assert unused.summary.startswith(words) and "are not used" in unused.summary
+    assert unused.severity.name == "LOW"
 
 
 def test_without_tshark_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
