@@ -80,9 +80,8 @@ def parser() -> argparse.ArgumentParser:
     )
     audit.add_argument("--lrr-version", metavar="N.N", help="settles rows that only newer base stations use")
     fail_option(audit, "exit with 1 from this severity on (medium)")
-    audit.add_argument(
-        "--format", default="text", help=f"of the report: {', '.join(each.NAME for each in FORMATS)} (text)"
-    )
+    formats = ", ".join(each.NAME for each in FORMATS)
+    audit.add_argument("--format", default="text", help=f"of the report: {formats} (text)")
     audit.add_argument(
         "--evidence", metavar="FILE", help="also write the packets that findings cite there, as pcapng with comments"
     )
@@ -99,12 +98,8 @@ def parser() -> argparse.ArgumentParser:
 
     flows = commands.add_parser("flows", help="list every flow of a capture with its protocol")
     captures(flows)
-    flows.add_argument(
-        "--format",
-        choices=[each.NAME for each in FORMATS if each.lists_flows],
-        default="text",
-        help="of the list (text)",
-    )
+    formats_of_flows = [each.NAME for each in FORMATS if each.lists_flows]
+    flows.add_argument("--format", choices=formats_of_flows, default="text", help="of the list (text)")
     report_options(flows)
     flows.set_defaults(run=run_flows)
 
