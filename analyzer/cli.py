@@ -84,9 +84,8 @@ def parser() -> argparse.ArgumentParser:
     keys.add_argument("--tls-keylog", metavar="FILE", help="SSLKEYLOGFILE: opens the handshakes of TLS 1.3")
     keys.add_argument("--ike-keys", metavar="FILE", help="Wireshark's ikev2_decryption_table: opens IKE_AUTH")
     keys.add_argument("--embedded-keys", action="store_true", help="also use the TLS keys that a pcapng file carries")
-    audit.add_argument(
-        "--format", default="text", help=f"of the report: {', '.join(each.NAME for each in FORMATS)} (text)"
-    )
+    formats = ", ".join(each.NAME for each in FORMATS)
+    audit.add_argument("--format", default="text", help=f"of the report: {formats} (text)")
     audit.add_argument(
         "--evidence", metavar="FILE", help="also write the packets that findings cite there, as pcapng with comments"
     )
@@ -103,12 +102,8 @@ def parser() -> argparse.ArgumentParser:
 
     flows = commands.add_parser("flows", help="list every flow of a capture with its protocol")
     captures(flows)
-    flows.add_argument(
-        "--format",
-        choices=[each.NAME for each in FORMATS if each.lists_flows],
-        default="text",
-        help="of the list (text)",
-    )
+    formats_of_flows = [each.NAME for each in FORMATS if each.lists_flows]
+    flows.add_argument("--format", choices=formats_of_flows, default="text", help="of the list (text)")
     report_options(flows)
     flows.set_defaults(run=run_flows)
 

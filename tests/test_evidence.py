@@ -278,6 +278,14 @@ def test_what_can_be_read_only_once_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert not target.exists()
 
 
+def test_packets_are_not_written_beside_an_anonymous_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, target = bad(tmp_path), tmp_path / "evidence.pcapng"
+    assert cli.main(["audit", str(path), "--evidence", str(target), "--anonymize", str(path)]) == 2
+    said = "tpe-pcap: --evidence writes packets as they are: it cannot be had with --anonymize\n"
+    assert capsys.readouterr() == ("", said)
+    assert not target.exists()
+
+
 def test_no_capture_and_no_report_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = bad(tmp_path)
     content = path.read_bytes()
