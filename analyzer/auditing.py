@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import pathlib
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from os import PathLike, fspath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from analyzer import checks, expected, flows
 from analyzer.capture import CaptureFile
-from analyzer.conversations import Conversation, Conversations, KeyUse, converse
+from analyzer.conversations import Conversation, Conversations, KeyUse, Service, converse
 from analyzer.expected import Deployment, ExpectedTable, UsageError
 from analyzer.findings import (
     ANY,
@@ -39,7 +40,13 @@ from analyzer.wire import Words
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
+
 Path = str | PathLike[str]
+
+Watch = Callable[[str, int, str], Progress]
+"""Called as each stage begins: what it does, how much of it there is to do (0: not known), and of what, as in
+``("dissecting", 7, "flows")``. What it returns is told how much of that was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +180,38 @@ class FlowListing:
 
 
 def listing(
-    captures: Path | Sequence[Path], *, profile: str = expected.DEFAULT_PROFILE, progress: Progress | None = None
+    captures: Path | Sequence[Path], *, profile: str = expected.DEFAULT_PROFILE, progress: Watch | None = None
 ) -> FlowListing:
     """Read captures into conversations, without judging them. Raises as :func:`audit`."""
-    read = flows.read(as_paths(captures), progress)
-    return FlowListing(read.captures, converse(read, services(expected.load(profile))))
+    read, conversations = dissected(as_paths(captures), services(expected.load(profile)), progress or unwatched)
+    return FlowListing(read.captures, conversations)
+
+
+def dissected(paths: Sequence[str], known: frozenset[Service], watch: Watch) -> tuple[flows.Flows, Conversations]:
+    """The first two stages: captures into flows, and flows into conversations."""
+    read = flows.read(paths, watch("reading", sum(map(size_of, paths)), "bytes"))
+    return read, converse(read, known, watch("dissecting", len(read), "flows"))
+
+
+def size_of(path: str) -> int:
+    """Bytes of a file; 0 of standard input and of what cannot be read, of which reading it will tell."""
+    try:
+        file = pathlib.Path(path)
+        return file.stat().st_size if file.is_file() else 0
+    except OSError:
+        return 0
+
+
+def unwatched(*_: object) -> Progress:
+    """The watch of nobody."""
+    return lambda done: None
+
+
+def counted(values: Iterable[T], progress: Progress) -> Iterator[T]:
+    """Values as they are, of which each is told once it is done with."""
+    for each in values:
+        yield each
+        progress(1)
 
 
 def audit(
@@ -193,13 +227,13 @@ def audit(
     tls_keylog: Path | None = None,
     ike_keys: Path | None = None,
     embedded_keys: bool = False,
-    progress: Progress | None = None,
+    progress: Watch | None = None,
 ) -> Audit:
     """Audit one capture, or several read as one timeline.
 
     ``mode`` overrides the detected one; ``base_stations`` and ``tpe`` name hosts by address, network or (base
     stations) MAC address; ``lrr_version`` ("2.8") settles rows that only newer stations use; a finding of severity
-    ``fail_on`` or above fails the audit.
+    ``fail_on`` or above fails the audit. ``progress`` is told of each stage and how far it is.
 
     With keys tshark, if it is installed, decrypts the handshakes of TLS 1.3 and IKE, in a process of its own:
     ``tls_keylog`` is an SSLKEYLOGFILE, ``ike_keys`` Wireshark's ``ikev2_decryption_table``, and ``embedded_keys``
@@ -214,8 +248,9 @@ def audit(
         raise UsageError(f"profile {profile} has no mode {mode!r}: it has {', '.join(tables)}")
     names = Names(tuple(base_stations), tuple(tpe))
     lrr = version(lrr_version) if lrr_version is not None else None
-    read = flows.read(as_paths(captures), progress)
-    conversations, uses = opened(converse(read, services(tables)), read.captures, tls_keylog, ike_keys, embedded_keys)
+    watch = progress or unwatched
+    read, conversations = dissected(as_paths(captures), services(tables), watch)
+    conversations, uses = opened(conversations, read.captures, tls_keylog, ike_keys, embedded_keys)
     inside = inside_tunnel(conversations)
     outside = [each for each in conversations if each.id not in inside]
     stations = find_stations(outside, tables, names)
@@ -225,11 +260,13 @@ def audit(
     until = max((file.last for file in read.captures if file.last is not None), default=0)
     matched = tuple(
         match(station, each, tables, core, own[station.address], until)
-        for station, each in zip(stations, modes, strict=True)
+        for station, each in counted(
+            zip(stations, modes, strict=True), watch("matching", len(stations), "base stations")
+        )
     )
     told = read.captures, read.tally, Deployment(deployment)
     case = Case(*told, matched, (), conversations, core, inside, names, uses)
-    found = content_findings(matched)
+    found = content_findings(counted(matched, watch("judging", len(matched), "base stations")))
     found += case_findings(case, malformed=True)
     judged = tuple(judge(each, Deployment(deployment), found, lrr, core) for each in matched)
     findings = merged(found) + case_findings(replace(case, verdicts=judged), malformed=False)
@@ -302,7 +339,7 @@ def conversations_of(
     return found
 
 
-def content_findings(matched: Sequence[Matched]) -> list[Finding]:
+def content_findings(matched: Iterable[Matched]) -> list[Finding]:
     """What the content checks say."""
     found: list[Finding] = []
     loud: dict[tuple[int, int], list[ContentCheck]] = {}

@@ -13,11 +13,14 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar, cast
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from analyzer.auditing import Audit, FlowListing
     from analyzer.flows import Progress
     from analyzer.reports import Format
@@ -34,7 +37,104 @@ EXAMPLES = """examples:
   tpe-pcap flows capture.pcap
   tpe-pcap rules tls
   tpe-pcap explain TPE101
+
+'tpe-pcap COMMAND --help' tells a command's options and exit codes.
 """
+
+PAGES = {
+    "audit": (
+        """Recognise the base stations of a capture and the mode that each lives by, compare its flows with the
+vendor's table of that mode, and report what is missing, malformed, blocked or unexpected.
+Several captures are read as one timeline.""",
+        """exit codes:
+  0  nothing found at or above --fail-on
+  1  something found, or no base station recognised
+  2  wrong usage, or a file that cannot be read as a capture
+  3  a defect of this program
+
+examples:
+  tpe-pcap audit capture.pcap
+  tpe-pcap audit --quiet capture.pcap && echo as expected
+  tpe-pcap audit ring.*.pcap.gz --tpe 10.0.9.0/24 --deployment ha --lrr-version 2.8
+  tpe-pcap audit capture.pcap --base-station 70:76:ff:00:aa:10 --mode tls --fail-on high
+  tcpdump -i eth0 -w - | tpe-pcap audit - --format json --output report.json
+""",
+    ),
+    "diff": (
+        "Compare two reports in JSON: which findings, rows and services are new, gone or otherwise.",
+        """exit codes:
+  0  nothing new at or above --fail-on
+  1  something new
+  2  wrong usage, or a file that is no report
+
+examples:
+  tpe-pcap audit monday.pcap --format json --output monday.json
+  tpe-pcap diff monday.json tuesday.json
+""",
+    ),
+    "flows": (
+        "List every flow of a capture with what its content is, without judging it.",
+        """exit codes:
+  0  the flows are listed
+  2  wrong usage, or a file that cannot be read as a capture
+  3  a defect of this program
+
+examples:
+  tpe-pcap flows capture.pcap
+  tpe-pcap flows capture.pcap --format json | jq '.flows[] | select(.protocol == "tls").facts'
+""",
+    ),
+    "crosscheck": (
+        """Compare what this program and tshark, which has to be installed, see in a capture: flows, protocols and
+facts. Differences in which both are right are said to be so, and why.""",
+        """exit codes:
+  0  both agree
+  1  they differ
+  2  wrong usage, a file that cannot be read as a capture, or no tshark
+
+examples:
+  tpe-pcap crosscheck capture.pcap
+  tpe-pcap crosscheck capture.pcap --format json --output differences.json
+""",
+    ),
+    "rules": (
+        "Print the tables of expected flows by which audits judge.",
+        """exit codes:
+  0  the tables are printed
+  2  wrong usage, or a profile that cannot be read
+
+examples:
+  tpe-pcap rules tls
+  tpe-pcap rules --format json
+  tpe-pcap rules --profile ./our-site
+""",
+    ),
+    "explain": (
+        "Say what a check flags, why that matters, on what evidence, and what to do about it.",
+        """exit codes:
+  0  the check is explained
+  2  there is no such check
+
+examples:
+  tpe-pcap explain
+  tpe-pcap explain TPE121
+  tpe-pcap explain wrong-protocol
+""",
+    ),
+    "completion": (
+        "Print a script that completes commands, options, formats, checks and files in a shell.",
+        """exit codes:
+  0  the script is printed
+  2  wrong usage
+
+examples:
+  tpe-pcap completion bash > ~/.local/share/bash-completion/completions/tpe-pcap
+  tpe-pcap completion zsh > ~/.zfunc/_tpe-pcap         (a folder of $fpath, before compinit)
+  tpe-pcap completion fish > ~/.config/fish/completions/tpe-pcap.fish
+""",
+    ),
+}
+"""Of each command: what its help begins and ends with."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,8 +160,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"tpe-pcap {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    audit = commands.add_parser("audit", help="judge every base station of a capture against its mode's table")
+    audit = commands.add_parser(
+        "audit", help="judge every base station of a capture against its mode's table", **page("audit")
+    )
     captures(audit)
+    anonymize_option(audit)
     audit.add_argument(
         "--mode", metavar="MODE", help="judge by this table (ipsec, tls, plain, basics), not the detected one"
     )
@@ -85,14 +188,17 @@ def parser() -> argparse.ArgumentParser:
     keys.add_argument("--ike-keys", metavar="FILE", help="Wireshark's ikev2_decryption_table: opens IKE_AUTH")
     keys.add_argument("--embedded-keys", action="store_true", help="also use the TLS keys that a pcapng file carries")
     formats = ", ".join(each.NAME for each in FORMATS)
-    audit.add_argument("--format", default="text", help=f"of the report: {formats} (text)")
+    audit.add_argument("--format", metavar="FORMAT", default="text", help=f"of the report: {formats} (text)")
     audit.add_argument(
         "--evidence", metavar="FILE", help="also write the packets that findings cite there, as pcapng with comments"
     )
     report_options(audit)
+    talk_options(audit, quiet=True)
     audit.set_defaults(run=run_audit)
 
-    diff = commands.add_parser("diff", help="what changed from one audit to another: two reports in JSON")
+    diff = commands.add_parser(
+        "diff", help="what changed from one audit to another: two reports in JSON", **page("diff")
+    )
     diff.add_argument("old", metavar="OLD.json", help="written by audit --format json")
     diff.add_argument("new", metavar="NEW.json", help="likewise")
     fail_option(diff, "exit with 1 if something new is of this severity or above (medium)")
@@ -100,35 +206,71 @@ def parser() -> argparse.ArgumentParser:
     output_option(diff)
     diff.set_defaults(run=run_diff)
 
-    flows = commands.add_parser("flows", help="list every flow of a capture with its protocol")
+    flows = commands.add_parser("flows", help="list every flow of a capture with its protocol", **page("flows"))
     captures(flows)
+    anonymize_option(flows)
     formats_of_flows = [each.NAME for each in FORMATS if each.lists_flows]
     flows.add_argument("--format", choices=formats_of_flows, default="text", help="of the list (text)")
     report_options(flows)
+    talk_options(flows, quiet=False)
     flows.set_defaults(run=run_flows)
 
-    crosscheck = commands.add_parser("crosscheck", help="compare flows and facts of a capture with what tshark sees")
+    crosscheck = commands.add_parser(
+        "crosscheck", help="compare flows and facts of a capture with what tshark sees", **page("crosscheck")
+    )
     captures(crosscheck)
     crosscheck.add_argument("--format", choices=("text", "json"), default="text", help="of the comparison (text)")
-    crosscheck.add_argument("--output", metavar="FILE", help="write the comparison there, not to standard output")
+    output_option(crosscheck)
     crosscheck.set_defaults(run=run_crosscheck)
 
-    rules = commands.add_parser("rules", help="print the tables of expected flows")
+    rules = commands.add_parser("rules", help="print the tables of expected flows", **page("rules"))
     rules.add_argument("mode", nargs="?", metavar="MODE", help="ipsec, tls, plain or basics (all)")
     rules.add_argument("--format", choices=("text", "json"), default="text", help="of the tables (text)")
     report_options(rules)
     rules.set_defaults(run=run_rules)
 
-    explain = commands.add_parser("explain", help="what a check flags, why, on what evidence, and what to do")
+    explain = commands.add_parser(
+        "explain", help="what a check flags, why, on what evidence, and what to do", **page("explain")
+    )
     explain.add_argument("check", nargs="?", metavar="CHECK", help="id or slug (list all)")
     explain.set_defaults(run=run_explain)
+
+    completion = commands.add_parser(
+        "completion", help="print a script for completion in bash, zsh or fish", **page("completion")
+    )
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+    completion.set_defaults(run=run_completion)
     return top
+
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def page(command: str) -> dict[str, Any]:
+    """What a command's help says around its options."""
+    description, epilog = PAGES[command]
+    return {"description": description, "epilog": epilog, "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
+def talk_options(command: argparse.ArgumentParser, quiet: bool) -> None:
+    """How much a command says beside its report."""
+    group = command.add_mutually_exclusive_group()
+    if quiet:
+        group.add_argument(
+            "-q", "--quiet", action="store_true", help="print no report, only errors: the exit code tells the verdict"
+        )
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="tell on standard error what each stage took, and of how much"
+    )
 
 
 def captures(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "captures", nargs="+", metavar="CAPTURE", help="pcap, pcapng or snoop, also compressed; - for standard input"
     )
+
+
+def anonymize_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--anonymize",
         metavar="KEYFILE",
@@ -174,7 +316,7 @@ def run_audit(options: argparse.Namespace) -> int:
             raise UsageError("--evidence writes packets as they are: it cannot be had with --anonymize")
         evidence.check(options.captures, options.evidence, options.output)
     shareable = anonymizer(options.anonymize)
-    with progress(options.captures) as told:
+    with progress(options.verbose, options.quiet) as told:
         result = audit(
             options.captures,
             profile=options.profile,
@@ -189,13 +331,15 @@ def run_audit(options: argparse.Namespace) -> int:
             embedded_keys=options.embedded_keys,
             progress=told,
         )
-    shown = shareable(result)
-    deliver(options.output, lambda colour: rendered.pieces(shown, colour))
-    if options.evidence is not None:
-        with whole(Path(options.evidence)) as file:
-            left = evidence.write(result, file)
-        if left:
-            print(f"tpe-pcap: {options.evidence}: {left:,} cited packets are left out", file=sys.stderr)
+        told("writing", 0, "the report")
+        if options.output is not None or not options.quiet:
+            shown = shareable(result)
+            deliver(options.output, lambda colour: rendered.pieces(shown, colour))
+        if options.evidence is not None:
+            with whole(Path(options.evidence)) as file:
+                left = evidence.write(result, file)
+            if left:
+                print(f"tpe-pcap: {options.evidence}: {left:,} cited packets are left out", file=sys.stderr)
     if any(finding.check == "TPE900" for finding in result.findings):
         return DEFECT
     return FOUND if result.fails() else CLEAN
@@ -218,9 +362,10 @@ def run_flows(options: argparse.Namespace) -> int:
     rendered = next(each for each in FORMATS if options.format == each.NAME)
     keep_from_terminals(rendered, options.output)
     shareable = anonymizer(options.anonymize)
-    with progress(options.captures) as told:
+    with progress(options.verbose) as told:
         found = shareable(listing(options.captures, profile=options.profile, progress=told))
-    deliver(options.output, lambda _: rendered.flow_pieces(found.captures, found.conversations))
+        told("writing", 0, "the list")
+        deliver(options.output, lambda _: rendered.flow_pieces(found.captures, found.conversations))
     return CLEAN
 
 
@@ -244,6 +389,39 @@ def run_rules(options: argparse.Namespace) -> int:
     render = rules.render_rules_json if options.format == "json" else rules.render_rules_text
     deliver(options.output, lambda _: [render(tables, options.mode)])
     return CLEAN
+
+
+def run_completion(options: argparse.Namespace) -> int:
+    import shtab
+
+    from analyzer import checks, expected
+    from analyzer.reports import FORMATS
+
+    known = {
+        "CHECK": [name for check in checks.CHECKS for name in (check.id, check.slug)],
+        "FORMAT": [report.NAME for report in FORMATS],
+        "MODE": list(expected.load(expected.DEFAULT_PROFILE)),
+    }
+    top = parser()
+    for command in commands_of(top).values():
+        for action in command._actions:
+            name = action.metavar if isinstance(action.metavar, str) else ""
+            if name in FILES:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+            elif action.choices is None:
+                action.choices = known.get(name)
+    script = shtab.complete(top, options.shell)
+    deliver(None, lambda _: [script])
+    return CLEAN
+
+
+FILES = ("CAPTURE", "FILE", "KEYFILE", "OLD.json", "NEW.json")
+"""What stands in the help for a name of a file."""
+
+
+def commands_of(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of all commands by name."""
+    return next(dict(action.choices) for action in top._actions if isinstance(action, argparse._SubParsersAction))
 
 
 def run_explain(options: argparse.Namespace) -> int:
@@ -279,27 +457,59 @@ def anonymizer(keyfile: str | None) -> Callable[[R], R]:
 
 
 @contextlib.contextmanager
-def progress(paths: Sequence[str]) -> Iterator[Progress | None]:
-    """A bar on standard error while captures are read: on a terminal only, and only where reading takes time."""
+def progress(verbose: bool, quiet: bool = False) -> Iterator[Stages]:
+    """What the user sees of the stages of a command, on standard error."""
     from analyzer import scanner
 
-    if not scanner.compiled_before():
+    if not quiet and not scanner.compiled_before():
         print("tpe-pcap: compiling the scanner for this machine, once: some ten seconds", file=sys.stderr)
-    if not sys.stderr.isatty():
-        yield None
-        return
-    size = sum(Path(path).stat().st_size for path in paths if Path(path).is_file())
-    if size < SLOW:
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=size, unit="B", unit_scale=True, leave=False, file=sys.stderr) as bar:
-        yield bar.update
+    stages = Stages(bars=not quiet and sys.stderr.isatty(), lines=verbose)
+    try:
+        yield stages
+    except BaseException:
+        stages.close(finished=False)
+        raise
+    stages.close()
 
 
-SLOW = 64 << 20
-"""Bytes of captures that are read without a progress bar."""
+class Stages:
+    """One stage after the other: a bar while one takes time, on a terminal only; a line behind each, if wanted.
+
+    It is what :func:`analyzer.auditing.audit` takes for ``progress``.
+    """
+
+    def __init__(self, bars: bool, lines: bool) -> None:
+        self.bars = bars
+        self.lines = lines
+        self.bar: tqdm[NoReturn] | None = None
+        self.stage: tuple[str, float] | None = None
+        """What the stage does, and when it began."""
+
+    def __call__(self, does: str, total: int, unit: str) -> Progress:
+        """The next stage begins."""
+        self.close()
+        self.stage = f"{does} {total:,} {unit}" if total else f"{does} {unit}", time.perf_counter()
+        if not self.bars or total < SLOW.get(unit, sys.maxsize):
+            return lambda done: None
+        from tqdm import tqdm
+
+        short = "B" if unit == "bytes" else f" {unit}"
+        self.bar = tqdm(desc=does, total=total, unit=short, unit_scale=True, leave=False, file=sys.stderr)
+        return self.bar.update
+
+    def close(self, finished: bool = True) -> None:
+        """The stage is over."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+        if self.stage is not None and self.lines and finished:
+            does, began = self.stage
+            print(f"tpe-pcap: {does}: {time.perf_counter() - began:.2f} s", file=sys.stderr)
+        self.stage = None
+
+
+SLOW = {"bytes": 64 << 20, "flows": 20_000, "base stations": 200}
+"""How much of each a stage does without a bar."""
 
 
 def keep_from_terminals(format_: Format, output: str | None) -> None:

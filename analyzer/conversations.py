@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analyzer import protocols, scanner
-from analyzer.flows import TRANSPORTS, Flows
+from analyzer.flows import TRANSPORTS, Flows, Progress
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts
 from analyzer.protocols import Dissection, ftp
@@ -284,8 +284,13 @@ FLOW_COLUMNS = ("first", "last", "first_capture", "first_frame", "last_capture",
 """Columns of the flow table that become the last fields of a :class:`Flow`."""
 
 
-def converse(flows: Flows, services: frozenset[Service] = frozenset()) -> Conversations:
-    """Read the head of every flow. Without a handshake, a port of ``services`` tells the responder."""
+def converse(
+    flows: Flows, services: frozenset[Service] = frozenset(), progress: Progress | None = None
+) -> Conversations:
+    """Read the head of every flow. Without a handshake, a port of ``services`` tells the responder.
+
+    ``progress`` is told numbers of flows.
+    """
     named = np.zeros(1 << 16, np.bool_)
     named[:1024] = True
     named[[port for _, port in services]] = True
@@ -300,6 +305,7 @@ def converse(flows: Flows, services: frozenset[Service] = frozenset()) -> Conver
     start = 0
     for at in range(0, len(leaders), STEP):
         chosen = leaders[at : at + STEP]
+        before = start
         for index, speech, row, sides, pieces, stop in zip(
             chosen.tolist(),
             np.where(shared, speeches, -1)[at : at + STEP].tolist(),
@@ -312,6 +318,8 @@ def converse(flows: Flows, services: frozenset[Service] = frozenset()) -> Conver
             each = conversation(flows, index, row, sides, pieces, services, speech, said)
             found.append(together(flows, each, order[start + 1 : stop]) if stop > start + 1 else each)
             start = stop
+        if progress:
+            progress(start - before)
     return Conversations(with_ftp_data(found), flows)
 
 

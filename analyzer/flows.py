@@ -41,7 +41,7 @@ RAW = 101
 """Link type of what a datagram put together is: an IP packet."""
 
 Progress = Callable[[int], object]
-"""Told how many bytes of the file were read since the last call."""
+"""Told how much of a stage was done since the last call: of reading, bytes on disk."""
 
 Records = npt.NDArray[Any]
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -271,12 +274,96 @@ def test_the_report_is_the_only_thing_on_standard_output(tmp_path: Path) -> None
     json.loads(done.stdout)
 
 
-def test_a_pipe_gets_neither_colour_nor_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "SLOW", 0)
+def test_a_pipe_gets_no_colour() -> None:
     for command in ("audit", "flows"):
         done = run(command, HTTP_ON_3001, env={**os.environ, "FORCE_COLOR": "1"})
         assert b"\x1b" not in done.stdout
         assert done.stderr == b""
+
+
+class Terminal(io.StringIO):
+    """Standard error as a terminal is."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+AUDITING = ["reading", "dissecting", "matching", "judging", "writing"]
+"""The stages of an audit."""
+
+
+def test_a_terminal_shows_how_far_each_slow_stage_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "SLOW", {"bytes": 1, "flows": 1, "base stations": 1})
+    for command, stages in (("audit", AUDITING[:-1]), ("flows", AUDITING[:2])):
+        monkeypatch.setattr(sys, "stderr", shown := Terminal())
+        cli.main([command, str(HTTP_ON_3001)])
+        assert list(dict.fromkeys(re.findall(r"([a-z]+):", shown.getvalue()))) == stages
+        assert "104k" in shown.getvalue() or "0.00/" in shown.getvalue()
+        assert shown.getvalue().endswith("\r")
+        assert "\n" not in shown.getvalue()
+
+
+def test_a_terminal_sees_nothing_of_quick_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    cli.main(["audit", str(HTTP_ON_3001)])
+    assert shown.getvalue() == ""
+
+
+def test_a_pipe_gets_no_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "SLOW", {"bytes": 1, "flows": 1, "base stations": 1})
+    assert called(capsys, "audit", HTTP_ON_3001)[2] == ""
+
+
+def test_progress_counts_to_the_end_of_each_stage() -> None:
+    stages: list[tuple[str, int]] = []
+    done: list[int] = []
+
+    def watch(does: str, total: int, unit: str) -> Callable[[int], None]:
+        stages.append((does, total))
+        done.append(0)
+
+        def told(count: int) -> None:
+            done[-1] += count
+
+        return told
+
+    result = auditing.audit(HTTP_ON_3001, progress=watch)
+    assert stages == [
+        ("reading", HTTP_ON_3001.stat().st_size), ("dissecting", result.totals.flows), ("matching", 1), ("judging", 1),
+    ]  # fmt: skip
+    assert done == [total for _, total in stages]
+
+
+def test_verbose_tells_what_each_stage_took(capsys: pytest.CaptureFixture[str]) -> None:
+    _, report, _ = called(capsys, "audit", HTTP_ON_3001)
+    code, out, err = called(capsys, "audit", HTTP_ON_3001, "--verbose")
+    assert (code, out) == (1, report)
+    lines = [re.fullmatch(r"tpe-pcap: (\w+) (?:[\d,]+ )?[a-z ]+: \d+\.\d\d s", line) for line in err.splitlines()]
+    assert [line and line[1] for line in lines] == AUDITING
+    assert "reading 103,811 bytes" in err and "dissecting 7 flows" in err
+
+
+def test_quiet_leaves_the_verdict_to_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path, code in ((HTTP_ON_3001, 1), (good(tmp_path), 0)):
+        done = run("audit", "--quiet", path)
+        assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
+    monkeypatch.setattr(cli, "SLOW", {"bytes": 1})
+    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    assert cli.main(["audit", "-q", str(HTTP_ON_3001)]) == 1
+    assert shown.getvalue() == ""
+
+
+def test_quiet_still_tells_errors_and_writes_what_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report.json"
+    options = ["--format", "json", "--output", report]
+    assert called(capsys, "audit", "-q", HTTP_ON_3001, *options) == (1, "", "")
+    assert json.loads(report.read_bytes())["findings"]
+    code, out, err = called(capsys, "audit", "-q", tmp_path / "none.pcap")
+    assert (code, out) == (2, "")
+    assert "no such file" in err
+    assert called(capsys, "audit", "-q", "-v", HTTP_ON_3001)[0] == 2
 
 
 def test_a_terminal_gets_colour_unless_it_is_unwanted(tmp_path: Path) -> None:
@@ -454,9 +541,78 @@ def test_help_is_short_and_has_examples(capsys: pytest.CaptureFixture[str]) -> N
     assert len(out.splitlines()) <= 30
     assert max(map(len, out.splitlines())) <= 100
     assert "examples:" in out and "tpe-pcap audit capture.pcap" in out
-    for command in ("audit", "flows", "diff", "rules", "explain"):
+    for command in cli.commands_of(cli.parser()):
         assert command in out
-        assert called(capsys, command, "--help")[0] == 0
+
+
+@pytest.mark.parametrize("command", cli.commands_of(cli.parser()))
+def test_the_help_of_a_command_tells_exit_codes_and_examples_that_can_be_typed(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = called(capsys, command, "--help")
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 100
+    codes = re.findall(r"^  (\d)  \S", out, re.MULTILINE)
+    assert codes and {int(code) for code in codes} <= {cli.CLEAN, cli.FOUND, cli.USAGE, cli.DEFECT}
+    examples = re.findall(r"tpe-pcap (\S[^|>&#(\n]*)", out.partition("\nexamples:\n")[2])
+    assert examples
+    for example in examples:
+        options = cli.parser().parse_args(shlex.split(example))
+        assert options.run.__name__.startswith("run_")
+    assert any(example.startswith(command) for example in examples)
+
+
+@pytest.mark.parametrize("shell", cli.SHELLS)
+def test_completion_is_a_script_of_its_shell(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, script, err = called(capsys, "completion", shell)
+    assert (code, err) == (0, "")
+    for word in ("audit", "--base-station", "--fail-on", "standalone", "json", "wrong-protocol", "basics"):
+        assert word.lstrip("-") in script, word
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    path = tmp_path / "script"
+    path.write_text(script)
+    done = subprocess.run([shell, "-n", path], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+COMPLETED = [
+    ("tpe-pcap expl", ["explain"]),
+    ("tpe-pcap audit --mode t", ["tls"]),
+    ("tpe-pcap explain wrong-p", ["wrong-protocol"]),
+    ("tpe-pcap rules ba", ["basics"]),
+    ("tpe-pcap audit here-is-a", ["here-is-a.pcap"]),
+]
+
+
+@pytest.mark.parametrize(("typed", "completed"), COMPLETED)
+def test_bash_completes(typed: str, completed: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("bash is not installed")
+    (tmp_path / "here-is-a.pcap").touch()
+    (tmp_path / "script").write_text(called(capsys, "completion", "bash")[1])
+    words = typed.split(" ")
+    code = (
+        "source ./script; name=$(complete -p tpe-pcap | sed 's/.*-F \\([^ ]*\\) .*/\\1/')\n"
+        f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; COMP_LINE='{typed}'; COMP_POINT={len(typed)}\n"
+        f"$name tpe-pcap {words[-1]} {words[-2]}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    done = subprocess.run([bash, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == completed
+
+
+@pytest.mark.parametrize(("typed", "completed"), COMPLETED)
+def test_fish_completes(typed: str, completed: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    fish = shutil.which("fish")
+    if fish is None:
+        pytest.skip("fish is not installed")
+    (tmp_path / "here-is-a.pcap").touch()
+    (tmp_path / "script").write_text(called(capsys, "completion", "fish")[1])
+    code = f"source ./script; complete -C '{typed}'"
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([fish, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == completed
 
 
 def test_help_is_fast() -> None:
