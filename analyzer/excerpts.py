@@ -188,6 +188,7 @@ def clipped(text: str) -> str:
 
 
 SAID: tuple[tuple[type, Callable[..., str]], ...] = (
+    (bool, lambda value: "yes" if value else "no"),
     (enum.Enum, lambda value: value.name.lower().replace("_", " ")),
     (bytes, lambda value: value.hex() if len(value) <= PLAIN_BYTES else f"{len(value):,} bytes"),
     (tuple, several),

@@ -40,6 +40,8 @@ class Standing:
     rows: tuple[str, ...]
     service: str
     status: str
+    place: int
+    """Of the first row in its table; behind all of them: none."""
 
 
 def standings(audit: Audit) -> Mapping[tuple[str, tuple[str, ...]], Standing]:
@@ -49,12 +51,13 @@ def standings(audit: Audit) -> Mapping[tuple[str, tuple[str, ...]], Standing]:
     for verdict in audit.base_stations:
         address, mode = verdict.station.address, verdict.mode
         by_id = {row.row.id: row for row in verdict.rows}
+        table = list(by_id)
         for rows in {(each,): None for each in by_id} | together:
             known = [by_id[each] for each in rows if each in by_id]
             if known:
                 status = worst(row.status.value for row in known)
-                found[address, rows] = Standing(mode, rows, known[0].row.service, status)
-        found[address, ()] = Standing(mode, (), "fits no row", STRAY)
+                found[address, rows] = Standing(mode, rows, known[0].row.service, status, table.index(known[0].row.id))
+        found[address, ()] = Standing(mode, (), "fits no row", STRAY, len(table))
     return found
 
 
@@ -127,8 +130,6 @@ def timeline(audit: Audit) -> Timeline | None:
     shared = len(used) > LANES
     order = {each.station.address: index for index, each in enumerate(audit.base_stations)}
     modes = {mode: index for index, mode in enumerate(dict.fromkeys(each.mode for each in audit.base_stations))}
-    singles = {row: index for index, row in enumerate(dict.fromkeys(row for _, rows in known for row in rows))}
-    places = {rows: (singles[rows[0]] if rows else 0, len(rows), rows) for _, rows in known}
     drawn: dict[tuple[object, ...], Drawn] = {}
     told: dict[tuple[object, ...], tuple[str, Standing | None]] = {}
     for flow in audit.conversations.flows():
@@ -138,9 +139,9 @@ def timeline(audit: Audit) -> Timeline | None:
         if address is None or standing is None:
             key: tuple[object, ...] = (math.inf,)
         elif shared:
-            key = (modes[standing.mode], not rows, places[rows], WEIGHTS.index(standing.status))
+            key = (modes[standing.mode], standing.place, rows, WEIGHTS.index(standing.status))
         else:
-            key = (order[address], not rows, places[rows])
+            key = (order[address], standing.place, rows)
         lane = drawn.get(key)
         if lane is None:
             lane = drawn[key] = Drawn(first=flow.first)
@@ -338,6 +339,9 @@ def drawn_diagram(audit: Audit, bundles: Mapping[tuple[str, str], Bundle], kinds
             right.update(dict.fromkeys(rest, f"{word}s"))
             labels[f"{word}s"] = f"{len(rest):,} further hosts", word, word
     height = max(len(left), len(labels)) * STEP
+    rows: dict[str, dict[str, None]] = {key: {} for key in labels}
+    for (_, peer), bundle in bundles.items():
+        rows[right[peer]].update(bundle.rows)
     stations = {
         key: Node(
             f"{modes[key]:,} base station{'' if modes[key] == 1 else 's'}" if together else key,
@@ -347,7 +351,10 @@ def drawn_diagram(audit: Audit, bundles: Mapping[tuple[str, str], Bundle], kinds
         )
         for key, y in zip(left, places(len(left), height), strict=True)
     }
-    hosts = {key: Node(*label, y) for (key, label), y in zip(labels.items(), places(len(labels), height), strict=True)}
+    hosts = {
+        key: Node(name, f"{said}: {' '.join(rows[key])}" if rows[key] else said, kind, y)
+        for (key, (name, said, kind)), y in zip(labels.items(), places(len(labels), height), strict=True)
+    }
     edges: dict[tuple[str, str], Bundle] = {}
     for (address, peer), bundle in bundles.items():
         edge = edges.setdefault((mode_of[address] if together else address, right[peer]), Bundle())

@@ -46,6 +46,7 @@ async function copy(button) {
     getSelection().selectAllChildren(source);
     label.data = "Selected: press Ctrl+C";
   }
+  document.getElementById("said").textContent = label.data;
   setTimeout(() => { label.data = "Copy"; }, 2000);
 }
 
