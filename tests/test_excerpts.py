@@ -10,7 +10,8 @@ from analyzer.conversations import Conversation
 from analyzer.excerpts import FIELD, FRAMES, HEADERS, MESSAGES, Excerpt, decoded, dump, excerpts, told
 from analyzer.heads import Direction, Frame
 from analyzer.protocols import dns, esp, ftp, http, icmp, ike, ntp, ssh, tls
-from tests.scenes import HTTP, IKE_INIT, NTP, STATION, TLS, TPE, Scene, ftp as dialogue
+from tests.scenes import HTTP, IKE_INIT, NTP, STATION, TLS, TPE, Scene
+from tests.scenes import ftp as dialogue
 
 SECRET = "s3cr3t-w0rds"
 

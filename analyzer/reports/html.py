@@ -225,11 +225,13 @@ def page() -> jinja2.Template:
     return environment.from_string(asset("report.html.jinja"))
 
 
-def visible(value: object) -> object:
-    """Text in which everything is visible, line feeds of a hex dump excepted; other values as they are."""
-    if type(value) is not str or value.isprintable():
-        return value
-    return "".join(character if character == "\n" else escaped(character) for character in value)
+def visible(value: object) -> str:
+    """A value as text in which everything can be seen, but for line feeds, which do no harm."""
+    text = value if isinstance(value, str) else str(value)
+    if text.isprintable():
+        return text
+    # Also of text that is escaped already: an escape has no character that HTML knows.
+    return type(text)("".join(character if character == "\n" else escaped(character) for character in text))
 
 
 def asset(name: str) -> str:
