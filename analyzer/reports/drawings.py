@@ -342,6 +342,8 @@ def drawn_diagram(audit: Audit, bundles: Mapping[tuple[str, str], Bundle], kinds
     rows: dict[str, dict[str, None]] = {key: {} for key in labels}
     for (_, peer), bundle in bundles.items():
         rows[right[peer]].update(bundle.rows)
+    tables = dict.fromkeys(row.row.id for each in audit.base_stations for row in each.rows)
+    order = {row: place for place, row in enumerate(tables)}
     stations = {
         key: Node(
             f"{modes[key]:,} base station{'' if modes[key] == 1 else 's'}" if together else key,
@@ -352,7 +354,7 @@ def drawn_diagram(audit: Audit, bundles: Mapping[tuple[str, str], Bundle], kinds
         for key, y in zip(left, places(len(left), height), strict=True)
     }
     hosts = {
-        key: Node(name, f"{said}: {' '.join(rows[key])}" if rows[key] else said, kind, y)
+        key: Node(name, f"{said}: {' '.join(sorted(rows[key], key=order.__getitem__))}" if rows[key] else said, kind, y)
         for (key, (name, said, kind)), y in zip(labels.items(), places(len(labels), height), strict=True)
     }
     edges: dict[tuple[str, str], Bundle] = {}
@@ -362,7 +364,13 @@ def drawn_diagram(audit: Audit, bundles: Mapping[tuple[str, str], Bundle], kinds
         edge.rows.update(bundle.rows)
         edge.statuses |= bundle.statuses
     lines = [
-        Edge(stations[one], hosts[two], tuple(edge.rows), worst(iter(edge.statuses)), edge.flows)
+        Edge(
+            stations[one],
+            hosts[two],
+            tuple(sorted(edge.rows, key=order.__getitem__)),
+            worst(iter(edge.statuses)),
+            edge.flows,
+        )
         for (one, two), edge in edges.items()
     ]
     lines.sort(key=lambda each: (-WEIGHTS.index(each.status), each.station.y, each.peer.y))

@@ -28,14 +28,12 @@ from analyzer.matching import StationVerdict, Status
 from analyzer.reports.drawings import diagram, timeline
 from analyzer.reports.times import finding_time, iso, span
 from analyzer.version import __version__
-from analyzer.wire import escaped
+from analyzer.wire import printable, safe
 
 if TYPE_CHECKING:
     import jinja2
 
     from analyzer.auditing import Audit
-
-NAME = "html"
 
 FINDINGS = 1000
 """Findings that are shown at the most; the most severe come first."""
@@ -208,8 +206,8 @@ def page() -> jinja2.Template:
     """The template, in which every value is escaped."""
     try:
         import jinja2
-    except ImportError as error:
-        raise UsageError("the HTML report needs Jinja2: pip install 'tpe-pcap[html]'") from error
+    except ImportError:
+        raise UsageError("the format html needs Jinja2: pip install 'tpe-pcap[html]'") from None
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -228,10 +226,8 @@ def page() -> jinja2.Template:
 def visible(value: object) -> str:
     """A value as text in which everything can be seen, but for line feeds, which do no harm."""
     text = value if isinstance(value, str) else str(value)
-    if text.isprintable():
-        return text
-    # Also of text that is escaped already: an escape has no character that HTML knows.
-    return type(text)("".join(character if character == "\n" else escaped(character) for character in text))
+    # Also of text that is escaped already: what makes it visible has no character that HTML knows.
+    return text if printable(text) else type(text)("\n".join(map(safe, text.split("\n"))))
 
 
 def asset(name: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from analyzer import audit
+from analyzer.anonymity import anonymous
 from analyzer.auditing import Audit
 from analyzer.conversations import Conversations, Endpoint
 from analyzer.expected import UsageError
@@ -21,6 +22,7 @@ from analyzer.heads import Frame
 from analyzer.reports import html
 from analyzer.reports.drawings import BINS, LANES, PEERS, SHARED_LANES, STATIONS, diagram, timeline
 from analyzer.version import __version__
+from analyzer.wire import printable
 from tests.reports.audits import BARE, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, SECOND, START, TLS_STATION, finding, flow
 from tests.scenes import HTTP, STATION, TLS, TPE, Scene
 
@@ -140,11 +142,11 @@ def test_what_strangers_say_is_text(text: str) -> None:
 
 
 def test_nothing_invisible_is_in_it() -> None:
-    for each in (HOSTILE_AUDIT, spoilt("a\u202eb\u2066c\x00\x1b[31m\ufeff\ud800")):
+    for each in (HOSTILE_AUDIT, spoilt("a\u202eb\u2066c\x00\x1b[31m\ufeff\ud800\u2800")):
         page = html.render(each)
-        assert all(character.isprintable() or character == "\n" for character in page)
+        assert all(map(printable, page.split("\n")))
         page.encode("utf-8")
-    assert "a\\u202eb\\u2066c\\x00\\x1b[31m\\ufeff\\ud800" in page
+    assert "a\\u202eb\\u2066c\\x00\\x1b[31m\\ufeff\\ud800\\u2800" in page
 
 
 def test_a_hostile_capture_becomes_text(tmp_path: Path) -> None:
@@ -165,6 +167,17 @@ def test_passwords_and_tokens_are_not_in_it(tmp_path: Path) -> None:
     assert "Authorization" in page or "authorization" in page
     for text in (secret, token):
         assert text not in page and text.encode().hex(" ") not in page
+
+
+def test_an_anonymised_audit_shows_no_packet() -> None:
+    result = audit(CAPTURES / "tls-in-clear-on-all-ports.pcap")
+    open_, closed = Page(html.render(result)), Page(html.render(anonymous(result, bytes(32))))
+    addresses = {end.address for each in result.conversations for end in (each.originator, each.responder)}
+    private = {each for each in addresses if each != "255.255.255.255"}
+    assert private and any(each in open_.said for each in private)
+    assert not any(re.search(rf"(?<![0-9.]){re.escape(each)}(?![0-9])", closed.said) for each in private)
+    assert [each for each in open_.all("pre") if each.get("class") == "hex"]
+    assert not closed.all("pre")
 
 
 def test_every_finding_is_there_with_its_remedy_filter_and_frames() -> None:
