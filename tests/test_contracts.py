@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-HEAVY = ("pandas", "pyshark", "cryptography", "numba", "numpy", "dpkt", "jsonschema", "asyncio")
+HEAVY = ("pandas", "pyshark", "cryptography", "numba", "numpy", "dpkt", "jsonschema", "jinja2", "asyncio")
 """Libraries that take long to load."""
 
 
@@ -33,6 +33,10 @@ def loaded(module: str) -> set[str]:
 def test_pandas_and_pyshark_are_never_loaded_by_the_pipeline() -> None:
     modules = loaded("analyzer.flows, analyzer.conversations, analyzer.matching, analyzer.checks")
     assert not {"pandas", "pyshark"} & modules
+
+
+def test_reports_load_jinja2_only_when_a_page_is_made() -> None:
+    assert "jinja2" not in loaded("analyzer.reports")
 
 
 def test_the_command_shows_its_help_without_heavy_libraries() -> None:

@@ -71,6 +71,7 @@ class Format:
 FORMATS = (
     Format("text", lists_flows=True),
     Format("json", lists_flows=True),
+    Format("html"),
     Format("sarif"),
     Format("junit"),
     Format("markdown"),
