@@ -22,15 +22,29 @@ _INTEGRITY = {
 }
 
 
-def secrets(folder: Path) -> dict[str, str]:
-    """The content of each file of secrets, by the ending of its name; none where there is nothing to tell.
+def secrets(folder: Path, captured: bytes) -> dict[str, str]:
+    """The content of each file of secrets, by the ending of its name, as far as the captured bytes have a use for it.
 
     ``folder`` is a lab's, after its recording.
     """
     found = {"keylog": (folder / "keys").read_text()} if (folder / "keys").exists() else {}
     for log in folder.glob("*/initiator.log"):
         found |= _tables(log.read_text())
-    return {ending: content for ending, content in found.items() if content}
+    contents = {}
+    for ending, content in found.items():
+        lines = [line for line in content.splitlines(keepends=True) if not line.startswith("#")]
+        lines = [line for line in lines if identifier(ending, line) in captured]
+        if lines:
+            contents[ending] = "".join(lines)
+    return contents
+
+
+def identifier(ending: str, line: str) -> bytes:
+    """What packets carry that a line's secrets are for: the client's random of TLS, the SPI of IKE and ESP."""
+    if ending == "keylog":
+        return bytes.fromhex(line.split()[1])
+    fields = line.split(",")
+    return bytes.fromhex(fields[3].strip('"')[2:] if ending == "esp_sa" else fields[0])
 
 
 def _tables(log: str) -> dict[str, str]:
