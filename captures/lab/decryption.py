@@ -12,7 +12,8 @@ _SPIS = re.compile(r"checkout IKEv\d SA by message with SPIs (\w{16})_i (\w{16})
 _SELECTED = re.compile(r"selected proposal: (?:IKE|ESP):(\S+)")
 _SECRET = re.compile(r"(.*) => \d+ bytes @")
 _BYTES = re.compile(r" +\d+: ((?:[0-9A-F]{2} )+)")
-_CHILD = re.compile(r"CHILD_SA \S+ established with SPIs (\w{8})_i (\w{8})_o")
+_PARSED = re.compile(r"parsed \S+ (request|response) ")
+_CHILD = re.compile(r"(?:inbound )?CHILD_SA \S+ established with SPIs (\w{8})_i (\w{8})_o")
 _ENCRYPTION = {"AES_CBC": "AES-CBC [RFC3602]", "AES_GCM_16": "AES-GCM with 16 octet ICV [RFC4106]", "NULL": "NULL"}
 _INTEGRITY = {
     "HMAC_SHA1_96": "[RFC2404]",
@@ -48,9 +49,10 @@ def identifier(ending: str, line: str) -> bytes:
 
 
 def _tables(log: str) -> dict[str, str]:
-    """Wireshark's tables of IKE and ESP secrets, from the log of a charon that began all of its SAs."""
+    """Wireshark's tables of IKE and ESP secrets, from the log of a charon that began all of its IKE SAs."""
     ends: dict[str, tuple[str, str]] = {}
     proposal: dict[str, list[str]] = {}
+    asked: dict[str, bool] = {}
     told: dict[str, defaultdict[str, bytearray]] = defaultdict(lambda: defaultdict(bytearray))
     last: dict[str, bytearray] = {}
     version_1, version_2, esp = [], [], []
@@ -61,6 +63,8 @@ def _tables(log: str) -> dict[str, str]:
         thread, said = match.groups()
         if spis := _SPIS.match(said):
             ends[thread] = spis[1], spis[2]
+        elif parsed := _PARSED.match(said):
+            asked[thread] = parsed[1] == "request"
         elif selected := _SELECTED.match(said):
             proposal[thread] = selected[1].split("/")
             told[thread] = defaultdict(bytearray)
@@ -73,7 +77,7 @@ def _tables(log: str) -> dict[str, str]:
         elif dumped := _BYTES.match(said):
             last[thread] += bytes.fromhex(dumped[1])
         elif child := _CHILD.match(said):
-            esp.append((child.groups(), proposal[thread], told[thread]))
+            esp.append((child.groups(), asked[thread], proposal[thread], told[thread]))
     return {
         "ikev1_decryption_table": "".join(f"{ends[0]},{key.hex()}\n" for ends, key in version_1),
         "ikev2_decryption_table": "".join(_ike(*each) for each in version_2),
@@ -88,13 +92,13 @@ def _ike(spis: tuple[str, str], proposal: list[str], told: dict[str, bytearray])
     return f'{spis[0]},{spis[1]},{encryption},{keys["ai"]},{keys["ar"]},"{integrity} {_INTEGRITY[integrity]}"\n'
 
 
-def _esp(spis: tuple[str, ...], proposal: list[str], told: dict[str, bytearray]) -> str:
-    """Two lines, one for each direction; the addresses may change."""
+def _esp(spis: tuple[str, ...], asked: bool, proposal: list[str], told: dict[str, bytearray]) -> str:
+    """Two lines, for what comes in and what goes out; the addresses may change. ``asked``: by the peer."""
     cipher = _ENCRYPTION[re.sub(r"_\d{3}$", "", proposal[0])]
     integrity = next((each for each in proposal if each in _INTEGRITY), "")
     name = f"{integrity.replace('_', '-').replace('SHA2', 'SHA')} {_INTEGRITY[integrity]}" if integrity else "NULL"
     return "".join(
         f'"IPv4","*","*","0x{spi}","{cipher}","0x{told[f"encryption {sender} key"].hex()}"'
         f',"{name}","0x{told[f"integrity {sender} key"].hex()}"\n'
-        for spi, sender in zip(spis, ("responder", "initiator"), strict=True)
+        for spi, sender in zip(spis, ("initiator", "responder")[:: 1 if asked else -1], strict=True)
     )
