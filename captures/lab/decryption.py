@@ -13,6 +13,7 @@ _SPIS = re.compile(r"checkin IKEv\d SA \S+ with SPIs (\w{16})_i (\w{16})_r")
 _SELECTED = re.compile(r"selected proposal: (?:IKE|ESP):(\S+)")
 _SECRET = re.compile(r"(.*) => \d+ bytes @")
 _BYTES = re.compile(r" +\d+: ((?:[0-9A-F]{2} )+)")
+_SENDER = re.compile(r"  SPI 0x\w+, src (\S+) dst ")
 _PARSED = re.compile(r"parsed \S+ (request|response) ")
 _CHILD = re.compile(r"(?:inbound )?CHILD_SA \S+ established with SPIs (\w{8})_i (\w{8})_o")
 _ENCRYPTION = {"AES_CBC": "AES-CBC [RFC3602]", "AES_GCM_16": "AES-GCM with 16 octet ICV [RFC4106]", "NULL": "NULL"}
@@ -55,6 +56,8 @@ class _Thread:
 
     asked: bool = False
     """Whether the message that it handles is a request of the peer."""
+    outside: str = "IPv4"
+    """What carries the tunnel that it sets up."""
     proposal: list[str] = field(default_factory=list)
     secrets: defaultdict[str, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
     secret: str = ""
@@ -85,6 +88,8 @@ def _tables(log: str) -> dict[str, str]:
             if "Sk_er secret" in thread.secrets:
                 version_2 += _ike(spis[1], spis[2], thread)
                 thread.secrets.clear()
+        elif sender := _SENDER.match(said):
+            thread.outside = "IPv6" if ":" in sender[1] else "IPv4"
         elif child := _CHILD.match(said):
             esp += _esp(child[1], child[2], thread)
     return {"ikev1_decryption_table": version_1, "ikev2_decryption_table": version_2, "esp_sa": esp}
@@ -108,5 +113,5 @@ def _esp(inbound: str, outbound: str, thread: _Thread) -> str:
         encryption, authentication = (
             thread.secrets[f"{each} {sender} key"].hex() for each in ("encryption", "integrity")
         )
-        lines += f'"IPv4","*","*","0x{spi}","{cipher}","0x{encryption}","{name}","0x{authentication}"\n'
+        lines += f'"{thread.outside}","*","*","0x{spi}","{cipher}","0x{encryption}","{name}","0x{authentication}"\n'
     return lines
