@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import tomllib
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -48,6 +49,19 @@ def test_nothing_can_run_that_no_scenario_runs(recorder: ModuleType) -> None:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario_has_its_capture(name: str) -> None:
     assert f'ran = "lab/scenarios/{name}.toml"' in (CAPTURES / f"{name}.toml").read_text()
+
+
+def test_secrets_are_those_of_their_capture(recorder: ModuleType) -> None:
+    """Of the same recording, that is: what they are for occurs in it."""
+    written = set()
+    for description in CAPTURES.glob("*.toml"):
+        captured = b"".join(each.read_bytes() for each in CAPTURES.glob(f"{description.stem}.*pcap*"))
+        for name in tomllib.loads(description.read_text())["origin"].get("keys", []):
+            ending = name.rpartition(".")[2]
+            lines = [line for line in (CAPTURES / name).read_text().splitlines() if not line.startswith("#")]
+            assert lines and all(recorder.decryption.identifier(ending, line) in captured for line in lines), name
+            written.add(name)
+    assert written == {each.name for ending in recorder.decryption.ENDINGS for each in CAPTURES.glob(f"*.{ending}")}
 
 
 def test_readme_shows_every_capture(recorder: ModuleType) -> None:

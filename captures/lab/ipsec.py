@@ -160,6 +160,11 @@ def peer_gone(lab: Lab) -> None:
     lab.kill(CORE, "charon")
 
 
+def rekey(lab: Lab, what: str, at: str = "base-station") -> None:
+    """Replace keys. ``what``: swanctl's words; ``at``: who begins, ``base-station`` or ``tpe``."""
+    _swanctl(lab, CORE if at == "tpe" else BASE_STATION, "--rekey", *what.split())
+
+
 def move(lab: Lab, to: str = "10.20.30.77") -> None:
     """The base station gets another address, and MOBIKE takes the tunnel along."""
     lab.run(BASE_STATION, "ip", "address", "add", f"{to}/24", "dev", "eth0")

@@ -769,6 +769,7 @@ STEPS: Mapping[str, Service] = {
     "peer-gone": ipsec.peer_gone,
     "ping": ping,
     "ping-each": ping_each,
+    "rekey": ipsec.rekey,
     "replay": replay,
     "replay-later": replay_later,
     "resolve": resolve,
