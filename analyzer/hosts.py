@@ -220,7 +220,7 @@ def recognise(candidates: Mapping[str, Candidate]) -> list[str]:
     accepted: dict[str, Candidate] = {}
     cores: set[str] = set()
     for address, candidate in sorted(candidates.items(), key=lambda pair: pair[1].rank()):
-        servers = candidate.servers() - accepted.keys()
+        servers = {each for each in candidate.servers() if each not in accepted}
         if servers and address not in cores:
             accepted[address] = candidate
             cores |= servers
