@@ -204,7 +204,7 @@ def audit(
     conversations = converse(read, services(tables))
     inside = inside_tunnel(conversations)
     outside = [each for each in conversations if each.id not in inside]
-    stations = find_stations(outside, tables, names)
+    stations, unjudged = find_stations(outside, tables, names)
     modes = [mode_of(station, tables, mode) for station in stations]
     core = find_tpe(modes, stations, names, addresses(outside), Deployment(deployment))
     own = conversations_of(stations, outside)
@@ -213,7 +213,9 @@ def audit(
         match(station, each, tables, core, own[station.address], until)
         for station, each in zip(stations, modes, strict=True)
     )
-    case = Case(read.captures, read.tally, Deployment(deployment), matched, (), conversations, core, inside, names)
+    case = Case(
+        read.captures, read.tally, Deployment(deployment), matched, (), conversations, core, inside, names, unjudged
+    )
     found = content_findings(matched)
     found += case_findings(case, malformed=True)
     charged = by_station(found)

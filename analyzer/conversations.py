@@ -281,7 +281,7 @@ def converse(flows: Flows, services: frozenset[Service] = frozenset()) -> Conver
     stops = np.searchsorted(alike.kind, leaders, side="right", sorter=order).tolist()
     speeches = alike.speech[leaders]
     shared = np.bincount(speeches)[speeches] > 1 if len(leaders) else speeches
-    said: dict[tuple[object, ...], Dissection] = {}
+    reading = Reading()
     found: list[Conversation] = []
     start = 0
     for at in range(0, len(leaders), STEP):
@@ -295,7 +295,7 @@ def converse(flows: Flows, services: frozenset[Service] = frozenset()) -> Conver
             stops[at : at + STEP],
             strict=True,
         ):
-            each = conversation(flows, index, row, sides, pieces, services, speech, said)
+            each = conversation(flows, index, row, sides, pieces, services, speech, reading)
             found.append(together(flows, each, order[start + 1 : stop]) if stop > start + 1 else each)
             start = stop
     return Conversations(with_ftp_data(found), flows)
@@ -312,6 +312,19 @@ def together(flows: Flows, each: Conversation, others: npt.NDArray[np.intp]) -> 
 
 FRAMES = 16
 """Flows alike of which the first frames are remembered."""
+
+MESSAGES, FEW = 1 << 20, 4
+"""Messages after which no more than a few of each further conversation are read: somebody floods the capture."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was read of the conversations so far."""
+
+    said: dict[tuple[object, ...], Dissection] = field(default_factory=dict)
+    """The dissections of those that others may repeat."""
+    messages: int = 0
+
 
 STEP = 4096
 """Flows whose columns are turned into Python numbers at a time."""
@@ -335,11 +348,11 @@ def conversation(
     pieces: list[Any],
     services: frozenset[Service],
     speech: int,
-    said: dict[tuple[object, ...], Dissection],
+    reading: Reading,
 ) -> Conversation:
     """The flow with an index: its columns, and the pieces that were kept of its payload.
 
-    ``speech`` is the first of several flows that say the same, or -1; ``said`` remembers the dissections of such.
+    ``speech`` is the first of several flows that say the same, or -1.
     """
     transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
     reversed_ = opened_by(transport, row, services) if transport not in REPLIES else answers(flows, transport, pieces)
@@ -352,14 +365,17 @@ def conversation(
     head = flows.head(index, row, side, (originator, responder), pieces)
     # What a protocol makes of bytes may depend on the service, and on a client that uses a service's port.
     speaker = speech, transport, side, two.port, one.port if transport in PORTED and head.ports[0] < 1024 else 0
-    before = said.get(speaker) if speech >= 0 else None
+    before = reading.said.get(speaker) if speech >= 0 else None
     if before is not None and not before.breaks:
         dissection = protocols.again(before, head)
     else:
         datagrams = flows.datagrams_of(pieces, side) if head.datagrams else ()
-        dissection = protocols.dissect(head._replace(datagrams=datagrams))
+        most = protocols.EVERY if reading.messages < MESSAGES else FEW
+        dissection = protocols.dissect(head._replace(datagrams=datagrams), most=most)
+        if isinstance(dissection.items, tuple):
+            reading.messages += len(dissection.items)
         if speech >= 0:
-            said[speaker] = dissection
+            reading.said[speaker] = dissection
     errors = icmp_errors(flows, pieces, side) if row.errors else ()
     notes = flows.notes[row.note] if row.note >= 0 else ()
     if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:

@@ -146,6 +146,8 @@ class Case:
     """Ids of the conversations that were captured inside of a tunnel and are not judged."""
     names: Names
     """Whom the user named."""
+    unjudged: int
+    """Addresses that look like base stations and are not judged because there are too many."""
 
 
 @dataclass(frozen=True, slots=True)
