@@ -253,7 +253,7 @@ def audit(
     conversations, uses = opened(conversations, read.captures, tls_keylog, ike_keys, embedded_keys)
     inside = inside_tunnel(conversations)
     outside = [each for each in conversations if each.id not in inside]
-    stations = find_stations(outside, tables, names)
+    stations, unjudged = find_stations(outside, tables, names)
     modes = [mode_of(station, tables, mode) for station in stations]
     core = find_tpe(modes, stations, names, addresses(outside), Deployment(deployment))
     own = conversations_of(stations, outside)
@@ -265,10 +265,13 @@ def audit(
         )
     )
     told = read.captures, read.tally, Deployment(deployment)
-    case = Case(*told, matched, (), conversations, core, inside, names, uses)
+    case = Case(*told, matched, (), conversations, core, inside, names, unjudged, uses)
     found = content_findings(counted(matched, watch("judging", len(matched), "base stations")))
     found += case_findings(case, malformed=True)
-    judged = tuple(judge(each, Deployment(deployment), found, lrr, core) for each in matched)
+    charged = by_station(found)
+    judged = tuple(
+        judge(each, Deployment(deployment), charged.get(each.station.address, ()), lrr, core) for each in matched
+    )
     findings = merged(found) + case_findings(replace(case, verdicts=judged), malformed=False)
     findings.sort(key=report_order)
     flow_rows = rows_by_flow(matched)
@@ -434,6 +437,15 @@ def speaks(fit: Fit) -> bool:
     return fit.conversation.protocol == wanted or (wanted == esp.NAME and carries_esp(fit.conversation))
 
 
+def by_station(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Address of a base station → the findings about it."""
+    found: dict[str, list[Finding]] = defaultdict(list)
+    for each in findings:
+        if each.base_station is not None:
+            found[each.base_station].append(each)
+    return found
+
+
 def judge(
     matched: Matched,
     deployment: Deployment,
@@ -441,11 +453,11 @@ def judge(
     lrr: tuple[int, ...] | None,
     core: frozenset[str],
 ) -> StationVerdict:
-    """The rows of one base station, once their contents are judged."""
+    """The rows of one base station, once their contents are judged; ``findings`` are about this station."""
     malformed: dict[str, set[int]] = defaultdict(set)
     for finding in findings:
         serious = finding.kind is Kind.MALFORMED and finding.severity >= Severity.MEDIUM
-        if serious and finding.base_station == matched.station.address and finding.flow is not None:
+        if serious and finding.flow is not None:
             for row in finding.rows:
                 malformed[row].add(finding.flow)
     used = {

@@ -183,7 +183,8 @@ class Source:
         self.path = path
         self.consumed = 0
         """Bytes taken from the file itself."""
-        self.failure: CaptureError | None = None
+        self.failure: tuple[str, int] | None = None
+        """Why there is no reading on, and where; not the exception, which would keep all that it passed through."""
         self.unpacked: Unpacked | None = None
         self.held = memoryview(b"")
         """Bytes that were read ahead."""
@@ -237,19 +238,19 @@ class Source:
             self.held = self.held[count:]
             return count
         if self.failure is not None:
-            raise self.failure
+            raise CaptureError(self.path, *self.failure)
         try:
             if self.unpacked is not None:
                 return self.unpacked.readinto(buffer)
             count = self.raw.readinto(buffer)  # type: ignore[attr-defined]
         except OSError as error:
-            self.failure = CaptureError(self.path, worded(error), self.consumed)
+            self.failure = worded(error), self.consumed
         except DamageError as error:
-            self.failure = CaptureError(self.path, f"{self.compression} data {error}", self.consumed)
+            self.failure = f"{self.compression} data {error}", self.consumed
         else:
             self.consumed += count
             return cast(int, count)
-        raise self.failure
+        raise CaptureError(self.path, *self.failure)
 
     def peek(self, count: int = PEEK) -> bytes:
         """The first bytes, which stay to be read; fewer only if the file is shorter. As :meth:`readinto`."""
@@ -270,6 +271,7 @@ class Source:
         return bytes(self.held)
 
     def close(self) -> None:
+        self.unpacked = None  # it knows this object, and its window may be large
         if self.path != "-":
             self.raw.close()
 
@@ -327,7 +329,10 @@ class Blocks:
         """
         told = self.next()
         if isinstance(told, Exception):
-            raise told
+            try:
+                raise told
+            finally:
+                del told  # or the error would keep this frame, and the frame the error
         buffer, count = told
         start, end = self.size - len(rest), self.size + count
         if start >= 0:
@@ -387,6 +392,9 @@ class Unpacked:
     Its memory is the decompressor's window and two pieces, whatever the data unpack to.
     """
 
+    EXPANSION, FREE = 200, 1 << 28
+    """Times of their size that data may unpack to, and bytes beyond that: more is made to keep its readers busy."""
+
     PIECE = 1 << 15
     """Bytes that go in and come out at a time: so much may be lost before damage that shows in the middle."""
 
@@ -396,19 +404,29 @@ class Unpacked:
         self.decompressor = begin()
         self.start = start
         self.ready = memoryview(b"")
+        self.left = self.FREE
+        """Bytes that may still come out."""
+
+    def more(self) -> bytes:
+        """The next packed bytes, empty at their end."""
+        data = self.packed(self.PIECE)
+        self.left += self.EXPANSION * len(data)
+        return data
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the beginning of a buffer; 0 at the end. :class:`DamageError` if the data are damaged."""
         while not self.ready:
+            if self.left < 0:
+                raise DamageError(f"unpack to more than {self.EXPANSION} times their size")
             if self.decompressor.eof:
-                rest = self.decompressor.unused_data or self.packed(self.PIECE)
+                rest = self.decompressor.unused_data or self.more()
                 while rest and not (begun := bytes(rest).lstrip(b"\0")):  # padding, of tapes and of xz
-                    rest = self.packed(self.PIECE)
+                    rest = self.more()
                 if not rest:
                     return 0
                 self.decompressor, data = self.begin(), begun
             elif self.decompressor.needs_input:
-                data = self.start or self.packed(self.PIECE)
+                data = self.start or self.more()
                 self.start = b""
                 if not data:
                     raise DamageError("are damaged: they end too early")
@@ -420,6 +438,7 @@ class Unpacked:
                 if "memory" in str(error).lower():
                     raise DamageError(f"demand more than {WINDOW >> 20} MiB of memory for unpacking") from None
                 raise DamageError(f"are damaged: {' '.join(str(error).split())}") from None
+            self.left -= len(self.ready)
         count = min(len(self.ready), len(buffer))
         buffer[:count] = self.ready[:count]
         self.ready = self.ready[count:]
@@ -704,6 +723,9 @@ def read_block(framing: Framing, data: bytes) -> str | None:
         return f"its two lengths disagree ({size} and {number(size - 4)})"
     if size < SHORTEST.get(kind, 12):
         return f"its {size} bytes are too few for its kind"
+    read = options(data[OPTIONS_AT[kind] : -4], order) if kind in OPTIONS_AT else []
+    if len(read) == OPTIONS:
+        return f"it has {OPTIONS} options or more"
     if kind == 0x0A0D0D0A:
         if number(12, 2) != 1:
             return f"it begins a section of unknown pcapng version {number(12, 2)}"
@@ -713,7 +735,7 @@ def read_block(framing: Framing, data: bytes) -> str | None:
     elif kind == 1:
         if len(framing.interfaces) == INTERFACES:
             return f"it describes more than {INTERFACES} interfaces"
-        framing.describe(interface_of(data[8:-4], order))
+        framing.describe(interface_of(data[8:16], read, order))
     elif kind in (2, 6):  # only if the kernel could not read it
         interface = number(8, 2 if kind == 2 else 4)
         if interface >= len(framing.interfaces):
@@ -722,9 +744,9 @@ def read_block(framing: Framing, data: bytes) -> str | None:
     elif kind == 3:
         return "no interface is described"
     elif kind == 4:
-        read_names(framing, data[8:-4], order)
+        read_names(framing, read)
     elif kind == 5:
-        lost = [int.from_bytes(value[:8], order) for code, value in options(data[20:-4], order) if code in (5, 7)]
+        lost = [int.from_bytes(value[:8], order) for code, value in read if code in (5, 7)]
         if lost and number(8) < len(framing.interfaces):
             framing.lost[number(8)] = sum(lost)
     elif kind == 10:
@@ -735,6 +757,8 @@ def read_block(framing: Framing, data: bytes) -> str | None:
     return None
 
 
+OPTIONS_AT = {1: 16, 4: 8, 5: 20}
+"""Kind of block → where its options begin, or its records, which look alike."""
 SHORTEST = {0x0A0D0D0A: 28, 1: 20, 2: 32, 3: 16, 5: 24, 6: 32, 10: 20}
 """Kind of block → bytes that it has at the least."""
 BLOCKS = {9: "systemd journal", 0x0BAD: "custom", 0x40000BAD: "custom"}
@@ -753,11 +777,15 @@ def among(known: Counter[str], name: str) -> str:
     return name if name in known or len(known) < KINDS else "other"
 
 
+OPTIONS = 1 << 16
+"""Of one block: more are somebody's trap."""
+
+
 def options(body: bytes, order: Order) -> list[tuple[int, bytes]]:
-    """Code and value of each option, up to the end or to the first that lies about its length."""
-    found = []
+    """Code and value of each option, up to the end or to the first that lies about its length; OPTIONS at the most."""
+    found: list[tuple[int, bytes]] = []
     at = 0
-    while at + 4 <= len(body):
+    while at + 4 <= len(body) and len(found) < OPTIONS:
         code, length = (int.from_bytes(body[at + i : at + i + 2], order) for i in (0, 2))
         if code == 0 or at + 4 + length > len(body):
             break
@@ -766,11 +794,11 @@ def options(body: bytes, order: Order) -> list[tuple[int, bytes]]:
     return found
 
 
-def interface_of(body: bytes, order: Order) -> Interface:
-    """An Interface Description Block's body: link type, snap length, options 9 (time resolution), 13 (frame check
-    sequence, in bits; some write bytes) and 14 (offset)."""
+def interface_of(body: bytes, read: list[tuple[int, bytes]], order: Order) -> Interface:
+    """An Interface Description Block: link type, snap length, options 9 (time resolution), 13 (frame check sequence, in
+    bits; some write bytes) and 14 (offset)."""
     digits, ticks, offset, frame_check = 6, (1000, 1, -1), 0, 0
-    for code, value in options(body[8:], order):
+    for code, value in read:
         if code == 9 and len(value) == 1:
             power = value[0] & 0x7F
             if value[0] & 0x80:
@@ -787,9 +815,9 @@ def interface_of(body: bytes, order: Order) -> Interface:
     return Interface(link, snaplen, digits, ticks, offset, frame_check)
 
 
-def read_names(framing: Framing, body: bytes, order: Order) -> None:
+def read_names(framing: Framing, read: list[tuple[int, bytes]]) -> None:
     """The records of a Name Resolution Block: an address, and its names with a zero octet behind each."""
-    for kind, value in options(body, order):
+    for kind, value in read:
         size = {1: 4, 2: 16, 3: 6, 4: 8}.get(kind)
         if size is None or len(value) <= size:
             continue

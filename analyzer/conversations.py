@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 import socket
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import namedtuple
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -300,7 +300,7 @@ def converse(
     stops = np.searchsorted(alike.kind, leaders, side="right", sorter=order).tolist()
     speeches = alike.speech[leaders]
     shared = np.bincount(speeches)[speeches] > 1 if len(leaders) else speeches
-    said: dict[tuple[object, ...], Dissection] = {}
+    reading = Reading()
     found: list[Conversation] = []
     start = 0
     for at in range(0, len(leaders), STEP):
@@ -315,7 +315,7 @@ def converse(
             stops[at : at + STEP],
             strict=True,
         ):
-            each = conversation(flows, index, row, sides, pieces, services, speech, said)
+            each = conversation(flows, index, row, sides, pieces, services, speech, reading)
             found.append(together(flows, each, order[start + 1 : stop]) if stop > start + 1 else each)
             start = stop
         if progress:
@@ -334,6 +334,19 @@ def together(flows: Flows, each: Conversation, others: npt.NDArray[np.intp]) -> 
 
 FRAMES = 16
 """Flows alike of which the first frames are remembered."""
+
+MESSAGES, FEW = 1 << 20, 4
+"""Messages after which no more than a few of each further conversation are read: somebody floods the capture."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was read of the conversations so far."""
+
+    said: dict[tuple[object, ...], Dissection] = field(default_factory=dict)
+    """The dissections of those that others may repeat."""
+    messages: int = 0
+
 
 STEP = 4096
 """Flows whose columns are turned into Python numbers at a time."""
@@ -357,11 +370,11 @@ def conversation(
     pieces: list[Any],
     services: frozenset[Service],
     speech: int,
-    said: dict[tuple[object, ...], Dissection],
+    reading: Reading,
 ) -> Conversation:
     """The flow with an index: its columns, and the pieces that were kept of its payload.
 
-    ``speech`` is the first of several flows that say the same, or -1; ``said`` remembers the dissections of such.
+    ``speech`` is the first of several flows that say the same, or -1.
     """
     transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
     reversed_ = opened_by(transport, row, services) if transport not in REPLIES else answers(flows, transport, pieces)
@@ -374,14 +387,17 @@ def conversation(
     head = flows.head(index, row, side, (originator, responder), pieces)
     # What a protocol makes of bytes may depend on the service, and on a client that uses a service's port.
     speaker = speech, transport, side, two.port, one.port if transport in PORTED and head.ports[0] < 1024 else 0
-    before = said.get(speaker) if speech >= 0 else None
+    before = reading.said.get(speaker) if speech >= 0 else None
     if before is not None and not before.breaks:
         dissection = protocols.again(before, head)
     else:
         datagrams = flows.datagrams_of(pieces, side) if head.datagrams else ()
-        dissection = protocols.dissect(head._replace(datagrams=datagrams))
+        most = protocols.EVERY if reading.messages < MESSAGES else FEW
+        dissection = protocols.dissect(head._replace(datagrams=datagrams), most=most)
+        if isinstance(dissection.items, tuple):
+            reading.messages += len(dissection.items)
         if speech >= 0:
-            said[speaker] = dissection
+            reading.said[speaker] = dissection
     errors = icmp_errors(flows, pieces, side) if row.errors else ()
     notes = flows.notes[row.note] if row.note >= 0 else ()
     if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:
@@ -493,62 +509,83 @@ def mac(number: int) -> str | None:
     return None if number < 0 else ":".join(f"{byte:02x}" for byte in number.to_bytes(6, "big"))
 
 
+class Announcement(NamedTuple):
+    """A data connection that a control connection spoke of."""
+
+    control: Conversation
+    connection: ftp.DataConnection
+
+
+CONSIDERED = 64
+"""Announcements of one endpoint, on either side of its beginning, among which a data connection looks for its own."""
+
+
 def with_ftp_data(found: Sequence[Conversation]) -> list[Conversation]:
     """Tie FTP data connections to the commands that opened them, be they before or after the reply's capture.
 
     Where the reply that named an endpoint is not in the capture, the first connection that the client opens to the
     server after its command is taken for it, if its content is of no protocol known here.
     """
-    result = list(found)
-    controls = [each for each in found if isinstance(each.dissection.facts, ftp.FtpFacts)]
-    if not controls:
-        return result
-    by_end: dict[tuple[str, int | None], list[int]] = {}
-    for index, each in enumerate(found):
-        if each.transport == "tcp" and each.protocol != ftp.NAME:
-            for end in (each.originator, each.responder):
-                by_end.setdefault(end, []).append(index)
-    for control in controls:
+    announced: dict[tuple[str, str, int], list[Announcement]] = {}
+    """By the address that calls, and the address and port that are called."""
+    unnamed: list[Announcement] = []
+    for control in found:
         facts = control.dissection.facts
-        assert isinstance(facts, ftp.FtpFacts)
-        announced: dict[int, list[ftp.DataConnection]] = {}
+        if not isinstance(facts, ftp.FtpFacts):
+            continue
         for transfer in facts._transfers:
             if transfer.endpoint is None:
+                if transfer.passive:
+                    unnamed.append(Announcement(control, transfer))
                 continue
             ends = control.originator, control.responder
             caller, listening = ends if transfer.passive else ends[::-1]
             # Many a client goes to the server that it knows, whatever address the reply names behind a NAT.
             for host in dict.fromkeys((transfer.endpoint.address or listening.address, listening.address)):
-                for index in by_end.get((host, transfer.endpoint.port), ()):
-                    data = result[index]
-                    if {data.originator.address, data.responder.address} == {caller.address, host}:
-                        announced.setdefault(index, []).append(transfer)
-        for index, transfers in announced.items():
-            data = result[index]
-            if data.control is None and data.last >= control.first and data.first <= control.last:
-                # A port may serve again: its newest announcement counts, or the first if none was captured before.
-                before = [each for each in transfers if each.time <= data.first]
-                result[index] = carrying(data, control, before[-1] if before else transfers[0])
-    unnamed = [
-        (control, transfer)
-        for control in controls
-        if isinstance(control.dissection.facts, ftp.FtpFacts)
-        for transfer in control.dissection.facts._transfers
-        if transfer.passive and transfer.endpoint is None
-    ]
+                key = caller.address, host, transfer.endpoint.port
+                announced.setdefault(key, []).append(Announcement(control, transfer))
+    for each in announced.values():
+        each.sort(key=announced_at)
+    result = [with_command(each, announced) for each in found] if announced else list(found)
     opened: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for index, each in enumerate(result if unnamed else ()):
-        if each.transport == "tcp" and each.originator_certain and each.protocol is None:
-            opened.setdefault((each.originator.address, each.responder.address), []).append((each.first, index))
+    """By client and server: when which connection began."""
+    for index, data in enumerate(result if unnamed else ()):
+        if data.transport == "tcp" and data.originator_certain and data.protocol is None:
+            opened.setdefault((data.originator.address, data.responder.address), []).append((data.first, index))
     for candidates in opened.values():
         candidates.sort()
+    following = {ends: list(range(len(candidates) + 1)) for ends, candidates in opened.items()}
+    """Place of the next candidate that is free, from each place on; places in between are looked at but once."""
     for control, transfer in unnamed:
-        candidates = opened.get((control.originator.address, control.responder.address), [])
+        ends_of = control.originator.address, control.responder.address
+        candidates, free = opened.get(ends_of, []), following.get(ends_of, [0])
         at = bisect_left(candidates, (transfer.time, 0))
+        while free[at] != at:
+            free[at] = free[free[at]]
+            at = free[at]
         if at < len(candidates) and candidates[at][0] <= control.last:
-            _, index = candidates.pop(at)
+            free[at] = at + 1
+            index = candidates[at][1]
             result[index] = carrying(result[index], control, transfer)
     return result
+
+
+def announced_at(each: Announcement) -> int:
+    return each.connection.time
+
+
+def with_command(data: Conversation, announced: Mapping[tuple[str, str, int], list[Announcement]]) -> Conversation:
+    """A connection that some control connection announced, with the command that used it; any other as it is."""
+    if data.transport != "tcp" or data.protocol == ftp.NAME:
+        return data
+    for caller, called in ((data.originator, data.responder), (data.responder, data.originator)):
+        each = announced.get((caller.address, called.address, called.port or 0), ())
+        # A port may serve again: its newest announcement counts, or the first if none was captured before.
+        at = bisect_right(each, data.first, key=announced_at)
+        for control, used in (*reversed(each[max(0, at - CONSIDERED) : at]), *each[at : at + CONSIDERED]):
+            if data.last >= control.first and data.first <= control.last:
+                return carrying(data, control, used)
+    return data
 
 
 def carrying(data: Conversation, control: Conversation, transfer: ftp.DataConnection) -> Conversation:

@@ -155,6 +155,8 @@ class Case:
     """Ids of the conversations that were captured inside of a tunnel and are not judged."""
     names: Names
     """Whom the user named."""
+    unjudged: int
+    """Addresses that look like base stations and are not judged because there are too many."""
     keys: tuple[KeyUse, ...] = ()
     """What became of the keys that the user gave."""
 

@@ -31,6 +31,9 @@ FLOWS = 1 << 18
 """Flows that are kept apart. Of further ones those between two hosts with one service are folded into one flow, whose
 content is not read; a quarter as many again. What is then still new is counted only."""
 
+PIECES, ARENA = 1 << 21, 1 << 28
+"""Pieces of payload, and their bytes, that are kept of all flows together; that of further packets is left out."""
+
 NOTES = 1 << 16
 """Different notes that are kept: tunnels can be made to differ with every packet."""
 
@@ -68,6 +71,12 @@ class Tally:
     """Frames that are in no flow though they carry IP, or may, by reason."""
     folded: int
     """Flows that stand for several because there were too many."""
+    unkept: int
+    """Packets in flows of which payload was left out because too much was kept."""
+    unfollowed_links: int
+    """IEC 104 links of which only the heads are read because there were too many."""
+    unfollowed_esp: int
+    """ESP packets that are counted under no SPI because there were too many SPIs."""
     snapped: int
     """Frames captured shorter than they were (also counted above)."""
     overlapping_datagrams: int
@@ -407,6 +416,7 @@ class Scan:
     def __post_init__(self) -> None:
         self.clock["secret"] = secret()
         self.clock["limit"] = FLOWS
+        self.clock["pieces_limit"], self.clock["arena_limit"] = PIECES, ARENA
         self.tunnels[list(IP_PROTOCOLS)] = True
         self.tunnels[[256 + port for port in UDP_PORTS]] = True
 
@@ -683,6 +693,9 @@ class Scan:
             dict(sorted(self.not_ip.items())),
             dict(sorted(self.unreadable.items())),
             int(np.count_nonzero((flow["port0"] == scanner.FOLDED) | (flow["port1"] == scanner.FOLDED))),
+            int(clock["unkept"]),
+            int(np.count_nonzero((flow["account"] == scanner.UNFOLLOWED) & (flow["protocol"] == scanner.TCP))),
+            int(clock["esp_unfollowed"]),
             int(clock["snapped"]),
             self.fragments.overlapping,
             self.fragments.incomplete,

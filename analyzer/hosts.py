@@ -172,10 +172,17 @@ class Candidate:
         return -len(established), -len(attempted), min(each.conversation.id for each in self.signatures)
 
 
+STATIONS = 8192
+"""Addresses of base stations that are judged, those with the best evidence first; more are a flood of forged ones."""
+
+
 def find_stations(
     conversations: Sequence[Conversation], tables: Mapping[str, ExpectedTable], names: Names
-) -> tuple[Station, ...]:
-    """The base stations that the user named; without names, those that their flows give away."""
+) -> tuple[tuple[Station, ...], int]:
+    """The base stations that the user named; without names, those that their flows give away.
+
+    And how many addresses were left out, because there are more than :data:`STATIONS`.
+    """
     macs = owned_macs(conversations)
     candidates = find_candidates(conversations, tables, names)
     if names.base_stations:
@@ -183,8 +190,9 @@ def find_stations(
         accepted = [address for address in seen if names.is_station(address, macs.get(address))]
     else:
         accepted = recognise(candidates)
-    groups = group(accepted, macs, candidates)
-    return tuple(station(addresses, candidates, macs, names) for addresses in groups)
+    groups = group(accepted[:STATIONS], macs, candidates)
+    found = tuple(station(addresses, candidates, macs, names) for addresses in groups)
+    return found, max(0, len(accepted) - STATIONS)
 
 
 def find_candidates(
@@ -220,7 +228,7 @@ def recognise(candidates: Mapping[str, Candidate]) -> list[str]:
     accepted: dict[str, Candidate] = {}
     cores: set[str] = set()
     for address, candidate in sorted(candidates.items(), key=lambda pair: pair[1].rank()):
-        servers = candidate.servers() - accepted.keys()
+        servers = {each for each in candidate.servers() if each not in accepted}
         if servers and address not in cores:
             accepted[address] = candidate
             cores |= servers

@@ -105,7 +105,7 @@ FLOW = np.dtype(
         ("reset_capture", np.int32),
         ("vlan", np.int32),  # -1: untagged
         ("note", np.int32),  # index into the notes of the slow path, -1: none
-        ("account", np.int32),  # TCP: its LINK; ESP, also inside UDP: its newest ASSOCIATION; -1: none
+        ("account", np.int32),  # TCP: its LINK; ESP, also inside UDP: its newest ASSOCIATION; -1: none; UNFOLLOWED
         ("errors", np.int32),  # ICMP errors that quote it
         ("controls", np.int32),  # those of them that tell its sender how to route or send
         ("protocol", np.uint8),
@@ -354,6 +354,8 @@ ASSOCIATIONS = 64
 """SPIs of one flow, both directions, that are kept apart."""
 ALL_ASSOCIATIONS = 1 << 16
 """SPIs of all flows that are kept; of further ones the heads tell."""
+UNFOLLOWED = -2
+"""Account of a link for which there was no room."""
 ESP_COPY = 100_000_000
 """Nanoseconds within which an identical ESP packet is a second copy of the capture point, not a replay."""
 
@@ -404,6 +406,8 @@ CLOCK = np.dtype(
         ("flows", np.int64),  # records in use
         ("limit", np.int64),  # flows from which on those that differ in the client's port alone are folded
         ("pieces", np.int64),
+        ("pieces_limit", np.int64),  # pieces and bytes of the arena from which on no more payload is kept
+        ("arena_limit", np.int64),
         ("links", np.int64),
         ("reorders", np.int64),
         ("associations", np.int64),
@@ -419,6 +423,8 @@ CLOCK = np.dtype(
         ("in_errors", np.int64),  # ICMP errors that belong to the flow that they quote
         ("copies", np.int64),
         ("unfollowed", np.int64),  # above the limit of folded flows, too: in no flow
+        ("unkept", np.int64),  # packets in flows of which payload was left out because of these limits
+        ("esp_unfollowed", np.int64),  # ESP packets in flows that are accounted for under no SPI
         ("not_ip", np.int64),
         ("cut", np.int64),
         ("broken", np.int64),
@@ -877,6 +883,15 @@ def content_of(b: Buffer, p: Record, size: Number) -> Number:
 
 
 @compiled
+def has_room(clock: Record) -> Number:
+    """Whether more payload may be kept; the packet is counted if not."""
+    room = clock.pieces < clock.pieces_limit and clock.arena < clock.arena_limit
+    if not room:
+        clock.unkept += 1
+    return room
+
+
+@compiled
 def store(b: Buffer, begin: Number, count: Number, pieces: Any, arena: Any, clock: Record) -> Number:
     """Copy bytes into the arena and take the next piece; the caller made sure of the room."""
     offset = clock.arena
@@ -924,6 +939,8 @@ def keep_stream(
     most = HEAD_PIECES * 8 if f.content == CONTENT_FTP else HEAD_PIECES
     if offset >= limit or s.pieces >= most or s.kept >= 2 * limit:
         s.closed = s.pieces >= most or s.kept >= 2 * limit
+        return
+    if not has_room(clock):
         return
     captured = min(captured, limit - offset)
     application_data = captured > 2 and b[begin] == 23 and b[begin + 1] == 3 and b[begin + 2] <= 4
@@ -996,6 +1013,8 @@ def keep_datagram(
     elif p.protocol == UDP and (p.source_port == 123 or p.destination_port == 123):
         most = time_room(b, p, captured)
     if s.pieces >= most or (most < DATAGRAMS and s.kept >= DATAGRAMS_BYTES - DATAGRAMS_RESERVE):
+        return further
+    if not has_room(clock):
         return further
     index = store(b, begin, min(captured, limit), pieces, arena, clock)
     describe(pieces[index], p, clock, flow, side, 0, 0)
@@ -1131,14 +1150,16 @@ def happened(
 def opens_link(b: Buffer, p: Record, f: Record, clock: Record) -> Number:
     """Whether an IEC 104 link is to be followed from this segment on: by its first bytes, or by its port."""
     captured = min(p.length, p.end - p.payload)
-    if captured <= 0 or clock.links >= LINKS:
+    if captured <= 0 or f.account == UNFOLLOWED:
         return False
-    if f.port0 == 2404 or f.port1 == 2404 or f.port0 == 2504 or f.port1 == 2504:
-        return True
-    if f.content != CONTENT_IEC104:
+    opens = f.port0 == 2404 or f.port1 == 2404 or f.port0 == 2504 or f.port1 == 2504
+    if not opens and f.content == CONTENT_IEC104:
+        outcome, _, _, _ = judge(b, p.payload, captured)
+        opens = outcome <= GOOD
+    if opens and clock.links >= LINKS:
+        f.account = UNFOLLOWED
         return False
-    outcome, _, _, _ = judge(b, p.payload, captured)
-    return outcome <= GOOD
+    return opens
 
 
 @compiled
@@ -1615,6 +1636,7 @@ def follow_esp(b: Buffer, p: Record, f: Record, side: Number, associations: Any,
         count += 1
     if found < 0:
         if clock.associations >= ALL_ASSOCIATIONS:
+            clock.esp_unfollowed += 1
             return
         found = clock.associations
         clock.associations += 1
@@ -1894,7 +1916,7 @@ def account_error(
             f.errors += 1
             control = p.protocol == ICMP and b[p.payload] in (4, 5)  # no number of others hides a redirect
             f.controls += control
-            if f.errors <= ERRORS or (control and f.controls <= ERRORS):
+            if (f.errors <= ERRORS or (control and f.controls <= ERRORS)) and has_room(clock):
                 begin = p.network
                 side = 0 if sent_by_first(f, inner) else 1
                 index = store(b, begin, min(p.end - begin, 128), pieces, arena, clock)

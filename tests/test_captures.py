@@ -30,6 +30,8 @@ for _path in sorted(CAPTURES.iterdir()):
 
 NEVER_RECORDED = (
     ("flows-folded", "it speaks of captures of hundreds of thousands of flows, and a recording stays below 500 kB"),
+    ("content-not-read", "it speaks of floods that are larger still; tests/test_traps.py makes them"),
+    ("base-stations-not-judged", "it speaks of thousands of base stations; tests/test_traps.py makes them"),
     ("program-defect", "it says that this program is at fault: a capture that shows it is a bug to be repaired"),
     ("ike-weak-proposal-chosen", "it speaks where a row lists no proposals, or weak ones; no row does"),
     ("tls-version-below-row", "it speaks where a row asks for more than TLS 1.2; no row does"),

@@ -16,7 +16,9 @@ MAC, ROUTER = "70:76:ff:00:aa:10", "00:00:5e:00:01:01"
 
 
 def stations(scene: Scene, folder: Path, *names: str, tpe: tuple[str, ...] = ()) -> tuple[Station, ...]:
-    return find_stations(scene.conversations(folder), load(), Names(names, tpe))
+    found, unjudged = find_stations(scene.conversations(folder), load(), Names(names, tpe))
+    assert not unjudged
+    return found
 
 
 def addresses(scene: Scene, folder: Path, *names: str, tpe: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -113,7 +115,7 @@ def test_esp_does_not_tell_who_began_but_the_user_does(
     tmp_path: Path, names: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
     scene = Scene().packet(TPE, STATION, 50, ESP).packet(STATION, TPE, 50, ESP)
-    (found,) = find_stations(scene.conversations(tmp_path), load(), Names(*names))
+    ((found,), _) = find_stations(scene.conversations(tmp_path), load(), Names(*names))
     assert found.address == STATION
     assert {(each.client, each.server) for each in found.signatures} == {(STATION, TPE)}
 

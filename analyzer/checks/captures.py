@@ -9,6 +9,7 @@ from analyzer.findings import Case, Charge, Check, Kind, Severity, case_check, f
 from analyzer.fragments import OVERLAPPING, OVERSIZED
 from analyzer.hosts import matches
 from analyzer.matching import is_headless
+from analyzer.protocols import CROWDED
 from analyzer.wire import Cause
 
 
@@ -276,6 +277,49 @@ def keys_used(case: Case) -> Iterator[Charge]:
         yield Charge(f"{sentence}.", severity=None if use.messages else Severity.LOW)
 
 
+@case_check("TPE016", "content-not-read", Severity.MEDIUM, Kind.NOTICE)
+def content_not_read(case: Case) -> Iterator[Charge]:
+    """Flags: The capture holds more content than is read.
+
+    Why: So that no capture exhausts the memory, there is a limit to the payload and the messages that are kept, and to
+    the IEC 104 links and the ESP associations that are followed to their end. What is above it counts as packets and
+    bytes, and is judged by what was read before. Floods make such captures, also to hide something there.
+
+    Evidence: How much was left out.
+
+    Remedy: Cut the capture into shorter ones, or by base station, and audit each.
+    """
+    tally = case.tally
+    if tally.unkept:
+        yield Charge(f"The payload of {tally.unkept} packets was left out: too much of it was kept before.")
+    crowded = tuple(
+        each
+        for each in case.conversations
+        if any(broken.anomaly.reason == CROWDED for broken in each.dissection.breaks)
+    )
+    if crowded:
+        yield Charge("Of these conversations only the first messages were read.", conversations=crowded)
+    if tally.unfollowed_links:
+        yield Charge(f"{tally.unfollowed_links} IEC 104 links were judged by their first bytes alone.")
+    if tally.unfollowed_esp:
+        yield Charge(f"{tally.unfollowed_esp} ESP packets belong to associations above those that are told apart.")
+
+
+@case_check("TPE017", "base-stations-not-judged", Severity.MEDIUM, Kind.NOTICE)
+def stations_not_judged(case: Case) -> Iterator[Charge]:
+    """Flags: More hosts look like base stations than are judged.
+
+    Why: Every host that opens a flow of a signature row is held for a base station. So many are no site's, but most
+    likely forged addresses; those with the best evidence are judged.
+
+    Evidence: How many were left out.
+
+    Remedy: Name the base stations with --base-station, or cut the capture into shorter ones.
+    """
+    if case.unjudged:
+        yield Charge(f"{case.unjudged} addresses that look like base stations were not judged: there are too many.")
+
+
 @case_check("TPE900", "program-defect", Severity.HIGH, Kind.NOTICE)
 def program_defect(case: Case) -> Iterator[Charge]:
     """Flags: This program failed while it read a conversation.
@@ -311,5 +355,7 @@ CHECKS: tuple[Check, ...] = (
     embedded_secrets,
     unknown_blocks,
     keys_used,
+    content_not_read,
+    stations_not_judged,
     program_defect,
 )

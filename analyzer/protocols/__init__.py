@@ -14,6 +14,8 @@ A protocol is a module listed in :data:`PROTOCOLS` (in order: the first whose ``
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -107,8 +109,15 @@ def again(before: Dissection, head: Head) -> Dissection:
     return Dissection(before.protocol, Again(head), (), before.facts)
 
 
-def dissect(head: Head, recalling: bool = True) -> Dissection:
-    """Name the protocol of a head by its content and read all messages. Never raises for any bytes.
+EVERY: Final = sys.maxsize
+"""No limit for the messages of a head."""
+CROWDED: Final = "is not read, for the captures hold too many messages"
+"""Why a dissection ended at such a limit."""
+
+
+def dissect(head: Head, recalling: bool = True, most: int = EVERY) -> Dissection:
+    """Name the protocol of a head by its content and read all messages, but at most ``most`` of each direction of a
+    stream, or of all datagrams. Never raises for any bytes.
 
     ``recalling``: the messages of a conversation like an earlier one are left until somebody asks for them.
     """
@@ -116,12 +125,12 @@ def dissect(head: Head, recalling: bool = True) -> Dissection:
         head = Head(head.transport, head.ports, head.streams, tuple(head.datagrams))
     for module in PROTOCOLS:
         if module.probe(head):
-            return dissect_as(module, head, recalling)
+            return dissect_as(module, head, recalling, most)
     begun = beginnings(head)
     for module in PROTOCOLS if begun else ():
         resumed = resume(module, head, begun)
         if resumed is not None:
-            return dissect_as(module, resumed)
+            return dissect_as(module, resumed, most=most)
     return Dissection()
 
 
@@ -167,12 +176,13 @@ RECALLED: Final = 1024
 recalled: Final[dict[object, Facts]] = {}
 
 
-def dissect_as(module: ProtocolModule, head: Head, recalling: bool = False) -> Dissection:
+def dissect_as(module: ProtocolModule, head: Head, recalling: bool = False, most: int = EVERY) -> Dissection:
     """Read a head as one given protocol."""
     likeness = tls.likeness(head) if recalling and module.NAME == tls.NAME else None
     if likeness in recalled:
         return Dissection(module.NAME, Again(head), (), recalled[likeness])
-    items, breaks = dissect_streams(module, head) if head.transport == "tcp" else dissect_datagrams(module, head)
+    read = dissect_streams if head.transport == "tcp" else dissect_datagrams
+    items, breaks = read(module, head, most)
     try:
         facts = module.facts(items)
         if isinstance(facts, iec104.Iec104Facts) and head.link is not None:
@@ -192,7 +202,19 @@ def breaks_of_link(breaks: list[Break], link: Link) -> list[Break]:
     return found + [Break(*each) for each in iec104.anomalies(link)]
 
 
-def dissect_datagrams(module: ProtocolModule, head: Head) -> tuple[list[Item], list[Break]]:
+def messages_of(module: ProtocolModule, reader: Reader, direction: Direction, most: int) -> Iterator[object]:
+    """What a reader still holds, up to a number of messages."""
+    found = module.dissect(reader, direction)
+    return found if most == EVERY else limited(found, reader, most)
+
+
+def limited(found: Iterator[object], reader: Reader, most: int) -> Iterator[object]:
+    yield from itertools.islice(found, most)
+    if reader.more:
+        raise Stop(Anomaly(Cause.TRUNCATED, "message", reader.pos, CROWDED))
+
+
+def dissect_datagrams(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[Break]]:
     """The messages of all datagrams, as they came."""
     items: list[Item] = []
     breaks: list[Break] = []
@@ -200,7 +222,7 @@ def dissect_datagrams(module: ProtocolModule, head: Head) -> tuple[list[Item], l
         reader = Reader(data, 0, length)
         began = 0
         try:
-            for message in module.dissect(reader, direction):
+            for message in messages_of(module, reader, direction, most if most == EVERY else most - len(items)):
                 items.append(Item(message, direction, frame, time, began))
                 began = reader.pos
         except Exception as error:
@@ -208,7 +230,7 @@ def dissect_datagrams(module: ProtocolModule, head: Head) -> tuple[list[Item], l
     return items, breaks
 
 
-def dissect_streams(module: ProtocolModule, head: Head) -> tuple[list[Item], list[Break]]:
+def dissect_streams(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[Break]]:
     """Both directions of a TCP conversation, each on its own, their messages in the order of the capture."""
     placed: list[tuple[Frame, Item]] = []
     breaks: list[Break] = []
@@ -220,7 +242,7 @@ def dissect_streams(module: ProtocolModule, head: Head) -> tuple[list[Item], lis
         began = [0]  # of each message, and of the one that follows
         anomaly = None
         try:
-            for message in module.dissect(reader, direction):
+            for message in messages_of(module, reader, direction, most):
                 messages.append(message)
                 began.append(reader.pos)
         except Exception as error:

@@ -1,0 +1,155 @@
+"""``python -m tests.fuzz [TARGET…] [--seconds N]``: fuzz each target for its share of the time.
+
+Each runs in a process of its own, guided by what it covers of ``analyzer``; all of the time is ten minutes unless told
+otherwise. What crashes is made smaller and kept in ``crashes/TARGET/``, where the tests replay it. ``--runs N`` instead
+of a time, with the same ``--seed``, does the same each time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+CRASHES = Path(__file__).parent / "crashes"
+LONGEST = 1 << 15
+"""Bytes of an input at the most."""
+SHRINKING = 30
+"""Seconds that making a crash smaller may take."""
+
+
+class Outcome(NamedTuple):
+    executions: int
+    seconds: float
+    edges: int
+    crash: Path | None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="all, if none is named")
+    parser.add_argument("--seconds", type=int, default=600, help="of all targets together (600)")
+    parser.add_argument("--runs", type=int, help="executions of each target, instead of a time")
+    parser.add_argument("--seed", type=int, default=1, help="of chance (1)")
+    parser.add_argument("--corpus", type=Path, help="folder in which inputs of new coverage are kept, by target")
+    parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child is not None:
+        fuzz(options.targets[0], options.child)
+    from tests.fuzz.targets import TARGETS
+
+    known = [each.name for each in TARGETS]
+    for name in options.targets:
+        if name not in known:
+            parser.error(f"there is no target {name!r}: there are {', '.join(known)}")
+    chosen = options.targets or known
+    share = max(1, options.seconds // len(chosen))
+    print(f"{'target':<12}{'executions':>12}{'per second':>12}{'edges':>8}  crash", flush=True)
+    crashed = False
+    for name in chosen:
+        limit = f"-runs={options.runs}" if options.runs else f"-max_total_time={share}"
+        found = run(name, limit, options.seed, options.corpus)
+        rate = found.executions / max(found.seconds, 0.001)
+        print(f"{name:<12}{found.executions:>12}{rate:>12.0f}{found.edges:>8}  {found.crash or 'none'}", flush=True)
+        crashed |= found.crash is not None
+    return 1 if crashed else 0
+
+
+def run(name: str, limit: str, seed: int, corpus: Path | None) -> Outcome:
+    """Fuzz one target in another process."""
+    from tests.fuzz.targets import MEGABYTES, SECONDS, TARGETS
+
+    target = next(each for each in TARGETS if each.name == name)
+    with tempfile.TemporaryDirectory() as folder:
+        seeds, kept, found = (Path(folder) / each for each in ("seeds", "kept", "found"))
+        kept = corpus / name if corpus else kept
+        for each in (seeds, kept, found):
+            each.mkdir(parents=True, exist_ok=True)
+        for data in target.seeds():
+            (seeds / hashlib.sha1(data).hexdigest()).write_bytes(data)
+        arguments = [
+            *(sys.executable, "-m", "tests.fuzz", name, "--child", f"-artifact_prefix={found}/", limit),
+            *(f"-seed={seed}", f"-timeout={2 * SECONDS}", f"-rss_limit_mb={2 * MEGABYTES}", f"-max_len={LONGEST}"),
+            *(str(kept), str(seeds)),
+        ]
+        begun = time.monotonic()
+        process = subprocess.run(arguments, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, check=False)
+        seconds = time.monotonic() - begun
+        output = process.stdout.decode(errors="replace")
+        crash = None
+        samples = sorted(found.iterdir())
+        if samples:
+            crash = keep(name, samples[0].read_bytes())
+        elif process.returncode:
+            raise SystemExit(f"{name}: fuzzing ended with code {process.returncode}:\n{output[-3000:]}")
+        if samples:
+            print(output[-3000:], file=sys.stderr)
+    executed = re.findall(r"^#(\d+)", output, re.MULTILINE)
+    covered = re.findall(r"cov: (\d+)", output)
+    return Outcome(int(executed[-1]) if executed else 0, seconds, int(covered[-1]) if covered else 0, crash)
+
+
+def keep(name: str, data: bytes) -> Path:
+    """A crash among the samples that the tests replay, with as few bytes as still crash."""
+    small = shrunk(name, data)
+    path = CRASHES / name / hashlib.sha1(small).hexdigest()[:12]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(small)
+    return path
+
+
+def shrunk(name: str, data: bytes) -> bytes:
+    """Leave out parts, ever smaller ones, as long as it still crashes."""
+    until = time.monotonic() + SHRINKING
+    size = len(data) // 2
+    while size and time.monotonic() < until:
+        at = 0
+        while at < len(data) and time.monotonic() < until:
+            less = data[:at] + data[at + size :]
+            if fails(name, less):
+                data = less
+            else:
+                at += size
+        size //= 2
+    return data
+
+
+def fails(name: str, data: bytes) -> bool:
+    from tests.fuzz.targets import replay
+
+    try:
+        replay(name, data)
+    except Exception:
+        return True
+    return False
+
+
+def fuzz(name: str, arguments: Sequence[str]) -> None:
+    """Fuzz a target, with libFuzzer's arguments; ends the process."""
+    import atheris
+
+    with atheris.instrument_imports(
+        include=["analyzer"],
+        exclude=["analyzer.scanner", "analyzer.kernels"],  # they are compiled from their byte code
+    ):
+        from tests.fuzz import targets
+    targets.remember_rules()
+    target = next(each for each in targets.TARGETS if each.name == name)
+
+    def mutate(data: bytes, most: int, chance: int) -> bytes:
+        return target.mutate(data, random.Random(chance), lambda part: atheris.Mutate(part, most))[:most]
+
+    atheris.Setup([name, *arguments], lambda data: targets.timed(target, data), custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
