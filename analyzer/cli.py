@@ -85,8 +85,8 @@ examples:
 """,
     ),
     "crosscheck": (
-        """Compare what this program and tshark, which has to be installed, see in a capture: flows, protocols and
-facts. Differences in which both are right are said to be so, and why.""",
+        """Compare what this program and tshark, which has to be installed, see in a capture: flows, protocols
+and facts. Differences in which both are right are said to be so, and why.""",
         """exit codes:
   0  both agree
   1  they differ
