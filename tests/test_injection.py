@@ -84,8 +84,8 @@ def test_no_character_acts_or_hides(report: Format, attacked: Audit) -> None:
     assert {character for character in said if not printable(character)} <= set("\n\r\t")
     lines = said.replace("\r\n", "\n")
     assert "\r" not in lines, "a carriage return of its own"
-    assert not re.search(r"^(HIGH    TPE999|# )forged", lines, re.MULTILINE)
-    assert not re.search(r"^HIGH +TPE999", lines, re.MULTILINE)
+    if report.NAME != "html":  # where a line feed is a blank like any other
+        assert not re.search(r"^(HIGH +TPE999|# forged)", lines, re.MULTILINE)
 
 
 class Page(html.parser.HTMLParser):
