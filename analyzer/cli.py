@@ -309,6 +309,7 @@ def run_audit(options: argparse.Namespace) -> int:
     if rendered is None:
         raise UsageError(f"there is no format {options.format!r}: there are {', '.join(each.NAME for each in FORMATS)}")
     keep_from_terminals(rendered, options.output)
+    keep_captures(options.captures, options.output)
     if options.evidence is not None:
         from analyzer import evidence
 
@@ -361,6 +362,7 @@ def run_flows(options: argparse.Namespace) -> int:
 
     rendered = next(each for each in FORMATS if options.format == each.NAME)
     keep_from_terminals(rendered, options.output)
+    keep_captures(options.captures, options.output)
     shareable = anonymizer(options.anonymize)
     with progress(options.verbose) as told:
         found = shareable(listing(options.captures, profile=options.profile, progress=told))
@@ -510,6 +512,17 @@ class Stages:
 
 SLOW = {"bytes": 64 << 20, "flows": 20_000, "base stations": 200}
 """How much of each a stage does without a bar."""
+
+
+def keep_captures(paths: Sequence[str], output: str | None) -> None:
+    """Refuse to put a report in the place of a capture that it is about, before any is read."""
+    from analyzer.expected import UsageError
+
+    target = None if output is None else Path(output)
+    if target is not None and target.is_file():
+        for path in map(Path, paths):
+            if path.is_file() and path.samefile(target):
+                raise UsageError(f"{output}: is a capture to be read, and --output would replace it")
 
 
 def keep_from_terminals(format_: Format, output: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from analyzer.auditing import Audit
-from analyzer.reports import ReportModule
+from analyzer.reports import Format
 from tests import build
 from tests.protocols import test_dhcp, test_dns, test_iec104, test_ike, test_ssh, test_tls
 from tests.scenes import OTHER, STATION, TPE, Scene
@@ -188,10 +188,15 @@ def save(path: Path, made: Scene | None = None, attacks: Iterable[str] = ATTACKS
     return path
 
 
-def rendered(report: ReportModule, audit: Audit) -> str | bytes:
+def rendered(report: Format, audit: Audit) -> str | bytes:
     """The whole report; skips where the format needs an extra that is not installed."""
+    return joined(report, lambda: report.pieces(audit))
+
+
+def joined(report: Format, pieces: Callable[[], Iterable[str] | Iterable[bytes]]) -> str | bytes:
+    """All pieces of a report."""
     try:
-        parts: list[str | bytes] = list(report.pieces(audit))
+        parts: list[str | bytes] = list(pieces())
     except (ImportError, ValueError) as error:
         pytest.skip(f"{report.NAME}: {error}")
     if parts and isinstance(parts[0], bytes):

@@ -114,6 +114,7 @@ def test_no_format_says_whose_network_it_is(name: str) -> None:
             continue  # a format whose extra is not installed is tested where it is
         absent(values, said if isinstance(said, str) else said.decode("latin-1"))
     absent(values, repr(shareable))
+    absent(values, shareable._repr_html_())
     for frame in (shareable.flows_frame(), shareable.findings_frame(), shareable.rows_frame()):
         absent(values, frame.to_csv())
 

@@ -492,6 +492,19 @@ def test_a_capture_that_cannot_be_read_leaves_the_old_report(
     assert target.read_text() == "old"
 
 
+@pytest.mark.parametrize("command", ["audit", "flows"])
+def test_a_report_never_takes_the_place_of_a_capture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    path = good(tmp_path)
+    before = path.read_bytes()
+    (tmp_path / "link").symlink_to(path)
+    for target in (path, tmp_path / "link"):
+        code, out, err = called(capsys, command, path, "--output", target)
+        assert (code, out) == (2, "") and "is a capture to be read" in err
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("there", [True, False], ids=["whose target is there", "that leads nowhere"])
 def test_a_symbolic_link_is_replaced_and_never_followed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], there: bool

@@ -15,7 +15,7 @@ import pytest
 from analyzer import Audit, audit, cli
 from analyzer.auditing import listing
 from analyzer.messages import to_json
-from analyzer.reports import FORMATS, ReportModule
+from analyzer.reports import FORMATS, Format
 from tests import build, hostile
 from tests.protocols import test_dhcp, test_ike
 from tests.scenes import OTHER, STATION, TLS, TPE, Scene
@@ -108,11 +108,19 @@ def test_the_secrets_are_there() -> None:
 
 
 @pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.NAME)
-def test_no_secret_is_in_any_report(report: ReportModule) -> None:
-    said = hostile.rendered(report, audited())
-    if report.NAME == "parquet":
-        said = pd.read_parquet(io.BytesIO(said if isinstance(said, bytes) else said.encode())).to_csv()
-    silent(said if isinstance(said, str) else said.decode("latin-1"))
+def test_no_secret_is_in_any_report(report: Format) -> None:
+    silent(readable(report, hostile.rendered(report, audited())))
+
+
+def readable(report: Format, said: str | bytes) -> str:
+    """A report as text, also where it is packed."""
+    if isinstance(said, str):
+        return said
+    return str(pd.read_parquet(io.BytesIO(said)).to_csv()) if report.NAME == "parquet" else said.decode("latin-1")
+
+
+def test_no_secret_is_in_a_notebook() -> None:
+    silent(audited()._repr_html_())
 
 
 def test_no_secret_is_in_findings_facts_notices_or_objects() -> None:
@@ -125,11 +133,10 @@ def test_no_secret_is_in_findings_facts_notices_or_objects() -> None:
         silent(frame.to_csv())
 
 
-def test_no_secret_is_in_the_list_of_flows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("report", [each for each in FORMATS if each.lists_flows], ids=lambda report: report.NAME)
+def test_no_secret_is_in_the_list_of_flows(report: Format, tmp_path: Path) -> None:
     found = listing(scene().save(tmp_path / "a.pcap"))
-    for each in FORMATS:
-        if each.lists_flows and not each.binary:
-            silent("".join(map(str, each.flow_pieces(found.captures, found.conversations))))
+    silent(readable(report, hostile.joined(report, lambda: report.flow_pieces(found.captures, found.conversations))))
 
 
 @pytest.mark.parametrize("command", ["audit", "flows"])
