@@ -70,6 +70,9 @@ ABOVE_IP = {"tcp": "tcp", "udp": "udp", "icmp": "icmp", "icmpv6": "icmpv6", "esp
 ERRORS = {"icmp": (3, 4, 5, 11, 12), "icmpv6": (1, 2, 3, 4)}
 """Types of ICMP messages that quote a packet."""
 
+LONGEST = (1 << 31) - 1
+"""Bytes of a packet at which tshark stops counting."""
+
 UNREADABLE = "its headers are contradictory or cut off; this program counts {} such packets and puts them in no flow"
 
 End = tuple[str, int]
@@ -229,7 +232,7 @@ def facts_of(each: Conversation) -> Iterator[tuple[str, Iterable[str]]]:
     elif isinstance(facts, ssh.SshFacts):
         yield "SSH banners", [banner for banner in (facts.client_banner, facts.server_banner) if banner]
     elif isinstance(facts, dns.DnsFacts):
-        yield "DNS names", map(plain, facts.queries)
+        yield "DNS names", (name if name == dns.OTHERS else plain(name) for name in facts.queries)
     elif isinstance(facts, ntp.NtpFacts):
         yield "NTP modes", map(str, facts.modes)
     elif isinstance(facts, dhcp.DhcpFacts):
@@ -432,7 +435,8 @@ def differences(key: Key, ours: View, theirs: View, again: View, flows: Sequence
     if +counted(ours) != +counted(theirs):
         yield difference(key, "packets", sent(ours), sent(theirs), None, frames)
     elif ours.bytes != theirs.bytes and not any(sum(each.copies) for each in flows) and key[0] not in ERRORS:
-        yield difference(key, "bytes", ours.bytes, theirs.bytes, None, frames)
+        why = "a packet says that it was longer than tshark can count" if theirs.bytes >= LONGEST else None
+        yield difference(key, "bytes", ours.bytes, theirs.bytes, why, frames)
     if ours.protocols and theirs.protocols and not ours.protocols & theirs.protocols:
         agreed = ours.protocols & again.protocols
         why = "tshark goes by the port number; told what the port carries, it agrees" if agreed else None
