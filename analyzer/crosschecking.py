@@ -187,6 +187,7 @@ def our_views(read: FlowListing) -> tuple[dict[Key, View], dict[Key, list[Conver
     """By ends; and the flows themselves."""
     views: dict[Key, View] = {}
     origins: dict[Key, list[Conversation]] = {}
+    columns = read.conversations.columns
     for each in read.conversations.alone():
         ends = (each.originator.address, each.originator.port or 0), (each.responder.address, each.responder.port or 0)
         key = each.transport, frozenset(ends)
@@ -203,10 +204,13 @@ def our_views(read: FlowListing) -> tuple[dict[Key, View], dict[Key, list[Conver
         facts = each.dissection.facts
         if isinstance(facts, iec104.Iec104Facts):
             view.counts[APDUS] += facts.apdus
-        for error in each.icmp_errors:  # tshark shows them between router and host
+        count = len(each.icmp_errors) if columns is None else int(columns.flow["errors"][each.id - 1])
+        for number, error in enumerate(each.icmp_errors, 1):  # tshark shows them between router and host
             sent = (error.sender, 0), (ends[error.quoted][0], 0)
             control = views.setdefault(("icmpv6" if ":" in error.sender else "icmp", frozenset(sent)), View())
             control.sent[sent[0]] += 1
+            if number == len(each.icmp_errors):  # not all are kept: the others are held for more of the last one
+                control.sent[sent[0]] += count - number
             control.protocols.add(icmp.NAME)
             note(control.frames, error.frame)
     return views, origins

@@ -37,6 +37,7 @@ def reasons(result: Crosscheck) -> list[str]:
     "name",
     [
         "basics-compliant.pcap",
+        "ipsec-peer-gone.pcap",
         "ipsec-ike-invalid-ke-retry.pcap",
         "plain-iec104-by-the-book.pcap",
         "plain-ipv6.pcap",
