@@ -70,6 +70,9 @@ ABOVE_IP = {"tcp": "tcp", "udp": "udp", "icmp": "icmp", "icmpv6": "icmpv6", "esp
 ERRORS = {"icmp": (3, 4, 5, 11, 12), "icmpv6": (1, 2, 3, 4)}
 """Types of ICMP messages that quote a packet."""
 
+LONGEST = (1 << 31) - 1
+"""Bytes of a packet at which tshark stops counting."""
+
 UNREADABLE = "its headers are contradictory or cut off; this program counts {} such packets and puts them in no flow"
 
 End = tuple[str, int]
@@ -184,6 +187,7 @@ def our_views(read: FlowListing) -> tuple[dict[Key, View], dict[Key, list[Conver
     """By ends; and the flows themselves."""
     views: dict[Key, View] = {}
     origins: dict[Key, list[Conversation]] = {}
+    columns = read.conversations.columns
     for each in read.conversations.alone():
         ends = (each.originator.address, each.originator.port or 0), (each.responder.address, each.responder.port or 0)
         key = each.transport, frozenset(ends)
@@ -200,10 +204,13 @@ def our_views(read: FlowListing) -> tuple[dict[Key, View], dict[Key, list[Conver
         facts = each.dissection.facts
         if isinstance(facts, iec104.Iec104Facts):
             view.counts[APDUS] += facts.apdus
-        for error in each.icmp_errors:  # tshark shows them between router and host
+        count = len(each.icmp_errors) if columns is None else int(columns.flow["errors"][each.id - 1])
+        for number, error in enumerate(each.icmp_errors, 1):  # tshark shows them between router and host
             sent = (error.sender, 0), (ends[error.quoted][0], 0)
             control = views.setdefault(("icmpv6" if ":" in error.sender else "icmp", frozenset(sent)), View())
             control.sent[sent[0]] += 1
+            if number == len(each.icmp_errors):  # not all are kept: the others are held for more of the last one
+                control.sent[sent[0]] += count - number
             control.protocols.add(icmp.NAME)
             note(control.frames, error.frame)
     return views, origins
@@ -229,7 +236,7 @@ def facts_of(each: Conversation) -> Iterator[tuple[str, Iterable[str]]]:
     elif isinstance(facts, ssh.SshFacts):
         yield "SSH banners", [banner for banner in (facts.client_banner, facts.server_banner) if banner]
     elif isinstance(facts, dns.DnsFacts):
-        yield "DNS names", map(plain, facts.queries)
+        yield "DNS names", (name if name == dns.OTHERS else plain(name) for name in facts.queries)
     elif isinstance(facts, ntp.NtpFacts):
         yield "NTP modes", map(str, facts.modes)
     elif isinstance(facts, dhcp.DhcpFacts):
@@ -432,7 +439,8 @@ def differences(key: Key, ours: View, theirs: View, again: View, flows: Sequence
     if +counted(ours) != +counted(theirs):
         yield difference(key, "packets", sent(ours), sent(theirs), None, frames)
     elif ours.bytes != theirs.bytes and not any(sum(each.copies) for each in flows) and key[0] not in ERRORS:
-        yield difference(key, "bytes", ours.bytes, theirs.bytes, None, frames)
+        why = "a packet says that it was longer than tshark can count" if theirs.bytes >= LONGEST else None
+        yield difference(key, "bytes", ours.bytes, theirs.bytes, why, frames)
     if ours.protocols and theirs.protocols and not ours.protocols & theirs.protocols:
         agreed = ours.protocols & again.protocols
         why = "tshark goes by the port number; told what the port carries, it agrees" if agreed else None

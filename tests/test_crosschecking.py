@@ -37,6 +37,7 @@ def reasons(result: Crosscheck) -> list[str]:
     "name",
     [
         "basics-compliant.pcap",
+        "ipsec-peer-gone.pcap",
         "ipsec-ike-invalid-ke-retry.pcap",
         "plain-iec104-by-the-book.pcap",
         "plain-ipv6.pcap",
@@ -185,6 +186,7 @@ def test_what_cannot_be_compared_is_told_in_one_line(capsys: pytest.CaptureFixtu
 # -- all captures there are -------------------------------------------------------------------------------------
 
 OUR_WAY = {
+    "suricata_bug-6875-01_fuzz.pcap": "tshark takes the damaged file for another dialect of pcap; tcpdump does not",
     "zeek_mpls-6in6-broken.pcap.gz": "random bytes behind MPLS labels: where the stack ends is anybody's guess",
 }
 """Captures whose differences stay unexplained, and why nobody is wrong."""
@@ -208,6 +210,16 @@ def test_all_captures_look_the_same_to_both(path: Path) -> None:
         assert "\n" not in str(error)
         return
     assert result.agrees or path.name in OUR_WAY, unexplained(result)
+
+
+def test_a_length_that_cannot_be_is_told_with_its_reason(tmp_path: Path) -> None:
+    frame = build.tcp(STATION, 40000, TPE, 3001, build.SYN)
+    path = tmp_path / "long.pcap"
+    path.write_bytes(build.pcap([build.Packet(frame, build.SECOND, 3_599_899_676)]))
+    (told,) = crosscheck(path).differences
+    assert (told.subject, told.ours) == ("bytes", "3599899676") and "longer than tshark can count" in str(
+        told.explanation
+    )
 
 
 def test_a_scene_by_hand(tmp_path: Path) -> None:
