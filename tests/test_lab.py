@@ -14,6 +14,8 @@ import pytest
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 SCENARIOS = sorted(path.stem for path in (CAPTURES / "lab" / "scenarios").glob("*.toml"))
+WITHOUT_SCENARIO = {"bs-real-station-2.0.6": "the station is not in Debian"}
+"""Captures that nobody can record anew with the recorder alone, and why, as their descriptions say it too."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def test_scenario_names_what_exists(recorder: ModuleType, name: str) -> None:
     for services, entries in ((recorder.SERVERS, told["servers"]), (recorder.STEPS, told["steps"])):
         for options in entries.values():
             if run := options["run"]:
-                arguments = {key: value for key, value in options.items() if key != "run"}
+                arguments = {key: value for key, value in options.items() if key not in ("run", "second")}
                 inspect.signature(services[run]).bind(None, **arguments)
 
 
@@ -44,6 +46,13 @@ def test_nothing_can_run_that_no_scenario_runs(recorder: ModuleType) -> None:
     told = [recorder.scenario(name) for name in SCENARIOS]
     for services, key in ((recorder.SERVERS, "servers"), (recorder.STEPS, "steps")):
         assert set(services) <= {options["run"] for each in told for options in each[key].values()}
+
+
+def test_every_capture_has_its_scenario() -> None:
+    described = {path.stem for path in CAPTURES.glob("*.toml")}
+    assert described - set(SCENARIOS) == set(WITHOUT_SCENARIO)
+    for name, reason in WITHOUT_SCENARIO.items():
+        assert reason in (CAPTURES / f"{name}.toml").read_text()
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

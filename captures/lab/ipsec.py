@@ -1,12 +1,14 @@
 """strongSwan on both sides, and what else speaks IKE in the lab.
 
-ESP is always inside UDP/4500: the machine has no ESP in its kernel, which leaves kernel-libipsec.
+A kernel without ESP leaves kernel-libipsec, which Debian 12 has only for ESP inside UDP/4500. ``raw_esp`` takes the
+charon of Debian 13 instead, whose kernel-libipsec also speaks ESP as IP protocol 50.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 
 import certificates
 from network import BASE_STATION, CORE, STATION, TPE, Lab
@@ -18,7 +20,13 @@ _PLUGINS = """random nonce openssl aes sha1 sha2 md5 hmac kdf gcm x509 pem pkcs1
 kernel-libipsec kernel-netlink socket-default"""
 
 
-def _charon(lab: Lab, namespace: str, certificate: str, connection: str, careless: bool) -> None:
+DEBIAN_13 = Path("/var/lib/tpe-pcap-lab/trixie")
+"""Where ``record --install`` puts the next Debian's strongSwan with the libraries that it needs."""
+
+
+def _charon(
+    lab: Lab, namespace: str, certificate: str, connection: str, careless: bool, raw_esp: bool
+) -> None:
     """A charon with its own configuration. ``careless``: it accepts aggressive mode with a pre-shared key."""
     home = lab.folder / namespace
     for folder, file in (("x509", f"{certificate}.crt"), ("private", f"{certificate}.key"), ("x509ca", "ca.crt")):
@@ -33,6 +41,9 @@ charon {{
     vici {{
       socket = unix://{home}/vici
     }}
+    kernel-libipsec {{
+      raw_esp = {"yes" if raw_esp else "no"}
+    }}
   }}
   filelog {{
     secrets {{
@@ -46,7 +57,11 @@ charon {{
 }}
 """)
     environment = {"STRONGSWAN_CONF": str(home / "strongswan.conf"), "SWANCTL_DIR": str(home)}
-    lab.start(namespace, "/usr/lib/ipsec/charon", environment=environment)
+    charon = ["/usr/lib/ipsec/charon"]
+    if raw_esp:
+        # Its mounts are its own: it alone sees Debian 13 there.
+        charon = ["sh", "-c", 'mount --bind "$0" /usr && exec "$1"', f"{DEBIAN_13}/usr", *charon]
+    lab.start(namespace, *charon, environment=environment)
     deadline = time.monotonic() + 8
     while not (home / "vici").exists():
         lab.alive()
@@ -83,8 +98,10 @@ def server(
     shared_key: bool = False,
     careless: bool = False,
     address: str = TPE[0],
+    raw_esp: bool = False,
+    dpd: int = 0,
 ) -> None:
-    """TPE's strongSwan."""
+    """TPE's strongSwan. ``dpd``: seconds of silence after which it asks whether the base station is alive."""
     lab.run(CORE, "ip", "address", "add", f"{INNER_TPE}/32", "dev", "lo")
     connection = f"""\
 connections {{
@@ -92,6 +109,7 @@ connections {{
     version = {version}
     aggressive = {"yes" if aggressive else "no"}
     local_addrs = {address}
+    dpd_delay = {dpd}s
     proposals = {ike}
     pools = stations
 {_end("local", certificates.NAMES[0], "tpe.crt", shared_key)}\
@@ -110,7 +128,7 @@ pools {{
   }}
 }}
 """
-    _charon(lab, CORE, "tpe", connection, careless)
+    _charon(lab, CORE, "tpe", connection, careless, raw_esp)
 
 
 def tunnel(
@@ -125,6 +143,7 @@ def tunnel(
     to: str = TPE[0],
     up: bool = True,
     mobike: bool = True,
+    raw_esp: bool = False,
 ) -> None:
     """The base station's strongSwan brings the tunnel up within that time. ``up``: whether it must succeed."""
     connection = f"""\
@@ -149,7 +168,7 @@ connections {{
   }}
 }}
 """
-    _charon(lab, BASE_STATION, "station", connection, careless)
+    _charon(lab, BASE_STATION, "station", connection, careless, raw_esp)
     said = _swanctl(lab, BASE_STATION, "--initiate", "--child", "lrc", check=False, timeout=seconds)
     if up != ("initiate completed successfully" in said):
         raise RuntimeError(f"the tunnel is {'not ' if up else ''}up:\n{said[-2000:]}")

@@ -78,6 +78,8 @@ class Lab:
         """Scratch: configurations, logs, keys, served files."""
         self.keys = folder / "keys"
         """SSLKEYLOGFILE of the base station's TLS clients."""
+        self.acting = BASE_STATION
+        """Where the base station's steps run: the neighbour can be a second base station."""
         self._ipv6 = ipv6
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
 
@@ -191,13 +193,16 @@ class Lab:
 
     # -- processes ----------------------------------------------------------------------------------------------
 
+    def _where(self, namespace: str) -> str:
+        return self.acting if namespace == BASE_STATION else namespace
+
     def inside(self, namespace: str, words: Sequence[str]) -> list[str]:
         # Every process gets a /run of its own (ip netns exec gives it its own mounts): daemons of the two sides
         # would fight over the one of the machine, and leave things in it.
         own = 'mount -t tmpfs lab /run && mkdir -p /run/sshd /run/vsftpd/empty && exec "$@"'
         # Its TLS clients write down the keys that decrypt their sessions, where they are able to.
         keys = [f"SSLKEYLOGFILE={self.keys}"] * (namespace == BASE_STATION)
-        return ["env", *keys, "ip", "netns", "exec", namespace, "sh", "-c", own, "lab", *words]
+        return ["env", *keys, "ip", "netns", "exec", self._where(namespace), "sh", "-c", own, "lab", *words]
 
     def run(self, namespace: str, *words: str, timeout: float = 20, check: bool = True, stdin: str = "") -> str:
         """Run a command inside, to its end; its output. ``check=False``: it may fail, or be cut off at the timeout."""
@@ -214,7 +219,7 @@ class Lab:
 
     def start(self, namespace: str, *words: str, environment: Mapping[str, str] | None = None) -> None:
         """Start a process inside that lives until :meth:`stop` or the end of the recording."""
-        name = f"{namespace}-{Path(words[0]).name}-{len(self._children)}"
+        name = f"{self._where(namespace)}-{Path(words[0]).name}-{len(self._children)}"
         with (self.folder / f"{name}.log").open("wb") as log:
             child = subprocess.Popen(
                 self.inside(namespace, words),
@@ -287,6 +292,7 @@ class Lab:
 
 POINTS = {
     "cable": (ROUTER, "cable"),
+    "lan": (ROUTER, _LAN),
     "core": (ROUTER, "core"),
     "gateway": (ROUTER, "any"),
     "base-station": (BASE_STATION, "any"),

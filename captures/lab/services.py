@@ -1,11 +1,12 @@
 """What can run in the lab: servers of TPE and of the outside, and what then happens, one function each.
 
 A scenario names them by ``run``; its other keys are the function's keyword arguments. A step is the base station's
-unless its docstring says whose it is.
+unless its docstring says whose it is; with ``second = true`` it is the neighbour's instead.
 """
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
@@ -325,7 +326,9 @@ def basics_server(
 ) -> None:
     """LNS and CUPS, whichever is asked for. ``version``: the only one (``TLSv1.1``)."""
     words = [*_script("basics.py"), "server", str(port), *["--version", version] * bool(version)]
-    if not clear:
+    if clear:
+        words += ["--public", "ws://lns.lab.example:4443"]
+    else:
         words += ["--certificate", str(lab.folder / f"{certificate}.pem")]
     if mutual and not clear:
         words += ["--authority", str(lab.folder / "ca.crt")]
@@ -515,9 +518,9 @@ def sftp(lab: Lab, port: int, verb: str, to: str = TPE[0]) -> None:
     _sftp(lab, to, port, _sftp_batch(lab, verb))
 
 
-def reverse_ssh(lab: Lab, to: str = TPE[0], options: str = "") -> None:
-    """The remote administration tunnel, until the end."""
-    words = [*_ssh_words(lab, options), "-N", "-R", "2009:127.0.0.1:22", f"root@{to}"]
+def reverse_ssh(lab: Lab, to: str = TPE[0], options: str = "", port: int = 2009) -> None:
+    """The remote administration tunnel, until the end. ``port``: TPE's end of it."""
+    words = [*_ssh_words(lab, options), "-N", "-R", f"{port}:127.0.0.1:22", f"root@{to}"]
     lab.start(BASE_STATION, "ssh", *words)
     time.sleep(1)
 
@@ -530,6 +533,10 @@ def administer(lab: Lab, command: str = "uname -a; ls -l /usr/bin | head -60") -
 def inbound_ssh(lab: Lab) -> None:
     """TPE opens SSH to the base station, in the direction that no row has."""
     lab.run(CORE, "ssh", *_ssh_words(lab), f"root@{STATION}", "uptime")
+
+
+def _is_number(host: str) -> bool:
+    return host.replace(".", "").isdigit()
 
 
 def _stunnel(
@@ -558,9 +565,18 @@ connect = {host}:{port}
     else:
         text += f"cert = {lab.folder}/station.pem\n"
     if not careless and not shared_key:
-        text += f"verifyChain = yes\nCAfile = {lab.folder}/ca.crt\ncheckHost = {host}\n"
+        check = "checkIP" if _is_number(host) else "checkHost"
+        text += f"verifyChain = yes\nCAfile = {lab.folder}/ca.crt\n{check} = {host}\n"
     options = _stunnel_options(version, ciphers)
     lab.start(BASE_STATION, "stunnel", _write(lab, f"station-{local}.conf", text + options))
+    lab.wait_for(BASE_STATION, local)
+
+
+def _key_writing(lab: Lab, port: int, local: int, host: str) -> None:
+    """OpenSSL's client behind socat, in stunnel's place: stunnel does not tell the keys of its sessions."""
+    words = [*_s_client(lab, port, host), "-quiet", "-cert", str(lab.folder / "station.pem")]
+    script = _write(lab, f"station-{local}.sh", f"exec {shlex.join(words)}\n")
+    lab.start(BASE_STATION, "socat", f"TCP-LISTEN:{local},bind=127.0.0.1,fork", f"EXEC:sh {script}")
     lab.wait_for(BASE_STATION, local)
 
 
@@ -574,9 +590,13 @@ def tls_link(
     ciphers: str = "",
     server_name: str = "",
     shared_key: bool = False,
+    keys: bool = False,
 ) -> None:
-    """The IEC 104 link through stunnel, until the end."""
-    _stunnel(lab, port, local, host, version, careless, ciphers, server_name, shared_key)
+    """The IEC 104 link through stunnel, until the end. ``keys``: through a client that writes its keys down."""
+    if keys:
+        _key_writing(lab, port, local, host)
+    else:
+        _stunnel(lab, port, local, host, version, careless, ciphers, server_name, shared_key)
     lab.start(BASE_STATION, *_script("lrr.py"), "station", "127.0.0.1", str(local))
 
 
@@ -598,18 +618,27 @@ def tls_sftp(
     server_name: str = "",
     shared_key: bool = False,
     succeeds: bool = True,
+    keys: bool = False,
 ) -> None:
-    """SFTP through stunnel: ``get`` or ``put``."""
+    """SFTP through stunnel: ``get`` or ``put``. ``keys``: through a client that writes its keys down."""
     local = port - 981
-    _stunnel(lab, port, local, host, version, careless, ciphers, server_name, shared_key)
+    if keys:
+        _key_writing(lab, port, local, host)
+    else:
+        _stunnel(lab, port, local, host, version, careless, ciphers, server_name, shared_key)
     _sftp(lab, "127.0.0.1", local, _sftp_batch(lab, verb), check=succeeds)
+
+
+def _s_client(lab: Lab, port: int, host: str) -> list[str]:
+    """OpenSSL's client, which accepts the right certificate only; a number is no server's name in TLS (RFC 6066, 3)."""
+    named = ["-noservername", "-verify_ip", host] if _is_number(host) else ["-servername", host, "-verify_hostname", host]
+    verify = ["-CAfile", str(lab.folder / "ca.crt"), "-verify_return_error", *named]
+    return ["openssl", "s_client", "-connect", f"{host}:{port}", "-keylogfile", str(lab.keys), *verify]
 
 
 def tls_check(lab: Lab, port: int, host: str = "tpe.lab.example", options: str = "", seconds: float = 5) -> None:
     """Look at the server's certificate and hang up, as the LRR does in mode ipsec. ``options``: of s_client."""
-    verify = ["-CAfile", str(lab.folder / "ca.crt"), "-verify_return_error", "-verify_hostname", host]
-    words = ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername", host, "-keylogfile", str(lab.keys)]
-    words += [*verify, *options.split()]
+    words = [*_s_client(lab, port, host), *options.split()]
     lab.run(BASE_STATION, *words, timeout=seconds, check=False, stdin="Q\n")
 
 
@@ -698,8 +727,10 @@ def basics(
     lab.run(BASE_STATION, *words, timeout=60, check=succeeds)
 
 
-def http(lab: Lab, port: int = 80, to: str = STRANGER) -> None:
-    lab.run(BASE_STATION, "curl", "-sS", "--max-time", "5", f"http://{to}:{port}/", check=False)
+def http(lab: Lab, port: int = 80, to: str = STRANGER, path: str = "", options: str = "") -> None:
+    """``options``: curl's own."""
+    words = ["curl", "-sS", "--max-time", "5", *options.split()]
+    lab.run(BASE_STATION, *words, f"http://{to}:{port}/{path}", check=False)
 
 
 def wait(lab: Lab, seconds: float) -> None:

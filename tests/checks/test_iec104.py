@@ -135,7 +135,7 @@ def test_acknowledgements_that_go_back_or_too_far() -> None:
 
 
 def test_what_the_capture_lacks_may_well_have_been_acknowledged() -> None:
-    """38 bytes of the server's stream are missing in frame 122 (tshark: previous segment not captured)."""
+    """20 bytes of the server's stream are missing before frame 152 (tshark: previous segment not captured)."""
     checked = {each.check for each in audit(CAPTURES / "plain-sll-nano.pcap").findings}
     assert "TPE310" in checked
     assert "TPE305" not in checked

@@ -345,9 +345,9 @@ def test_recorded_sessions_are_read_whole() -> None:
         assert isinstance(said, FtpFacts) and said.login == "accepted"
         paths += [(one.verb, one.path) for one in said.transfers]
     assert paths == [
-        ("RETR", "/lrr/lrr-2.8.41.cpkg"),
-        ("RETR", "/lrr/custom.ini"),
-        ("STOR", "/upload/bs-rfscan.csv"),
+        ("RETR", "/lrr-2.8.41.ipk"),
+        ("STOR", "/upload/rfscan_0.csv.gz"),
+        ("RETR", "/key.tar"),
     ]
 
 

@@ -255,7 +255,7 @@ def test_recorded_links_are_read() -> None:
     assert not whole.dissection.breaks
     said = whole.dissection.facts
     assert isinstance(said, Iec104Facts)
-    assert (said.apdus, said.dialect) == (32, "standard")
+    assert (said.apdus, said.dialect) == (30, "standard")
 
     broken = [
         each for each in conversations(CAPTURES / "plain-iec104-broken-framing.pcap") if each.protocol == "iec104"

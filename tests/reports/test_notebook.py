@@ -76,4 +76,4 @@ def test_a_notebook_asks_the_audit_itself() -> None:
 def test_a_prompt_shows_one_short_line() -> None:
     assert repr(BARE) == "<Audit: captures 0, packets 0, flows 0, base stations 0, findings none>"
     shown = repr(audit(CAPTURES / "tls-http-on-3001.pcap"))
-    assert shown == "<Audit: captures 1, packets 348, flows 7, base stations 1, findings 1 high>"
+    assert shown == "<Audit: captures 1, packets 289, flows 7, base stations 1, findings 1 high>"
