@@ -232,7 +232,7 @@ def charge(check: CaseCheck, found: Charge) -> Finding:
         mismatch=found.mismatch,
         flow=first.id if first else None,
         count=max(1, sum(each.count for each in found.conversations)),
-        frames=tuple(sorted(frames)[:SHOWN]),
+        frames=tuple(sorted(set(frames))[:SHOWN]),
         time=first.first if first else None,
         filter=found.filter,
         summary=found.sentence,
@@ -245,7 +245,7 @@ def charge(check: CaseCheck, found: Charge) -> Finding:
 def reprove(check: ContentCheck, fit: Fit, remark: Remark) -> Finding:
     """The finding of a content check."""
     each = fit.conversation
-    frames = tuple(sorted(remark.frames)[:SHOWN]) or (each.first_frame,)
+    frames = tuple(sorted(set(remark.frames))[:SHOWN]) or (each.first_frame,)
     return Finding(
         kind=remark.kind or check.kind,
         check=check.id,

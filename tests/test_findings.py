@@ -11,7 +11,7 @@ import pytest
 
 from analyzer import audit, checks
 from analyzer.conversations import Endpoint
-from analyzer.findings import Check, Kind, Severity, flow_filter, frames_filter, sections
+from analyzer.findings import CaseCheck, Charge, Check, Kind, Severity, charge, flow_filter, frames_filter, sections
 from analyzer.heads import Frame
 from tests.reports.audits import flow
 
@@ -102,3 +102,12 @@ def test_filter_of_frames() -> None:
 )
 def test_filter_of_a_flow(ends: tuple[str, int | None, str, int | None], transport: str, expected: str) -> None:
     assert flow_filter(flow(1, Endpoint(*ends[:2]), Endpoint(*ends[2:]), transport)) == expected
+
+
+def test_a_finding_cites_a_frame_once() -> None:
+    check = next(each for each in checks.CHECKS if isinstance(each, CaseCheck))
+    several = (flow(1), flow(1), flow(2))
+    shown = Charge("Said.", conversations=several), Charge("Said.", frames=(Frame(0, 3), Frame(0, 3), Frame(0, 1)))
+    by_conversations, by_frames = (charge(check, each).frames for each in shown)
+    assert len(by_conversations) == len(set(by_conversations)) > 0
+    assert by_frames == (Frame(0, 1), Frame(0, 3))

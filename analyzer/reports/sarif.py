@@ -56,7 +56,7 @@ def run(audit: Audit) -> dict[str, Any]:
         },
         "columnKind": "unicodeCodePoints",
         "invocations": [invocation(audit)],
-        "artifacts": [artifact(capture) for capture in audit.captures],
+        "artifacts": [artifact(index, capture) for index, capture in enumerate(audit.captures)],
         "results": [
             result(finding, name, places.get(finding.check), audit.captures)
             for finding, name in zip(audit.findings, fingerprints(audit.findings), strict=True)
@@ -107,8 +107,8 @@ def message(text: str) -> dict[str, str]:
     return {"text": safe(text).replace("](", "\\](")}
 
 
-def artifact(capture: CaptureFile) -> dict[str, Any]:
-    """A capture file and what is known of it."""
+def artifact(index: int, capture: CaptureFile) -> dict[str, Any]:
+    """A capture file and what is known of it; the index tells one from another that is the same."""
     times = {
         name: iso(time, capture.digits)
         for name, time in (("first", capture.first), ("last", capture.last))
@@ -119,6 +119,7 @@ def artifact(capture: CaptureFile) -> dict[str, Any]:
         "length": capture.bytes,
         "roles": ["analysisTarget"],
         "properties": {
+            "capture": index,
             "format": capture.format,
             "packets": capture.packets,
             **times,

@@ -41,8 +41,8 @@ def test_the_report_is_the_golden_one() -> None:
 
 @pytest.mark.parametrize(
     "audited",
-    [EXAMPLE, HOSTILE_AUDIT, BARE, replace(BARE, captures=(EMPTY,))],
-    ids=["example", "hostile", "bare", "empty"],
+    [EXAMPLE, HOSTILE_AUDIT, BARE, replace(BARE, captures=(EMPTY,)), replace(EXAMPLE, captures=(NANO, NANO))],
+    ids=["example", "hostile", "bare", "empty", "the same file twice"],
 )
 def test_every_report_agrees_with_the_official_schema(audited: Audit) -> None:
     run(audited)
