@@ -24,9 +24,7 @@ DEBIAN_13 = Path("/var/lib/tpe-pcap-lab/trixie")
 """Where ``record --install`` puts the next Debian's strongSwan with the libraries that it needs."""
 
 
-def _charon(
-    lab: Lab, namespace: str, certificate: str, connection: str, careless: bool, raw_esp: bool
-) -> None:
+def _charon(lab: Lab, namespace: str, certificate: str, connection: str, careless: bool, raw_esp: bool) -> None:
     """A charon with its own configuration. ``careless``: it accepts aggressive mode with a pre-shared key."""
     home = lab.folder / namespace
     for folder, file in (("x509", f"{certificate}.crt"), ("private", f"{certificate}.key"), ("x509ca", "ca.crt")):
