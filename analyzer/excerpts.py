@@ -196,11 +196,9 @@ SAID: tuple[tuple[type, Callable[..., str]], ...] = (
 """Kind of value → how it is told; numbers and texts are told as they are."""
 
 
-def dump(data: bytes) -> str:
-    """Bytes as Wireshark prints them: offset, 16 bytes, and what is printable ASCII."""
-    lines = []
+def dump(data: bytes) -> Iterator[str]:
+    """The lines of bytes as Wireshark prints them: offset, 16 bytes, and what is printable ASCII."""
     for start in range(0, len(data), 16):
         row = data[start : start + 16]
         said = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
-        lines.append(f"{start:04x}  {row.hex(' '):<47}  {said}".rstrip())
-    return "\n".join(lines)
+        yield f"{start:04x}  {row.hex(' '):<47}  {said}".rstrip()

@@ -66,8 +66,8 @@ def content(audit: Audit) -> dict[str, Any]:
     return {
         "audit": audit,
         "version": __version__,
-        "style": style,
-        "script": script,
+        "style": Own(style),
+        "script": Own(script),
         "policy": policy(style, script),
         "outcome": outcome(audit),
         "severities": [(severity, severities[severity]) for severity in sorted(Severity, reverse=True)],
@@ -223,11 +223,22 @@ def page() -> jinja2.Template:
     return environment.from_string(asset("report.html.jinja"))
 
 
+class Own(str):
+    """Text of this program's own, style or script, that stands in the page as it is."""
+
+    __slots__ = ()
+
+    def __html__(self) -> Own:
+        return self
+
+
 def visible(value: object) -> str:
-    """A value as text in which everything can be seen, but for line feeds, which do no harm."""
+    """A value as text on one line, in which everything can be seen."""
+    if isinstance(value, Own):
+        return value
     text = value if isinstance(value, str) else str(value)
     # Also of text that is escaped already: what makes it visible has no character that HTML knows.
-    return text if printable(text) else type(text)("\n".join(map(safe, text.split("\n"))))
+    return text if printable(text) else type(text)(safe(text))
 
 
 def asset(name: str) -> str:

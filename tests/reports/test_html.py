@@ -142,11 +142,12 @@ def test_what_strangers_say_is_text(text: str) -> None:
 
 
 def test_nothing_invisible_is_in_it() -> None:
-    for each in (HOSTILE_AUDIT, spoilt("a\u202eb\u2066c\x00\x1b[31m\ufeff\ud800\u2800")):
+    for each in (HOSTILE_AUDIT, spoilt("a\nforged\u202eb\u2066c\x00\x1b[31m\ufeff\ud800\u2800")):
         page = html.render(each)
         assert all(map(printable, page.split("\n")))
+        assert "\nforged" not in page
         page.encode("utf-8")
-    assert "a\\u202eb\\u2066c\\x00\\x1b[31m\\ufeff\\ud800\\u2800" in page
+    assert "a\\nforged\\u202eb\\u2066c\\x00\\x1b[31m\\ufeff\\ud800\\u2800" in page
 
 
 def test_a_hostile_capture_becomes_text(tmp_path: Path) -> None:
