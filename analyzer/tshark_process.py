@@ -29,7 +29,8 @@ SURVIVED = ("cut short in the middle of a packet", "appears to be damaged or cor
 
 def fail(reason: str) -> None:
     print(" ".join(reason.split()), file=sys.stderr)
-    sys.exit(FAILED)
+    sys.stderr.flush()
+    os._exit(FAILED)  # nothing is said behind this line
 
 
 def serve() -> None:
@@ -74,6 +75,9 @@ def serve() -> None:
         async def _get_tshark_process(self, *arguments: Any, **options: Any) -> Any:
             self.process = await super()._get_tshark_process(*arguments, **options)
             return self.process
+
+        def _created_new_process(self, parameters: Any, process: Any, process_name: str = "TShark") -> None:
+            self._running_processes.add(process)  # how it ended is looked at when it has
 
         async def _cleanup_subprocess(self, process: Any) -> None:
             await asyncio.wait_for(process.wait(), 30)
