@@ -10,6 +10,7 @@ from analyzer.fragments import OVERLAPPING, OVERSIZED
 from analyzer.hosts import matches
 from analyzer.matching import is_headless
 from analyzer.protocols import CROWDED
+from analyzer.protocols.tls import TlsFacts
 from analyzer.wire import Cause
 
 
@@ -272,9 +273,18 @@ def keys_used(case: Case) -> Iterator[Charge]:
             flows = f"{len(use.flows)} flow{'s' if len(use.flows) > 1 else ''}"
             messages = f"{use.messages} message{'s' if use.messages > 1 else ''}"
             sentence = f"With the {use.kind} keys of {use.source} tshark decrypted {messages} of {flows}"
+        elif use.kind == "TLS" and not hides_certificates(case):
+            yield Charge(f"The TLS keys of {use.source} were not needed: no handshake of TLS 1.3 is in the capture.")
+            continue
         else:
             sentence = f"The {use.kind} keys of {use.source} open nothing in the capture"
         yield Charge(f"{sentence}.", severity=None if use.messages else Severity.LOW)
+
+
+def hides_certificates(case: Case) -> bool:
+    """Whether a handshake of the capture encrypts its certificates, as TLS 1.3 does."""
+    facts = (each.dissection.facts for each in case.conversations)
+    return any(isinstance(each, TlsFacts) and bool(each.certificates_hidden) for each in facts)
 
 
 @case_check("TPE016", "content-not-read", Severity.MEDIUM, Kind.NOTICE)
