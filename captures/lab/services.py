@@ -631,9 +631,9 @@ def tls_sftp(
 
 def _s_client(lab: Lab, port: int, host: str) -> list[str]:
     """OpenSSL's client, which accepts the right certificate only; a number is no server's name in TLS (RFC 6066, 3)."""
-    named = (
-        ["-noservername", "-verify_ip", host] if _is_number(host) else ["-servername", host, "-verify_hostname", host]
-    )
+    named = ["-servername", host, "-verify_hostname", host]
+    if _is_number(host):
+        named = ["-noservername", "-verify_ip", host]
     verify = ["-CAfile", str(lab.folder / "ca.crt"), "-verify_return_error", *named]
     return ["openssl", "s_client", "-connect", f"{host}:{port}", "-keylogfile", str(lab.keys), *verify]
 
