@@ -17,6 +17,7 @@ from analyzer import CaptureError, audit, cli
 from analyzer.auditing import Audit
 from analyzer.decryption import open_ike
 from analyzer.expected import UsageError
+from analyzer.findings import Severity
 from analyzer.heads import Direction, Frame
 from analyzer.messages import Item
 from analyzer.protocols import Dissection, ike, tls
@@ -321,6 +322,7 @@ def test_no_report_repeats_a_key(tmp_path: Path) -> None:
     result = tunnelled(tmp_path)
     for module in FORMATS:
         report = module.render(result)
+        report = report if isinstance(report, str) else report.decode("latin-1")
         for secret in TABLE.strip().replace('"', "").split(",")[2:4] + TABLE.split(",")[5:7]:
             assert secret not in report
 
