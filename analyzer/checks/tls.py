@@ -417,7 +417,7 @@ def session_resumed(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, version_frames(fit))
 
 
-@content_check("TPE279", "tls-handshake-not-seen", Severity.INFO, "tls", Kind.NOTICE)
+@content_check("TPE279", "tls-handshake-not-seen", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
 def handshake_not_seen(fit: Fit) -> Iterator[Remark]:
     """Flags: a TLS conversation whose handshake is not in the capture.
 

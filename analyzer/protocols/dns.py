@@ -83,6 +83,8 @@ HEADER = struct.Struct(">6H")
 QUESTION = struct.Struct(">HH")
 RECORD = struct.Struct(">HHIH")
 QUESTION_MINIMUM, RECORD_MINIMUM = 5, 11
+RESPONSE = 0x8000
+"""The flag QR in the second word of the header."""
 
 
 class Header(NamedTuple):
@@ -98,7 +100,7 @@ class Header(NamedTuple):
 
     @property
     def response(self) -> bool:
-        return self.flags & 0x8000 != 0
+        return self.flags & RESPONSE != 0
 
     @property
     def opcode(self) -> int:
@@ -193,7 +195,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
                 yield from read_message(message)
         return
     start = reader.peek(HEADER.size)
-    if plausible(start, reader.fence) and start[2] & 2:
+    if len(start) == HEADER.size and start[2] & 2 and plausible(start, reader.fence):
         reader.fence = UNBOUNDED  # TC: the sender itself says that the message goes on behind the datagram
     yield from read_message(reader)
     if reader.fence != UNBOUNDED and reader.more:
@@ -210,6 +212,8 @@ def framed(reader: Reader) -> bool:
     if reader.fence == UNBOUNDED:
         return True
     start = reader.peek(2 + HEADER.size)
+    if len(start) > 5 and start[4] < 0x80 and start[5] & 15:
+        return False  # most messages end here
     length = int.from_bytes(start[:2], "big")
     return plausible(start[2:], length) and (length + 2 <= reader.fence or not plausible(start, reader.fence))
 
@@ -362,7 +366,7 @@ def facts(items: Sequence[Item]) -> DnsFacts:
         if type(message) is Question:
             header = message.header
             asked[header.id] = message.name
-            if not header.response:
+            if not header.flags & RESPONSE:
                 count(queries, message.name)
                 count(types, TYPES.get(message.type, str(message.type)))
             elif header.truncated and len(truncated) < NAMES_SHOWN:
@@ -370,10 +374,11 @@ def facts(items: Sequence[Item]) -> DnsFacts:
         elif type(message) is Record:
             if message.type == TXT:
                 texts += message.length
-            if not message.header.response or left[item.direction] <= 0:
+            direction = item.direction
+            if not message.header.flags & RESPONSE or left[direction] <= 0:
                 continue
-            left[item.direction] -= 1
-            chain = chains[item.direction]
+            left[direction] -= 1
+            chain = chains[direction]
             name = asked.get(message.header.id, message.name)
             if message.type == CNAME:
                 if len(chain) < NAMES_EACH:
@@ -387,7 +392,7 @@ def facts(items: Sequence[Item]) -> DnsFacts:
         elif type(message) is Header:
             left[item.direction] = message.ancount
             chains[item.direction] = {}
-            if message.response:
+            if message.flags & RESPONSE:
                 count(codes, RESPONSE_CODES.get(message.rcode, str(message.rcode)))
     told = {address: tuple(known) for address, known in names.items()}
     return DnsFacts(queries, types, answers, codes, tuple(truncated), told, texts)
