@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 import tomllib
@@ -27,6 +28,8 @@ def recorder() -> ModuleType:
     sys.path.insert(0, str(CAPTURES / "lab"))
     try:
         loader.exec_module(module)
+        services = importlib.import_module("services")
+        module.SERVERS, module.STEPS = services.SERVERS, services.STEPS
     finally:
         sys.path.remove(str(CAPTURES / "lab"))
     return module

@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from pathlib import Path
 
 import certificates
-from network import BASE_STATION, CORE, STATION, TPE, Lab
+from network import BASE_STATION, CORE, DEBIAN_13, STATION, TPE, Lab
 
 INNER_TPE, INNER_STATIONS = "10.251.0.1", "10.250.0.0/24"
 COMPLIANT_IKE = "aes128-sha256-ecp256,aes128-sha384-ecp384,aes256-sha512-ecp521"
 COMPLIANT_ESP = "aes128gcm128,aes256gcm128"
 _PLUGINS = """random nonce openssl aes sha1 sha2 md5 hmac kdf gcm x509 pem pkcs1 pkcs8 pubkey constraints vici \
 kernel-libipsec kernel-netlink socket-default"""
-
-
-DEBIAN_13 = Path("/var/lib/tpe-pcap-lab/trixie")
-"""Where ``record --install`` puts the next Debian's strongSwan with the libraries that it needs."""
 
 
 def _charon(lab: Lab, namespace: str, certificate: str, connection: str, careless: bool, raw_esp: bool) -> None:

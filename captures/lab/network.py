@@ -35,6 +35,9 @@ NTP = "192.168.77.123"
 STRANGER = "203.0.113.9"
 STATION_6, TPE_6, DNS_6 = "2001:db8:10::10", "2001:db8:40::10", "2001:db8:77::53"
 
+DEBIAN_13 = Path("/var/lib/tpe-pcap-lab/trixie")
+"""Where ``record --install`` puts the next Debian's strongSwan with the libraries that it needs."""
+
 # Names of this process alone, so that several recordings may run at once.
 BASE_STATION, NEIGHBOUR, ROUTER, CORE, OUTSIDE = (
     f"tpelab{os.getpid()}-{each}" for each in ("bs", "near", "gw", "tpe", "out")
