@@ -130,8 +130,7 @@ class Audit:
 
     def __repr__(self) -> str:
         """Short: an audit may hold a million flows."""
-        severities = Counter(finding.severity for finding in self.findings)
-        counted = ", ".join(f"{severities[each]} {each}" for each in sorted(severities, reverse=True))
+        counted = ", ".join(f"{count} {severity}" for severity, count in self.severities.items() if count)
         return (
             f"<Audit: captures {len(self.captures)}, packets {self.totals.packets}, flows {self.totals.flows}, "
             f"base stations {len(self.base_stations)}, findings {counted or 'none'}>"
@@ -142,6 +141,12 @@ class Audit:
         from analyzer.reports import notebook
 
         return notebook.render(self)
+
+    @property
+    def severities(self) -> Mapping[Severity, int]:
+        """Number of findings of each severity, the highest first."""
+        counts = Counter(finding.severity for finding in self.findings)
+        return {each: counts[each] for each in sorted(Severity, reverse=True)}
 
     def flows_frame(self, facts: str | None = None, names: str | None = None) -> pd.DataFrame:
         """One row a flow, as a pandas DataFrame.

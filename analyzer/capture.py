@@ -345,6 +345,13 @@ class Blocks:
         self.current = buffer
         return whole, start, end
 
+    def behind(self, header: int) -> tuple[Bytes, int, int]:
+        """The first block, from behind a header of so many bytes on; otherwise as :meth:`after`."""
+        buffer, start, end = self.after(np.zeros(0, np.uint8))
+        while end - start < header:
+            buffer, start, end = self.after(buffer[start:end])
+        return buffer, start + header, end
+
     def drain(self) -> int:
         """Read on to the end, or to where there is no reading on; how many bytes came."""
         total = 0

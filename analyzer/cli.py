@@ -375,7 +375,9 @@ def run_crosscheck(options: argparse.Namespace) -> int:
     from analyzer.crosschecking import crosscheck
     from analyzer.reports import crosscheck as report
 
-    found = crosscheck(options.captures)
+    keep_captures(options.captures, options.output)
+    with progress(verbose=False):
+        found = crosscheck(options.captures)
     render = report.render_crosscheck_json if options.format == "json" else report.render_crosscheck_text
     deliver(options.output, lambda _: [render(found)])
     return CLEAN if found.agrees else FOUND

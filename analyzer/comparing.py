@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from analyzer.expected import UsageError
+from analyzer.findings import Severity
 
 T = TypeVar("T")
 Key = TypeVar("Key", bound=tuple[str, ...])
 
 SCHEMA_VERSION = "1"
-SEVERITIES = ("info", "low", "medium", "high")
+SEVERITIES = tuple(str(each) for each in Severity)
 """Ascending, as reports name them."""
 
 

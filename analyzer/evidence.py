@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-import numpy as np
-
 from analyzer import capture
 from analyzer.capture import Blocks, CaptureError, Framing, Source
 from analyzer.expected import UsageError
@@ -158,11 +156,8 @@ def records(path: str, last: int) -> Iterator[tuple[int, Record]]:
 
 def walked(walk: Walk, begin: int, blocks: Blocks) -> Iterator[Record]:
     """The records of a file, up to its end or to damage that the scanner does not pass either."""
-    buffer, position, filled = blocks.after(np.zeros(0, np.uint8))
-    while filled - position < begin:
-        buffer, position, filled = blocks.after(buffer[position:filled])
-    before = -position
-    position += begin
+    buffer, position, filled = blocks.behind(begin)
+    before = begin - position
     intact, problems = -1, 0
     step = {"pcap": pcap_record, "snoop": snoop_record, "pcapng": pcapng_record}[walk.framing.format]
     view = buffer.data

@@ -439,12 +439,9 @@ class Scan:
         clock["interfaces"] = 0
         interfaces = self.announce(framing, np.zeros(1, scanner.INTERFACE))
         problems: list[str] = []
-        buffer, position, filled = blocks.after(np.zeros(0, np.uint8))
-        while filled - position < begin:
-            buffer, position, filled = blocks.after(buffer[position:filled])
-        before = -position
+        buffer, position, filled = blocks.behind(begin)
+        before = begin - position
         """Offset in the unpacked file of the buffer's first byte."""
-        position += begin
         told = 0
         """Bytes on disk that were reported."""
         intact = -1

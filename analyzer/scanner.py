@@ -1471,9 +1471,8 @@ def note(
     k = links[link]
     line = lines[2 * link + side]
     peer = lines[2 * link + 1 - side]
-    waits = (
-        peer.reorder > 0 and reorders[peer.reorder - 1].count > 0
-    )  # what the peer sent is not read as far as it came
+    # Whether what the peer sent is not read as far as it came.
+    waits = peer.reorder > 0 and reorders[peer.reorder - 1].count > 0
     if line.doubt:
         line.doubt -= 1
     if k.last and where[1] - k.last > k.silence:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from weakref import WeakKeyDictionary
@@ -27,7 +26,7 @@ from analyzer.heads import Direction, Frame
 from analyzer.hosts import carries_esp
 from analyzer.matching import Certainty, Fit, Matched, RowVerdict, Status, Stray
 from analyzer.modes import UNKNOWN
-from analyzer.protocols import esp, http
+from analyzer.protocols import esp, http, resemblance
 
 NAMES = {"ftp-data": "FTP data", "http": "HTTP in clear", "iec104": "IEC 104 in clear"}
 """How protocols are called in sentences, where that is not their name in upper case."""
@@ -426,7 +425,8 @@ def wrong_protocol(fit: Fit) -> Iterator[Remark]:
         )
         yield Remark(f"{expected}, but the content is {content(each)}.", frames, severity)
     elif frames and begins(each):
-        yield Remark(f"{expected}, but the content is no protocol known here: it looks like {looks(each)}.", frames)
+        looks = resemblance(each.head)
+        yield Remark(f"{expected}, but the content is no protocol known here: it looks like {looks}.", frames)
 
 
 def content(each: Conversation) -> str:
@@ -463,32 +463,6 @@ def opening(each: Conversation) -> tuple[Frame, ...]:
     for direction in Direction:
         frames += [one.frame for one in each.head.datagrams if one.direction is direction][:1]
     return tuple(sorted(frames))
-
-
-LOOKS = (
-    (re.compile(rb"\xff[\xfb-\xfe]"), "Telnet"),
-    (re.compile(rb"\+OK"), "POP3"),
-    (re.compile(rb"\* (?:OK|PREAUTH|BYE)\b"), "IMAP"),
-    (re.compile(rb"220[ -]"), "SMTP or FTP"),
-    (re.compile(rb"RFB [0-9]{3}\.[0-9]{3}\n"), "VNC"),
-)
-"""How a server begins that speaks something which is named here, but not read: RFC 854, RFC 1939, RFC 9051, RFC 5321,
-RFC 6143."""
-
-
-def looks(each: Conversation) -> str:
-    """What unknown content looks like, in words of this program's own.
-
-    Its first bytes may be a user's name and password, on a port where nobody expects them: none of them is shown. The
-    frames are named, and whoever may read the capture may look.
-    """
-    for direction in (Direction.RESPONDER, Direction.ORIGINATOR):
-        start = each.head.first(direction)[:64]
-        for pattern, name in LOOKS:
-            if pattern.match(start):
-                return name
-    sample = (each.head.first(Direction.ORIGINATOR) or each.head.first(Direction.RESPONDER))[:64]
-    return "text" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in sample) else "binary data"
 
 
 @content_check("TPE122", "broken-protocol", Severity.MEDIUM, ANY)

@@ -15,6 +15,7 @@ A protocol is a module listed in :data:`PROTOCOLS` (in order: the first whose ``
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -278,3 +279,30 @@ def defect(error: Exception, head: Head) -> Break:
             return Break(anomaly, direction, marks[0].frame, marks[0].time)
     first = head.datagrams[0]
     return Break(anomaly, first.direction, first.frame, first.time)
+
+
+# -- content that no module reads -------------------------------------------------------------------------------
+
+LOOKS: Final = (
+    (re.compile(rb"\xff[\xfb-\xfe]"), "Telnet"),
+    (re.compile(rb"\+OK"), "POP3"),
+    (re.compile(rb"\* (?:OK|PREAUTH|BYE)\b"), "IMAP"),
+    (re.compile(rb"220[ -]"), "SMTP or FTP"),
+    (re.compile(rb"RFB [0-9]{3}\.[0-9]{3}\n"), "VNC"),
+)
+"""How a server begins that speaks something which is named here, but not read: RFC 854, RFC 1939, RFC 9051, RFC 5321,
+RFC 6143."""
+
+
+def resemblance(head: Head) -> str:
+    """What unknown content looks like, in words of this program's own.
+
+    Its first bytes may be a user's name and password, on a port where nobody expects them: none of them is repeated.
+    """
+    for direction in (Direction.RESPONDER, Direction.ORIGINATOR):
+        start = head.first(direction)[:64]
+        for pattern, name in LOOKS:
+            if pattern.match(start):
+                return name
+    sample = (head.first(Direction.ORIGINATOR) or head.first(Direction.RESPONDER))[:64]
+    return "text" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in sample) else "binary data"

@@ -22,7 +22,7 @@ from analyzer import checks
 from analyzer.conversations import Conversation
 from analyzer.excerpts import Excerpt, dump, excerpts
 from analyzer.expected import ExpectedFlow, UsageError
-from analyzer.findings import Finding, Kind, Severity, sections
+from analyzer.findings import Finding, Kind, sections
 from analyzer.heads import Frame
 from analyzer.matching import StationVerdict, Status
 from analyzer.reports.drawings import diagram, timeline
@@ -61,7 +61,6 @@ def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
 def content(audit: Audit) -> dict[str, Any]:
     """What the template is given."""
     style, script = asset("report.css"), asset("report.js")
-    severities = Counter(finding.severity for finding in audit.findings)
     findings = sorted(audit.findings, key=lambda finding: -finding.severity)
     return {
         "audit": audit,
@@ -70,7 +69,7 @@ def content(audit: Audit) -> dict[str, Any]:
         "script": Own(script),
         "policy": policy(style, script),
         "outcome": outcome(audit),
-        "severities": [(severity, severities[severity]) for severity in sorted(Severity, reverse=True)],
+        "severities": list(audit.severities.items()),
         "kinds": [kind for kind in Kind if any(each.kind is kind for each in findings)],
         "stations": audit.base_stations[:STATIONS],
         "findings": shown(audit, findings[:FINDINGS]),

@@ -6,13 +6,12 @@ Whatever a packet or a path may say is escaped, so that it is shown as it is: no
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from analyzer.capture import CaptureFile
-from analyzer.findings import Finding, Severity
+from analyzer.findings import Finding
 from analyzer.matching import RowVerdict, StationVerdict
 from analyzer.reports.times import finding_time, iso
 from analyzer.wire import safe
@@ -58,8 +57,7 @@ def lines(audit: Audit) -> Iterator[str]:
 
 def verdict(audit: Audit) -> str:
     """Whether the audit failed, and by what."""
-    severities = Counter(finding.severity for finding in audit.findings)
-    counted = ", ".join(f"{severities[each]} {each}" for each in sorted(Severity, reverse=True) if severities[each])
+    counted = ", ".join(f"{count} {severity}" for severity, count in audit.severities.items() if count)
     word = "Failed" if audit.fails() else "Passed"
     stations = len(audit.base_stations)
     judged = f"{stations} base station{'' if stations == 1 else 's'}" if stations else "no base station recognised"

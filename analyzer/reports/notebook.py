@@ -6,12 +6,11 @@ servers strip them from what they do not trust. Colours are borders only, so tha
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from analyzer.findings import Finding, Severity
+from analyzer.findings import Severity
 from analyzer.matching import StationVerdict, Status
 from analyzer.reports.times import finding_time, iso
 from analyzer.wire import safe
@@ -79,14 +78,8 @@ def verdict(audit: Audit) -> str:
     if not audit.totals.packets:
         return "There is no packet in the capture: nothing could be judged."
     known = f"{len(audit.base_stations):,}" if audit.base_stations else "none recognised"
-    return f"Base stations: {known}. Findings: {severities(audit.findings)}. Profile {audit.profile}, deployment " + (
-        f"{audit.deployment.value}."
-    )
-
-
-def severities(findings: Sequence[Finding]) -> str:
-    counts = Counter(each.severity for each in findings)
-    return ", ".join(f"{counts[each]} {each}" for each in sorted(counts, reverse=True)) or "none"
+    counted = ", ".join(f"{count} {severity}" for severity, count in audit.severities.items() if count) or "none"
+    return f"Base stations: {known}. Findings: {counted}. Profile {audit.profile}, deployment {audit.deployment.value}."
 
 
 def station(each: StationVerdict) -> tuple[str, ...]:

@@ -97,8 +97,7 @@ def verdict_sentence(audit: Audit) -> str:
     """The whole audit in one line."""
     if not any(capture.packets for capture in audit.captures):
         return "There is no packet in the capture: nothing could be judged."
-    severities = Counter(finding.severity for finding in audit.findings)
-    counted = ", ".join(f"{severities[severity]} {severity}" for severity in sorted(Severity, reverse=True))
+    counted = ", ".join(f"{count} {severity}" for severity, count in audit.severities.items())
     found = f"{amount(len(audit.findings), 'finding')}: {counted}." if audit.findings else "No findings."
     if not audit.base_stations:
         return f"No base station could be recognised. {found}"
