@@ -91,6 +91,7 @@ and facts. Differences in which both are right are said to be so, and why.""",
   0  both agree
   1  they differ
   2  wrong usage, a file that cannot be read as a capture, or no tshark
+  3  a defect of this program
 
 examples:
   tpe-pcap crosscheck capture.pcap

@@ -130,7 +130,7 @@ NO_CAPTURES = {
 }
 
 
-@pytest.mark.parametrize("command", ["audit", "flows"])
+@pytest.mark.parametrize("command", ["audit", "flows", "crosscheck"])
 @pytest.mark.parametrize("kind", NO_CAPTURES)
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_file_that_is_no_capture(
@@ -492,7 +492,7 @@ def test_a_capture_that_cannot_be_read_leaves_the_old_report(
     assert target.read_text() == "old"
 
 
-@pytest.mark.parametrize("command", ["audit", "flows"])
+@pytest.mark.parametrize("command", ["audit", "flows", "crosscheck"])
 def test_a_report_never_takes_the_place_of_a_capture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
