@@ -513,13 +513,13 @@ def with_rows(each: Conversation, rows: tuple[str, ...], tables: Mapping[str, Ex
     own = {row.id: row for table in tables.values() for row in table.flows if row.id in rows}.values()
     by_verb = {verb: row.id for row in own for verb in FTP_VERBS.get(row.decided_by or "", ())}
     transfers = tuple(replace(transfer, row=by_verb.get(transfer.verb)) for transfer in facts.transfers)
-    return replace(each, dissection=replace(each.dissection, facts=replace(facts, transfers=transfers)))
+    return each._replace(dissection=replace(each.dissection, facts=replace(facts, transfers=transfers)))
 
 
 def totals(tally: flows.Tally, conversations: Sequence[Conversation], flow_stations: Mapping[int, str]) -> Totals:
     """The account of all packets."""
-    scoped = sum(sum(each.packets) * each.count for each in conversations if each.id in flow_stations)
-    count = sum(each.count for each in conversations)
+    scoped = sum(sum(each.packets) * each.flow_count for each in conversations if each.id in flow_stations)
+    count = sum(each.flow_count for each in conversations)
     return Totals(
         packets=tally.packets,
         packets_in_flows=tally.in_flows,

@@ -7,7 +7,7 @@ import socket
 from bisect import bisect_left, bisect_right
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from analyzer import protocols, scanner
-from analyzer.flows import TRANSPORTS, Flows, Progress
-from analyzer.heads import Direction, Frame, Head
+from analyzer.flows import TRANSPORTS, Flows, Marks, Progress, stream_of
+from analyzer.heads import Direction, Frame, Head, Stream
 from analyzer.messages import Facts
 from analyzer.protocols import Dissection, ftp
 from analyzer.wire import Words
@@ -69,8 +69,7 @@ class IcmpError:
         return self.type == 1 if ":" in self.sender else self.type == 3 and self.code != 4
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(NamedTuple):
     """One flow with what its content says; or several that nothing but their times and client ports tell apart.
 
     A base station that asks the same question every minute holds one such conversation: it says the same, between the
@@ -98,7 +97,7 @@ class Conversation:
     last_frame: Frame
     macs: tuple[str | None, str | None]
     """Source MAC of the first frame from originator and from responder."""
-    head: Head = field(repr=False)
+    head: Head
     """Its bytes may hold passwords and tokens: no text shows them."""
     dissection: Dissection
     icmp_errors: tuple[IcmpError, ...] = ()
@@ -119,6 +118,10 @@ class Conversation:
     repeat_frames: tuple[Frame, ...] = ()
     """Of the first of these: where each begins, and where it was refused."""
 
+    def __repr__(self) -> str:
+        shown = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "head")
+        return f"Conversation({', '.join(shown)})"
+
     @property
     def flows(self) -> tuple[int, ...]:
         """Ids of all flows that it stands for, ascending."""
@@ -130,7 +133,7 @@ class Conversation:
         return (self.first_frame, *self.repeat_frames)
 
     @property
-    def count(self) -> int:
+    def flow_count(self) -> int:
         """Number of flows that it stands for."""
         return 1 + len(self.repeats)
 
@@ -252,15 +255,14 @@ class Conversations(Sequence[Conversation]):
             if not each.repeats:
                 yield each
             elif flow.id == each.id:
-                yield replace(each, repeats=(), repeat_frames=())
+                yield each._replace(repeats=(), repeat_frames=())
             else:
                 assert self.columns is not None
                 ports = each.head.ports if flow.port is None else (flow.port, each.head.ports[1])
                 head = each.head._replace(ports=ports)
                 if each.head.datagrams:
                     head = head._replace(datagrams=self.columns.datagrams(flow.id - 1, each.side))
-                yield replace(
-                    each,
+                yield each._replace(
                     id=flow.id,
                     originator=Endpoint(each.originator.address, flow.port),
                     first=flow.first,
@@ -306,16 +308,17 @@ def converse(
     for at in range(0, len(leaders), STEP):
         chosen = leaders[at : at + STEP]
         before = start
-        for index, speech, row, sides, pieces, stop in zip(
+        for index, speech, row, sides, pieces, streams, stop in zip(
             chosen.tolist(),
             np.where(shared, speeches, -1)[at : at + STEP].tolist(),
             map(Row._make, flows.flow[chosen].tolist()),
-            ((Side._make(one), Side._make(two)) for one, two in flows.side[chosen].tolist()),
+            ((Side._make(one), Side._make(two)) for one, two in flows.side[SIDE_COLUMNS][chosen].tolist()),
             flows.pieces_of(chosen),
+            flows.streams_of(chosen),
             stops[at : at + STEP],
             strict=True,
         ):
-            each = conversation(flows, index, row, sides, pieces, services, speech, reading)
+            each = conversation(flows, index, row, sides, pieces, streams, services, speech, reading)
             found.append(together(flows, each, order[start + 1 : stop]) if stop > start + 1 else each)
             start = stop
         if progress:
@@ -329,7 +332,7 @@ def together(flows: Flows, each: Conversation, others: npt.NDArray[np.intp]) -> 
     frames = [*zip(shown["first_capture"].tolist(), shown["first_frame"].tolist(), strict=True)]
     if each.refused:
         frames += zip(shown["reset_capture"].tolist(), shown["reset_frame"].tolist(), strict=True)
-    return replace(each, repeats=tuple((others + 1).tolist()), repeat_frames=tuple(map(Frame._make, frames)))
+    return each._replace(repeats=tuple((others + 1).tolist()), repeat_frames=tuple(map(Frame._make, frames)))
 
 
 FRAMES = 16
@@ -352,13 +355,20 @@ STEP = 4096
 """Flows whose columns are turned into Python numbers at a time."""
 
 
+SIDE_COLUMNS = [
+    *("packets", "bytes", "copies", "payload", "retransmitted"),
+    *("mac", "ending", "flags", "begins", "acknowledged"),
+]
+"""Columns of :data:`analyzer.scanner.SIDE` that tell what a side did; the others are the scanner's own."""
+
+
 if TYPE_CHECKING:
     Row = Any
     Side = Any
 else:
     Row = namedtuple("Row", scanner.FLOW.names)
     """One flow's columns as Python numbers (see :data:`analyzer.scanner.FLOW`)."""
-    Side = namedtuple("Side", scanner.SIDE.names)
+    Side = namedtuple("Side", SIDE_COLUMNS)
     """One side's columns as Python numbers (see :data:`analyzer.scanner.SIDE`)."""
 
 
@@ -368,11 +378,12 @@ def conversation(
     row: Row,
     sides: tuple[Side, Side],
     pieces: list[Any],
+    streams: tuple[bytes | None, bytes | None],
     services: frozenset[Service],
     speech: int,
     reading: Reading,
 ) -> Conversation:
-    """The flow with an index: its columns, and the pieces that were kept of its payload.
+    """The flow with an index: its columns, and what was kept of its payload, as pieces or streams.
 
     ``speech`` is the first of several flows that say the same, or -1.
     """
@@ -384,7 +395,7 @@ def conversation(
     side = 0
     if reversed_:
         side, one, two, originator, responder = 1, two, one, responder, originator
-    head = flows.head(index, row, side, (originator, responder), pieces)
+    head = flows.head(index, row, side, (originator, responder))
     # What a protocol makes of bytes may depend on the service, and on a client that uses a service's port.
     speaker = speech, transport, side, two.port, one.port if transport in PORTED and head.ports[0] < 1024 else 0
     before = reading.said.get(speaker) if speech >= 0 else None
@@ -392,8 +403,13 @@ def conversation(
         dissection = protocols.again(before, head)
     else:
         datagrams = flows.datagrams_of(pieces, side) if head.datagrams else ()
+        if transport == "tcp":
+            spoken = spoken_by((originator, responder), head.streams, streams[::-1] if side else streams)
+        else:
+            spoken = head.streams
         most = protocols.EVERY if reading.messages < MESSAGES else FEW
-        dissection = protocols.dissect(head._replace(datagrams=datagrams), most=most)
+        said = Head(transport, head.ports, spoken, datagrams, head.link, head.associations)
+        dissection = protocols.dissect(said, most=most)
         if isinstance(dissection.items, tuple):
             reading.messages += len(dissection.items)
         if speech >= 0:
@@ -428,6 +444,19 @@ def conversation(
         retransmissions=originator.retransmitted + responder.retransmitted,
         copies=(originator.copies, responder.copies),
         side=side,
+    )
+
+
+def spoken_by(
+    sides: tuple[Side, Side], streams: Sequence[Stream], known: tuple[bytes | None, bytes | None]
+) -> Sequence[Stream]:
+    """The streams of two sides; made of the ``known`` bytes, if those of both are."""
+    (one, two), (asked, answered) = sides, known
+    if asked is None or answered is None:
+        return streams
+    return (
+        stream_of(asked, Marks(streams, Direction.ORIGINATOR), bool(one.begins), one.ending),
+        stream_of(answered, Marks(streams, Direction.RESPONDER), bool(two.begins), two.ending),
     )
 
 
@@ -591,4 +620,4 @@ def with_command(data: Conversation, announced: Mapping[tuple[str, str, int], li
 def carrying(data: Conversation, control: Conversation, transfer: ftp.DataConnection) -> Conversation:
     """A data connection with what its control connection says of it."""
     carried = FtpDataFacts(control.id, transfer.verb, transfer.path)
-    return replace(data, control=control.id, dissection=Dissection("ftp-data", facts=carried))
+    return data._replace(control=control.id, dissection=Dissection("ftp-data", facts=carried))

@@ -130,7 +130,7 @@ def open_with(keys: Keys, captures: Sequence[CaptureFile], conversations: Conver
             kind = "IKE" if each.protocol == ike.NAME else "TLS"
             flows[kind].append(each.id)
             counts[kind] += count
-        result.append(replace(each, dissection=opened) if count else each)
+        result.append(each._replace(dissection=opened) if count else each)
     if keys.embedded and "TLS" not in kinds:
         kinds["TLS"] = "the capture itself"
     uses = tuple(KeyUse(source, kind, counts[kind], tuple(flows[kind])) for kind, source in kinds.items())

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,20 @@ from analyzer import capture, scanner
 from analyzer.capture import Blocks, CaptureError, CaptureFile, Framing, Source
 from analyzer.encapsulations import CUT, DEPTH, IP_PROTOCOLS, UDP_PORTS, ethertype_name, peel
 from analyzer.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
-from analyzer.heads import DIRECTIONS, Association, Datagram, Event, Frame, Head, Line, Link, Mark, Stream
+from analyzer.heads import (
+    DIRECTIONS,
+    Association,
+    Datagram,
+    Direction,
+    Event,
+    Frame,
+    Head,
+    Lazy,
+    Line,
+    Link,
+    Mark,
+    Stream,
+)
 from analyzer.wire import UNBOUNDED
 
 BUFFER = 1 << 19
@@ -142,35 +155,66 @@ class Flows:
         return Alike(speech, kind)
 
     def pieces_of(self, chosen: npt.NDArray[np.int64]) -> Iterator[list[Any]]:
-        """For each of the flows with an index of ``chosen`` the list of its pieces, as tuples (see PIECE)."""
-        starts = self.starts[chosen]
-        counts = self.starts[chosen + 1] - starts
-        stops = np.cumsum(counts)
-        pieces = self.pieces[np.repeat(starts - stops + counts, counts) + np.arange(counts.sum())].tolist()
-        return (pieces[one:two] for one, two in zip((stops - counts).tolist(), stops.tolist(), strict=True))
+        """For each of the flows with an index of ``chosen`` the list of its pieces, as tuples (see PIECE).
 
-    def head(self, index: int, row: Any, originator: int, sides: tuple[Any, Any], pieces: list[Any]) -> Head:
-        """What was kept of a flow's payload.
+        Those of TCP are left out but where ICMP errors are among them: :meth:`streams_of` puts them together.
+        """
+        wanted = (self.flow["protocol"][chosen] != scanner.TCP) | (self.flow["errors"][chosen] > 0)
+        _, index, stops = self.places(chosen, wanted)
+        pieces = self.pieces[index].tolist()
+        return (pieces[one:two] for one, two in itertools.pairwise([0, *stops.tolist()]))
+
+    def places(
+        self, chosen: npt.NDArray[np.int64], wanted: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The pieces of the flows with an index of ``chosen``, as far as these are ``wanted``.
+
+        Of each piece the place of its flow in ``chosen`` and its own in ``pieces``; of each flow the end of its pieces.
+        """
+        starts = self.starts[chosen]
+        counts = np.where(wanted, self.starts[chosen + 1] - starts, 0)
+        stops = np.cumsum(counts)
+        index = np.repeat(starts - stops + counts, counts) + np.arange(counts.sum())
+        return np.repeat(np.arange(len(chosen)), counts), index, stops
+
+    def streams_of(self, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[bytes | None, bytes | None]]:
+        """For each of the flows with an index of ``chosen`` what its sides 0 and 1 sent by TCP.
+
+        ``None`` where bytes are missing or came twice: then :meth:`stream` has to look at every piece.
+        """
+        owner, index, _ = self.places(chosen, self.flow["protocol"][chosen] == scanner.TCP)
+        pieces = self.pieces[index]
+        sender = np.where(pieces["error"], 2 * len(chosen), 2 * owner + pieces["side"])
+        order = np.argsort(sender << 32 | pieces["offset"], kind="stable")
+        sender, pieces = sender[order], pieces[order]
+        stops = np.searchsorted(sender, np.arange(2 * len(chosen) + 1))
+        arena, kept = pieces["arena"], pieces["kept"].astype(np.int64)
+        before = np.cumsum(kept) - kept
+        follows = pieces["offset"] == before - before[stops[sender]]
+        broken = np.bincount(sender[~follows], minlength=2 * len(chosen)).tolist()
+        parts = [self.arena[one:two] for one, two in zip(arena.tolist(), (arena + kept).tolist(), strict=True)]
+        streams = (
+            None if odd else b"".join(parts[one:two])
+            for odd, (one, two) in zip(broken, itertools.pairwise(stops.tolist()), strict=False)
+        )
+        return zip(streams, streams, strict=True)
+
+    def head(self, index: int, row: Any, originator: int, sides: tuple[Any, Any]) -> Head:
+        """What was kept of a flow's payload; streams and datagrams are made when somebody asks for them.
 
         ``row`` is its record of FLOW, ``originator`` the side (0 or 1) that opened it, ``sides`` the records of SIDE
-        of originator and responder, ``pieces`` as :meth:`pieces_of` gives them.
+        of originator and responder.
         """
         transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
         ports = (row.port0, row.port1) if row.protocol in (scanner.TCP, scanner.UDP) else (0, 0)
         if originator:
             ports = ports[::-1]
-        if transport != "tcp":
-            associations = self.associations_of(index, row.account, originator) if row.account >= 0 else ()
-            datagrams = self.datagrams(index, originator) if pieces else ()
-            return Head(transport, ports, NO_STREAMS, datagrams, None, associations)
-        halves: tuple[list[Any], list[Any]] = ([], [])
-        for piece in pieces:
-            if not piece[9]:
-                halves[piece[8] ^ originator].append(piece)
-        streams = self.stream(sides[0], halves[0]), self.stream(sides[1], halves[1])
-        return Head(
-            transport, ports, streams, (), self.link(index, row, originator, sides) if row.account >= 0 else None
-        )
+        if transport == "tcp":
+            link = self.link(index, row, originator, sides) if row.account >= 0 else None
+            return Head(transport, ports, Reassembled(self, index, originator), (), link)
+        associations = self.associations_of(index, row.account, originator) if row.account >= 0 else ()
+        datagrams = self.datagrams(index, originator) if self.starts[index] < self.starts[index + 1] else ()
+        return Head(transport, ports, NO_STREAMS, datagrams, None, associations)
 
     def link(self, index: int, row: Any, originator: int, sides: tuple[Any, Any]) -> Link:
         """What was counted of an IEC 104 link (arguments as of :meth:`head`)."""
@@ -254,10 +298,21 @@ class Flows:
             if not error
         )
 
-    def stream(self, side: Any, pieces: list[Any]) -> Stream:
+    def streams(self, index: int, originator: int) -> tuple[Stream, Stream]:
+        """The streams of originator and responder of a TCP flow."""
+        halves: tuple[list[Any], list[Any]] = ([], [])
+        for piece in self.pieces[self.starts[index] : self.starts[index + 1]].tolist():
+            if not piece[9]:
+                halves[piece[8] ^ originator].append(piece)
+        begins, endings = self.side["begins"][index].tolist(), self.side["ending"][index].tolist()
+        one, two = originator, 1 - originator
+        return (
+            self.stream(bool(begins[one]), endings[one], halves[0]),
+            self.stream(bool(begins[two]), endings[two], halves[1]),
+        )
+
+    def stream(self, begins: bool, ending: int, pieces: list[Any]) -> Stream:
         """Put the pieces of one TCP direction together, up to the first gap. Of overlapping bytes the first win."""
-        if not pieces:
-            return Stream(begins=bool(side.begins), ends=bool(side.begins) and side.ending == 0)
         arrived = pieces
         pieces = sorted(pieces, key=itemgetter(5))
         parts: list[memoryview] = []
@@ -268,12 +323,12 @@ class Flows:
                 break
             if offset < size:
                 data, marks = self.overlapping(arrived)
-                return Stream(data, tuple(marks), bool(side.begins), side.ending == len(data))
+                return stream_of(data, marks, begins, ending)
             if kept:
                 marks.append(Mark(size, Frame(file, number), time))
                 parts.append(self.arena[arena : arena + kept])
                 size += kept
-        return Stream(b"".join(parts), tuple(marks), bool(side.begins), side.ending == size > 0)
+        return stream_of(b"".join(parts), marks, begins, ending)
 
     def overlapping(self, pieces: list[Any]) -> tuple[bytes, list[Mark]]:
         """The same of pieces in the order of their arrival, of which some say the same bytes, or other ones."""
@@ -302,6 +357,11 @@ class Flows:
         ]
 
 
+def stream_of(data: bytes, marks: Sequence[Mark], begins: bool, ending: int) -> Stream:
+    """A stream whose last byte stands before ``ending`` (see SIDE)."""
+    return Stream(data, marks, begins, ending == len(data) and (begins or ending > 0))
+
+
 @dataclass(frozen=True, slots=True)
 class Alike:
     """Which flows repeat others (see :func:`analyzer.scanner.liken`). Shape of the columns: (flows,)."""
@@ -317,8 +377,38 @@ def secret() -> npt.NDArray[np.uint64]:
     return np.frombuffer(os.urandom(24), np.uint64) | np.uint64(1)
 
 
-class Kept(Sequence[Datagram]):
-    """A flow's datagrams, made when somebody asks for them: most are read once, and there are very many."""
+class Reassembled(Lazy[Stream]):
+    """Both streams of a TCP flow: most are looked at once, and there are very many."""
+
+    __slots__ = ("flow", "flows", "originator", "streams")
+
+    def __init__(self, flows: Flows, flow: int, originator: int) -> None:
+        self.flows = flows
+        self.flow = flow
+        self.originator = originator
+        self.streams: tuple[Stream, Stream] | None = None
+
+    def made(self) -> tuple[Stream, Stream]:
+        if self.streams is None:
+            self.streams = self.flows.streams(self.flow, self.originator)
+        return self.streams
+
+
+class Marks(Lazy[Mark]):
+    """The marks of one of these streams."""
+
+    __slots__ = ("direction", "streams")
+
+    def __init__(self, streams: Sequence[Stream], direction: Direction) -> None:
+        self.streams = streams
+        self.direction = direction
+
+    def made(self) -> Sequence[Mark]:
+        return self.streams[self.direction].marks
+
+
+class Kept(Lazy[Datagram]):
+    """A flow's datagrams, made anew each time."""
 
     __slots__ = ("flows", "originator", "start", "stop")
 
@@ -328,20 +418,8 @@ class Kept(Sequence[Datagram]):
         self.stop = stop
         self.originator = originator
 
-    def __iter__(self) -> Iterator[Datagram]:
-        return iter(self.flows.datagrams_of(self.flows.pieces[self.start : self.stop].tolist(), self.originator))
-
-    @overload
-    def __getitem__(self, index: int) -> Datagram: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Datagram]: ...
-    def __getitem__(self, index: int | slice) -> Datagram | Sequence[Datagram]:
-        return tuple(self)[index]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    __hash__ = None  # type: ignore[assignment]
+    def made(self) -> tuple[Datagram, ...]:
+        return self.flows.datagrams_of(self.flows.pieces[self.start : self.stop].tolist(), self.originator)
 
     def __len__(self) -> int:
         return self.stop - self.start - int(np.count_nonzero(self.flows.pieces["error"][self.start : self.stop]))
@@ -717,5 +795,5 @@ class Scan:
 def lengthened(column: Records) -> Records:
     """Twice the room; what nobody has used of it yet takes no memory."""
     longer = np.zeros(2 * len(column), column.dtype)
-    longer[: len(column)] = column
+    longer.view(np.uint8)[: column.nbytes] = column.view(np.uint8)  # numpy copies records field by field
     return longer

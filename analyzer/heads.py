@@ -10,8 +10,10 @@ from __future__ import annotations
 import enum
 import sys
 from bisect import bisect_right
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar, overload
+
+T = TypeVar("T")
 
 
 class Direction(enum.IntEnum):
@@ -22,6 +24,33 @@ class Direction(enum.IntEnum):
 
 
 DIRECTIONS = tuple(Direction)
+
+
+class Lazy(Sequence[T]):
+    """A sequence whose elements are made when somebody asks for them."""
+
+    __slots__ = ()
+
+    def made(self) -> Sequence[T]:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        return self.made()[index]
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.made())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self.made())
 
 
 class Frame(NamedTuple):
@@ -50,7 +79,7 @@ class Stream(NamedTuple):
     """One direction of a TCP conversation: contiguous bytes from its beginning, as far as they were kept."""
 
     data: bytes = b""
-    marks: tuple[Mark, ...] = ()
+    marks: Sequence[Mark] = ()
     """One per frame that contributed bytes, ascending by offset."""
     begins: bool = False
     """``data`` starts with the first byte that the sender sent (its SYN is in the capture)."""
@@ -249,7 +278,7 @@ class Head(NamedTuple):
     """``tcp``, ``udp``, ``icmp``, ``icmpv6``, ``esp`` or ``ip-<number>``."""
     ports: tuple[int, int] = (0, 0)
     """Ports of originator and responder; 0 where the transport has none. A hint, never a proof."""
-    streams: tuple[Stream, Stream] = (Stream(), Stream())
+    streams: Sequence[Stream] = (Stream(), Stream())
     """Of TCP: what the originator sent and what the responder sent. Index with a :class:`Direction`."""
     datagrams: Sequence[Datagram] = ()
     """Of everything else: the first datagrams of both directions, in the order of the capture."""

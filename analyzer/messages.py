@@ -6,7 +6,7 @@ import dataclasses
 import enum
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from analyzer.heads import Direction, Frame
 
@@ -39,17 +39,17 @@ class Facts:
 
 def to_json(value: object) -> Any:
     """A fact as JSON: dataclasses become objects, enums their value, bytes hexadecimal; empty fields are left out."""
-    kind = type(value)
-    if kind is str or kind is int or kind is bool:
+    kind: Any = type(value)
+    if kind in PLAIN:
         return value
     if kind is dict:
-        return {str(key): to_json(part) for key, part in value.items()}  # type: ignore[attr-defined]
+        parts = value.items()  # type: ignore[attr-defined]
+        return {str(key): part if type(part) in PLAIN else to_json(part) for key, part in parts}
     if kind is tuple:
-        return [to_json(part) for part in value]  # type: ignore[attr-defined]
-    names = public_fields(kind)  # type: ignore[arg-type] # a class is hashable
+        return [part if type(part) in PLAIN else to_json(part) for part in value]  # type: ignore[attr-defined]
+    names = public_fields(kind)
     if names is not None:
-        pairs = ((name, getattr(value, name)) for name in names)
-        return {name: to_json(part) for name, part in pairs if shown(part)}
+        return {name: to_json(part) for name in names if (part := getattr(value, name)) not in EMPTY}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, bytes):
@@ -61,6 +61,10 @@ def to_json(value: object) -> Any:
     return value
 
 
+PLAIN: Final = frozenset({str, int, bool})
+"""Types that JSON has, too. They are looked for first, for there are very many of them."""
+
+
 @cache
 def public_fields(kind: type) -> tuple[str, ...] | None:
     """Names of a dataclass's fields that reports show; ``None`` for any other class."""
@@ -69,9 +73,8 @@ def public_fields(kind: type) -> tuple[str, ...] | None:
     return tuple(field.name for field in dataclasses.fields(kind) if not field.name.startswith("_"))
 
 
-def shown(value: object) -> bool:
-    """Whether a fact is there at all: not ``None``, not an empty text or collection. ``False`` and 0 are facts."""
-    return value is not None and value != "" and value != () and value != {}
+EMPTY: Final[tuple[object, ...]] = (None, "", (), {})
+"""What says that a fact is not there; ``False`` and 0 are facts."""
 
 
 def messages(items: Iterable[Item], kind: type[M]) -> list[tuple[Item, M]]:

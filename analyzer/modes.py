@@ -63,7 +63,7 @@ def clauses(signatures: Sequence[Signature]) -> Iterable[str]:
     for row, found in rows.items():
         best = next((each for each in found if each.established), found[0])
         what = "established" if best.established else "attempted"
-        others = sum(each.conversation.count for each in found) - 1
+        others = sum(each.conversation.flow_count for each in found) - 1
         more = f" and {others} more" if others else ""
         yield f"row {row} {what}: {describe(best.conversation)}{more}"
 

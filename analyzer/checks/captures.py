@@ -83,7 +83,7 @@ def no_base_station(case: Case) -> Iterator[Charge]:
     Remedy: Name the base station with --base-station, or capture where its traffic passes.
     """
     if not case.stations:
-        flows = sum(each.count for each in case.conversations)
+        flows = sum(each.flow_count for each in case.conversations)
         yield Charge(f"No base station was recognised among {flows} conversations.")
 
 

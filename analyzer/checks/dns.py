@@ -411,7 +411,7 @@ def over_tcp(case: Case) -> Iterator[Charge]:
             if cut.get((each.originator.address, each.responder.address), each.first + 1) > each.first:
                 by_server.setdefault(each.responder.address, []).append(fit)
         for server, fits in by_server.items():
-            count = sum(fit.conversation.count for fit in fits)
+            count = sum(fit.conversation.flow_count for fit in fits)
             times = "once" if count == 1 else f"in {count} flows"
             yield Charge(
                 f"The base station asks {server} over TCP, {times}, though no answer of it was cut short before.",

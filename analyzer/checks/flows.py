@@ -139,7 +139,7 @@ def what(each: Conversation) -> str:
 
 
 def times(strays: Sequence[Stray]) -> str:
-    count = sum(each.conversation.count for each in strays)
+    count = sum(each.conversation.flow_count for each in strays)
     return "once" if count == 1 else f"in {count} flows"
 
 
@@ -591,7 +591,7 @@ def seen_inside(case: Case) -> Iterator[Charge]:
     """
     found = tuple(each for each in case.conversations if each.id in case.inside)
     if found:
-        count = sum(each.count for each in found)
+        count = sum(each.flow_count for each in found)
         flows = "1 conversation was" if count == 1 else f"{count} conversations were"
         yield Charge(f"{flows} captured inside of the tunnel and not judged.", conversations=found)
 

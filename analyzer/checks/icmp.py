@@ -298,7 +298,7 @@ def tunnel_spread(case: Case) -> Iterator[Charge]:
                 for peer in sorted(ends - set(matched.station.addresses)):
                     by_peer.setdefault(peer, []).append(fit)
         for peer, fits in by_peer.items():
-            if sum(fit.conversation.count for fit in fits) < VARYING or any(tunnelling(fit) for fit in fits):
+            if sum(fit.conversation.flow_count for fit in fits) < VARYING or any(tunnelling(fit) for fit in fits):
                 continue
             sent = [ping for fit in fits[:SPREAD] for ping in asked(fit.conversation)][:SPREAD]
             tails = {each.beginning[STAMP:] for each in sent if each.beginning and len(each.beginning) > STAMP}

@@ -20,9 +20,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Final, Protocol, cast, overload
+from typing import Final, Protocol, cast
 
-from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Link, Mark, Stream
+from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Lazy, Link, Mark, Stream
 from analyzer.messages import Facts, Item
 from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, natt, ntp, ssh, tls
 from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop, Words
@@ -72,37 +72,19 @@ class Dissection:
         return tuple(each for each in self.breaks if each.anomaly.cause is Cause.MALFORMED)
 
 
-class Again(Sequence[Item]):
-    """The items of a conversation whose facts an earlier one told: read only once somebody asks for them."""
+class Again(Lazy[Item]):
+    """The items of a conversation whose facts an earlier one told."""
 
-    __slots__ = ("head", "read")
+    __slots__ = ("head", "items")
 
     def __init__(self, head: Head) -> None:
         self.head = head
-        self.read: Sequence[Item] | None = None
+        self.items: Sequence[Item] | None = None
 
-    def items(self) -> Sequence[Item]:
-        if self.read is None:
-            self.read = dissect(self.head, recalling=False).items
-        return self.read
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
-        return self.items()[index]
-
-    def __iter__(self) -> Iterator[Item]:
-        return iter(self.items())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __len__(self) -> int:
-        return len(self.items())
+    def made(self) -> Sequence[Item]:
+        if self.items is None:
+            self.items = dissect(self.head, recalling=False).items
+        return self.items
 
 
 def again(before: Dissection, head: Head) -> Dissection:

@@ -220,7 +220,7 @@ def framed(reader: Reader) -> bool:
 
 def read_message(reader: Reader) -> Iterator[object]:
     start = reader.pos
-    names: dict[int, list[bytes]] = {}
+    names: Names = {}
     header = Header(*HEADER.unpack(reader.take(HEADER.size, "header")))
     yield header
     for _ in range(header.qdcount):
@@ -234,25 +234,35 @@ def read_message(reader: Reader) -> Iterator[object]:
         yield Record(header, name, kind, class_, ttl, length, data)
 
 
+Name = tuple[list[bytes], str]
+"""Labels and text."""
+Names = dict[int, Name]
+"""The names of a message by the place where each begins."""
 KNOWN_NAMES = 1 << 14
-known_names: dict[bytes, tuple[list[bytes], str]] = {}
-"""Names without pointers, as they stand in a message: labels and text. The same ones are read again and again."""
+known_names: dict[bytes, Name] = {}
+"""Names without pointers, as they stand in a message: the same ones are read again and again."""
 
 
-def domain_name(reader: Reader, start: int, names: dict[int, list[bytes]]) -> str:
-    """A name in a message that begins at ``start``; ``names`` remembers the labels of each name by its place.
+def domain_name(reader: Reader, start: int, names: Names) -> str:
+    """A name in a message that begins at ``start``, where ``names`` stand before it.
 
     Every pointer must lead to an earlier place than the last one, so no chain of them can be a loop
     (RFC 1035, section 4.1.4).
     """
-    data, seen = reader.data, min(reader.fence, len(reader.data))
+    data, seen = reader.data, reader.limit
     began = floor = position = reader.pos
+    if position + 1 < seen and data[position] >= 192:  # nothing but a pointer, most often to the beginning of a name
+        whole = names.get(start + ((data[position] & 63) << 8) + data[position + 1])
+        if whole is not None:
+            reader.pos = position + 2
+            names[began] = whole
+            return whole[1]
     ending = data.find(0, began, seen) + 1
     plain = data[began:ending]
     if plain in known_names:
         reader.pos = ending
-        names[began], name = known_names[plain]
-        return name
+        whole = names[began] = known_names[plain]
+        return whole[1]
     after = pointers = size = 0
     labels: list[bytes] = []
     while position < seen and (length := data[position]):
@@ -272,7 +282,7 @@ def domain_name(reader: Reader, start: int, names: dict[int, list[bytes]]) -> st
             if not start + HEADER.size <= target < floor or pointers > MOST_POINTERS:
                 reader.malformed("name", f"a compression pointer leads to byte {target - start}", position)
             if target in names:
-                labels += names[target]
+                labels += names[target][0]
                 size = sum(map(len, labels)) + len(labels)
                 break
             position = floor = target
@@ -283,13 +293,12 @@ def domain_name(reader: Reader, start: int, names: dict[int, list[bytes]]) -> st
     if position >= seen:
         reader.take(max(position, seen) + 1 - began, "name")
     reader.pos = after or position + 1
-    names[began] = labels
-    name = shown(labels)
+    whole = names[began] = labels, shown(labels)
     if not pointers and reader.pos == ending:
         if len(known_names) == KNOWN_NAMES:
             known_names.clear()
-        known_names[plain] = labels, name
-    return name
+        known_names[plain] = whole
+    return whole[1]
 
 
 def shown(labels: Sequence[bytes]) -> str:
@@ -300,7 +309,7 @@ def shown(labels: Sequence[bytes]) -> str:
     return text(joined, 2 * LONGEST_NAME) or "."
 
 
-def record_data(reader: Reader, kind: int, length: int, start: int, names: dict[int, list[bytes]]) -> str | bytes:
+def record_data(reader: Reader, kind: int, length: int, start: int, names: Names) -> str | bytes:
     if kind in ADDRESS_TYPES:
         raw = reader.take(length, "rdata")
         if length == 4 and kind == A:

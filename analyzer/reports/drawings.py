@@ -299,7 +299,7 @@ def diagram(audit: Audit) -> Diagram | None:
         ends = [end.address for end in (each.responder, each.originator) if own.get(end.address) is not verdict]
         peer = ends[0] if ends else each.responder.address
         bundle = bundles.setdefault((address, peer), Bundle())
-        bundle.flows += each.count
+        bundle.flows += each.flow_count
         bundle.rows.update(dict.fromkeys(rows))
         bundle.statuses.add(standing.status if standing else STRAY)
         kinds[peer] = min(kinds.get(peer, len(KINDS)), kind_of(peer, verdict, rows))

@@ -10,9 +10,10 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from importlib import resources
 from json.encoder import encode_basestring_ascii
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analyzer.capture import CaptureFile
 from analyzer.community_id import community_ids
@@ -166,7 +167,7 @@ def flow_lines(
     conversations: Conversations, digits: Sequence[int], flow_rows: Rows, flow_stations: Stations
 ) -> Iterator[Lines]:
     """The flows, each on a line. They are many: written as text at once, and what flows share only once."""
-    shared: dict[int, tuple[str, Callable[[int | None], str | None]]] = {}
+    shared: dict[int, Shared] = {}
     said = FactsText()
     flows = conversations.flows()
     while several := list(itertools.islice(flows, FLOWS_AT_ONCE)):
@@ -176,14 +177,18 @@ def flow_lines(
         for (number, each, port, _, _, *frames), first, last in zip(several, firsts, lasts, strict=True):
             known = shared.get(each.id)
             if known is None:
-                known = (
-                    template(each, flow_rows.get(each.id, ()), flow_stations.get(each.id), said),
-                    community_ids(each),
-                )
+                known = shared_text(each, flow_rows.get(each.id, ()), flow_stations.get(each.id), said)
                 if each.repeats:
                     shared[each.id] = known
-            text, name = known
-            texts.append(text % (number, NULL if port is None else port, first, last, *frames, quoted(name(port))))
+            ends, state, rows, facts, name = known
+            one, two, three, four = frames
+            texts.append(
+                f'{{"id": {number}, {ends}{NULL if port is None else port}{state}'
+                f'"first": "{first}", "last": "{last}", '
+                f'"first_frame": {{"capture": {one}, "number": {two}}}, '
+                f'"last_frame": {{"capture": {three}, "number": {four}}}, '
+                f'{rows}"community_id": {quoted(name(port))}, {facts}'
+            )
         yield Lines(texts)
 
 
@@ -204,30 +209,45 @@ class FactsText:
             return "{}"
         found = self.known.get(id(facts))
         if found is None:
-            found = facts, encode(to_json(facts)).replace("%", "%%")
+            found = facts, encode(to_json(facts))
             if len(self.known) < FLOWS_AT_ONCE:
                 self.known[id(facts)] = found
         return found[1]
 
 
-def template(each: Conversation, rows: tuple[str, ...], station: str | None, said: FactsText) -> str:
-    """The line of a conversation's flows, with places for what tells them apart."""
+class Shared(NamedTuple):
+    """The parts of a line that are the same for all flows of a conversation, in their order."""
+
+    ends: str
+    """Up to the originator's port."""
+    state: str
+    """From there on, up to the times."""
+    rows: str
+    facts: str
+    """Up to the end of the line."""
+    community_id: Callable[[int | None], str | None]
+    """From the originator's port."""
+
+
+def shared_text(each: Conversation, rows: tuple[str, ...], station: str | None, said: FactsText) -> Shared:
     one, two = each.originator, each.responder
-    facts = said(each.dissection.facts)
-    return (
-        f'{{"id": %d, "transport": "{each.transport}", '
-        f'"originator": {{"address": "{one.address}", "port": %s}}, '
-        f'"responder": {{"address": "{two.address}", "port": {NULL if two.port is None else two.port}}}, '
+    return Shared(
+        f'"transport": "{each.transport}", "originator": {{"address": "{one.address}", "port": ',
+        f'}}, "responder": {{"address": "{two.address}", "port": {NULL if two.port is None else two.port}}}, '
         f'"originator_certain": {"true" if each.originator_certain else "false"}, '
         f'"state": "{each.state.value}", "protocol": {quoted(each.protocol)}, '
         f'"packets": {{"originator": {each.packets[0]}, "responder": {each.packets[1]}}}, '
-        f'"bytes": {{"originator": {each.bytes[0]}, "responder": {each.bytes[1]}}}, '
-        '"first": "%s", "last": "%s", '
-        '"first_frame": {"capture": %d, "number": %d}, "last_frame": {"capture": %d, "number": %d}, '
-        f'"rows": {encode(rows) if rows else "[]"}, "base_station": {quoted(station)}, "community_id": %s, '
+        f'"bytes": {{"originator": {each.bytes[0]}, "responder": {each.bytes[1]}}}, ',
+        f'"rows": {row_ids(rows)}, "base_station": {quoted(station)}, ',
         f'"copies": {{"originator": {each.copies[0]}, "responder": {each.copies[1]}}}, '
-        f'"notes": {encode(each.notes).replace("%", "%%") if each.notes else "[]"}, "facts": {facts}}}'
+        f'"notes": {encode(each.notes) if each.notes else "[]"}, "facts": {said(each.dissection.facts)}}}',
+        community_ids(each),
     )
+
+
+@lru_cache(maxsize=1 << 10)
+def row_ids(rows: tuple[str, ...]) -> str:
+    return encode(rows)
 
 
 NULL = "null"

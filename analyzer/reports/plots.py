@@ -126,8 +126,8 @@ def bytes_per_row(audit: Audit) -> Figure:
         sender = Direction.ORIGINATOR if each.originator.address in stations else Direction.RESPONDER
         if name == NO_STATION:
             sender = Direction.ORIGINATOR
-        sums[name][0] += each.bytes[sender] * each.count
-        sums[name][1] += each.bytes[1 - sender] * each.count
+        sums[name][0] += each.bytes[sender] * each.flow_count
+        sums[name][1] += each.bytes[1 - sender] * each.flow_count
     if not sums:
         return nothing("There is no flow to show.")
     names = [name for name in lane_order(audit) if name in sums]
@@ -242,7 +242,7 @@ def tls_versions(audit: Audit) -> Figure:
         facts = each.dissection.facts
         if isinstance(facts, tls.TlsFacts):
             name = lane(audit.flow_rows.get(each.id, ()), audit.flow_stations.get(each.id))
-            counts[facts.version or NOT_AGREED][name] += each.count
+            counts[facts.version or NOT_AGREED][name] += each.flow_count
     if not counts:
         return nothing("There is no TLS in the capture.")
     versions = sorted(counts, key=lambda version: (version == NOT_AGREED, version))
