@@ -360,7 +360,8 @@ def content_findings(matched: Iterable[Matched]) -> list[Finding]:
         speaking = []
         for check in asked if known is None else known:
             remarks = list(check.judge(fit))
-            found += (reprove(check, fit, remark) for remark in remarks)
+            if remarks:
+                found += [reprove(check, fit, remark) for remark in remarks]
             if remarks or not check.by_facts:
                 speaking.append(check)
         if known is None and facts is not None and len(loud) < REMEMBERED:

@@ -96,7 +96,7 @@ class Stream(NamedTuple):
 
     def marks_at(self, offsets: Sequence[int]) -> list[Mark]:
         """:meth:`mark_at` of many offsets."""
-        marks = self.marks
+        marks = tuple(self.marks)
         starts = [mark.offset for mark in marks]
         return [marks[bisect_right(starts, offset) - 1] for offset in offsets]
 

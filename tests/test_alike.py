@@ -130,7 +130,7 @@ def test_the_same_question_every_minute_is_one_conversation() -> None:
 def test_what_differs_is_a_conversation_of_its_own(odd: list[bytes]) -> None:
     frames = [frame for n in range(9) for frame in exchange(40000 + n, *dns(0x4000 + n))]
     found = converse(build.read([*frames, *odd]))
-    assert [each.count for each in found] == [9, 1]
+    assert [each.flow_count for each in found] == [9, 1]
 
 
 def test_a_reply_with_other_data_than_its_ping_is_no_repetition() -> None:
@@ -155,7 +155,7 @@ def test_a_scan_of_ports_is_not_folded() -> None:
 
 def test_a_flood_of_openings_is_one_conversation() -> None:
     found = converse(build.read([build.tcp(OTHER, 20000 + n, STATION, 22, 2, n) for n in range(500)]))
-    assert [(each.count, each.state.value) for each in found] == [(500, "attempted")]
+    assert [(each.flow_count, each.state.value) for each in found] == [(500, "attempted")]
 
 
 def verdict(result: Audit) -> Any:

@@ -259,7 +259,7 @@ def with_new() -> Audit:
     return dataclasses.replace(
         EXAMPLE,
         findings=tuple(finding(summary=each, filter=filters) for each in sentences),
-        conversations=Conversations((dataclasses.replace(flow(1), dissection=Dissection("tls", facts=NEW)),)),
+        conversations=Conversations((flow(1)._replace(dissection=Dissection("tls", facts=NEW)),)),
     )
 
 
@@ -297,7 +297,7 @@ def test_a_name_of_several_words_is_not_repeated_even_if_the_program_says_all_of
     result = dataclasses.replace(
         EXAMPLE,
         findings=(finding(summary=sentence),),
-        conversations=Conversations((dataclasses.replace(flow(1), dissection=Dissection("tls", facts=facts)),)),
+        conversations=Conversations((flow(1)._replace(dissection=Dissection("tls", facts=facts)),)),
     )
     shareable = anonymous(result, KEY)
     (summary,) = (each.summary for each in shareable.findings)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,8 @@ from analyzer.flows import Flows
 from analyzer.heads import Direction, Stream
 from tests import build
 from tests.build import ACK, FIN, RST, SERVER, STATION, SYN, Packet
+
+CAPTURES = Path(__file__).parents[1] / "captures"
 
 PORT = 50000
 WRAP = 1 << 32
@@ -212,6 +215,30 @@ def test_any_order_of_any_segments_gives_the_data(data: bytes, start: int, chanc
     assert [mark.offset for mark in found.marks] == sorted(mark.offset for mark in found.marks)
     for mark in found.marks:
         assert data[mark.offset : mark.offset + 1] in data_frames[mark.frame.number - 1]
+
+
+def assert_put_together(found: Flows) -> None:
+    """Many streams at once are what each is alone; those that are not put together at once lack or repeat bytes."""
+    tcp = np.flatnonzero(found.flow["protocol"] == scanner.TCP)
+    for index, at_once in zip(tcp.tolist(), found.streams_of(tcp), strict=True):
+        pieces = found.pieces[found.starts[index] : found.starts[index + 1]]
+        for side, (data, alone) in enumerate(zip(at_once, found.streams(index, 0), strict=True)):
+            kept = pieces["kept"][(pieces["side"] == side) & (pieces["error"] == 0)]
+            assert alone.data == data if data is not None else sum(kept) > len(alone.data)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 40), st.integers(1, 12)), max_size=12))
+def test_streams_are_put_together_at_once_as_alone(segments: list[tuple[bool, int, int]]) -> None:
+    frames = [
+        answered(901 + at, bytes(range(at, at + size))) if back else sent(101 + at, bytes(range(at, at + size)))
+        for back, at, size in segments
+    ]
+    assert_put_together(build.read([*handshake(), *frames]))
+
+
+@pytest.mark.parametrize("name", ["plain-link-only.pcap", "tls-packets-lost.pcapng", "mixed-two-base-stations.pcap"])
+def test_streams_of_recordings_are_put_together_at_once_as_alone(name: str) -> None:
+    assert_put_together(flows.read([str(CAPTURES / name)]))
 
 
 # -- limits -----------------------------------------------------------------------------------------------------

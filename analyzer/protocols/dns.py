@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from analyzer.heads import Direction, Head
+from analyzer.heads import DIRECTIONS, Direction, Head
 from analyzer.messages import Facts, Item
 from analyzer.wire import UNBOUNDED, Reader, Words, text
 
@@ -152,7 +152,7 @@ def probe(head: Head) -> bool:
     if NETBIOS in head.ports or head.transport not in ("udp", "tcp"):
         return False
     clear = not CLEAR_PORTS.isdisjoint(head.ports)
-    for direction in Direction:
+    for direction in DIRECTIONS:
         if head.transport == "tcp":
             data = head.streams[direction].data
             message, length = data[2:], int.from_bytes(data[:2], "big")
@@ -377,7 +377,7 @@ def facts(items: Sequence[Item]) -> DnsFacts:
             asked[header.id] = message.name
             if not header.flags & RESPONSE:
                 count(queries, message.name)
-                count(types, TYPES.get(message.type, str(message.type)))
+                count(types, TYPES.get(message.type) or str(message.type))
             elif header.truncated and len(truncated) < NAMES_SHOWN:
                 truncated[message.name] = None
         elif type(message) is Record:
@@ -402,7 +402,7 @@ def facts(items: Sequence[Item]) -> DnsFacts:
             left[item.direction] = message.ancount
             chains[item.direction] = {}
             if message.flags & RESPONSE:
-                count(codes, RESPONSE_CODES.get(message.rcode, str(message.rcode)))
+                count(codes, RESPONSE_CODES.get(message.rcode) or str(message.rcode))
     told = {address: tuple(known) for address, known in names.items()}
     return DnsFacts(queries, types, answers, codes, tuple(truncated), told, texts)
 

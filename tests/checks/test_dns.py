@@ -37,7 +37,7 @@ def fits(*heads: Head, packets: tuple[int, int] | None = None) -> list[Fit]:
         fit = fit_of(dns, head)
         sent = [sum(each.direction == side for each in head.datagrams) for side in Direction]
         changes = {"id": number, "transport": head.transport, "packets": packets or tuple(sent)}
-        found.append(dataclasses.replace(fit, conversation=dataclasses.replace(fit.conversation, **changes)))
+        found.append(dataclasses.replace(fit, conversation=fit.conversation._replace(**changes)))
     return found
 
 

@@ -87,7 +87,7 @@ def test_paths_that_go_up(path: str) -> None:
 def test_a_control_connection_that_was_not_read_whole() -> None:
     fit = fit_of(ftp, talk(*LOGIN))
     sent = len(fit.conversation.head.streams[0].data) + 1000, fit.conversation.payload[1]
-    longer = replace(fit, conversation=replace(fit.conversation, payload=sent))
+    longer = replace(fit, conversation=fit.conversation._replace(payload=sent))
     assert remarks(checks.not_read_whole, longer) == [
         (Severity.INFO, "Of what the client says, 33 of 1,033 bytes were read."),
     ]

@@ -80,7 +80,7 @@ def test_a_redirect_weighs_most_towards_the_base_station(direction: Direction, s
 def test_a_redirect_that_quotes_a_ping_counts_with_its_flow() -> None:
     plain = fit(*ping(1))
     error = IcmpError(5, 1, "10.20.30.1", Frame(0, 9), 0, SENT)
-    redirected = dataclasses.replace(plain.conversation, icmp_errors=(error,))
+    redirected = plain.conversation._replace(icmp_errors=(error,))
     found = judged(dataclasses.replace(plain, conversation=redirected), CONTENT_CHECKS)
     assert found["TPE242"][0] is Severity.HIGH and found["TPE242"][2] == (9,)
 
@@ -88,7 +88,7 @@ def test_a_redirect_that_quotes_a_ping_counts_with_its_flow() -> None:
 def test_an_unreachable_that_quotes_a_ping_is_no_control() -> None:
     plain = fit(*ping(1))
     error = IcmpError(3, 1, "10.20.30.1", Frame(0, 9), 0, SENT)
-    answered = dataclasses.replace(plain.conversation, icmp_errors=(error,))
+    answered = plain.conversation._replace(icmp_errors=(error,))
     assert judged(dataclasses.replace(plain, conversation=answered), CONTENT_CHECKS) == {}
 
 
@@ -101,7 +101,7 @@ def test_a_reply_nobody_asked_for() -> None:
 def test_replies_to_what_lies_before_the_capture_or_past_the_head_are_not_judged() -> None:
     assert said((BACK, echo(0, 7, 1)), *ping(2)) == {}
     longer = fit(*ping(1), (BACK, echo(0, 7, 99)))
-    many = dataclasses.replace(longer.conversation, packets=(500, 500))
+    many = longer.conversation._replace(packets=(500, 500))
     assert judged(dataclasses.replace(longer, conversation=many), CONTENT_CHECKS) == {}
 
 
@@ -113,7 +113,7 @@ def test_a_reply_with_other_data(data: bytes) -> None:
 
 def test_a_host_that_pings_itself_is_not_judged() -> None:
     same = fit((SENT, echo(8)), (SENT, echo(0)), (SENT, echo(8, sequence=2)))
-    looped = dataclasses.replace(same.conversation, responder=same.conversation.originator)
+    looped = same.conversation._replace(responder=same.conversation.originator)
     assert judged(dataclasses.replace(same, conversation=looped), CONTENT_CHECKS) == {}
 
 

@@ -292,7 +292,7 @@ def test_a_lane_of_the_timeline_holds_the_flows_of_a_row() -> None:
 
 def test_flows_stand_where_they_were() -> None:
     late = flow(1)
-    late = replace(late, first=START + 150 * SECOND, last=START + 300 * SECOND)
+    late = late._replace(first=START + 150 * SECOND, last=START + 300 * SECOND)
     drawn = timeline(replace(EXAMPLE, conversations=Conversations((late,)), captures=(GW,)))
     assert drawn is not None
     assert drawn.lanes[0].path == f"M{BINS // 2} 20v-20h{BINS // 2}v20z"
@@ -300,8 +300,8 @@ def test_flows_stand_where_they_were() -> None:
 
 
 def test_thousands_of_flows_are_one_lane_of_bounded_size() -> None:
-    flows = [replace(flow(1), id=number, first=START + number * 10**7) for number in range(1, 20_001)]
-    flows = [replace(each, last=each.first + 1) for each in flows]
+    flows = [flow(1)._replace(id=number, first=START + number * 10**7) for number in range(1, 20_001)]
+    flows = [each._replace(last=each.first + 1) for each in flows]
     rows = {each.id: ("i38",) for each in flows}
     stations = {each.id: STATION for each in flows}
     drawn = timeline(replace(EXAMPLE, conversations=Conversations(flows), flow_rows=rows, flow_stations=stations))
