@@ -141,7 +141,7 @@ def fuzz(name: str, arguments: Sequence[str]) -> None:
         exclude=["analyzer.scanner", "analyzer.kernels"],  # they are compiled from their byte code
     ):
         from tests.fuzz import targets
-    targets.remember_rules()
+    targets.prepare()
     target = next(each for each in targets.TARGETS if each.name == name)
 
     def mutate(data: bytes, most: int, chance: int) -> bytes:

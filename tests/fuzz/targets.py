@@ -400,8 +400,9 @@ def assert_judged(result: auditing.Audit) -> None:
     assert not any(each.problems for each in result.captures) or "TPE001" in said
 
 
-def remember_rules() -> None:
-    """The tables of rules are not what is fuzzed, and reading them takes longest."""
+def prepare() -> None:
+    """Do once what is not fuzzed and takes longest: compile the kernels, read the tables of rules."""
+    build.read(())
     expected.load = cache(expected.load)
 
 
