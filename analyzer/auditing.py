@@ -350,6 +350,7 @@ def conversations_of(
 def content_findings(matched: Iterable[Matched]) -> list[Finding]:
     """What the content checks say."""
     found: list[Finding] = []
+    folded: dict[tuple[object, ...], Folded] = {}
     loud: dict[tuple[int, int], list[ContentCheck]] = {}
     """The checks that are worth asking of conversations that share facts and row."""
     for fit in (fit for each in matched for fit in judged_once(each.fits)):
@@ -360,13 +361,41 @@ def content_findings(matched: Iterable[Matched]) -> list[Finding]:
         speaking = []
         for check in asked if known is None else known:
             remarks = list(check.judge(fit))
-            if remarks:
-                found += [reprove(check, fit, remark) for remark in remarks]
+            for remark in remarks:
+                if len(found) < FINDINGS:
+                    found.append(reprove(check, fit, remark))
+                    continue
+                about = check.id, remark.kind, remark.severity, fit.station, fit.rows
+                if about not in folded:
+                    folded[about] = Folded(reprove(check, fit, remark))
+                folded[about].add(fit.conversation)
             if remarks or not check.by_facts:
                 speaking.append(check)
         if known is None and facts is not None and len(loud) < REMEMBERED:
             loud[key] = speaking
-    return found
+    return found + [each.finding() for each in folded.values()]
+
+
+FINDINGS = 1 << 17
+"""What the content checks say one by one. Above it, one finding stands for all of one check about one base station."""
+
+
+@dataclass(slots=True)
+class Folded:
+    """One finding that stands for many."""
+
+    first: Finding
+    count: int = 0
+    newest: int | None = None
+
+    def add(self, each: Conversation) -> None:
+        """Count a conversation, once for all that is said of it."""
+        if each.id != self.newest:
+            self.newest = each.id
+            self.count += each.flow_count
+
+    def finding(self) -> Finding:
+        return replace(self.first, count=self.count, summary="More flows show this: too many to tell them one by one.")
 
 
 REMEMBERED = 4096

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from analyzer import protocols, scanner
 from analyzer.flows import TRANSPORTS, Flows, Marks, Progress, stream_of
-from analyzer.heads import Direction, Frame, Head, Stream
+from analyzer.heads import Direction, Frame, Head, Once, Stream
 from analyzer.messages import Facts
 from analyzer.protocols import Dissection, ftp
 from analyzer.wire import Words
@@ -338,6 +338,9 @@ def together(flows: Flows, each: Conversation, others: npt.NDArray[np.intp]) -> 
 FRAMES = 16
 """Flows alike of which the first frames are remembered."""
 
+HELD = 1 << 18
+"""Messages that are kept; those of further conversations are read again when somebody asks for them."""
+
 MESSAGES, FEW = 1 << 20, 4
 """Messages after which no more than a few of each further conversation are read: somebody floods the capture."""
 
@@ -410,8 +413,11 @@ def conversation(
         most = protocols.EVERY if reading.messages < MESSAGES else FEW
         said = Head(transport, head.ports, spoken, datagrams, head.link, head.associations)
         dissection = protocols.dissect(said, most=most)
-        if isinstance(dissection.items, tuple):
+        recalled = not isinstance(dissection.items, tuple)
+        if not recalled:
             reading.messages += len(dissection.items)
+        if recalled or reading.messages > HELD:
+            dissection = protocols.again(dissection, head, most)
         if speech >= 0:
             reading.said[speaker] = dissection
     errors = icmp_errors(flows, pieces, side) if row.errors else ()
@@ -452,6 +458,7 @@ def spoken_by(
 ) -> Sequence[Stream]:
     """The streams of two sides; made of the ``known`` bytes, if those of both are."""
     (one, two), (asked, answered) = sides, known
+    streams = Once(streams)
     if asked is None or answered is None:
         return streams
     return (

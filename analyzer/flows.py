@@ -378,24 +378,21 @@ def secret() -> npt.NDArray[np.uint64]:
 
 
 class Reassembled(Lazy[Stream]):
-    """Both streams of a TCP flow: most are looked at once, and there are very many."""
+    """Both streams of a TCP flow, put together anew each time: most are looked at once, and there are very many."""
 
-    __slots__ = ("flow", "flows", "originator", "streams")
+    __slots__ = ("flow", "flows", "originator")
 
     def __init__(self, flows: Flows, flow: int, originator: int) -> None:
         self.flows = flows
         self.flow = flow
         self.originator = originator
-        self.streams: tuple[Stream, Stream] | None = None
 
     def made(self) -> tuple[Stream, Stream]:
-        if self.streams is None:
-            self.streams = self.flows.streams(self.flow, self.originator)
-        return self.streams
+        return self.flows.streams(self.flow, self.originator)
 
 
 class Marks(Lazy[Mark]):
-    """The marks of one of these streams."""
+    """The marks of one of these streams, of which the bytes are at hand."""
 
     __slots__ = ("direction", "streams")
 
@@ -408,7 +405,7 @@ class Marks(Lazy[Mark]):
 
 
 class Kept(Lazy[Datagram]):
-    """A flow's datagrams, made anew each time."""
+    """A flow's datagrams, likewise."""
 
     __slots__ = ("flows", "originator", "start", "stop")
 

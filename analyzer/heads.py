@@ -53,6 +53,21 @@ class Lazy(Sequence[T]):
         return len(self.made())
 
 
+class Once(Lazy[T]):
+    """A lazy sequence whose elements are made once."""
+
+    __slots__ = ("known", "lazy")
+
+    def __init__(self, lazy: Sequence[T]) -> None:
+        self.lazy = lazy
+        self.known: Sequence[T] | None = None
+
+    def made(self) -> Sequence[T]:
+        if self.known is None:
+            self.known = tuple(self.lazy)
+        return self.known
+
+
 class Frame(NamedTuple):
     """A captured frame: index of its file among those given, and its number there as Wireshark shows it."""
 

@@ -16,17 +16,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer import audit
+from analyzer import audit, conversations
 from analyzer.auditing import Audit
 from analyzer.capture import CaptureError
 from analyzer.conversations import Conversation, converse
 from analyzer.flows import Alike, Flows
+from analyzer.reports import json as report
 from tests import build
 from tests.protocols import test_ntp
 
 STATION, OTHER, SERVER = "10.0.0.2", "10.0.0.3", "10.0.9.53"
 CAPTURES = Path(__file__).parents[1] / "captures"
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
+SHIPPED = sorted(CAPTURES.glob("*.pcap*"))
 REAL = [path for folder in (CAPTURES, *([Path(CORPUS)] if CORPUS else [])) for path in sorted(folder.glob("*.pcap*"))]
 
 
@@ -37,7 +39,7 @@ def each_its_own(found: Flows, _: npt.NDArray[np.bool_]) -> Alike:
 
 def told(each: Conversation) -> Any:
     """Everything about a conversation of one flow; of its content, what was read."""
-    names = [name for name in Conversation.__slots__ if name not in ("dissection", "head")]
+    names = [name for name in Conversation._fields if name not in ("dissection", "head")]
     said = each.dissection
     content = said.protocol, tuple(said.items), said.breaks, said.facts
     return [getattr(each, name) for name in names], content, each.head
@@ -171,6 +173,17 @@ def verdict(result: Audit) -> Any:
     ]
     findings = {(each.check, each.severity, each.base_station, each.rows, each.summary) for each in result.findings}
     return rows, findings, result.flow_rows, result.flow_stations, result.totals
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_the_report_is_the_same_if_no_message_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = audit(path)
+    monkeypatch.setattr(conversations, "HELD", -1)
+    again = audit(path)
+    assert report.render(result) == report.render(again)
+    assert [list(each.dissection.items) for each in result.conversations] == [
+        list(each.dissection.items) for each in again.conversations
+    ]
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from analyzer import CaptureError, RuleError, audit
+from analyzer import CaptureError, RuleError, audit, auditing
 from analyzer.auditing import merged
 from analyzer.checks.flows import grouped
 from analyzer.findings import SHOWN, Kind, Severity
@@ -77,6 +77,26 @@ def test_a_defect_in_every_reconnect_is_one_finding_and_the_row_is_malformed(tmp
     (one,) = found(result, "TPE121")
     assert (one.count, one.flow) == (40, 1)
     assert statuses(result)["i38"] == "malformed"
+
+
+def test_of_too_many_findings_one_stands_for_those_of_a_check_and_a_base_station(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, stations = Scene(), (STATION, "10.0.0.3", "10.0.0.4")
+    for station in stations:
+        for number in range(5):
+            scene.tcp(
+                station, 40000 + number, TPE, 3001, (b"GET /%d HTTP/1.1\r\n\r\n" % number, b"220 %d\r\n" % number)
+            )
+    whole = scene.audited(tmp_path)
+    monkeypatch.setattr(auditing, "FINDINGS", 2)
+    result = scene.audited(tmp_path)
+    assert [each.count for each in found(whole, "TPE121")] == [5] * 3
+    told, *folded = found(result, "TPE121")
+    assert (told.base_station, told.count) == (STATION, 2)
+    assert {each.base_station: each.count for each in folded} == dict(zip(stations, (3, 5, 5), strict=True))
+    assert all(each.frames and each.severity is told.severity and "too many" in each.summary for each in folded)
+    assert [each.rows for each in result.base_stations] == [each.rows for each in whole.base_stations]
 
 
 def test_a_malformed_flow_outweighs_a_good_one_whichever_comes_first(tmp_path: Path) -> None:

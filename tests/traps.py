@@ -12,11 +12,17 @@ import random
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import NameOID
 
 from tests import build
 from tests.benchmarks import payloads as say
@@ -320,11 +326,30 @@ def certificate(path: Path, scale: int = 1) -> None:
 
 def certificates(path: Path, scale: int = 1) -> None:
     """Chains of as many certificates as a head holds."""
-    authority = say.Authority()
-    own = authority.certificate
+    own = say.Authority().certificate
     chain = say.chain([own] * (20000 // (len(own) + 3)))
-    records = b"".join(say.record(22, say.handshake(11, chain)[at : at + 16000]) for at in range(0, 20100, 16000))
-    written(path, (f for n in range(500 * scale) for f in connection(2000 + n, records, 3001)))
+    records = SERVER_HELLO + b"".join(say.record(22, chain[at : at + 16000]) for at in range(0, len(chain), 16000))
+    written(path, (f for n in range(500 * scale) for f in connection(2000 + n, HELLO, 3001, records)))
+
+
+SERVER_HELLO = say.record(22, say.handshake(2, b"\3\1" + bytes(32) + b"\0" + b"\0\5\0"))
+"""Of TLS 1.0, with a cipher suite of RC4."""
+
+
+def wrong_certificates(path: Path, scale: int = 1) -> None:
+    """Certificates of which no two are the same, and each is wrong in many ways: there is much to read and to say."""
+    key, name = rsa.generate_private_key(65537, 1024), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "0" * 12)])
+    building = x509.CertificateBuilder(name, name, key.public_key(), 1)
+    building = building.not_valid_before(datetime(2026, 1, 1)).not_valid_after(datetime(2027, 1, 1))
+    own = building.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+    def frames() -> Iterator[bytes]:
+        for n in range(10_000 * scale):
+            chain = say.chain([own.replace(b"0" * 12, b"%012d" % n)])
+            station = f"10.4.{n // 32 >> 8 & 255}.{n // 32 & 255}"
+            yield from connection(2000 + n % 32, HELLO, 3001, SERVER_HELLO + say.record(22, chain), station)
+
+    written(path, frames())
 
 
 # -- tunnels and fragments --------------------------------------------------------------------------------------
@@ -499,6 +524,7 @@ TRAPS: dict[Callable[..., None], str | None] = {
     iec104_frames: None,
     certificate: None,
     certificates: None,
+    wrong_certificates: None,
     extension_headers: None,
     nested_tunnels: "TPE002",
     different_tunnels: None,

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Final, Protocol, cast
+from typing import ClassVar, Final, Protocol, cast
 
 from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Lazy, Link, Mark, Stream
 from analyzer.messages import Facts, Item
@@ -72,49 +72,78 @@ class Dissection:
         return tuple(each for each in self.breaks if each.anomaly.cause is Cause.MALFORMED)
 
 
-class Again(Lazy[Item]):
-    """The items of a conversation whose facts an earlier one told."""
-
-    __slots__ = ("head", "items")
-
-    def __init__(self, head: Head) -> None:
-        self.head = head
-        self.items: Sequence[Item] | None = None
-
-    def made(self) -> Sequence[Item]:
-        if self.items is None:
-            self.items = dissect(self.head, recalling=False).items
-        return self.items
-
-
-def again(before: Dissection, head: Head) -> Dissection:
-    """The dissection of a head that says what another one said, ``before``: its messages are read when asked for."""
-    return Dissection(before.protocol, Again(head), (), before.facts)
-
-
 EVERY: Final = sys.maxsize
 """No limit for the messages of a head."""
+
+
+class Again(Lazy[Item]):
+    """The items of a conversation that are not kept: read again, up to ``most`` as in :func:`dissect`."""
+
+    __slots__ = ("head", "most")
+    newest: ClassVar[tuple[Again | None, Sequence[Item]]] = (None, ())
+    """The last that were read: one check after the other asks for them."""
+
+    def __init__(self, head: Head, most: int = EVERY) -> None:
+        self.head = head
+        self.most = most
+
+    def made(self) -> Sequence[Item]:
+        known, items = Again.newest
+        if known is not self:
+            found = recognised(self.head)
+            items = tuple(read(*found, self.most)[0]) if found else ()
+            Again.newest = self, items
+        return items
+
+
+def again(before: Dissection, head: Head, most: int = EVERY) -> Dissection:
+    """The dissection of a head that says what was read ``before``: its messages are read when asked for."""
+    return Dissection(before.protocol, Again(head, most), before.breaks, before.facts)
+
+
 CROWDED: Final = "is not read, for the captures hold too many messages"
 """Why a dissection ended at such a limit."""
 
 
-def dissect(head: Head, recalling: bool = True, most: int = EVERY) -> Dissection:
+def dissect(head: Head, most: int = EVERY) -> Dissection:
     """Name the protocol of a head by its content and read all messages, but at most ``most`` of each direction of a
     stream, or of all datagrams. Never raises for any bytes.
 
-    ``recalling``: the messages of a conversation like an earlier one are left until somebody asks for them.
+    The messages of a conversation like an earlier one are left until somebody asks for them.
     """
-    if head.transport != "tcp":  # every probe looks at the datagrams, which may be made anew each time
-        head = Head(head.transport, head.ports, head.streams, tuple(head.datagrams))
+    found = recognised(head)
+    if found is None:
+        return Dissection()
+    module, whole = found
+    likeness = tls.likeness(whole) if module.NAME == tls.NAME else None
+    if likeness in recalled:
+        return Dissection(module.NAME, Again(head, most), (), recalled[likeness])
+    dissection = dissect_as(module, whole, most)
+    facts = dissection.facts
+    if likeness is not None and facts is not None and not dissection.breaks and len(recalled) < RECALLED:
+        recalled[likeness] = facts
+    return dissection
+
+
+RECALLED: Final = 1024
+"""Different likenesses of which the facts are kept."""
+recalled: Final[dict[object, Facts]] = {}
+
+
+def recognised(head: Head) -> tuple[ProtocolModule, Head] | None:
+    """The protocol of a head, and the head from where that begins; ``None``: it is none that is known."""
+    # Every probe looks at what was said, which may be made anew each time.
+    said = tuple(head.streams), tuple(head.datagrams)
+    head = Head(head.transport, head.ports, *said, head.link, head.associations)
     for module in PROTOCOLS:
         if module.probe(head):
-            return dissect_as(module, head, recalling, most)
+            return module, head
     begun = beginnings(head)
     for module in PROTOCOLS if begun else ():
         resumed = resume(module, head, begun)
         if resumed is not None:
-            return dissect_as(module, resumed, most=most)
-    return Dissection()
+            return module, resumed
+    return None
 
 
 RESUMES = 8
@@ -154,17 +183,8 @@ def resume(module: ProtocolModule, head: Head, begun: Sequence[tuple[Direction, 
     return head._replace(streams=(one, two))
 
 
-RECALLED: Final = 1024
-"""Different likenesses of which the facts are kept."""
-recalled: Final[dict[object, Facts]] = {}
-
-
-def dissect_as(module: ProtocolModule, head: Head, recalling: bool = False, most: int = EVERY) -> Dissection:
+def dissect_as(module: ProtocolModule, head: Head, most: int = EVERY) -> Dissection:
     """Read a head as one given protocol."""
-    likeness = tls.likeness(head) if recalling and module.NAME == tls.NAME else None
-    if likeness in recalled:
-        return Dissection(module.NAME, Again(head), (), recalled[likeness])
-    read = dissect_streams if head.transport == "tcp" else dissect_datagrams
     items, breaks = read(module, head, most)
     try:
         facts = module.facts(items)
@@ -174,9 +194,12 @@ def dissect_as(module: ProtocolModule, head: Head, recalling: bool = False, most
     except Exception as error:  # our own bug must not hide the other flows; tests demand that it never happens
         breaks.append(defect(error, head))
         facts = None
-    if likeness is not None and facts is not None and not breaks and len(recalled) < RECALLED:
-        recalled[likeness] = facts
     return Dissection(module.NAME, tuple(items), tuple(breaks), facts)
+
+
+def read(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[Break]]:
+    """The messages of a head, and where reading them ended early."""
+    return dissect_streams(module, head, most) if head.transport == "tcp" else dissect_datagrams(module, head, most)
 
 
 def breaks_of_link(breaks: list[Break], link: Link) -> list[Break]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from sys import intern
 from typing import TYPE_CHECKING, Final
 
 from analyzer.wire import Words, text
@@ -108,10 +109,11 @@ def read_certificate(data: bytes) -> X509Certificate:
         signature, digest = SIGNATURES.get(oid := certificate.signature_algorithm_oid.dotted_string, (oid, None))
         return X509Certificate(
             subject=names[0],
-            issuer=names[1],
-            not_before=iso(begins),
-            not_after=iso(ends),
-            key=key,
+            # What many certificates share is kept once.
+            issuer=intern(names[1]),
+            not_before=intern(iso(begins)),
+            not_after=intern(iso(ends)),
+            key=key and intern(key),
             signature=signature,
             problem=key_problem or names_problem,
             _begins=nanoseconds(begins),
