@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import enum
 import sys
+import weakref
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from typing import NamedTuple, TypeVar, overload
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Direction(enum.IntEnum):
@@ -66,6 +70,21 @@ class Once(Lazy[T]):
         if self.known is None:
             self.known = tuple(self.lazy)
         return self.known
+
+
+def newest(function: Callable[[K], V]) -> Callable[[K], V]:
+    """A function that remembers what it last said, for many ask in a row. What it was asked about is not kept alive."""
+    about: weakref.ref[K] | None = None
+    said: list[V] = []
+
+    @wraps(function)
+    def remembering(asked: K) -> V:
+        nonlocal about, said
+        if about is None or about() is not asked:
+            about, said = weakref.ref(asked), [function(asked)]
+        return said[0]
+
+    return remembering
 
 
 class Frame(NamedTuple):

@@ -44,7 +44,7 @@ class Certainty(enum.Enum):
     """The row may well be in use, outside of what the capture shows."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Fit:
     """A conversation that fits a row by direction, transport and port; its content is still to be judged.
 

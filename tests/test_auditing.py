@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import shutil
 import struct
+import weakref
 from pathlib import Path
 
 import pytest
@@ -243,3 +244,13 @@ def test_nothing_remembers_an_audit_that_is_over(tmp_path: Path) -> None:
     gc.collect()
     assert result.findings
     assert not len(grouped)
+
+
+def test_an_audit_that_nobody_holds_takes_no_memory() -> None:
+    result = audit(CAPTURES / "tls-compliant.pcap")
+    assert any(list(each.dissection.items) for each in result.conversations)
+    assert result.conversations.columns is not None
+    table = weakref.ref(result.conversations.columns.flow)
+    del result
+    gc.collect()
+    assert table() is None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from analyzer.conversations import Conversation
 from analyzer.findings import Case, Charge, Check, Kind, Remark, Severity, case_check, content_check, frames_filter
 from analyzer.flows import Kept
-from analyzer.heads import Direction, Frame
+from analyzer.heads import Direction, Frame, newest
 from analyzer.matching import Fit
 from analyzer.messages import Item, messages
 from analyzer.protocols import dissect
@@ -56,7 +55,7 @@ class Ping:
         return self.echo.type in ECHO_REQUEST
 
 
-@lru_cache(maxsize=1)  # several checks ask in a row
+@newest
 def pings(fit: Fit) -> list[Ping]:
     """The echoes of a conversation, in the order of the capture."""
     return echoes(fit.conversation.dissection.items)

@@ -20,9 +20,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import ClassVar, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
-from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Lazy, Link, Mark, Stream
+from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Lazy, Link, Mark, Stream, newest
 from analyzer.messages import Facts, Item
 from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, natt, ntp, ssh, tls
 from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop, Words
@@ -79,21 +79,20 @@ EVERY: Final = sys.maxsize
 class Again(Lazy[Item]):
     """The items of a conversation that are not kept: read again, up to ``most`` as in :func:`dissect`."""
 
-    __slots__ = ("head", "most")
-    newest: ClassVar[tuple[Again | None, Sequence[Item]]] = (None, ())
-    """The last that were read: one check after the other asks for them."""
+    __slots__ = ("__weakref__", "head", "most")
 
     def __init__(self, head: Head, most: int = EVERY) -> None:
         self.head = head
         self.most = most
 
     def made(self) -> Sequence[Item]:
-        known, items = Again.newest
-        if known is not self:
-            found = recognised(self.head)
-            items = tuple(read(*found, self.most)[0]) if found else ()
-            Again.newest = self, items
-        return items
+        return read_again(self)
+
+
+@newest
+def read_again(items: Again) -> Sequence[Item]:
+    found = recognised(items.head)
+    return tuple(read(*found, items.most)[0]) if found else ()
 
 
 def again(before: Dissection, head: Head, most: int = EVERY) -> Dissection:
