@@ -538,7 +538,7 @@ def rows_by_flow(matched: Sequence[Matched]) -> dict[int, tuple[str, ...]]:
 def with_rows(each: Conversation, rows: tuple[str, ...], tables: Mapping[str, ExpectedTable]) -> Conversation:
     """An FTP conversation whose transfers name their row; any other as it is."""
     facts = each.dissection.facts
-    if not isinstance(facts, ftp.FtpFacts) or not facts.transfers or not rows:
+    if not rows or not isinstance(facts, ftp.FtpFacts) or not facts.transfers:
         return each
     own = {row.id: row for table in tables.values() for row in table.flows if row.id in rows}.values()
     by_verb = {verb: row.id for row in own for verb in FTP_VERBS.get(row.decided_by or "", ())}

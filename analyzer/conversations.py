@@ -239,13 +239,13 @@ class Conversations(Sequence[Conversation]):
             if each.repeats:
                 owners[np.array(each.repeats) - 1] = index
         sides = np.array([each.side for each in self.found], np.bool_)[owners]
-        ports = np.where(sides, table["port1"], table["port0"])
+        ports = np.where(sides, table["port1"], table["port0"]).astype(object)
+        ports[np.array([each.originator.port is None for each in self.found], np.bool_)[owners]] = None
         columns = (ports, *(table[name] for name in FLOW_COLUMNS))
         for start in range(0, len(table), STEP):
-            parts = (column[start : start + STEP].tolist() for column in (owners, *columns))
-            for number, (index, port, *numbers) in enumerate(zip(*parts, strict=True), start + 1):
-                each = self.found[index]
-                yield Flow(number, each, None if each.originator.port is None else port, *numbers)
+            several = map(self.found.__getitem__, owners[start : start + STEP].tolist())
+            parts = (column[start : start + STEP].tolist() for column in columns)
+            yield from map(Flow._make, zip(range(start + 1, len(table) + 1), several, *parts, strict=False))
 
     def alone(self) -> Iterator[Conversation]:
         """Every flow as a conversation of its own, ascending by id."""

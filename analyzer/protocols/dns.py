@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from analyzer.heads import DIRECTIONS, Direction, Head
@@ -190,14 +191,20 @@ def asks(message: bytes) -> bool:
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     if framed(reader):
-        while reader.more:
-            with reader.block(reader.u16("length"), "message") as message:
-                yield from read_message(message)
-        return
+        return messages_of(reader)
     start = reader.peek(HEADER.size)
     if len(start) == HEADER.size and start[2] & 2 and plausible(start, reader.fence):
         reader.fence = UNBOUNDED  # TC: the sender itself says that the message goes on behind the datagram
-    yield from read_message(reader)
+    return chain(read_message(reader), trailer(reader))
+
+
+def messages_of(reader: Reader) -> Iterator[object]:
+    while reader.more:
+        with reader.block(reader.u16("length"), "message") as message:
+            yield from read_message(message)
+
+
+def trailer(reader: Reader) -> Iterator[object]:
     if reader.fence != UNBOUNDED and reader.more:
         yield Trailer(len(reader.rest("trailer")))
 
