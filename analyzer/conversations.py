@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from analyzer import protocols, scanner
 from analyzer.flows import TRANSPORTS, Flows, Marks, Progress, stream_of
-from analyzer.heads import Direction, Frame, Head, Once, Stream
+from analyzer.heads import Direction, Frame, Head, Stream
 from analyzer.messages import Facts
 from analyzer.protocols import Dissection, ftp
 from analyzer.wire import Words
@@ -458,7 +458,6 @@ def spoken_by(
 ) -> Sequence[Stream]:
     """The streams of two sides; made of the ``known`` bytes, if those of both are."""
     (one, two), (asked, answered) = sides, known
-    streams = Once(streams)
     if asked is None or answered is None:
         return streams
     return (

@@ -34,6 +34,7 @@ from analyzer.heads import (
     Link,
     Mark,
     Stream,
+    newest,
 )
 from analyzer.wire import UNBOUNDED
 
@@ -378,9 +379,9 @@ def secret() -> npt.NDArray[np.uint64]:
 
 
 class Reassembled(Lazy[Stream]):
-    """Both streams of a TCP flow, put together anew each time: most are looked at once, and there are very many."""
+    """Both streams of a TCP flow: most are looked at once, and there are very many."""
 
-    __slots__ = ("flow", "flows", "originator")
+    __slots__ = ("__weakref__", "flow", "flows", "originator")
 
     def __init__(self, flows: Flows, flow: int, originator: int) -> None:
         self.flows = flows
@@ -388,7 +389,12 @@ class Reassembled(Lazy[Stream]):
         self.originator = originator
 
     def made(self) -> tuple[Stream, Stream]:
-        return self.flows.streams(self.flow, self.originator)
+        return reassemble(self)
+
+
+@newest
+def reassemble(each: Reassembled) -> tuple[Stream, Stream]:
+    return each.flows.streams(each.flow, each.originator)
 
 
 class Marks(Lazy[Mark]):
@@ -405,7 +411,7 @@ class Marks(Lazy[Mark]):
 
 
 class Kept(Lazy[Datagram]):
-    """A flow's datagrams, likewise."""
+    """A flow's datagrams, made anew each time."""
 
     __slots__ = ("flows", "originator", "start", "stop")
 

@@ -57,21 +57,6 @@ class Lazy(Sequence[T]):
         return len(self.made())
 
 
-class Once(Lazy[T]):
-    """A lazy sequence whose elements are made once."""
-
-    __slots__ = ("known", "lazy")
-
-    def __init__(self, lazy: Sequence[T]) -> None:
-        self.lazy = lazy
-        self.known: Sequence[T] | None = None
-
-    def made(self) -> Sequence[T]:
-        if self.known is None:
-            self.known = tuple(self.lazy)
-        return self.known
-
-
 def newest(function: Callable[[K], V]) -> Callable[[K], V]:
     """A function that remembers what it last said, for many ask in a row. What it was asked about is not kept alive."""
     about: weakref.ref[K] | None = None
