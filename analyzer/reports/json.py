@@ -174,14 +174,14 @@ def flow_lines(
         firsts = iso_all([flow.first for flow in several], [digits[flow.first_capture] for flow in several])
         lasts = iso_all([flow.last for flow in several], [digits[flow.last_capture] for flow in several])
         texts = []
-        for (number, each, port, _, _, *frames), first, last in zip(several, firsts, lasts, strict=True):
+        for flow, first, last in zip(several, firsts, lasts, strict=True):
+            number, each, port, _, _, one, two, three, four = flow
             known = shared.get(each.id)
             if known is None:
                 known = shared_text(each, flow_rows.get(each.id, ()), flow_stations.get(each.id), said)
                 if each.repeats:
                     shared[each.id] = known
             ends, state, rows, facts, name = known
-            one, two, three, four = frames
             texts.append(
                 f'{{"id": {number}, {ends}{NULL if port is None else port}{state}'
                 f'"first": "{first}", "last": "{last}", '
