@@ -23,6 +23,7 @@ from analyzer.findings import (
     ContentCheck,
     Finding,
     Kind,
+    Remark,
     Severity,
     charge,
     frames_filter,
@@ -361,14 +362,10 @@ def content_findings(matched: Iterable[Matched]) -> list[Finding]:
         speaking = []
         for check in asked if known is None else known:
             remarks = list(check.judge(fit))
-            for remark in remarks:
-                if len(found) < FINDINGS:
-                    found.append(reprove(check, fit, remark))
-                    continue
-                about = check.id, remark.kind, remark.severity, fit.station, fit.rows
-                if about not in folded:
-                    folded[about] = Folded(reprove(check, fit, remark))
-                folded[about].add(fit.conversation)
+            if len(found) < FINDINGS:
+                found += [reprove(check, fit, remark) for remark in remarks]
+            else:
+                fold(folded, check, fit, remarks)
             if remarks or not check.by_facts:
                 speaking.append(check)
         if known is None and facts is not None and len(loud) < REMEMBERED:
@@ -396,6 +393,15 @@ class Folded:
 
     def finding(self) -> Finding:
         return replace(self.first, count=self.count, summary="More flows show this: too many to tell them one by one.")
+
+
+def fold(folded: dict[tuple[object, ...], Folded], check: ContentCheck, fit: Fit, remarks: Iterable[Remark]) -> None:
+    """Add remarks to the findings that stand for all such."""
+    for remark in remarks:
+        about = check.id, remark.kind, remark.severity, fit.station, fit.rows
+        if about not in folded:
+            folded[about] = Folded(reprove(check, fit, remark))
+        folded[about].add(fit.conversation)
 
 
 REMEMBERED = 4096

@@ -4,7 +4,7 @@ A protocol is a module listed in :data:`PROTOCOLS` (in order: the first whose ``
 
 * ``NAME``: as it stands in reports,
 * ``probe(head)``: whether the bytes are this protocol; ports are a hint for what bytes alone cannot tell,
-* ``dissect(reader, direction)``: a generator that reads one direction of a TCP stream, or one datagram, straight
+* ``dissect(reader, direction)``: an iterator that reads one direction of a TCP stream, or one datagram, straight
   on and yields messages (named tuples in the RFC's words), each as soon as it is read: where the reader then stands
   tells where the next one begins; it neither catches nor judges,
 * ``facts(items)``: the facts that follow from all messages of the conversation, in the order of the capture.

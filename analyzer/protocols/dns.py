@@ -191,14 +191,14 @@ def asks(message: bytes) -> bool:
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     if framed(reader):
-        return messages_of(reader)
+        return framed_messages(reader)
     start = reader.peek(HEADER.size)
     if len(start) == HEADER.size and start[2] & 2 and plausible(start, reader.fence):
         reader.fence = UNBOUNDED  # TC: the sender itself says that the message goes on behind the datagram
     return chain(read_message(reader), trailer(reader))
 
 
-def messages_of(reader: Reader) -> Iterator[object]:
+def framed_messages(reader: Reader) -> Iterator[object]:
     while reader.more:
         with reader.block(reader.u16("length"), "message") as message:
             yield from read_message(message)
