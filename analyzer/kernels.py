@@ -18,6 +18,7 @@ import ctypes
 import hashlib
 import importlib.util
 import os
+import re
 import stat
 import struct
 import sys
@@ -34,18 +35,15 @@ import numpy as np
 import numpy.typing as npt
 
 MAGIC = b"tpe-pcap kernels\n"
+PREFIX = "tpe_pcap_"
+"""Of the names under which kernels are found in the machine code."""
 KEPT = 4
 """Files in a folder: several machines or interpreters may share it, but those of former versions shall go."""
 
 OPTIONS = {"boundscheck": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-NO_DESTRUCTOR = """
-declare void @llvm.trap()
-define void @NRT_MemInfo_call_dtor() {
-  call void @llvm.trap()
-  unreachable
-}
-"""
-"""Numba drops references to arrays, but never the last: those that come from outside have no counter."""
+COUNTING = re.compile(r"^.* call void @NRT_(?:inc|dec)ref\(.*\n", re.MULTILINE)
+"""Numba counts references to arrays. Those that come from outside have no counter, and the calls keep the optimiser
+from seeing through what stands between them: they are half of a kernel's time."""
 
 
 class KernelError(Exception):
@@ -59,7 +57,7 @@ class Kernel:
         self.library = library
         self.function = function
         self.types: tuple[Any, ...] = tuple(int if each is int else np.dtype(each) for each in types)
-        self.symbol = f"tpe_pcap_{function.__name__}"
+        self.symbol = PREFIX + function.__name__
         self.entry: Callable[[bytes], int] | None = None
         self.known: list[tuple[Callable[[], object], bytes]] = [(object, b"")] * len(types)
         """Of each argument the array that was last given (kept alive by the caller only), and its description."""
@@ -203,18 +201,25 @@ class Library:
             names[name] = word_reader(size, big)
         for part in self.parts:
             names[part.__name__] = njit(**OPTIONS)(FunctionType(part.__code__, names))
-        whole = llvm.parse_assembly(NO_DESTRUCTOR)
+        whole = llvm.parse_assembly("")
         for kernel in self.kernels:
             arguments = (types.int64 if each is int else types.Array(from_dtype(each), 1, "C") for each in kernel.types)
             signature = types.int64(*arguments)
             function = njit(signature, **OPTIONS)(FunctionType(kernel.function.__code__, names))
-            module = llvm.parse_assembly(function.inspect_llvm(signature.args))
+            module = llvm.parse_assembly(COUNTING.sub("", function.inspect_llvm(signature.args)))
             entries = [each for each in module.functions if each.linkage == llvm.Linkage.external and has_body(each)]
             if len(entries) != 1:
                 raise KernelError(f"this version of numba names functions in a way that is unknown: {entries}")
             trampoline = kernel.trampoline(entries[0])
             whole.link_in(module)
             whole.link_in(llvm.parse_assembly(trampoline))
+        whole.verify()
+        for each in whole.functions:
+            if has_body(each) and not each.name.startswith(PREFIX):
+                each.linkage = llvm.Linkage.internal
+        target = target_machine()
+        passes = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=3))
+        passes.getModulePassManager().run(whole, passes)
         missing = [
             each.name
             for each in (*whole.functions, *whole.global_variables)
@@ -222,8 +227,7 @@ class Library:
         ]
         if missing:
             raise KernelError(f"the kernels need what only numba has: {', '.join(missing)}")
-        whole.verify()
-        return bytes(target_machine().emit_object(whole))
+        return bytes(target.emit_object(whole))
 
     # -- files ----------------------------------------------------------------------------------------------
 
