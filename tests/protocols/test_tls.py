@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -472,6 +473,32 @@ def test_what_was_read_before_is_read_the_same_again(heads: list[Head], data: st
         again = read_head(changed)
         forget()
         assert read_head(changed) == again
+
+
+@given(
+    st.lists(st.binary(max_size=4), min_size=1, max_size=3),
+    st.randoms(use_true_random=False),
+    st.sampled_from((b"", record(21, b"sealed alert"), DATA)),
+)
+def test_of_streams_that_are_alike_each_holds_its_own_client_certificates(
+    chain: list[bytes], random: Random, end: bytes
+) -> None:
+    """Certificates of the same lengths hide no other one, and the facts are the same."""
+    others = [random.randbytes(len(each)) for each in chain]
+    key = record(22, message(16, b"k"))
+    one, two = (
+        head_of(STATION[:306] + record(22, certificate(*each)) + key + CHANGE_CIPHER_SPEC + end, LNS)
+        for each in (chain, others)
+    )
+    forget()
+    alone = read_head(two)
+    forget()
+    first = read_head(one)
+    assert records.recognise(two.streams[0].data, True) is not None
+    second = read_head(two)
+    assert second == alone
+    assert second.facts is first.facts
+    assert [each.data for each in said(two) if type(each) is tls.CertificateEntry][: len(others)] == others
 
 
 def test_an_unknown_code_point_stays_a_number() -> None:

@@ -159,9 +159,10 @@ def facts(items: Sequence[Item]) -> TlsFacts:
 
 def essence(items: Sequence[Item]) -> tuple[object, ...]:
     """All of the messages on which facts depend: of hellos neither the random bytes nor, but for whether it is the
-    client's that the server repeats, the session id."""
+    client's that the server repeats, the session id; of a client's certificates that they are there."""
     parts: list[object] = []
     session_id = b""
+    server = server_side(items)
     for message, direction, *_ in items:
         kind = type(message)
         parts.append(direction)
@@ -174,7 +175,7 @@ def essence(items: Sequence[Item]) -> tuple[object, ...]:
             hello = cast(ServerHello, message)
             repeated = bool(session_id) and hello.session_id == session_id
             parts += hello.version, hello.cipher_suite, hello.compression_method, hello.hello_retry_request, repeated
-        else:
+        elif kind is not CertificateEntry or direction is server:
             parts.append(message)
     return tuple(parts)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, cast
 
 from analyzer.heads import Direction, Head, Stream
@@ -15,6 +16,7 @@ from analyzer.protocols.tls.handshake import (
     BODIES,
     HELLO_RETRY_RANDOM,
     UNIQUE,
+    CertificateEntry,
     ClientHello,
     Extensions,
     ServerHello,
@@ -106,7 +108,8 @@ def is_record_header(data: bytes) -> bool:
 
 
 class Pattern(NamedTuple):
-    """A stream that began with a hello, for streams to come that differ from it in random bytes only."""
+    """A stream that began with a hello, for streams to come that differ from it in random bytes only, or in a client's
+    certificates."""
 
     number: int
     """Of no other pattern."""
@@ -116,12 +119,13 @@ class Pattern(NamedTuple):
     """How many bytes it took."""
     goes_on: bool
     """Further bytes may follow, which are not read."""
-    messages: tuple[tuple[object, int], ...]
-    """Each with the reader's position by then; the hello is the first."""
+    messages: tuple[tuple[object, int, int], ...]
+    """Each with the reader's position by then, and where the bytes stand that it holds and that differ; -1: there are
+    none. The hello is the first."""
     sealed: tuple[int, ...]
     """Where the content of encrypted handshake records begins: there a hello in clear could stand instead."""
     quiet: bool
-    """There is no alert in it, so that nothing depends on what the other side had said by then."""
+    """There is no alert in it."""
 
     def fits(self, data: bytes) -> bool:
         if len(data) != self.end and not (self.goes_on and len(data) > self.end):
@@ -134,7 +138,7 @@ class Pattern(NamedTuple):
 
 RANDOM: Final = slice(11, 43)
 """Where the random bytes of a stream's first hello stand."""
-PATTERNS: Final = 4
+PATTERNS: Final = 32
 """Patterns that are kept for one beginning."""
 BEGINNINGS: Final = 256
 patterns: Final[dict[tuple[bytes, bool], list[Pattern]]] = {}
@@ -151,21 +155,18 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     data, unbounded = reader.data, reader.fence == UNBOUNDED
     pattern = recognise(data, unbounded)
     if pattern is not None:
-        (hello, position), *others = pattern.messages
-        reader.pos = position
-        yield again(cast(ClientHello | ServerHello, hello), data)
-        for message, position in others:
+        for message, position, place in pattern.messages:
             reader.pos = position
-            yield message
+            yield message if place < 0 else again(message, data, place)
         return
-    differing: list[tuple[int, int]] = []
-    sealed: list[int] = []
+    notes = Notes()
     messages: list[tuple[object, int]] = []
-    for message in read(reader, differing, sealed):
+    for message in read(reader, notes):
         messages.append((message, reader.pos))
         yield message
     beginning = data[: RANDOM.start], unbounded
     known = patterns.get(beginning, ())
+    differing = notes.differing
     if len(known) < PATTERNS and (known or len(patterns) < BEGINNINGS) and differing and comes_again(messages):
         goes_on = isinstance(messages[-1][0], ApplicationData)
         if data[0] == HANDSHAKE and (goes_on or reader.pos == len(data)):
@@ -173,7 +174,10 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
             ends = (*(begin for begin, _ in differing), reader.pos)
             pieces = tuple((begin, end, data[begin:end]) for begin, end in zip(begins, ends, strict=True))
             quiet = not any(is_alert(message) for message, _ in messages)
-            pattern = Pattern(next(numbers), pieces, reader.pos, goes_on, tuple(messages), tuple(sealed), quiet)
+            asks = isinstance(messages[0][0], ClientHello)
+            places = iter((RANDOM.start, *notes.certificates))
+            told = tuple((each, end, next(places) if is_fresh(each, asks) else -1) for each, end in messages)
+            pattern = Pattern(next(numbers), pieces, reader.pos, goes_on, told, tuple(notes.sealed), quiet)
             patterns.setdefault(beginning, []).append(pattern)
 
 
@@ -188,11 +192,12 @@ def recognise(data: bytes, unbounded: bool) -> Pattern | None:
 def likeness(head: Head) -> object:
     """What the facts of a conversation depend on, if both of its streams are like earlier ones; else ``None``.
 
-    Conversations of equal likeness have equal facts: their patterns are the same, hold one hello each and no alert, and
-    whether the server repeats the client's session id is part of it.
+    Conversations of equal likeness have equal facts: their patterns are the same and hold one hello each, alerts come
+    from one side at the most, so that their order is the same, and whether the server repeats the client's session id
+    is part of it. Of a client's certificates no fact tells more than that they are there.
     """
     client, server = (recognise(stream.data, not stream.ends) for stream in head.streams)
-    if client is None or server is None or not (client.quiet and server.quiet):
+    if client is None or server is None or not (client.quiet or server.quiet):
         return None
     asked, answered = client.messages[0][0], server.messages[0][0]
     if not isinstance(asked, ClientHello) or not isinstance(answered, ServerHello):
@@ -212,8 +217,17 @@ def is_alert(message: object) -> bool:
     )
 
 
-def again(hello: ClientHello | ServerHello, data: bytes) -> ClientHello | ServerHello:
-    """A hello like an earlier one, with the random bytes and the session id of this stream."""
+def is_fresh(message: object, asks: bool) -> bool:
+    """Whether a message holds bytes that differ from stream to stream; ``asks``: a client sent it."""
+    return isinstance(message, (ClientHello, ServerHello)) or (asks and isinstance(message, CertificateEntry))
+
+
+def again(message: object, data: bytes, place: int) -> object:
+    """A message like an earlier one, of this stream: a hello with its random bytes and its session id, or the
+    certificate that stands at ``place``."""
+    if isinstance(message, CertificateEntry):
+        return CertificateEntry(message.position, data[place : place + len(message.data)])
+    hello = cast(ClientHello | ServerHello, message)
     session_id = data[RANDOM.stop + 1 : RANDOM.stop + 1 + len(hello.session_id)]
     if isinstance(hello, ClientHello):
         return ClientHello(hello.version, data[RANDOM], session_id, hello.cipher_suites, hello.compression_methods)
@@ -233,10 +247,21 @@ def comes_again(messages: list[tuple[object, int]]) -> bool:
     )
 
 
-def read(reader: Reader, differing: list[tuple[int, int]], sealed: list[int]) -> Iterator[object]:
-    """:func:`dissect`, byte by byte. ``differing`` is told from where to where nothing decides what is yielded, or
-    random bytes and session id of a hello stand; it is emptied, and stays so, where that cannot be told. ``sealed``
-    is told where encrypted handshake records begin."""
+@dataclass(slots=True)
+class Notes:
+    """What makes a stream a pattern for others."""
+
+    differing: list[tuple[int, int]] = field(default_factory=list)
+    """From where to where nothing decides which messages there are: what is encrypted or not kept, and what stands in
+    a message as it is. Emptied where that cannot be told."""
+    certificates: list[int] = field(default_factory=list)
+    """Where those of a client stand."""
+    sealed: list[int] = field(default_factory=list)
+    """Where the content of encrypted handshake records begins."""
+
+
+def read(reader: Reader, notes: Notes) -> Iterator[object]:
+    """:func:`dissect`, byte by byte, with notes on the way."""
     suite: int | None = None
     cipher_changed = False
     plain = True
@@ -247,9 +272,9 @@ def read(reader: Reader, differing: list[tuple[int, int]], sealed: list[int]) ->
         if content_type == HANDSHAKE:
             body = reader.fenced(length, "handshake record")
             if cipher_changed and not is_hello(body.take(min(6, length), "handshake record")):
-                sealed.append(reader.pos)
-                differing.append((reader.pos, min(reader.pos + length, reader.limit)))
-                reader.pos = differing[-1][1]
+                begin, reader.pos = reader.pos, min(reader.pos + length, reader.limit)
+                notes.sealed.append(begin)
+                notes.differing.append((begin, reader.pos))
                 yield EncryptedRecord(content_type)
                 if reader.left < RECORD_HEADER.size:
                     return
@@ -271,13 +296,15 @@ def read(reader: Reader, differing: list[tuple[int, int]], sealed: list[int]) ->
                             suite = found.cipher_suite
                         reader.pos = message.pos if message.pos < end else end  # where the next message begins
                         yield found
-                plain = plain and note(differing, body.data, kind, body.pos - size, body.pos, suite)
+                plain = plain and note(notes, body.data, kind, body.pos - size, body.pos, suite)
             reader.pos = end
             if not plain:
-                differing.clear()
+                notes.differing.clear()
         elif content_type == ALERT:
             alert = reader.fenced(length, "alert record")
             if length != 2:
+                begin, reader.pos = reader.pos, min(reader.pos + length, reader.limit)
+                notes.differing.append((begin, reader.pos))
                 yield EncryptedRecord(content_type)
                 return
             level, description = alert.u8("level"), alert.u8("description")
@@ -297,17 +324,27 @@ def read(reader: Reader, differing: list[tuple[int, int]], sealed: list[int]) ->
             return
 
 
-def note(differing: list[tuple[int, int]], data: bytes, kind: int, begin: int, end: int, suite: int | None) -> bool:
-    """Note what may differ in a handshake message's body and yields the same; ``False``: that cannot be told."""
+def note(notes: Notes, data: bytes, kind: int, begin: int, end: int, suite: int | None) -> bool:
+    """Note what may differ in a handshake message's body and yields the same; ``False``: that cannot be told.
+
+    ``suite``: the one chosen by the server that sent it; ``None``: a client did.
+    """
     if kind in (HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO):
         session_id = begin + 35
-        differing += (begin + 2, begin + 34), (session_id, session_id + data[begin + 34])
+        notes.differing += (begin + 2, begin + 34), (session_id, session_id + data[begin + 34])
         return data[begin] == TLS_1_0 >> 8  # the drafts of TLS 1.3 had no session id
     if kind == HandshakeType.SERVER_KEY_EXCHANGE and suite is not None and parameters(suite) is not None:
-        differing.append((min(begin + 4, end), end))
+        notes.differing.append((min(begin + 4, end), end))
         return parameters(suite) is ecdhe_parameters
-    if kind not in BODIES:
-        differing.append((begin, end))
+    if kind == HandshakeType.CERTIFICATE and suite is None:
+        begin += 3
+        while begin < end:
+            begin += 3
+            notes.certificates.append(begin)
+            begin += int.from_bytes(data[begin - 3 : begin], "big")
+            notes.differing.append((notes.certificates[-1], begin))
+    elif kind not in BODIES:
+        notes.differing.append((begin, end))
     return True
 
 
