@@ -89,31 +89,32 @@ MAPPED = np.uint64(0x0000FFFF00000000)
 
 FLOW = np.dtype(
     [
+        # What every packet is compared with or changes comes first: few lines of the processor's cache.
         ("high0", np.uint64),  # address of side 0, the first sender (IPv4 mapped into IPv6)
         ("low0", np.uint64),
         ("high1", np.uint64),  # address of side 1
         ("low1", np.uint64),
-        ("first", np.int64),  # nanoseconds since the epoch; earliest and latest, should time go backwards
-        ("last", np.int64),
-        ("first_frame", np.int64),
-        ("last_frame", np.int64),
-        ("reset_frame", np.int64),  # first TCP reset, 0: none
         ("port0", np.int32),  # ICMP echo: identifier; -1: none; FOLDED
         ("port1", np.int32),
-        ("first_capture", np.int32),
-        ("last_capture", np.int32),
-        ("reset_capture", np.int32),
-        ("vlan", np.int32),  # -1: untagged
-        ("note", np.int32),  # index into the notes of the slow path, -1: none
-        ("account", np.int32),  # TCP: its LINK; ESP, also inside UDP: its newest ASSOCIATION; -1: none; UNFOLLOWED
-        ("errors", np.int32),  # ICMP errors that quote it
-        ("controls", np.int32),  # those of them that tell its sender how to route or send
         ("protocol", np.uint8),
         ("version", np.uint8),
         ("content", np.uint8),  # see CONTENT_*: how much head is kept
         ("syn_side", np.int8),  # who sent the SYN; or received the SYN-ACK; -1: no handshake seen
         ("reset_side", np.int8),  # who sent the first reset
         ("closed", np.uint8),  # a reset was seen, or FINs of both sides
+        ("account", np.int32),  # TCP: its LINK; ESP, also inside UDP: its newest ASSOCIATION; -1: none; UNFOLLOWED
+        ("last_capture", np.int32),
+        ("first", np.int64),  # nanoseconds since the epoch; earliest and latest, should time go backwards
+        ("last", np.int64),
+        ("last_frame", np.int64),
+        ("first_frame", np.int64),
+        ("reset_frame", np.int64),  # first TCP reset, 0: none
+        ("first_capture", np.int32),
+        ("reset_capture", np.int32),
+        ("vlan", np.int32),  # -1: untagged
+        ("note", np.int32),  # index into the notes of the slow path, -1: none
+        ("errors", np.int32),  # ICMP errors that quote it
+        ("controls", np.int32),  # those of them that tell its sender how to route or send
     ]
 )
 
@@ -1781,9 +1782,14 @@ def is_copy(b: Buffer, p: Record, s: Record) -> Number:
         numbers = np.uint64(p.sequence) << np.uint64(32) | np.uint64(p.acknowledgement)
         digest = mix(digest ^ mix(numbers + np.uint64(p.flags)))
     else:
-        for at in range(p.payload, min(p.payload + 32, p.end)):
-            digest = digest * np.uint64(0x100000001B3) ^ np.uint64(b[at])
-        digest = mix(digest)
+        at = p.payload
+        stop = min(at + 32, p.end)
+        while at + 8 <= stop:
+            digest = mix(digest ^ u64(b, at))
+            at += 8
+        while at < stop:
+            digest = mix(digest ^ np.uint64(b[at]))
+            at += 1
     place = p.source_mac ^ np.int64(p.time_to_live) << 48 ^ np.int64(p.vlan) << 56
     for each in range(4):
         if s.recent[each] == digest:
