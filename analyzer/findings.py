@@ -115,8 +115,8 @@ class ContentCheck:
     """It is asked of conversations whose row expects this protocol and whose content is this protocol."""
     judge: ContentJudge
     by_facts: bool = False
-    """Whether it speaks depends on nothing but the facts and the row: what was silent once is so for all
-    conversations that share them."""
+    """Whether it speaks depends on nothing but the facts, or on what is said where only those share facts that say the
+    same, and on the row: what was silent once is so for all conversations that share them."""
     together: bool = False
     """One finding for all base stations: it is about software that they share, and says little of each of them."""
 

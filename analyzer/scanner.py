@@ -2172,19 +2172,22 @@ REPEATED = 8
 
 @compiled
 def repeats(f: Record, one: Record, two: Record, count: Number) -> Number:
-    """What a flow with ``count`` kept pieces may repeat (``SPEAKS_…``); all of its payload must have been kept."""
+    """What a flow with ``count`` kept pieces may repeat (``SPEAKS_…``); all of its payload must have been kept, but of
+    NTP, where what is not kept says nothing new."""
     if f.errors or f.account >= 0 or f.protocol == ESP:
         return 0
     if count == 0:
         return SPEAKS_NOTHING if one.payload == 0 and two.payload == 0 else 0
-    if f.protocol == TCP or count > REPEATED or count != one.packets + two.packets:
+    if f.protocol == TCP or count > REPEATED:
+        return 0
+    if f.protocol == UDP and (f.port0 == 123 or f.port1 == 123):
+        return SPEAKS_NTP
+    if count != one.packets + two.packets:
         return 0
     if f.protocol == ICMP or f.protocol == ICMPV6:
         return SPEAKS_ECHO
     if f.protocol == UDP and (f.port0 == 53 or f.port1 == 53):
         return SPEAKS_DNS
-    if f.protocol == UDP and (f.port0 == 123 or f.port1 == 123):
-        return SPEAKS_NTP
     return 0
 
 

@@ -245,7 +245,7 @@ def holds_data(kind: str) -> bool:
 # -- one conversation ---------------------------------------------------------------------------------------------
 
 
-@content_check("TPE333", "dns-trailing-bytes", Severity.LOW, NAME)
+@content_check("TPE333", "dns-trailing-bytes", Severity.LOW, NAME, by_facts=True)
 def trailing_bytes(fit: Fit) -> Iterator[Remark]:
     """Flags: datagrams that go on behind the DNS message that they carry.
 
@@ -262,7 +262,7 @@ def trailing_bytes(fit: Fit) -> Iterator[Remark]:
         yield Remark(f"Up to {most} bytes follow behind the DNS message in its datagram.", frames)
 
 
-@content_check("TPE334", "dns-no-answer", Severity.INFO, NAME, Kind.NOTICE)
+@content_check("TPE334", "dns-no-answer", Severity.INFO, NAME, Kind.NOTICE, by_facts=True)
 def no_answer(fit: Fit) -> Iterator[Remark]:
     """Flags: names that the name server does not resolve.
 
@@ -327,7 +327,7 @@ def exchanges(each: Conversation) -> dict[Asked, Exchange]:
     return found
 
 
-@content_check("TPE335", "dns-contradicting-answers", Severity.MEDIUM, NAME)
+@content_check("TPE335", "dns-contradicting-answers", Severity.MEDIUM, NAME, by_facts=True)
 def contradicting_answers(fit: Fit) -> Iterator[Remark]:
     """Flags: two answers to one question that have no address in common.
 
@@ -348,7 +348,7 @@ def contradicting_answers(fit: Fit) -> Iterator[Remark]:
             yield Remark(f"The one question for {name} got contradicting answers: {both}.", frames)
 
 
-@content_check("TPE336", "dns-unasked-answers", Severity.MEDIUM, NAME)
+@content_check("TPE336", "dns-unasked-answers", Severity.MEDIUM, NAME, by_facts=True)
 def unasked_answers(fit: Fit) -> Iterator[Remark]:
     """Flags: several answers to questions that the base station never asked.
 
@@ -370,7 +370,7 @@ def unasked_answers(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, tuple(frames[:FRAMES_SHOWN]))
 
 
-@content_check("TPE337", "dns-factory-name", Severity.INFO, NAME, Kind.NOTICE)
+@content_check("TPE337", "dns-factory-name", Severity.INFO, NAME, Kind.NOTICE, by_facts=True)
 def factory_name(fit: Fit) -> Iterator[Remark]:
     """Flags: queries for the servers that base stations are delivered with.
 

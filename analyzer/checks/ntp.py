@@ -37,7 +37,7 @@ def first_frames(items: Sequence[Item]) -> tuple[Frame, ...]:
     return tuple(sorted({item.frame for item in items})[:FRAMES_SHOWN])
 
 
-@content_check("TPE321", "ntp-control-message", Severity.MEDIUM, "ntp")
+@content_check("TPE321", "ntp-control-message", Severity.MEDIUM, "ntp", by_facts=True)
 def control_message(fit: Fit) -> Iterator[Remark]:
     """Flags: NTP control messages (mode 6) beside or instead of time.
 
@@ -53,7 +53,7 @@ def control_message(fit: Fit) -> Iterator[Remark]:
         yield Remark("NTP control messages (mode 6) use the port that is meant for the time.", first_frames(found))
 
 
-@content_check("TPE322", "ntp-private-message", Severity.MEDIUM, "ntp")
+@content_check("TPE322", "ntp-private-message", Severity.MEDIUM, "ntp", by_facts=True)
 def private_message(fit: Fit) -> Iterator[Remark]:
     """Flags: private messages of ntpd (mode 7), among them monlist.
 
@@ -72,7 +72,7 @@ def private_message(fit: Fit) -> Iterator[Remark]:
             yield Remark(f"Private NTP messages (mode 7) carry {what}.", first_frames([item for item, _ in chosen]))
 
 
-@content_check("TPE323", "ntp-version", Severity.MEDIUM, "ntp")
+@content_check("TPE323", "ntp-version", Severity.MEDIUM, "ntp", by_facts=True)
 def version(fit: Fit) -> Iterator[Remark]:
     """Flags: time packets of another NTP version than 3 or 4.
 
@@ -92,7 +92,7 @@ def version(fit: Fit) -> Iterator[Remark]:
         yield Remark(f"Time packets have NTP version {number} instead of 3 or 4.", first_frames(sent))
 
 
-@content_check("TPE324", "ntp-mode", Severity.MEDIUM, "ntp")
+@content_check("TPE324", "ntp-mode", Severity.MEDIUM, "ntp", by_facts=True)
 def association_mode(fit: Fit) -> Iterator[Remark]:
     """Flags: time packets of symmetric or broadcast associations, or of the reserved mode 0.
 
@@ -115,7 +115,7 @@ def association_mode(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, first_frames([item for item, _ in found]))
 
 
-@content_check("TPE325", "ntp-kiss-o-death", Severity.LOW, "ntp", Kind.NOTICE)
+@content_check("TPE325", "ntp-kiss-o-death", Severity.LOW, "ntp", Kind.NOTICE, by_facts=True)
 def kiss_of_death(fit: Fit) -> Iterator[Remark]:
     """Flags: a time server that turns the base station away with a kiss-o'-death.
 
@@ -136,7 +136,7 @@ def kiss_of_death(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, first_frames([item for item, _ in found]))
 
 
-@content_check("TPE326", "ntp-unsynchronized", Severity.LOW, "ntp", Kind.NOTICE)
+@content_check("TPE326", "ntp-unsynchronized", Severity.LOW, "ntp", Kind.NOTICE, by_facts=True)
 def unsynchronized(fit: Fit) -> Iterator[Remark]:
     """Flags: a time server that says of itself that its clock is not set.
 
@@ -159,7 +159,7 @@ def unsynchronized(fit: Fit) -> Iterator[Remark]:
         yield Remark(sentence, first_frames([item for item, _ in found]))
 
 
-@content_check("TPE327", "ntp-crypto-nak", Severity.LOW, "ntp", Kind.NOTICE)
+@content_check("TPE327", "ntp-crypto-nak", Severity.LOW, "ntp", Kind.NOTICE, by_facts=True)
 def crypto_nak(fit: Fit) -> Iterator[Remark]:
     """Flags: a time server that refuses how the base station authenticates its requests.
 
