@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import ipaddress
 import lzma
+import os
 import stat
 import sys
 import zlib
@@ -270,6 +271,13 @@ class Source:
         self.held = memoryview(bytes(start[:filled]))
         return bytes(self.held)
 
+    def is_larger(self, size: int) -> bool:
+        """Whether it is a file, and no pipe, of more than so many bytes."""
+        if self.path == "-":
+            return False
+        status = os.fstat(self.raw.fileno())
+        return stat.S_ISREG(status.st_mode) and status.st_size > size
+
     def close(self) -> None:
         self.unpacked = None  # it knows this object, and its window may be large
         if self.path != "-":
@@ -280,16 +288,17 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Blocks:
-    """The content of a source, block by block; what has to be unpacked, in a thread of its own, one block ahead.
+    """The content of a source, block by block; of large files, and of all that has to be unpacked, a thread of its own
+    reads one block ahead.
 
-    A plain file is read on the spot: its bytes are wanted by the processor that looks at them.
+    Nobody waits for a pipe but who looks at what comes out of it, and can be interrupted.
     """
 
     def __init__(self, source: Source, size: int) -> None:
         """``size``: bytes of a block at the most."""
         self.source = source
         self.size = size
-        self.ahead = source.compression is not None
+        self.ahead = source.compression is not None or source.is_larger(size)
         # Each array has as much room before the block for what the one before it left over.
         self.current = np.zeros(2 * size, np.uint8)
         self.free: SimpleQueue[Bytes | None] = SimpleQueue()

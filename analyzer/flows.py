@@ -38,7 +38,7 @@ from analyzer.heads import (
 )
 from analyzer.wire import UNBOUNDED
 
-BUFFER = 1 << 19
+BUFFER = 1 << 21
 """Bytes read at a time."""
 
 FLOWS = 1 << 18
