@@ -43,6 +43,8 @@ Peel = Callable[[bytes, int], Layer | None]
 
 @dataclass(frozen=True, slots=True)
 class Peeled:
+    """What stands under all layers of a frame."""
+
     network: int
     """Offset of the innermost IP header, -1: there is none."""
     notes: tuple[str, ...] = ()

@@ -261,6 +261,8 @@ def clients(found: Iterable[DhcpFacts]) -> dict[str, Client]:
 
 @dataclass(frozen=True, slots=True)
 class DhcpFacts(Facts):
+    """What a conversation in DHCP or BOOTP shows."""
+
     messages: Mapping[Words, int]
     """How many of each type, in the order of the capture; BOOTREQUEST and BOOTREPLY are those of plain BOOTP."""
     client_mac: str | None

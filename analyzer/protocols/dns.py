@@ -348,6 +348,8 @@ def record_data(reader: Reader, kind: int, length: int, start: int, names: Names
 
 @dataclass(frozen=True, slots=True)
 class DnsFacts(Facts):
+    """What a conversation in DNS shows."""
+
     queries: Mapping[str, int]
     """How often each name was asked for, as it was written, in the order of the capture."""
     types: Mapping[Words, int]

@@ -130,6 +130,8 @@ class DataConnection(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FtpFacts(Facts):
+    """What a control connection of FTP shows."""
+
     commands: Mapping[Words, int] = field(default_factory=dict)
     """Counts by verb, in the order of their first use."""
     replies: Mapping[Words, int] = field(default_factory=dict)

@@ -176,6 +176,8 @@ class Quoted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IcmpFacts(Facts):
+    """What a conversation in ICMP or ICMPv6 shows."""
+
     types: Mapping[Words, int]
     """Messages in the head by name of their type: ``{"echo-request": 3, "echo-reply": 3}``."""
     codes: Mapping[Words, int]

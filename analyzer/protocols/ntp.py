@@ -282,6 +282,8 @@ def reference(stratum: int, identifier: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NtpFacts(Facts):
+    """What a conversation in NTP shows."""
+
     modes: tuple[int, ...]
     """Ascending."""
     versions: tuple[int, ...]

@@ -95,6 +95,8 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
+    """When the flows of base stations were there."""
+
     lanes: tuple[Lane, ...]
     left_out: int
     """Lanes of which there is no room."""
@@ -233,6 +235,8 @@ KINDS = ("TPE", "service", "stranger")
 
 @dataclass(frozen=True, slots=True)
 class Node:
+    """A host."""
+
     name: str
     said: str
     kind: str
@@ -246,6 +250,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
+    """What a base station and a host have with each other."""
+
     station: Node
     peer: Node
     rows: tuple[str, ...]
@@ -266,6 +272,8 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
+    """Who spoke with whom."""
+
     stations: tuple[Node, ...]
     peers: tuple[Node, ...]
     edges: tuple[Edge, ...]
