@@ -501,6 +501,17 @@ def test_of_streams_that_are_alike_each_holds_its_own_client_certificates(
     assert [each.data for each in said(two) if type(each) is tls.CertificateEntry][: len(others)] == others
 
 
+def test_a_hello_of_a_draft_with_certificates_and_an_alert_is_no_pattern() -> None:
+    """Where its random bytes stand cannot be told, whatever follows."""
+    forget()
+    hello = bytearray(record(22, client_hello()))
+    hello[9] = 0x7F
+    sealed = CHANGE_CIPHER_SPEC + FINISHED + record(21, b"sealed alert")
+    stream = bytes(hello) + record(22, certificate(b"client") + message(16, b"k")) + sealed
+    assert read_head(head_of(stream, LNS)) == read_head(head_of(stream, LNS))
+    assert records.recognise(stream, True) is None
+
+
 def test_an_unknown_code_point_stays_a_number() -> None:
     head = head_of(b"", record(22, server_hello(None, suite=0xFAFB)) + record(21, b"\x02\xee"))
     facts = facts_of(head)

@@ -167,7 +167,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     beginning = data[: RANDOM.start], unbounded
     known = patterns.get(beginning, ())
     differing = notes.differing
-    if len(known) < PATTERNS and (known or len(patterns) < BEGINNINGS) and differing and comes_again(messages):
+    if len(known) < PATTERNS and (known or len(patterns) < BEGINNINGS) and notes.plain and comes_again(messages):
         goes_on = isinstance(messages[-1][0], ApplicationData)
         if data[0] == HANDSHAKE and (goes_on or reader.pos == len(data)):
             begins = (0, *(end for _, end in differing))
@@ -253,18 +253,19 @@ class Notes:
 
     differing: list[tuple[int, int]] = field(default_factory=list)
     """From where to where nothing decides which messages there are: what is encrypted or not kept, and what stands in
-    a message as it is. Emptied where that cannot be told."""
+    a message as it is."""
     certificates: list[int] = field(default_factory=list)
     """Where those of a client stand."""
     sealed: list[int] = field(default_factory=list)
     """Where the content of encrypted handshake records begins."""
+    plain: bool = True
+    """The other notes tell all; else the stream is no pattern."""
 
 
 def read(reader: Reader, notes: Notes) -> Iterator[object]:
     """:func:`dissect`, byte by byte, with notes on the way."""
     suite: int | None = None
     cipher_changed = False
-    plain = True
     if begins_like_ssl2(reader) and (yield from ssl2_records(reader)):
         return
     while reader.more:
@@ -286,7 +287,7 @@ def read(reader: Reader, notes: Notes) -> Iterator[object]:
                 if header is None:
                     reader.pos = end
                     body = spliced(reader, body)
-                    plain = False
+                    notes.plain = False
                     end = reader.pos
                     header = body.u32("handshake type and length")
                 kind, size = header >> 24, header & 0xFFFFFF
@@ -296,10 +297,8 @@ def read(reader: Reader, notes: Notes) -> Iterator[object]:
                             suite = found.cipher_suite
                         reader.pos = message.pos if message.pos < end else end  # where the next message begins
                         yield found
-                plain = plain and note(notes, body.data, kind, body.pos - size, body.pos, suite)
+                note(notes, body.data, kind, body.pos - size, body.pos, suite)
             reader.pos = end
-            if not plain:
-                notes.differing.clear()
         elif content_type == ALERT:
             alert = reader.fenced(length, "alert record")
             if length != 2:
@@ -324,19 +323,19 @@ def read(reader: Reader, notes: Notes) -> Iterator[object]:
             return
 
 
-def note(notes: Notes, data: bytes, kind: int, begin: int, end: int, suite: int | None) -> bool:
-    """Note what may differ in a handshake message's body and yields the same; ``False``: that cannot be told.
+def note(notes: Notes, data: bytes, kind: int, begin: int, end: int, suite: int | None) -> None:
+    """Note what may differ in a handshake message's body and yields the same, if that can be told.
 
     ``suite``: the one chosen by the server that sent it; ``None``: a client did.
     """
     if kind in (HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO):
         session_id = begin + 35
         notes.differing += (begin + 2, begin + 34), (session_id, session_id + data[begin + 34])
-        return data[begin] == TLS_1_0 >> 8  # the drafts of TLS 1.3 had no session id
-    if kind == HandshakeType.SERVER_KEY_EXCHANGE and suite is not None and parameters(suite) is not None:
+        notes.plain &= data[begin] == TLS_1_0 >> 8  # the drafts of TLS 1.3 had no session id
+    elif kind == HandshakeType.SERVER_KEY_EXCHANGE and suite is not None and parameters(suite) is not None:
         notes.differing.append((min(begin + 4, end), end))
-        return parameters(suite) is ecdhe_parameters
-    if kind == HandshakeType.CERTIFICATE and suite is None:
+        notes.plain &= parameters(suite) is ecdhe_parameters
+    elif kind == HandshakeType.CERTIFICATE and suite is None:
         begin += 3
         while begin < end:
             begin += 3
@@ -345,7 +344,6 @@ def note(notes: Notes, data: bytes, kind: int, begin: int, end: int, suite: int 
             notes.differing.append((notes.certificates[-1], begin))
     elif kind not in BODIES:
         notes.differing.append((begin, end))
-    return True
 
 
 def record_header(reader: Reader) -> tuple[int, int, int]:
