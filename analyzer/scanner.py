@@ -988,6 +988,14 @@ def time_room(b: Buffer, p: Record, captured: Number) -> Number:
 
 
 @compiled
+def carries_esp(b: Buffer, p: Record) -> Number:
+    """Whether the packet is ESP, or ESP inside UDP (RFC 3948 section 2.2: else there are four zeros)."""
+    if p.protocol != UDP or (p.source_port != 4500 and p.destination_port != 4500):
+        return p.protocol == ESP
+    return min(p.length, p.end - p.payload) >= 4 and u32(b, p.payload) != 0
+
+
+@compiled
 def keep_datagram(
     b: Buffer, p: Record, s: Record, flow: Number, side: Number, pieces: Any, arena: Any, clock: Record
 ) -> Number:
@@ -997,12 +1005,7 @@ def keep_datagram(
     limit = DATAGRAM_BYTES
     most = DATAGRAMS
     further = 0
-    if p.protocol == ESP or (
-        p.protocol == UDP
-        and (p.source_port == 4500 or p.destination_port == 4500)
-        and captured >= 4
-        and u32(b, begin) != 0
-    ):
+    if carries_esp(b, p):
         limit = ESP_BYTES
         most = ESP_PACKETS
         if captured >= 8:
@@ -1771,25 +1774,33 @@ def follow_tcp(
 
 
 @compiled
-def is_copy(b: Buffer, p: Record, s: Record) -> Number:
+def is_copy(b: Buffer, p: Record, f: Record, s: Record, secret: Any) -> Number:
     """Whether the side's packet was captured before, on another interface or by another path of the mirror.
 
     A capture on all interfaces of a router shows each packet two or three times within an instant, with another time
-    to live or link-layer address. A sender's own repetition has another IPv4 identification, or comes later.
+    to live or link-layer address. A sender's own repetition has another IPv4 identification, or comes later. What
+    somebody forges to look like another packet has other content: all of it that a head may keep is compared, by a
+    hash that nobody can foretell.
     """
-    digest = np.uint64(p.identification) << np.uint64(32) | np.uint64(p.length)
+    digest = secret[0] ^ (np.uint64(p.identification) << np.uint64(32) | np.uint64(p.length))
+    at = p.payload
+    stop = min(at + p.length, p.end)
     if p.protocol == TCP:
         numbers = np.uint64(p.sequence) << np.uint64(32) | np.uint64(p.acknowledgement)
         digest = mix(digest ^ mix(numbers + np.uint64(p.flags)))
+        offset = np.int64(np.int32(np.uint32(p.sequence - s.base))) if s.based else np.int64(0)
+        if f.account < 0 and offset >= HEAD_LIMITS[f.content]:
+            stop = at
     else:
-        at = p.payload
-        stop = min(at + 32, p.end)
-        while at + 8 <= stop:
-            digest = mix(digest ^ u64(b, at))
-            at += 8
-        while at < stop:
-            digest = mix(digest ^ np.uint64(b[at]))
-            at += 1
+        stop = min(stop, at + (32 if carries_esp(b, p) else DATAGRAM_BYTES))
+    while at + 8 <= stop:
+        digest = mix(digest ^ u64(b, at))
+        at += 8
+    rest = np.uint64(1)
+    while at < stop:
+        rest = rest << np.uint64(8) | np.uint64(b[at])
+        at += 1
+    digest = mix(digest ^ rest)
     place = p.source_mac ^ np.int64(p.time_to_live) << 48 ^ np.int64(p.vlan) << 56
     for each in range(4):
         if s.recent[each] == digest:
@@ -1869,7 +1880,7 @@ def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: An
     f = flows[flow]
     side = 0 if sent_by_first(f, p) else 1
     s = sides[2 * flow + side]
-    if clock.framing != SINGLE and is_copy(b, p, s):
+    if clock.framing != SINGLE and is_copy(b, p, f, s, clock.secret):
         clock.copies += 1
         s.copies += 1
         return 0

@@ -345,6 +345,43 @@ def test_one_mirror_may_show_a_packet_twice() -> None:
     assert (found.tally.in_flows, found.tally.copies) == (1, 1)
 
 
+@pytest.mark.parametrize("at", [0, 7, 31, 32, 40, 100, 511, 1000, -1])
+@pytest.mark.parametrize("offset", [0, 3000])
+@pytest.mark.parametrize("transport", ["udp", "icmp", "tcp"])
+def test_what_is_forged_to_look_like_a_packet_is_no_copy(transport: str, offset: int, at: int) -> None:
+    """It comes within the instant, with the identification and length of the true one, and differs in one byte."""
+    genuine = bytes(1024)
+    forged = bytearray(genuine)
+    forged[at] ^= 0x80
+    before: list[bytes] = []
+    if transport == "tcp":
+        before = [build.tcp("10.0.0.2", 4000, "10.0.9.1", 80, flags, 100) for flags in (2, 16)]
+        before += [build.tcp("10.0.0.2", 4000, "10.0.9.1", 80, 24, 101, bytes(offset))] if offset else []
+        first, second = (
+            build.tcp("10.0.0.2", 4000, "10.0.9.1", 80, 24, 101 + offset, bytes(each)) for each in (genuine, forged)
+        )
+    elif transport == "udp":
+        first, second = (build.udp("10.0.0.2", 4000, "10.0.9.1", 53, bytes(each)) for each in (genuine, forged))
+    else:
+        first, second = (build.echo("10.0.0.2", "10.0.9.1", 8, 1, bytes(each)) for each in (genuine, forged))
+    copied = build.read_files(build.pcap(build.timed([*before, first, shifted(first, 63)], step=100_000)))
+    assert copied.tally.copies == 1
+    found = build.read_files(build.pcap(build.timed([*before, first, shifted(second, 63)], step=100_000)))
+    assert (found.tally.in_flows, found.tally.copies) == (len(before) + 2, 0)
+    assert build.accounted(found)
+
+
+def test_copies_of_all_packets_of_a_conversation_are_known() -> None:
+    """Also of those after which less of it is kept, or nothing."""
+    data = b"\x16\x03\x03\x00\x03abc" + b"\x17\x03\x03\x02\0" + bytes(512)
+    segments = [(2, 100, b""), (24, 101, data[:8]), (24, 109, data[8:]), (24, 109 + len(data), bytes(1400))]
+    frames = [build.tcp("10.0.0.2", 4000, "10.0.9.1", 3001, *each) for each in segments]
+    frames += [build.udp("10.0.0.2", 4000, "10.0.9.1", 53, number.to_bytes(4, "big")) for number in range(200)]
+    twice = [copy for each in frames for copy in (each, shifted(each, 63))]
+    found = build.read_files(build.pcap(build.timed(twice, step=1000)))
+    assert (found.tally.in_flows, found.tally.copies) == (len(frames), len(frames))
+
+
 def test_what_a_sender_repeats_is_no_copy() -> None:
     again = [shifted(PING, 64, 77), shifted(PING, 64, 78)]
     assert build.read_files(build.pcap(build.timed(again, step=100_000))).tally.copies == 0

@@ -26,6 +26,8 @@ from tests.protocols.test_dns import (
     udp,
     whole_captures,
 )
+from tests.scenes import DNS, IEC104, STATION, TPE, Scene
+from tests.scenes import found as findings_of
 
 TUNNEL = "ndpi_dns-tunnel-iodine.pcap"
 
@@ -169,6 +171,22 @@ def test_two_answers_to_one_question_that_contradict_each_other() -> None:
     assert said(checks.contradicting_answers, exchange_of(2, bad, good)) == []
     assert said(checks.contradicting_answers, exchange_of(1, good, answer_of(b"\x0a\0\x09\1"))) == []
     assert said(checks.contradicting_answers, exchange_of(1, message(flags=0x8182), good)) == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_answer_forged_to_look_like_a_copy_of_the_true_one(first: bool, tmp_path: Path) -> None:
+    """It has the true one's identification, length and beginning, and comes from another host within the instant."""
+    scene = Scene().tcp(STATION, 41000, TPE, 2404, IEC104).ask(STATION, 40000, "10.0.0.53", 53, DNS)
+    time, answer = scene.packets[-1]
+    forged = bytearray(answer)
+    forged[11] ^= 1  # the sender's link-layer address
+    forged[22] -= 1  # the time to live
+    forged[-1] ^= 0x40  # the address that is told
+    scene.packets.append((time + (-0.0004 if first else 0.0004), bytes(forged)))
+    (finding,) = findings_of(scene.audited(tmp_path), checks.contradicting_answers.id)
+    assert finding.severity is Severity.MEDIUM
+    scene.packets[-1] = time + 0.0004, answer[:22] + bytes([answer[22] - 1]) + answer[23:]
+    assert not findings_of(scene.audited(tmp_path), checks.contradicting_answers.id)
 
 
 def test_answers_that_nobody_asked_for() -> None:
