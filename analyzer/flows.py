@@ -465,6 +465,10 @@ def read(paths: Sequence[str], progress: Progress | None = None, buffer_size: in
     return scan.flows(tuple(files[number] for number in range(len(paths))))
 
 
+ROOM = 1 << 15
+"""Flows for which there is room at first, with some payload: a power of two. What is not used takes no memory."""
+
+
 @dataclass(slots=True)
 class Scan:
     """The arrays that the kernel fills, and their growth."""
@@ -473,11 +477,11 @@ class Scan:
     progress: Progress | None = None
     clock: Records = field(default_factory=lambda: np.zeros(1, scanner.CLOCK))
     packets: Records = field(default_factory=lambda: np.zeros(2, scanner.PACKET))
-    slots: Records = field(default_factory=lambda: np.full(1 << 11, -1, np.int32))
-    flow: Records = field(default_factory=lambda: np.zeros(1 << 10, scanner.FLOW))
-    side: Records = field(default_factory=lambda: np.zeros(1 << 11, scanner.SIDE))
-    pieces: Records = field(default_factory=lambda: np.zeros(1 << 12, scanner.PIECE))
-    arena: Records = field(default_factory=lambda: np.zeros(1 << 20, np.uint8))
+    slots: Records = field(default_factory=lambda: np.full(2 * ROOM, -1, np.int32))
+    flow: Records = field(default_factory=lambda: np.zeros(ROOM, scanner.FLOW))
+    side: Records = field(default_factory=lambda: np.zeros(2 * ROOM, scanner.SIDE))
+    pieces: Records = field(default_factory=lambda: np.zeros(4 * ROOM, scanner.PIECE))
+    arena: Records = field(default_factory=lambda: np.zeros(512 * ROOM, np.uint8))
     links: Records = field(default_factory=lambda: np.zeros(1 << 6, scanner.LINK))
     lines: Records = field(default_factory=lambda: np.zeros(1 << 7, scanner.LINE))
     reorders: Records = field(default_factory=lambda: np.zeros(1 << 3, scanner.REORDER))

@@ -356,7 +356,7 @@ def shown(found: Flows, frames_too: bool = True) -> list[Any]:
 
 
 @given(st.lists(frames(), max_size=20), st.sampled_from(["pcap", "pcapng"]))
-def test_the_size_of_the_buffer_does_not_matter(drawn: list[bytes], kind: str) -> None:
+def test_neither_the_size_of_the_buffer_nor_the_room_at_first_matters(drawn: list[bytes], kind: str) -> None:
     packets = build.timed(drawn)
     if kind == "pcap":
         content = build.pcap(packets, nanoseconds=True)
@@ -366,6 +366,9 @@ def test_the_size_of_the_buffer_does_not_matter(drawn: list[bytes], kind: str) -
     whole = shown(build.read_files(content, buffer_size=4 << 20))
     for size in (64, 100, 1000):
         assert shown(build.read_files(content, buffer_size=size)) == whole
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flows, "ROOM", 2)
+        assert shown(build.read_files(content)) == whole
 
 
 @given(st.lists(frames(), max_size=20), st.lists(st.integers(0, 20), max_size=5), st.randoms(use_true_random=False))

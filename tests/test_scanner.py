@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer import scanner
+from analyzer import flows, scanner
 from analyzer.conversations import address
 from analyzer.encapsulations import LINKS
 from analyzer.flows import Flows
@@ -204,6 +204,12 @@ def test_a_host_that_talks_to_itself() -> None:
 # -- growth -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows, "ROOM", 1 << 8)
+
+
+@pytest.mark.usefixtures("little_room")
 def test_ten_thousand_flows() -> None:
     frames = [build.udp(f"10.{n >> 8 & 255}.{n & 255}.1", 1024 + n, SERVER, 7000, b"hello") for n in range(10_000)]
     replies = [build.udp(SERVER, 7000, f"10.{n >> 8 & 255}.{n & 255}.1", 1024 + n, b"answer") for n in range(10_000)]
@@ -216,6 +222,7 @@ def test_ten_thousand_flows() -> None:
     assert found.payload(int(found.pieces["arena"][19_999]), 6) == b"answer"
 
 
+@pytest.mark.usefixtures("little_room")
 def test_the_arena_and_the_pieces_grow() -> None:
     noise = random.Random(3)
     payloads = [noise.randbytes(1400) for _ in range(20_000)]
