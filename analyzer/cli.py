@@ -583,6 +583,14 @@ def umask() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    try:
+        return perform(arguments)
+    except KeyboardInterrupt:  # also while modules are imported
+        interrupted()
+
+
+def perform(arguments: Sequence[str] | None) -> int:
+    """Run the command, with a line for what goes wrong; returns the exit code."""
     with contextlib.suppress(AttributeError, ValueError):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -605,8 +613,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLEAN
     except OSError as error:
         return complain(f"{error.filename}: {(error.strerror or str(error)).lower()}" if error.filename else error)
-    except KeyboardInterrupt:
-        interrupted()
     except Exception as error:
         return confess(error)
 

@@ -420,6 +420,25 @@ def test_an_interrupt_ends_it_without_noise(tmp_path: Path) -> None:
     assert (out, err) == (b"", b"")
 
 
+INTERRUPTED = """
+import os, signal, sys
+class Impatient:
+    def find_spec(self, name, *rest):
+        if name == "numpy":
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Impatient())
+from analyzer.cli import run
+run()
+"""
+
+
+def test_an_interrupt_while_it_starts_makes_no_noise_either(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, "audit", bad(tmp_path)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
 def test_standard_input(tmp_path: Path) -> None:
     path = bad(tmp_path)
     done = run("audit", "-", "--format", "json", input=path.read_bytes())
