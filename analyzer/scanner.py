@@ -1793,6 +1793,14 @@ def is_copy(b: Buffer, p: Record, f: Record, s: Record, secret: Any) -> Number:
             stop = at
     else:
         stop = min(stop, at + (32 if carries_esp(b, p) else DATAGRAM_BYTES))
+    one, two, three, four = digest, digest, digest, digest
+    while at + 32 <= stop:  # four at a time, for none has to wait for another
+        one = mix(one ^ u64(b, at))
+        two = mix(two ^ u64(b, at + 8))
+        three = mix(three ^ u64(b, at + 16))
+        four = mix(four ^ u64(b, at + 24))
+        at += 32
+    digest = mix(one ^ mix(two ^ mix(three ^ mix(four))))
     while at + 8 <= stop:
         digest = mix(digest ^ u64(b, at))
         at += 8
