@@ -214,7 +214,7 @@ class Library:
             whole.link_in(module)
             whole.link_in(llvm.parse_assembly(trampoline))
         whole.verify()
-        for each in whole.functions:
+        for each in whole.functions:  # what nobody calls from outside may be taken apart, and left out
             if has_body(each) and not each.name.startswith(PREFIX):
                 each.linkage = llvm.Linkage.internal
         target = target_machine()
