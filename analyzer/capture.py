@@ -291,7 +291,7 @@ class Blocks:
     """The content of a source, block by block; of large files, and of all that has to be unpacked, a thread of its own
     reads one block ahead.
 
-    Nobody waits for a pipe but who looks at what comes out of it, and can be interrupted.
+    A pipe is read on the spot: who waits for it can be interrupted at once.
     """
 
     def __init__(self, source: Source, size: int) -> None:
