@@ -41,7 +41,7 @@ KEPT = 4
 """Files in a folder: several machines or interpreters may share it, but those of former versions shall go."""
 
 OPTIONS = {"boundscheck": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-COUNTING = re.compile(r"^.* call void @NRT_(?:inc|dec)ref\(.*\n", re.MULTILINE)
+COUNTING = r"(?m)^.* call void @NRT_(?:inc|dec)ref\(.*\n"
 """Numba counts references to arrays. Those that come from outside have no counter, and the calls keep the optimiser
 from seeing through what stands between them: they are half of a kernel's time."""
 
@@ -206,7 +206,7 @@ class Library:
             arguments = (types.int64 if each is int else types.Array(from_dtype(each), 1, "C") for each in kernel.types)
             signature = types.int64(*arguments)
             function = njit(signature, **OPTIONS)(FunctionType(kernel.function.__code__, names))
-            module = llvm.parse_assembly(COUNTING.sub("", function.inspect_llvm(signature.args)))
+            module = llvm.parse_assembly(re.sub(COUNTING, "", function.inspect_llvm(signature.args)))
             entries = [each for each in module.functions if each.linkage == llvm.Linkage.external and has_body(each)]
             if len(entries) != 1:
                 raise KernelError(f"this version of numba names functions in a way that is unknown: {entries}")
