@@ -19,7 +19,7 @@ from analyzer.protocols import icmp
 from tests import build
 from tests.checks.test_ike import TPE, fit_of, judged
 from tests.protocols.test_icmp import BACK, IPV4, SENT, echo, head, message
-from tests.scenes import OTHER, STATION, TLS, Scene, found, statuses
+from tests.scenes import IEC104, OTHER, STATION, TLS, Scene, found, statuses
 from tests.scenes import TPE as TPE_CORE
 
 NOISE = random.Random(792)
@@ -238,3 +238,16 @@ def test_fragments_without_ports_from_a_host_that_says_nothing_else_are_unexpect
     scene.packets.append((scene.packets[-1][0] + 0.01, build.ethernet(part)))
     (finding,) = found(scene.audited(tmp_path), "TPE101")
     assert OTHER in finding.summary
+
+
+def test_a_harmless_ping_silences_no_other_one(tmp_path: Path) -> None:
+    """Both replies return other data than they were sent; of the first, that lies behind what is looked at."""
+    scene = Scene().tcp(STATION, 41000, TPE_CORE, 2404, IEC104)
+    sent = bytes(200)
+    for number, returned in ((1, sent[:150] + b"x" + sent[151:]), (2, b"x" + sent[1:])):
+        head = struct.pack(">HHH", 0, number, 1)
+        scene.packet(STATION, TPE_CORE, 1, b"\x08\0" + head + sent).packet(
+            TPE_CORE, STATION, 1, b"\0\0" + head + returned
+        )
+    (finding,) = found(scene.audited(tmp_path), "TPE243")
+    assert finding.count == 1
