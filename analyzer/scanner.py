@@ -2187,6 +2187,8 @@ SPEAKS_NOTHING, SPEAKS_ECHO, SPEAKS_DNS, SPEAKS_NTP = range(1, 5)
 """Of which kind the content of a flow is that may well be another's; 0: it is read for itself."""
 REPEATED = 8
 """Datagrams up to which a flow may be like another one."""
+ECHO_SAMPLE, ECHO_STAMP = 48, 24
+"""Bytes of an echo's data that are read, and those at its beginning that may differ from ping to ping."""
 
 
 @compiled
@@ -2215,7 +2217,7 @@ def essence(b: Buffer, at: Number, size: Number, speaks: Number, out: Buffer) ->
     """Write what a datagram says to ``out``, without what only makes it unique or dates it; returns the length.
 
     -1: this one must be read. An echo's identifier, sequence number and data and a DNS message's identifier matter by
-    being another datagram's (see :func:`token`); the times of NTP and the times to live of DNS say nothing here.
+    being another datagram's (see :func:`likenesses`); the times of NTP and the times to live of DNS say nothing here.
     """
     if speaks == SPEAKS_ECHO:
         if size < 8 or b[at] not in (0, 8, 128, 129):
@@ -2255,26 +2257,35 @@ def essence(b: Buffer, at: Number, size: Number, speaks: Number, out: Buffer) ->
 
 
 @compiled
-def token(b: Buffer, pieces: Any, start: Number, index: Number, speaks: Number) -> Number:
-    """Number of the flow's first datagram that has the same unique part as the one at ``start + index``."""
+def token(b: Buffer, pieces: Any, start: Number, index: Number, begin: Number, end: Number) -> Number:
+    """Number of the flow's first datagram that has the same bytes from ``begin`` to ``end``, or as far as it reaches,
+    as the one at ``start + index``."""
     at = pieces[start + index].arena
-    begin, end = 0, 0
-    if speaks == SPEAKS_DNS:
-        end = 2
-    elif speaks == SPEAKS_ECHO:
-        begin, end = 4, pieces[start + index].kept
+    stop = min(end, np.int64(pieces[start + index].kept))
     for earlier in range(index):
-        if speaks == SPEAKS_ECHO and pieces[start + earlier].kept != end:
+        if min(end, np.int64(pieces[start + earlier].kept)) != stop:
             continue
         place = pieces[start + earlier].arena
         same_bytes = True
-        for each in range(begin, end):
+        for each in range(begin, stop):
             if b[at + each] != b[place + each]:
                 same_bytes = False
                 break
         if same_bytes:
             return earlier
     return index
+
+
+@compiled
+def likenesses(b: Buffer, pieces: Any, start: Number, index: Number, speaks: Number) -> Number:
+    """Of a datagram's unique parts, which earlier ones of its flow they equal: all that a reader compares."""
+    if speaks == SPEAKS_DNS:
+        return token(b, pieces, start, index, 0, 2)
+    if speaks == SPEAKS_ECHO:
+        numbers = token(b, pieces, start, index, 4, 8)
+        data = token(b, pieces, start, index, 8, 8 + ECHO_SAMPLE)
+        return numbers << 8 | data << 4 | token(b, pieces, start, index, 8 + ECHO_STAMP, 8 + ECHO_SAMPLE)
+    return 0
 
 
 @compiled
@@ -2290,8 +2301,8 @@ def speech_digest(
         size = essence(b, piece.arena, piece.kept, speaks, out)
         if size < 0:
             return np.uint64(0)
-        unique = token(b, pieces, start, index - start, speaks)
-        digest = mix(digest * secret[1] + np.uint64(piece.kept << 8 | piece.side << 7 | unique))
+        same_as = likenesses(b, pieces, start, index - start, speaks)
+        digest = mix(digest * secret[1] + np.uint64(piece.kept << 16 | piece.side << 12 | same_as))
         for each in range(size):
             digest = (digest ^ np.uint64(out[each])) * secret[2]
         digest = mix(digest)
@@ -2314,7 +2325,7 @@ def same_speech(
         size = essence(b, left.arena, left.kept, speaks, out)
         if size != essence(b, right.arena, right.kept, speaks, other):
             return False
-        if token(b, pieces, start, index, speaks) != token(b, pieces, begin, index, speaks):
+        if likenesses(b, pieces, start, index, speaks) != likenesses(b, pieces, begin, index, speaks):
             return False
         for each in range(size):
             if out[each] != other[each]:

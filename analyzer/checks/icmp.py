@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from analyzer import scanner
 from analyzer.conversations import Conversation
 from analyzer.findings import Case, Charge, Check, Kind, Remark, Severity, case_check, content_check, frames_filter
 from analyzer.flows import Kept
@@ -30,7 +31,7 @@ VARYING = 8
 """Requests with different data to call it a transfer."""
 SPREAD = 256
 """Conversations with one host, and requests in them, that are looked at together."""
-STAMP = 24
+STAMP = scanner.ECHO_STAMP
 """Bytes at the beginning of a ping's data that may differ from ping to ping: time stamps and counters."""
 
 CONTROL = ("redirect", "source-quench", "router-advertisement", "address-mask-reply", "router-renumbering")

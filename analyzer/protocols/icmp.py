@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from analyzer import scanner
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
 from analyzer.wire import UNBOUNDED, Reader, Words
@@ -19,7 +20,7 @@ from analyzer.wire import UNBOUNDED, Reader, Words
 NAME = "icmp"
 
 GATEWAYS_SHOWN = 50
-SAMPLE = 48
+SAMPLE = scanner.ECHO_SAMPLE
 """Bytes kept from the beginning of an echo's data; iputils, BSD and Windows send 56 or 32 by default."""
 
 ECHO_REQUEST = (8, 128)

@@ -251,3 +251,14 @@ def test_a_harmless_ping_silences_no_other_one(tmp_path: Path) -> None:
         )
     (finding,) = found(scene.audited(tmp_path), "TPE243")
     assert finding.count == 1
+
+
+def test_pings_with_time_stamps_hide_no_tunnel(tmp_path: Path) -> None:
+    """All requests of both flows differ from each other: of the first in the time stamp alone."""
+    scene = Scene().tcp(STATION, 41000, TPE_CORE, 2404, IEC104)
+    for identifier, place in ((1, 0), (2, 30)):
+        for number in range(8):
+            data = bytes(place) + bytes([number + 1]) + bytes(199 - place)
+            scene.packet(STATION, TPE_CORE, 1, b"\x08\0" + struct.pack(">HHH", 0, identifier, number) + data)
+    (finding,) = found(scene.audited(tmp_path), "TPE244")
+    assert finding.count == 1
