@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 from analyzer.version import __version__
 
 if TYPE_CHECKING:
-    from analyzer.anonymity import anonymous
-    from analyzer.auditing import Audit, audit
     from analyzer.capture import CaptureError
-    from analyzer.crosschecking import Crosscheck, crosscheck
     from analyzer.expected import RuleError
+    from analyzer.export.anonymize import anonymous
+    from analyzer.pipeline import Audit, audit
+    from analyzer.tshark.crosscheck import Crosscheck, crosscheck
 
 __all__ = ["Audit", "CaptureError", "Crosscheck", "RuleError", "__version__", "anonymous", "audit", "crosscheck"]
 
 HOMES = {
-    "Audit": "auditing",
+    "Audit": "pipeline",
     "CaptureError": "capture",
-    "Crosscheck": "crosschecking",
+    "Crosscheck": "tshark.crosscheck",
     "RuleError": "expected",
-    "anonymous": "anonymity",
-    "audit": "auditing",
-    "crosscheck": "crosschecking",
+    "anonymous": "export.anonymize",
+    "audit": "pipeline",
+    "crosscheck": "tshark.crosscheck",
 }
 
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar, cast
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from analyzer.auditing import Audit, FlowListing
     from analyzer.flows import Progress
+    from analyzer.pipeline import Audit, FlowListing
     from analyzer.reports import Format
 
     R = TypeVar("R", Audit, FlowListing)
@@ -301,9 +301,9 @@ def report_options(command: argparse.ArgumentParser) -> None:
 
 
 def run_audit(options: argparse.Namespace) -> int:
-    from analyzer.auditing import audit
     from analyzer.expected import UsageError
     from analyzer.findings import Severity
+    from analyzer.pipeline import audit
     from analyzer.reports import FORMATS
 
     rendered = next((each for each in FORMATS if options.format == each.NAME), None)
@@ -312,7 +312,7 @@ def run_audit(options: argparse.Namespace) -> int:
     keep_from_terminals(rendered, options.output)
     keep_captures(options.captures, options.output)
     if options.evidence is not None:
-        from analyzer import evidence
+        from analyzer.export import evidence
 
         if options.anonymize is not None:
             raise UsageError("--evidence writes packets as they are: it cannot be had with --anonymize")
@@ -348,7 +348,7 @@ def run_audit(options: argparse.Namespace) -> int:
 
 
 def run_diff(options: argparse.Namespace) -> int:
-    from analyzer.comparing import compare, load
+    from analyzer.export.diff import compare, load
     from analyzer.reports import difference
 
     found = compare(load(options.old), load(options.new))
@@ -358,7 +358,7 @@ def run_diff(options: argparse.Namespace) -> int:
 
 
 def run_flows(options: argparse.Namespace) -> int:
-    from analyzer.auditing import listing
+    from analyzer.pipeline import listing
     from analyzer.reports import FORMATS
 
     rendered = next(each for each in FORMATS if options.format == each.NAME)
@@ -373,8 +373,8 @@ def run_flows(options: argparse.Namespace) -> int:
 
 
 def run_crosscheck(options: argparse.Namespace) -> int:
-    from analyzer.crosschecking import crosscheck
     from analyzer.reports import crosscheck as report
+    from analyzer.tshark.crosscheck import crosscheck
 
     keep_captures(options.captures, options.output)
     with progress(verbose=False):
@@ -452,7 +452,7 @@ def anonymizer(keyfile: str | None) -> Callable[[R], R]:
     """
     if keyfile is None:
         return lambda result: result
-    from analyzer.anonymity import anonymous, checked
+    from analyzer.export.anonymize import anonymous, checked
 
     key = checked(Path(keyfile).read_bytes())
     return lambda result: anonymous(result, key)
@@ -480,7 +480,7 @@ def progress(verbose: bool, quiet: bool = False) -> Iterator[Stages]:
 class Stages:
     """One stage after the other: a bar while one takes time, on a terminal only; a line behind each, if wanted.
 
-    It is what :func:`analyzer.auditing.audit` takes for ``progress``.
+    It is what :func:`analyzer.pipeline.audit` takes for ``progress``.
     """
 
     def __init__(self, bars: bool, lines: bool) -> None:

@@ -19,7 +19,7 @@ from analyzer.flows import TRANSPORTS, Flows, Marks, Progress, stream_of
 from analyzer.heads import Direction, Frame, Head, Stream
 from analyzer.messages import Facts
 from analyzer.protocols import Dissection, ftp
-from analyzer.wire import Words
+from analyzer.wire import SafeText
 
 
 class State(enum.Enum):
@@ -78,7 +78,7 @@ class Conversation(NamedTuple):
 
     id: int
     """1-based, in the order of first frames; the flow id of the report. Of several flows: the first one's."""
-    transport: Words
+    transport: SafeText
     """``tcp``, ``udp``, ``icmp``, ``icmpv6``, ``esp`` or ``ip-<number>``."""
     originator: Endpoint
     responder: Endpoint
@@ -103,7 +103,7 @@ class Conversation(NamedTuple):
     icmp_errors: tuple[IcmpError, ...] = ()
     refused: Frame | None = None
     """The frame that refused it (reset)."""
-    notes: tuple[Words, ...] = ()
+    notes: tuple[SafeText, ...] = ()
     """What the capture point added or lost: ``vlan 7``, ``vxlan 42``, ``fragments``."""
     retransmissions: int = 0
     """TCP segments that carried nothing new, both directions."""
@@ -162,7 +162,7 @@ class FtpDataFacts(Facts):
 
     control: int
     """Id of the control connection's flow."""
-    verb: Words | None
+    verb: SafeText | None
     """``None``: the connection was announced, but no command used it in the capture."""
     path: str | None
 
@@ -247,7 +247,7 @@ class Conversations(Sequence[Conversation]):
             parts = (column[start : start + STEP].tolist() for column in columns)
             yield from map(Flow._make, zip(range(start + 1, len(table) + 1), several, *parts, strict=False))
 
-    def alone(self) -> Iterator[Conversation]:
+    def expand(self) -> Iterator[Conversation]:
         """Every flow as a conversation of its own, ascending by id."""
         columns = () if self.columns is None else self.columns.flow[["reset_capture", "reset_frame"]]
         for flow in self.flows():

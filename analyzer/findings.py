@@ -10,19 +10,19 @@ import enum
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, KeyUse
 from analyzer.expected import Deployment
-from analyzer.flows import Tally
+from analyzer.flows import PacketCounts
 from analyzer.heads import Frame
-from analyzer.hosts import Names
-from analyzer.matching import Fit, Matched, StationVerdict
-from analyzer.wire import Words
+from analyzer.matching import Match, StationMatches, StationVerdict
+from analyzer.stations import Names
+from analyzer.wire import SafeText
 
 T = TypeVar("T")
 
@@ -47,17 +47,29 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
-    """What a content check says of one conversation."""
+class Issue:
+    """A defect as a check reports it; :func:`to_finding` adds what the check and the flow already say.
+
+    A check of one flow gives the sentence, and frames where it can be precise. A check of the whole capture also says
+    whom the issue is about.
+    """
 
     sentence: str
     """One plain sentence that starts with a capital letter and ends with a full stop."""
     frames: tuple[Frame, ...] = ()
-    """The frames that show it, ascending; empty: the conversation's first frame."""
+    """Frames that show the issue, ascending. Empty: the first frames of its conversations."""
     severity: Severity | None = None
-    """Where it differs from the check's."""
+    """Set where it differs from the check's."""
     kind: Kind | None = None
-    """Where it differs from the check's."""
+    """Set where it differs from the check's."""
+    base_station: str | None = None
+    rows: tuple[str, ...] = ()
+    conversations: tuple[Conversation, ...] = ()
+    """Conversations that the issue is about, ascending by id."""
+    filter: str | None = None
+    """Wireshark display filter."""
+    mismatch: str | None = None
+    """Field of the nearest row that an unexpected flow fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +77,15 @@ class Finding:
     """What an auditor is told: one defect, with the evidence to look it up."""
 
     kind: Kind
-    check: Words
+    check: SafeText
     """Id of the check that says so: ``TPE201``."""
-    slug: Words
+    slug: SafeText
     severity: Severity
     base_station: str | None
     """Address under which it is reported; ``None``: about the capture."""
-    rows: tuple[Words, ...]
+    rows: tuple[SafeText, ...]
     """The row; two where they share the port; the nearest for an unexpected flow; empty where there is none."""
-    mismatch: Words | None
+    mismatch: SafeText | None
     """Which field of the nearest row an unexpected flow fails: ``port``, ``direction``."""
     flow: int | None
     """Id of the conversation (the first, where there are several)."""
@@ -83,69 +95,42 @@ class Finding:
     """The frames that show it, ascending."""
     time: int | None
     """Of the first of them, nanoseconds since the epoch."""
-    filter: Words | None
+    filter: SafeText | None
     """Wireshark display filter that shows exactly this evidence."""
-    summary: Words
+    summary: SafeText
     """One plain sentence."""
-    remedy: Words
+    remedy: SafeText
     """What to do about it: one imperative sentence."""
     peer: str | None = None
     """Address of the other end of its flows; ``None``: several, or no flow."""
-    service: Words | None = None
+    service: SafeText | None = None
     """Transport and responder's port of its flows (``tcp/3001``); of several ports, the transport."""
 
 
 ANY = "*"
-"""A content check of this protocol is asked of every fit, whatever its content is."""
-
-ContentJudge = Callable[[Fit], Iterator[Remark]]
+"""Protocol of a check that applies to every flow that matches a row, whatever its content."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContentCheck:
-    """Judges the content of one conversation that fits a row and speaks the row's protocol."""
+class Scope(enum.Enum):
+    """What a check looks at."""
 
-    id: str
-    """``TPE201``; never reused."""
-    slug: str
-    """Names the defect: ``ike-chosen-proposal-not-allowed``."""
-    severity: Severity
-    kind: Kind
-    protocol: str
-    """It is asked of conversations whose row expects this protocol and whose content is this protocol."""
-    judge: ContentJudge
-    by_facts: bool = False
-    """Whether it speaks depends on nothing but the facts, or on what is said where only those share facts that say the
-    same, and on the row: what was silent once is so for all conversations that share them."""
-    together: bool = False
-    """One finding for all base stations: it is about software that they share, and says little of each of them."""
-
-    @property
-    def documentation(self) -> str:
-        return self.judge.__doc__ or ""
+    FLOW = "flow"
+    """One flow that matches a row, and whose content is the row's protocol."""
+    CAPTURE = "capture"
+    """Everything: all base stations, all flows, the status of each row."""
 
 
-def content_check(
-    identifier: str,
-    slug: str,
-    severity: Severity,
-    protocol: str,
-    kind: Kind = Kind.MALFORMED,
-    by_facts: bool = False,
-    together: bool = False,
-) -> Callable[[ContentJudge], ContentCheck]:
-    """Make a function a :class:`ContentCheck`. Nothing is registered: list it in its module's ``CHECKS``."""
-    return lambda judge: ContentCheck(identifier, slug, severity, kind, protocol, judge, by_facts, together)
+FLOW, CAPTURE = Scope
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class AuditContext:
     """All that is known once every row has its status: what case checks judge."""
 
     captures: tuple[CaptureFile, ...]
-    tally: Tally
+    counts: PacketCounts
     deployment: Deployment
-    stations: tuple[Matched, ...]
+    stations: tuple[StationMatches, ...]
     verdicts: tuple[StationVerdict, ...]
     """Of the stations, in the same order; empty for the checks of malformed rows, from which they follow."""
     conversations: Sequence[Conversation]
@@ -161,47 +146,48 @@ class Case:
     """What became of the keys that the user gave."""
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What a case check says: a finding without what the check itself adds to it."""
-
-    sentence: str
-    base_station: str | None = None
-    rows: tuple[str, ...] = ()
-    conversations: tuple[Conversation, ...] = ()
-    """Those that it stands for, ascending by id."""
-    frames: tuple[Frame, ...] = ()
-    """Empty: the first frame of each conversation, the first few."""
-    filter: str | None = None
-    mismatch: str | None = None
-    severity: Severity | None = None
-    """Where it differs from the check's."""
-
-
-CaseJudge = Callable[[Case], Iterator[Charge]]
+Judge = Callable[[Any], Iterator[Issue]]
+"""Takes a :class:`~analyzer.matching.Match` (scope flow) or an :class:`AuditContext` (scope capture)."""
 
 
 @dataclass(frozen=True, slots=True)
-class CaseCheck:
-    """Judges a whole case: what is missing, what should not be there, what the capture could not show."""
+class Check:
+    """A named opinion: a function that yields issues, and when to call it."""
 
     id: str
+    """``TPE201``; never reused."""
     slug: str
+    """Names the defect: ``ike-chosen-proposal-not-allowed``."""
     severity: Severity
     kind: Kind
-    judge: CaseJudge
+    scope: Scope
+    run: Judge
+    protocol: str = ANY
+    """Scope flow: the row's protocol, which is the content's, too; or :data:`ANY`."""
+    pure: bool = False
+    """Whether it fires depends on the row and on facts alone, or on content only where flows with equal facts have
+    equal content. A pure check that was silent once is silent for all flows that share facts and row."""
+    aggregated: bool = False
+    """One finding stands for all base stations: it is about software that they share."""
 
     @property
     def documentation(self) -> str:
-        return self.judge.__doc__ or ""
+        return self.run.__doc__ or ""
 
 
-def case_check(identifier: str, slug: str, severity: Severity, kind: Kind) -> Callable[[CaseJudge], CaseCheck]:
-    """Make a function a :class:`CaseCheck`; it is listed like a content check."""
-    return lambda judge: CaseCheck(identifier, slug, severity, kind, judge)
-
-
-Check = ContentCheck | CaseCheck
+def check(
+    identifier: str,
+    slug: str,
+    severity: Severity,
+    kind: Kind = Kind.MALFORMED,
+    *,
+    scope: Scope = FLOW,
+    protocol: str = ANY,
+    pure: bool = False,
+    aggregated: bool = False,
+) -> Callable[[Judge], Check]:
+    """Make a function a :class:`Check`. Nothing is registered: list it in its module's ``CHECKS``."""
+    return lambda run: Check(identifier, slug, severity, kind, scope, run, protocol, pure, aggregated)
 
 
 @cache
@@ -218,51 +204,44 @@ SHOWN = 16
 """Frames that a finding cites at the most."""
 
 
-def charge(check: CaseCheck, found: Charge) -> Finding:
-    """The finding of a case check."""
-    frames = found.frames or tuple(frame for each in found.conversations for frame in each.first_frames)
-    first = found.conversations[0] if found.conversations else None
+def to_finding(check: Check, issue: Issue, match: Match | None = None) -> Finding:
+    """The finding of a check; ``match`` is the flow that it looked at, where its scope is one flow."""
+    if match is not None:
+        issue = located(issue, match)
+    frames = issue.frames or tuple(frame for each in issue.conversations for frame in each.first_frames)
+    frames = tuple(sorted(set(frames))[:SHOWN])
+    first = issue.conversations[0] if issue.conversations else None
+    time = first.first if first else None
+    if match is not None:
+        time = time_of(match.conversation, frames[0])
     return Finding(
-        kind=check.kind,
+        kind=check.kind if issue.kind is None else issue.kind,
         check=check.id,
         slug=check.slug,
-        severity=check.severity if found.severity is None else found.severity,
-        base_station=found.base_station,
-        rows=found.rows,
-        mismatch=found.mismatch,
+        severity=check.severity if issue.severity is None else issue.severity,
+        base_station=issue.base_station,
+        rows=issue.rows,
+        mismatch=issue.mismatch,
         flow=first.id if first else None,
-        count=max(1, sum(each.flow_count for each in found.conversations)),
-        frames=tuple(sorted(set(frames))[:SHOWN]),
-        time=first.first if first else None,
-        filter=found.filter,
-        summary=found.sentence,
+        count=max(1, sum(each.flow_count for each in issue.conversations)),
+        frames=frames,
+        time=time,
+        filter=frames_filter(frames) if match is not None else issue.filter,
+        summary=issue.sentence,
         remedy=sections(check)["remedy"],
-        peer=peer_of(found.conversations, found.base_station),
-        service=service_of(found.conversations),
+        peer=peer_of(issue.conversations, issue.base_station),
+        service=service_of(issue.conversations),
     )
 
 
-def reprove(check: ContentCheck, fit: Fit, remark: Remark) -> Finding:
-    """The finding of a content check."""
-    each = fit.conversation
-    frames = tuple(sorted(set(remark.frames))[:SHOWN]) or (each.first_frame,)
-    return Finding(
-        kind=remark.kind or check.kind,
-        check=check.id,
-        slug=check.slug,
-        severity=check.severity if remark.severity is None else remark.severity,
-        base_station=fit.station,
-        rows=tuple(row.id for row in fit.rows),
-        mismatch=None,
-        flow=each.id,
-        count=each.flow_count,
-        frames=frames,
-        time=time_of(each, frames[0]),
-        filter=frames_filter(frames),
-        summary=remark.sentence,
-        remedy=sections(check)["remedy"],
-        peer=peer_of([each], fit.station),
-        service=service_of([each]),
+def located(issue: Issue, match: Match) -> Issue:
+    """An issue of one flow, with its base station, rows and frames."""
+    return replace(
+        issue,
+        base_station=match.station,
+        rows=tuple(row.id for row in match.rows),
+        conversations=(match.conversation,),
+        frames=issue.frames or (match.conversation.first_frame,),
     )
 
 

@@ -19,8 +19,6 @@ import numpy.typing as npt
 
 from analyzer import capture, scanner
 from analyzer.capture import Blocks, CaptureError, CaptureFile, Framing, Source
-from analyzer.encapsulations import CUT, DEPTH, IP_PROTOCOLS, UDP_PORTS, ethertype_name, peel
-from analyzer.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
 from analyzer.heads import (
     DIRECTIONS,
     Association,
@@ -29,13 +27,15 @@ from analyzer.heads import (
     Event,
     Frame,
     Head,
-    Lazy,
-    Line,
-    Link,
+    Iec104Link,
+    LazySequence,
+    LinkDirection,
     Mark,
     Stream,
     newest,
 )
+from analyzer.scanner.decapsulation import CUT, DEPTH, IP_PROTOCOLS, UDP_PORTS, ethertype_name, peel
+from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
 from analyzer.wire import UNBOUNDED
 
 BUFFER = 1 << 21
@@ -70,7 +70,7 @@ TRANSPORTS = {1: "icmp", 6: "tcp", 17: "udp", 50: "esp", 58: "icmpv6"}
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class PacketCounts:
     """What became of every packet of the captures; the parts add up to ``packets``."""
 
     packets: int
@@ -110,7 +110,7 @@ class Flows:
     """Shape (n,), dtype :data:`analyzer.scanner.FLOW`."""
     side: Records
     """Shape (n, 2), dtype :data:`analyzer.scanner.SIDE`; side 0 sent the first packet."""
-    tally: Tally
+    counts: PacketCounts
     notes: tuple[tuple[str, ...], ...]
     """What the slow path peeled; ``flow["note"]`` is the index."""
     pieces: Records
@@ -135,7 +135,7 @@ class Flows:
         """Bytes of the arena."""
         return bytes(self.arena[offset : offset + count])
 
-    def alike(self, named: npt.NDArray[np.bool_]) -> Alike:
+    def alike(self, named: npt.NDArray[np.bool_]) -> DuplicateGroups:
         """Which flows repeat others. ``named``: shape (65536,), whether a port names a service."""
         count = len(self)
         speech, kind = np.zeros(count, np.int32), np.zeros(count, np.int32)
@@ -153,7 +153,7 @@ class Flows:
             speech,
             kind,
         )
-        return Alike(speech, kind)
+        return DuplicateGroups(speech, kind)
 
     def pieces_of(self, chosen: npt.NDArray[np.int64]) -> Iterator[list[Any]]:
         """For each of the flows with an index of ``chosen`` the list of its pieces, as tuples (see PIECE).
@@ -212,19 +212,19 @@ class Flows:
             ports = ports[::-1]
         if transport == "tcp":
             link = self.link(index, row, originator, sides) if row.account >= 0 else None
-            return Head(transport, ports, Reassembled(self, index, originator), (), link)
+            return Head(transport, ports, LazyStreams(self, index, originator), (), link)
         associations = self.associations_of(index, row.account, originator) if row.account >= 0 else ()
         datagrams = self.datagrams(index, originator) if self.starts[index] < self.starts[index + 1] else ()
         return Head(transport, ports, NO_STREAMS, datagrams, None, associations)
 
-    def link(self, index: int, row: Any, originator: int, sides: tuple[Any, Any]) -> Link:
+    def link(self, index: int, row: Any, originator: int, sides: tuple[Any, Any]) -> Iec104Link:
         """What was counted of an IEC 104 link (arguments as of :meth:`head`)."""
         link = self.links[row.account]
         one, two = self.lines[row.account]
         both = (two, one) if originator else (one, two)
         kinds = zip(link["kind"].tolist(), link["kind_count"].tolist(), strict=True)
         known = sorted(itertools.islice(kinds, int(link["kinds"])))
-        return Link(
+        return Iec104Link(
             lines=(line_of(both[0], sides[0]), line_of(both[1], sides[1])),
             startdt=DIRECTIONS[int(link["startdt"]) ^ originator] if link["startdt"] >= 0 else None,
             lrr_types=tuple((kind, count) for kind, count in known if kind < scanner.STANDARD),
@@ -282,7 +282,7 @@ class Flows:
 
     def datagrams(self, index: int, originator: int) -> Sequence[Datagram]:
         """The kept datagrams of a flow; ``originator`` is the side that opened it."""
-        return Kept(self, int(self.starts[index]), int(self.starts[index + 1]), originator)
+        return LazyDatagrams(self, int(self.starts[index]), int(self.starts[index + 1]), originator)
 
     def datagrams_of(self, pieces: list[Any], originator: int) -> tuple[Datagram, ...]:
         """The datagrams that pieces are, as tuples (see PIECE)."""
@@ -364,7 +364,7 @@ def stream_of(data: bytes, marks: Sequence[Mark], begins: bool, ending: int) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
+class DuplicateGroups:
     """Which flows repeat others (see :func:`analyzer.scanner.liken`). Shape of the columns: (flows,)."""
 
     speech: npt.NDArray[np.int32]
@@ -378,7 +378,7 @@ def secret() -> npt.NDArray[np.uint64]:
     return np.frombuffer(os.urandom(24), np.uint64) | np.uint64(1)
 
 
-class Reassembled(Lazy[Stream]):
+class LazyStreams(LazySequence[Stream]):
     """Both streams of a TCP flow: most are looked at once, and there are very many."""
 
     __slots__ = ("__weakref__", "flow", "flows", "originator")
@@ -393,11 +393,11 @@ class Reassembled(Lazy[Stream]):
 
 
 @newest
-def reassemble(each: Reassembled) -> tuple[Stream, Stream]:
+def reassemble(each: LazyStreams) -> tuple[Stream, Stream]:
     return each.flows.streams(each.flow, each.originator)
 
 
-class Marks(Lazy[Mark]):
+class Marks(LazySequence[Mark]):
     """The marks of one of these streams, of which the bytes are at hand."""
 
     __slots__ = ("direction", "streams")
@@ -410,7 +410,7 @@ class Marks(Lazy[Mark]):
         return self.streams[self.direction].marks
 
 
-class Kept(Lazy[Datagram]):
+class LazyDatagrams(LazySequence[Datagram]):
     """A flow's datagrams, made anew each time."""
 
     __slots__ = ("flows", "originator", "start", "stop")
@@ -428,15 +428,15 @@ class Kept(Lazy[Datagram]):
         return self.stop - self.start - int(np.count_nonzero(self.flows.pieces["error"][self.start : self.stop]))
 
 
-LINE_COUNTS = Line._fields[Line._fields.index("size") :]
+LINE_COUNTS = LinkDirection._fields[LinkDirection._fields.index("size") :]
 """Fields of a line that are columns of the same name."""
 
 
-def line_of(line: Records, side: Any) -> Line:
+def line_of(line: Records, side: Any) -> LinkDirection:
     """One direction of a link; ``side`` is its record of SIDE."""
     ended = side.ending >= 0 and side.ending == line["offset"]
     size, apdus, i_frames, s_frames, functions, *counts = line[[*LINE_COUNTS]].tolist()
-    return Line(
+    return LinkDirection(
         bool(line["based"]) and (bool(line["whole"]) or not side.begins),
         bool(ended and line["synchronised"] and not line["doubt"] and (line["left"] or line["gathered"])),
         int(line["offset"]),
@@ -767,7 +767,7 @@ class Scan:
             self.unreadable["too many flows to follow"] += int(clock["unfollowed"])
         if clock["broken"]:
             self.unreadable["contradictory IP header"] += int(clock["broken"])
-        tally = Tally(
+        tally = PacketCounts(
             self.total,
             int(clock["in_flows"]),
             int(clock["in_errors"]),

@@ -30,7 +30,7 @@ class Direction(enum.IntEnum):
 DIRECTIONS = tuple(Direction)
 
 
-class Lazy(Sequence[T]):
+class LazySequence(Sequence[T]):
     """A sequence whose elements are made when somebody asks for them."""
 
     __slots__ = ()
@@ -157,7 +157,7 @@ class Event(NamedTuple):
     other: int
 
 
-class Line(NamedTuple):
+class LinkDirection(NamedTuple):
     """All APDUs (IEC 60870-5-104) of one direction: the stream as a whole, not only its head."""
 
     followed: bool
@@ -226,10 +226,10 @@ class Line(NamedTuple):
     """From TESTFR act to con, nanoseconds."""
 
 
-class Link(NamedTuple):
+class Iec104Link(NamedTuple):
     """An IEC 104 link over the whole flow."""
 
-    lines: tuple[Line, Line]
+    lines: tuple[LinkDirection, LinkDirection]
     """From originator, from responder. Index with a :class:`Direction`."""
     startdt: Direction | None
     """Who sent the first STARTDT act."""
@@ -301,7 +301,7 @@ class Head(NamedTuple):
     """Of TCP: what the originator sent and what the responder sent. Index with a :class:`Direction`."""
     datagrams: Sequence[Datagram] = ()
     """Of everything else: the first datagrams of both directions, in the order of the capture."""
-    link: Link | None = None
+    link: Iec104Link | None = None
     """Of a TCP stream in which APDUs of IEC 104 were looked for."""
     associations: tuple[Association, ...] = ()
     """Of ESP, also inside UDP/4500: by direction and SPI, in the order of the capture."""

@@ -1,4 +1,4 @@
-"""Flows against the table of their base station: which row each fits, and what becomes of each row."""
+"""Flows against the table of their base station: which row each matches, and what becomes of each row."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from dataclasses import dataclass
 
 from analyzer.conversations import Conversation, FtpDataFacts, State
 from analyzer.expected import Deployment, ExpectedFlow, ExpectedTable, Occurrence, Peer, Requirement, UsageError
-from analyzer.fragments import HEADLESS
 from analyzer.heads import Direction
-from analyzer.hosts import Station, carries_esp, shaped
 from analyzer.messages import messages
-from analyzer.modes import UNKNOWN, Mode
 from analyzer.protocols import dhcp, dns, esp, ftp, icmp, ike, ssh
-from analyzer.wire import Words
+from analyzer.scanner.fragments import HEADLESS
+from analyzer.stations import UNKNOWN, Mode, Station, carries_esp, shaped
+from analyzer.wire import SafeText
 
 
 class Status(enum.Enum):
     """What became of a row of its table, for one base station."""
 
     PRESENT = "present"
-    """At least one flow fits the row, and none of its flows breaks the row's rules."""
+    """At least one flow matches the row, and none of its flows breaks the row's rules."""
     MALFORMED = "malformed"
-    """A flow fits by direction, transport and port, and its content breaks the row's rules."""
+    """A flow matches by direction, transport and port, and its content breaks the row's rules."""
     BLOCKED = "blocked"
     """It was tried and never completed."""
     MISSING = "missing"
@@ -45,8 +44,8 @@ class Certainty(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Fit:
-    """A conversation that fits a row by direction, transport and port; its content is still to be judged.
+class Match:
+    """A conversation that matches a row by direction, transport and port; its content is still to be judged.
 
     Compared by identity, so that a check can remember what it gathered for the last one asked.
     """
@@ -72,10 +71,10 @@ class RowVerdict:
     status: Status
     certainty: Certainty | None
     """Set where the status is missing or blocked."""
-    reason: Words | None
+    reason: SafeText | None
     """Why this status and this certainty, where the flows alone do not say it: one clause."""
     flows: tuple[int, ...]
-    """Ids of the flows that fit the row, ascending."""
+    """Ids of the flows that match the row, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +82,9 @@ class StationVerdict:
     """One base station against the table that it lives by."""
 
     station: Station
-    mode: Words
+    mode: SafeText
     """Name of the table; ``unknown`` where nothing shows it."""
-    mode_evidence: tuple[Words, ...]
+    mode_evidence: tuple[SafeText, ...]
     """Why this mode, one clause each."""
     tpe: tuple[str, ...]
     """Addresses of the TPE that it talks to."""
@@ -94,8 +93,8 @@ class StationVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Stray:
-    """A conversation from or to a base station that fits no row of its table."""
+class UnexpectedFlow:
+    """A conversation from or to a base station that matches no row of its table."""
 
     conversation: Conversation
     inbound: bool
@@ -105,7 +104,7 @@ class Stray:
     mismatch: str | None
     """The field of that row that it fails: ``direction``, ``destination``, ``port``, ``transport``."""
     elsewhere: tuple[ExpectedFlow, ...] = ()
-    """Rows of other modes that it fits."""
+    """Rows of other modes that it matches."""
 
     @property
     def peer(self) -> str:
@@ -113,15 +112,15 @@ class Stray:
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Matched:
+class StationMatches:
     """All conversations of one base station, sorted by what they are to its table. Compared by identity."""
 
     station: Station
     mode: Mode
     rows: tuple[ExpectedFlow, ...]
     """The rows that it is judged by: its table's; in mode unknown those that every table has."""
-    fits: tuple[Fit, ...]
-    strays: tuple[Stray, ...]
+    matches: tuple[Match, ...]
+    unexpected: tuple[UnexpectedFlow, ...]
     unjudged: tuple[int, ...]
     """Ids of flows that are no deviation without a row: link-local housekeeping that every host has
     (neighbour discovery, group management); in mode unknown also what some table expects."""
@@ -136,18 +135,18 @@ class Matched:
         return (self.last - self.first) / 1e9
 
 
-def match(
+def match_flows(
     station: Station,
     mode: Mode,
     tables: Mapping[str, ExpectedTable],
     tpe: Collection[str],
     conversations: Sequence[Conversation],
     until: int,
-) -> Matched:
+) -> StationMatches:
     """Put each conversation of a station where it belongs. ``until`` is the end of the capture in nanoseconds."""
     rows = common_rows(tables) if mode.name == UNKNOWN else tables[mode.name].flows
-    fits: list[Fit] = []
-    strays: list[Stray] = []
+    matches: list[Match] = []
+    strays: list[UnexpectedFlow] = []
     unjudged: list[int] = []
     protected_from = min(
         (each.first for each in conversations if each.protocol in ("tls", "ike", "esp")), default=until
@@ -170,19 +169,19 @@ def match(
             known[alike] = fitting
         if fitting:
             found = list(split(station, each, fitting, protected_from))
-            controls[each.id] = tuple(row for fit in found for row in fit.rows)
-            fits.extend(found)
+            controls[each.id] = tuple(row for match in found for row in match.rows)
+            matches.extend(found)
         elif is_housekeeping(each) or (mode.name == UNKNOWN and fits_any(tables, each, station, tpe)):
             unjudged.extend(each.flows)
         else:
             strays.append(stray(station, each, rows, tables, mode, tpe, near))
     for each in conversations:
         if each.control is not None:
-            fits.extend(data_fit(station, each, controls.get(each.control, ())))
+            matches.extend(data_fit(station, each, controls.get(each.control, ())))
             if not controls.get(each.control):
                 strays.append(stray(station, each, rows, tables, mode, tpe, near))
     first = min((each.first for each in conversations), default=until)
-    return Matched(station, mode, rows, tuple(fits), tuple(strays), tuple(unjudged), first, until)
+    return StationMatches(station, mode, rows, tuple(matches), tuple(strays), tuple(unjudged), first, until)
 
 
 def common_rows(tables: Mapping[str, ExpectedTable]) -> tuple[ExpectedFlow, ...]:
@@ -247,8 +246,8 @@ def is_housekeeping(each: Conversation) -> bool:
 # -- rows that share a port -------------------------------------------------------------------------------------
 
 
-def split(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...], protected_from: int) -> Iterable[Fit]:
-    """The fits of a conversation with rows of its shape: one each, or one with all that cannot be told apart."""
+def split(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...], protected_from: int) -> Iterable[Match]:
+    """The matches of a conversation with rows of its shape: one each, or one with all that cannot be told apart."""
     deciding = {row.decided_by for row in rows}
     if deciding == {"ssh-key-installer", "ssh-reverse"}:
         decided = ssh_rows(each, rows, protected_from)
@@ -256,7 +255,7 @@ def split(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...], 
         decided = ftp_rows(each, rows)
     else:
         decided = [(row,) for row in rows]
-    return [Fit(station.address, each, group) for group in decided]
+    return [Match(station.address, each, group) for group in decided]
 
 
 SILENCE = 10_000_000_000
@@ -304,19 +303,19 @@ def ftp_rows(each: Conversation, rows: tuple[ExpectedFlow, ...]) -> list[tuple[E
 FTP_VERBS = {"ftp-retrieve": {"RETR"}, "ftp-store": {"STOR", "STOU", "APPE"}}
 
 
-def data_fit(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...]) -> list[Fit]:
+def data_fit(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...]) -> list[Match]:
     """An FTP data connection takes the row of the command that opened it; a listing decides nothing."""
     facts = each.dissection.facts
     verb = facts.verb if isinstance(facts, FtpDataFacts) else None
     own = tuple(row for row in rows if verb in FTP_VERBS.get(row.decided_by or "", ()))
-    return [Fit(station.address, each, own or rows)] if rows else []
+    return [Match(station.address, each, own or rows)] if rows else []
 
 
-# -- what fits no row -------------------------------------------------------------------------------------------
+# -- what matches no row -------------------------------------------------------------------------------------------
 
 
 Nearness = tuple[ExpectedFlow | None, str | None, tuple[ExpectedFlow, ...]]
-"""Nearest row, the field of it that fails, and rows of other modes that fit."""
+"""Nearest row, the field of it that fails, and rows of other modes that match."""
 
 
 def stray(
@@ -327,7 +326,7 @@ def stray(
     mode: Mode,
     tpe: Collection[str],
     known: dict[tuple[object, ...], Nearness],
-) -> Stray:
+) -> UnexpectedFlow:
     """An unexpected conversation, with the row that it comes nearest to; ``known`` is its memory."""
     one, two = each.originator.address, each.responder.address
     inbound = one not in station.addresses
@@ -337,7 +336,7 @@ def stray(
     )
     if alike not in known:
         known[alike] = nearness(station, each, rows, tables, mode, tpe)
-    return Stray(each, inbound, *known[alike])
+    return UnexpectedFlow(each, inbound, *known[alike])
 
 
 def nearness(
@@ -348,7 +347,7 @@ def nearness(
     mode: Mode,
     tpe: Collection[str],
 ) -> Nearness:
-    """How near a conversation that fits no row comes to one."""
+    """How near a conversation that matches no row comes to one."""
     ranked = sorted(
         ((failed_fields(row, each, station, tpe), index, row) for index, row in enumerate(rows)),
         key=lambda entry: (len(entry[0]), entry[1]),
@@ -387,17 +386,17 @@ def failed_fields(row: ExpectedFlow, each: Conversation, station: Station, tpe: 
 # -- what becomes of the rows -----------------------------------------------------------------------------------
 
 
-def completed(fit: Fit) -> bool:
+def completed(match: Match) -> bool:
     """The conversation got through: there is an answer that counts."""
-    each = fit.conversation
+    each = match.conversation
     facts = each.dissection.facts
-    if fit.row.protocol == ike.NAME and isinstance(facts, ike.IkeFacts):
+    if match.row.protocol == ike.NAME and isinstance(facts, ike.IkeFacts):
         return ike_completed(each, facts)
-    if fit.row.transport == "esp":
+    if match.row.transport == "esp":
         return all(each.packets) and not one_sided(each)
     if isinstance(facts, ftp.FtpFacts) and facts.login == "refused":
         return False
-    if fit.row.peer is Peer.DHCP:
+    if match.row.peer is Peer.DHCP:
         return True  # client and server send to different addresses: judged over all conversations of the row
     return not each.silent
 
@@ -428,17 +427,17 @@ def is_authenticated(header: ike.IkeHeader) -> bool:
 
 
 def verdicts(
-    matched: Matched,
+    matched: StationMatches,
     deployment: Deployment,
     malformed: Mapping[str, Set[int]],
     lrr_version: tuple[int, ...] | None,
 ) -> tuple[RowVerdict, ...]:
     """The status of each row. ``malformed``: row id → conversations with a malformed finding of medium or above."""
-    by_row: dict[str, list[Fit]] = {row.id: [] for row in matched.rows}
-    for fit in matched.fits:
-        for row in fit.rows:
-            by_row[row.id].append(fit)
-    tunnel = any(fit.row.transport == "esp" and completed(fit) for fit in matched.fits)
+    by_row: dict[str, list[Match]] = {row.id: [] for row in matched.rows}
+    for match in matched.matches:
+        for row in match.rows:
+            by_row[row.id].append(match)
+    tunnel = any(match.row.transport == "esp" and completed(match) for match in matched.matches)
     return tuple(
         verdict(row, by_row[row.id], matched, row.requirement(deployment), malformed, tunnel, lrr_version)
         for row in matched.rows
@@ -447,44 +446,44 @@ def verdicts(
 
 def verdict(
     row: ExpectedFlow,
-    fits: Sequence[Fit],
-    matched: Matched,
+    matches: Sequence[Match],
+    matched: StationMatches,
     requirement: Requirement,
     malformed: Mapping[str, Set[int]],
     tunnel: bool,
     lrr_version: tuple[int, ...] | None,
 ) -> RowVerdict:
     """One row of one base station."""
-    flows = tuple(sorted({flow for fit in fits for flow in fit.conversation.flows}))
-    own = [fit for fit in fits if len(fit.rows) == 1]
-    through = [fit for fit in own if got_through(row, fit, fits, matched)]
+    flows = tuple(sorted({flow for match in matches for flow in match.conversation.flows}))
+    own = [match for match in matches if len(match.rows) == 1]
+    through = [match for match in own if got_through(row, match, matches, matched)]
     certainty, why = confidence(row, matched, tunnel, lrr_version)
     if not malformed.get(row.id, frozenset()).isdisjoint(flows):
         return RowVerdict(row, requirement, Status.MALFORMED, None, None, flows)
     if through:
         return RowVerdict(row, requirement, Status.PRESENT, None, remark(row, through), flows)
-    shared = [fit for fit in fits if len(fit.rows) > 1]
-    if any(completed(fit) for fit in shared):
+    shared = [match for match in matches if len(match.rows) > 1]
+    if any(completed(match) for match in shared):
         others = " or ".join(each.id for each in shared[0].rows if each.id != row.id)
         reason = f"the packets cannot tell whether this is row {row.id} or {others}"
         return RowVerdict(row, requirement, Status.UNDECIDED, None, reason, flows)
-    if fits:
-        reason = f"{how_blocked(row, fits)}; {why}"
+    if matches:
+        reason = f"{how_blocked(row, matches)}; {why}"
         return RowVerdict(row, requirement, Status.BLOCKED, certainty, reason, flows)
     if requirement is Requirement.OPTIONAL or not applies(row, lrr_version) or matched.mode.name == UNKNOWN:
         return RowVerdict(row, requirement, Status.ABSENT, None, None, flows)
     return RowVerdict(row, requirement, Status.MISSING, certainty, why, flows)
 
 
-def got_through(row: ExpectedFlow, fit: Fit, fits: Sequence[Fit], matched: Matched) -> bool:
+def got_through(row: ExpectedFlow, match: Match, matches: Sequence[Match], matched: StationMatches) -> bool:
     """Whether a conversation fulfils its row."""
     if row.peer is Peer.DHCP:
-        return any(answered(each.conversation) for each in fits)
+        return any(answered(each.conversation) for each in matches)
     if row.protocol == ike.NAME:
         # IKE_SA_INIT on port 500 goes on with IKE_AUTH on 4500: one without the other is no tunnel.
-        tunnel = any(carries_esp(each.conversation) for each in matched.fits)
-        return completed(fit) and (tunnel or not unanswered_auth(fits))
-    return completed(fit)
+        tunnel = any(carries_esp(each.conversation) for each in matched.matches)
+        return completed(match) and (tunnel or not unanswered_auth(matches))
+    return completed(match)
 
 
 def answered(each: Conversation) -> bool:
@@ -495,37 +494,39 @@ def answered(each: Conversation) -> bool:
     return all(each.packets)
 
 
-def unanswered_auth(fits: Sequence[Fit]) -> bool:
+def unanswered_auth(matches: Sequence[Match]) -> bool:
     """IKE_AUTH was sent and no conversation shows an answer, nor an exchange that needs one."""
-    headers = [header for fit in fits for _, header in messages(fit.conversation.dissection.items, ike.IkeHeader)]
+    headers = [
+        header for match in matches for _, header in messages(match.conversation.dissection.items, ike.IkeHeader)
+    ]
     before = (ike.IKE_AUTH, ike.IKE_INTERMEDIATE)
     asked = any(header.major == 2 and header.exchange in before and not header.response for header in headers)
     return asked and not any(map(is_authenticated, headers))
 
 
-def remark(row: ExpectedFlow, through: Sequence[Fit]) -> str | None:
+def remark(row: ExpectedFlow, through: Sequence[Match]) -> str | None:
     """What a present row cannot show, and what happened on the way."""
-    if all(fit.conversation.state is State.MIDSTREAM for fit in through):
-        known = any(fit.conversation.protocol is not None for fit in through)
+    if all(match.conversation.state is State.MIDSTREAM for match in through):
+        known = any(match.conversation.protocol is not None for match in through)
         said = "only what follows was judged" if known else "what its content is cannot be told from what follows"
         return f"its beginning is not in the capture: {said}"
     if row.protocol == ike.NAME:
         return ike_remark(through)
-    if row.transport == "tcp" and not any(any(fit.conversation.payload) for fit in through):
+    if row.transport == "tcp" and not any(any(match.conversation.payload) for match in through):
         return "opened, but without any content"
     return None
 
 
-def ike_remark(through: Sequence[Fit]) -> str | None:
+def ike_remark(through: Sequence[Match]) -> str | None:
     """What the tunnel's IKE flows cannot show, and where its SA moved."""
-    if all(exchanges(fit) == {ike.IKE_SA_INIT} for fit in through):
+    if all(exchanges(match) == {ike.IKE_SA_INIT} for match in through):
         return "nothing but IKE_SA_INIT is in the capture: whether there is a tunnel cannot be told from it"
     clauses = []
     sas: dict[str, list[tuple[str, ike.IkeSa]]] = {}
-    for fit in through:
-        facts = fit.conversation.dissection.facts
+    for match in through:
+        facts = match.conversation.dissection.facts
         for sa in facts._sas if isinstance(facts, ike.IkeFacts) else ():
-            sas.setdefault(sa.initiator_spi, []).append((fit.conversation.originator.address, sa))
+            sas.setdefault(sa.initiator_spi, []).append((match.conversation.originator.address, sa))
     known = [sa for parts in sas.values() for _, sa in parts]
     if known and not any(sa.chosen for sa in known):
         if any(ike.IKE_AUTH in sa.exchanges for sa in known):
@@ -542,20 +543,20 @@ def ike_remark(through: Sequence[Fit]) -> str | None:
     return "; ".join(dict.fromkeys(clauses)) or None
 
 
-def exchanges(fit: Fit) -> set[int]:
+def exchanges(match: Match) -> set[int]:
     """Types of the IKE exchanges that a conversation shows."""
-    return {header.exchange for _, header in messages(fit.conversation.dissection.items, ike.IkeHeader)}
+    return {header.exchange for _, header in messages(match.conversation.dissection.items, ike.IkeHeader)}
 
 
-def how_blocked(row: ExpectedFlow, fits: Sequence[Fit]) -> str:
+def how_blocked(row: ExpectedFlow, matches: Sequence[Match]) -> str:
     """Why the last of a row's conversations never completed: one clause."""
-    each = fits[-1].conversation
+    each = matches[-1].conversation
     facts = each.dissection.facts
     for error in each.icmp_errors:
         return f"{error.sender} answered with ICMP type {error.type} code {error.code} ({unreachable(error.code)})"
     if isinstance(facts, ftp.FtpFacts) and facts.login == "refused":
         return "the server refused the login"
-    if row.protocol == ike.NAME and unanswered_auth(fits):
+    if row.protocol == ike.NAME and unanswered_auth(matches):
         return "IKE_AUTH was never answered"
     if row.transport == "esp" and any(each.packets):
         return "ESP packets go in one direction only"
@@ -587,7 +588,7 @@ def version(text: str) -> tuple[int, ...]:
 
 
 def confidence(
-    row: ExpectedFlow, matched: Matched, tunnel: bool, lrr_version: tuple[int, ...] | None
+    row: ExpectedFlow, matched: StationMatches, tunnel: bool, lrr_version: tuple[int, ...] | None
 ) -> tuple[Certainty, str]:
     """How sure a row is missing or blocked, and why."""
     if row.tunnelled and tunnel:

@@ -6,7 +6,7 @@ A :class:`Reader` walks over bytes and keeps two limits apart:
 * *fence*: the end that the sender declared (a datagram's end, a length field). Past it, or short of it where
   the protocol demands exact use, the sender contradicts itself: ``MALFORMED``.
 
-A dissector reads straight on and never catches anything: the reader stops it with the private :class:`Stop`,
+A dissector reads straight on and never catches anything: the reader stops it with the private :class:`StopParsing`,
 which only :mod:`analyzer.protocols` catches and turns into an :class:`Anomaly`.
 """
 
@@ -27,10 +27,10 @@ UNBOUNDED = 1 << 62
 CARRIAGE_RETURN = 0x0D
 
 
-Words = str
+SafeText = str
 """Text in words of this program's own and of the registries that it knows; packets may speak in it as well, as in a
 sentence that names a host. Every other text of a fact is a name, and is hidden where a report is to be given away: so
-is a new fact, until its type says otherwise (:mod:`analyzer.anonymity`)."""
+is a new fact, until its type says otherwise (:mod:`analyzer.export.anonymize`)."""
 
 
 class Cause(enum.Enum):
@@ -57,7 +57,7 @@ class Anomaly:
     """One clause without a full stop: "needs 4 bytes, 2 are left of the declared length"."""
 
 
-class Stop(Exception):  # noqa: N818 (it ends a reading; it is no error)
+class StopParsing(Exception):  # noqa: N818 (it ends a reading; it is no error)
     """Ends a dissection. Raised by the reader only; caught in :mod:`analyzer.protocols` only."""
 
     def __init__(self, anomaly: Anomaly) -> None:
@@ -132,7 +132,7 @@ class Reader:
         if self.pos + count > self.fence:
             self.malformed(field, f"needs {count} bytes, {self.fence - self.pos} are left of the declared length")
         reason = f"needs {count} bytes, the capture holds {len(self.data) - self.pos}"
-        raise Stop(Anomaly(Cause.TRUNCATED, field, self.pos, reason))
+        raise StopParsing(Anomaly(Cause.TRUNCATED, field, self.pos, reason))
 
     def unpack(self, layout: Layout) -> tuple[Any, ...]:
         """The values of all fields of a layout, or a stop that names the first that is not there as a whole."""
@@ -201,7 +201,7 @@ class Reader:
 
     def malformed(self, field: str, reason: str, offset: int | None = None) -> NoReturn:
         """Stop: the sender contradicts itself or the protocol."""
-        raise Stop(Anomaly(Cause.MALFORMED, field, self.pos if offset is None else offset, reason))
+        raise StopParsing(Anomaly(Cause.MALFORMED, field, self.pos if offset is None else offset, reason))
 
 
 class Block(Reader):

@@ -340,7 +340,7 @@ def conversations(
     frames: Iterable[bytes], linktype: int = 1, services: frozenset[tuple[str, int]] = frozenset()
 ) -> tuple[Conversation, ...]:
     """The conversations of frames, a millisecond apart."""
-    return tuple(converse(read(frames, linktype), services).alone())
+    return tuple(converse(read(frames, linktype), services).expand())
 
 
 def conversation(frames: Iterable[bytes], linktype: int = 1) -> Conversation:
@@ -351,7 +351,7 @@ def conversation(frames: Iterable[bytes], linktype: int = 1) -> Conversation:
 
 def accounted(found: Flows) -> bool:
     """Whether every packet is somewhere."""
-    tally = found.tally
+    tally = found.counts
     parts = (
         tally.in_flows + tally.icmp_errors + tally.copies + sum(tally.not_ip.values()) + sum(tally.unreadable.values())
     )

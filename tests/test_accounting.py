@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.auditing import audit
 from analyzer.capture import CaptureError
 from analyzer.flows import read
+from analyzer.pipeline import audit
 from tests import build
 from tests.fuzz.targets import CAPTURES, assert_judged, kind_of, records
 

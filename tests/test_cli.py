@@ -20,12 +20,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from analyzer import auditing, capture, checks, cli
+from analyzer import capture, checks, cli, pipeline
 from analyzer.matching import Status
 from analyzer.reports import FORMATS
 from analyzer.reports.json import schema
 from tests import build
-from tests.scenes import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene
+from tests.synthetic import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene
 
 COMMAND = [sys.executable, "-m", "analyzer"]
 HTTP_ON_3001 = Path(__file__).parent.parent / "captures" / "tls-http-on-3001.pcap"
@@ -222,7 +222,7 @@ def test_a_defect_is_confessed_in_plain_words(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the\nworst")
 
-    monkeypatch.setattr(auditing, "audit", broken)
+    monkeypatch.setattr(pipeline, "audit", broken)
     monkeypatch.delenv("TPE_PCAP_TRACEBACK", raising=False)
     code, out, err = called(capsys, "audit", good(tmp_path))
     assert (code, out) == (3, "")
@@ -245,7 +245,7 @@ def test_a_defect_is_never_blamed_on_the_user(
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(auditing, "find_stations", broken)
+    monkeypatch.setattr(pipeline, "find_stations", broken)
     code, out, err = called(capsys, "audit", good(tmp_path))
     assert (code, out) == (3, "")
     assert "defect of this program" in err
@@ -327,7 +327,7 @@ def test_progress_counts_to_the_end_of_each_stage() -> None:
 
         return told
 
-    result = auditing.audit(HTTP_ON_3001, progress=watch)
+    result = pipeline.audit(HTTP_ON_3001, progress=watch)
     assert stages == [
         ("reading", HTTP_ON_3001.stat().st_size), ("dissecting", result.totals.flows), ("matching", 1), ("judging", 1),
     ]  # fmt: skip
@@ -771,4 +771,4 @@ def test_a_format_loads_when_it_is_asked_for(tmp_path: Path) -> None:
     loaded = set(done.stdout.splitlines()[-1].split())
     unwanted = {f"analyzer.reports.{each.NAME}" for each in FORMATS} - {"analyzer.reports.text"}
     assert "analyzer.reports.text" in loaded
-    assert not loaded & {*unwanted, "pandas", "pyarrow", "analyzer.evidence", "analyzer.comparing"}
+    assert not loaded & {*unwanted, "pandas", "pyarrow", "analyzer.export.evidence", "analyzer.export.diff"}

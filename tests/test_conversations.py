@@ -203,7 +203,7 @@ def test_time_that_goes_back() -> None:
 )
 def test_an_icmp_error_belongs_to_the_flow_that_it_quotes(query: bytes, router: str, station: str, kind: int) -> None:
     found = build.read([query, *[build.icmp_error(router, station, kind, 1, query)] * 10])
-    assert (found.tally.in_flows, found.tally.icmp_errors) == (1, 10)
+    assert (found.counts.in_flows, found.counts.icmp_errors) == (1, 10)
     (conversation,) = build.converse(found)
     error = conversation.icmp_errors[0]
     assert (error.type, error.code, error.sender, error.quoted) == (kind, 1, router, Direction.ORIGINATOR)

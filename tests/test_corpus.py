@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from analyzer import flows
-from analyzer.auditing import audit, listing
 from analyzer.capture import CaptureError
 from analyzer.conversations import Conversation
+from analyzer.pipeline import audit, listing
 from analyzer.wire import Cause
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
@@ -100,7 +100,7 @@ WHOLE = [name for name, truth in TRUTHS.items() if "malformed" not in truth["tag
 @cache
 def read(name: str) -> tuple[Conversation, ...]:
     assert CORPUS
-    return tuple(listing(Path(CORPUS) / name).conversations.alone())
+    return tuple(listing(Path(CORPUS) / name).conversations.expand())
 
 
 NUMBERS = {"pim": 103, "gre": 47, "ah": 51, "ospf": 89, "igmp": 2}
@@ -264,7 +264,7 @@ def test_every_capture_is_audited_or_refused(name: str) -> None:
 def test_nothing_is_lost(name: str) -> None:
     """Every packet that tshark counts is in a flow, an ICMP error, or counted by the reason why not."""
     assert CORPUS
-    tally = flows.read([str(Path(CORPUS) / name)]).tally
+    tally = flows.read([str(Path(CORPUS) / name)]).counts
     assert tally.packets == TRUTHS[name]["packets"]
     counted = (
         tally.in_flows + tally.icmp_errors + tally.copies + sum(tally.not_ip.values()) + sum(tally.unreadable.values())

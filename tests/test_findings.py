@@ -11,7 +11,17 @@ import pytest
 
 from analyzer import audit, checks
 from analyzer.conversations import Endpoint
-from analyzer.findings import CaseCheck, Charge, Check, Kind, Severity, charge, flow_filter, frames_filter, sections
+from analyzer.findings import (
+    Check,
+    Issue,
+    Kind,
+    Scope,
+    Severity,
+    flow_filter,
+    frames_filter,
+    sections,
+    to_finding,
+)
 from analyzer.heads import Frame
 from tests.reports.audits import flow
 
@@ -33,7 +43,7 @@ def test_every_check_of_every_module_is_listed(name: str) -> None:
     module = importlib.import_module(f"analyzer.checks.{name}")
     assert module.CHECKS
     assert set(module.CHECKS) <= set(checks.CHECKS)
-    defined = {each for each in vars(module).values() if type(each).__name__ in ("ContentCheck", "CaseCheck")}
+    defined = {each for each in vars(module).values() if type(each).__name__ == "Check"}
     assert defined == set(module.CHECKS), "defined, but not listed"
 
 
@@ -105,9 +115,9 @@ def test_filter_of_a_flow(ends: tuple[str, int | None, str, int | None], transpo
 
 
 def test_a_finding_cites_a_frame_once() -> None:
-    check = next(each for each in checks.CHECKS if isinstance(each, CaseCheck))
+    check = next(each for each in checks.CHECKS if each.scope is Scope.CAPTURE)
     several = (flow(1), flow(1), flow(2))
-    shown = Charge("Said.", conversations=several), Charge("Said.", frames=(Frame(0, 3), Frame(0, 3), Frame(0, 1)))
-    by_conversations, by_frames = (charge(check, each).frames for each in shown)
+    shown = Issue("Said.", conversations=several), Issue("Said.", frames=(Frame(0, 3), Frame(0, 3), Frame(0, 1)))
+    by_conversations, by_frames = (to_finding(check, each).frames for each in shown)
     assert len(by_conversations) == len(set(by_conversations)) > 0
     assert by_frames == (Frame(0, 1), Frame(0, 3))

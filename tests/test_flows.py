@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer import flows, scanner
-from analyzer.auditing import audit
 from analyzer.conversations import FOLDED, Conversation, Endpoint, converse
 from analyzer.findings import Severity
 from analyzer.flows import Flows
 from analyzer.heads import Direction, Stream
+from analyzer.pipeline import audit
 from tests import build
 from tests.build import ACK, FIN, RST, SERVER, STATION, SYN, Packet
 
@@ -336,8 +336,8 @@ def frames(draw: st.DrawFn) -> bytes:
 
 def shown(found: Flows, frames_too: bool = True) -> list[Any]:
     """Everything about all conversations; without ``frames_too`` but where they stood."""
-    result: list[Any] = [found.tally]
-    for each in converse(found).alone():
+    result: list[Any] = [found.counts]
+    for each in converse(found).expand():
         where = (each.first_frame, each.last_frame, each.refused, each.icmp_errors, each.head)
         result.append(
             (
@@ -387,7 +387,7 @@ def test_packets_cut_into_many_files_are_one_time_line(
 def test_every_packet_is_accounted_for(drawn: list[bytes]) -> None:
     found = build.read(drawn)
     assert build.accounted(found)
-    assert found.tally.packets == len(drawn)
+    assert found.counts.packets == len(drawn)
 
 
 def test_above_the_limit_flows_are_folded_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,13 +403,13 @@ def test_above_the_limit_flows_are_folded_and_nothing_is_lost(tmp_path: Path, mo
     found = flows.read([str(path)])
     assert build.accounted(found)
     assert len(found) == 50
-    assert found.tally.unreadable == {"too many flows to follow": 392}
+    assert found.counts.unreadable == {"too many flows to follow": 392}
     folded = [each for each in converse(found) if FOLDED in each.notes]
     assert [(each.transport, each.originator, each.responder, each.packets) for each in folded[:2]] == [
         ("tcp", Endpoint(STATION, None), Endpoint(SERVER, 443), (500, 500)),
         ("icmp", Endpoint(STATION, None), Endpoint(SERVER, None), (300, 0)),
     ]
-    assert found.tally.folded == len(folded) == 10
+    assert found.counts.folded == len(folded) == 10
     (notice,) = (each for each in audit(path).findings if each.check == "TPE010")
     assert notice.count == 10
     assert notice.severity is Severity.MEDIUM

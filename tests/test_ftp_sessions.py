@@ -64,7 +64,7 @@ class Session:
         ]
 
     def conversations(self) -> tuple[Conversation, ...]:
-        return tuple(converse(build.read(self.frames)).alone())
+        return tuple(converse(build.read(self.frames)).expand())
 
 
 def six(address: str, port: int) -> str:

@@ -21,14 +21,15 @@ from typing import Any
 import pytest
 
 from analyzer import Audit, audit, cli
-from analyzer.auditing import listing
+from analyzer.pipeline import listing
 from analyzer.reports import FORMATS, Format
 from analyzer.reports import json as json_report
 from analyzer.wire import printable
-from tests import build, hostile
-from tests.hostile import ATTACKS
+from tests import build
+from tests import injection as hostile
+from tests.injection import ATTACKS
 from tests.reports.audits import HOSTILE_AUDIT, finding
-from tests.scenes import STATION, TPE
+from tests.synthetic import STATION, TPE
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 HOSTILE_NAME = "\x1b[2J\u202ea|b`<img src=x onerror=alert(1)>\n[x](javascript:alert(1)).pcapng"
@@ -266,7 +267,7 @@ def test_a_defect_is_confessed_without_harm(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(HOSTILE_NAME)
 
-    monkeypatch.setattr("analyzer.auditing.audit", fail)
+    monkeypatch.setattr("analyzer.pipeline.audit", fail)
     monkeypatch.delenv("TPE_PCAP_TRACEBACK", raising=False)
     assert cli.main(["audit", "x.pcap"]) == cli.DEFECT
     err = capsys.readouterr().err

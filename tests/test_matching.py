@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.auditing import Audit
 from analyzer.findings import Kind, Severity
+from analyzer.pipeline import Audit
 from tests.protocols.test_ike import sealed
-from tests.scenes import (
+from tests.synthetic import (
     DNS,
     DNS_CUT,
     DNS_TCP,

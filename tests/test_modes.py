@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.findings import Severity
-from tests.scenes import (
+from tests.synthetic import (
     ESP,
     HTTP,
     IEC104,

@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 
 from analyzer import Audit, audit, cli
-from analyzer.auditing import listing
 from analyzer.messages import to_json
+from analyzer.pipeline import listing
 from analyzer.reports import FORMATS, Format
-from tests import build, hostile
+from tests import build
+from tests import injection as hostile
 from tests.protocols import test_dhcp, test_ike
-from tests.scenes import OTHER, STATION, TLS, TPE, Scene
+from tests.synthetic import OTHER, STATION, TLS, TPE, Scene
 
 CANARY = "Zx9-c4nary-Pa55w0rd"
 WRITTEN = {

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from analyzer import audit
-from analyzer.auditing import Audit
 from analyzer.capture import CaptureError
 from analyzer.messages import to_json
+from analyzer.pipeline import Audit
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.wire import UNBOUNDED, Anomaly, Cause, Layout, Reader, Repeats, Stop, text
+from analyzer.wire import UNBOUNDED, Anomaly, Cause, Layout, Reader, Repeats, StopParsing, text
 
 
 def stopped(action: Callable[[], object]) -> Anomaly:
-    with pytest.raises(Stop) as caught:
+    with pytest.raises(StopParsing) as caught:
         action()
     return caught.value.anomaly
 
@@ -114,7 +114,7 @@ def test_a_layout_reads_and_stops_as_its_fields_one_by_one(data: bytes, pos: int
     whole, parts = Reader(data, pos, fence), Reader(data, pos, fence)
     try:
         expected = field_by_field(parts)
-    except Stop as stop:
+    except StopParsing as stop:
         assert stopped(lambda: whole.unpack(HEADER)) == stop.anomaly
     else:
         assert whole.unpack(HEADER) == expected
@@ -138,7 +138,7 @@ def test_a_repeated_reading_gives_and_stops_as_the_reading_itself(
         once, again = Reader(data, 0, fence), Reader(data, 0, fence)
         try:
             expected = listed(once, count)
-        except Stop as stop:
+        except StopParsing as stop:
             assert stopped(lambda: repeated(again, count)) == stop.anomaly  # noqa: B023 (called at once)
         else:
             assert repeated(again, count) == expected
@@ -194,7 +194,7 @@ def test_a_reader_gives_each_byte_once_up_to_the_nearer_limit(data: bytes, fence
     try:
         for count in counts:
             given_ += reader.take(count, "part")
-    except Stop as stop:
+    except StopParsing as stop:
         assert stop.anomaly.cause is (Cause.MALFORMED if len(given_) + count > fence else Cause.TRUNCATED)
     assert given_ == data[: len(given_)] == data[: min(fence, len(data))][: len(given_)]
     assert reader.pos == len(given_)

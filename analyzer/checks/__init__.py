@@ -24,5 +24,5 @@ CHECKS: tuple[Check, ...] = (
 
 
 def find(name: str) -> Check | None:
-    """The check with an id or slug, in any case."""
+    """The check with an id or slug, in any context."""
     return next((check for check in CHECKS if name.lower() in (check.id.lower(), check.slug)), None)

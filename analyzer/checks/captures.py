@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analyzer.conversations import FOLDED, Conversation
-from analyzer.findings import Case, Charge, Check, Kind, Severity, case_check, family
-from analyzer.fragments import OVERLAPPING, OVERSIZED
-from analyzer.hosts import matches
+from analyzer.findings import CAPTURE, AuditContext, Check, Issue, Kind, Severity, check, family
 from analyzer.matching import is_headless
 from analyzer.protocols import CROWDED
 from analyzer.protocols.tls import TlsFacts
+from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED
+from analyzer.stations import matches
 from analyzer.wire import Cause
 
 
-@case_check("TPE001", "damaged-capture", Severity.LOW, Kind.NOTICE)
-def damaged_capture(case: Case) -> Iterator[Charge]:
+@check("TPE001", "damaged-capture", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)
+def damaged_capture(context: AuditContext) -> Iterator[Issue]:
     """Flags: A file of the capture could not be read to its end.
 
     Why: What comes behind the damage was not audited; a file cut in the middle of a packet was still being written,
@@ -25,13 +25,13 @@ def damaged_capture(case: Case) -> Iterator[Charge]:
 
     Remedy: Capture anew, or repair the file with a tool that skips damaged records, and audit it again.
     """
-    for file in case.captures:
+    for file in context.captures:
         for problem in file.problems:
-            yield Charge(f"{file.path}: {problem}.")
+            yield Issue(f"{file.path}: {problem}.")
 
 
-@case_check("TPE002", "unreadable-packets", Severity.LOW, Kind.NOTICE)
-def unreadable_packets(case: Case) -> Iterator[Charge]:
+@check("TPE002", "unreadable-packets", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)
+def unreadable_packets(context: AuditContext) -> Iterator[Issue]:
     """Flags: Packets of the capture whose headers could not be read.
 
     Why: What was in them is not judged: a flow may hide there.
@@ -40,12 +40,12 @@ def unreadable_packets(case: Case) -> Iterator[Charge]:
 
     Remedy: Capture with a larger snap length or on another interface, if the reason is not known to be harmless.
     """
-    for reason, count in case.tally.unreadable.items():
-        yield Charge(f"{count} packet{'s' if count > 1 else ''} could not be read: {reason}.")
+    for reason, count in context.counts.unreadable.items():
+        yield Issue(f"{count} packet{'s' if count > 1 else ''} could not be read: {reason}.")
 
 
-@case_check("TPE003", "cut-packets", Severity.INFO, Kind.NOTICE)
-def cut_packets(case: Case) -> Iterator[Charge]:
+@check("TPE003", "cut-packets", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+def cut_packets(context: AuditContext) -> Iterator[Issue]:
     """Flags: Packets were captured shorter than they were.
 
     Why: Content behind the snap length is unknown and was judged neither right nor wrong.
@@ -54,12 +54,12 @@ def cut_packets(case: Case) -> Iterator[Charge]:
 
     Remedy: Capture whole packets (tcpdump -s 0) if contents are to be judged.
     """
-    if case.tally.snapped:
-        yield Charge(f"{case.tally.snapped} of {case.tally.packets} packets were cut by the snap length.")
+    if context.counts.snapped:
+        yield Issue(f"{context.counts.snapped} of {context.counts.packets} packets were cut by the snap length.")
 
 
-@case_check("TPE004", "empty-capture", Severity.INFO, Kind.NOTICE)
-def empty_capture(case: Case) -> Iterator[Charge]:
+@check("TPE004", "empty-capture", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+def empty_capture(context: AuditContext) -> Iterator[Issue]:
     """Flags: The capture holds no packet.
 
     Why: Nothing can be said about any base station; the capture filter or the interface may be wrong.
@@ -68,12 +68,12 @@ def empty_capture(case: Case) -> Iterator[Charge]:
 
     Remedy: Check the capture's interface and filter, and capture while the base station is running.
     """
-    if not case.tally.packets:
-        yield Charge("The capture holds no packet.")
+    if not context.counts.packets:
+        yield Issue("The capture holds no packet.")
 
 
-@case_check("TPE005", "no-base-station", Severity.MEDIUM, Kind.NOTICE)
-def no_base_station(case: Case) -> Iterator[Charge]:
+@check("TPE005", "no-base-station", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)
+def no_base_station(context: AuditContext) -> Iterator[Issue]:
     """Flags: No host of the capture could be recognised as a base station.
 
     Why: No verdict is possible: no host opens a flow of a signature row of any mode, or the named one is not there.
@@ -82,13 +82,13 @@ def no_base_station(case: Case) -> Iterator[Charge]:
 
     Remedy: Name the base station with --base-station, or capture where its traffic passes.
     """
-    if not case.stations:
-        flows = sum(each.flow_count for each in case.conversations)
-        yield Charge(f"No base station was recognised among {flows} conversations.")
+    if not context.stations:
+        flows = sum(each.flow_count for each in context.conversations)
+        yield Issue(f"No base station was recognised among {flows} conversations.")
 
 
-@case_check("TPE006", "named-host-unseen", Severity.LOW, Kind.NOTICE)
-def named_host_unseen(case: Case) -> Iterator[Charge]:
+@check("TPE006", "named-host-unseen", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)
+def named_host_unseen(context: AuditContext) -> Iterator[Issue]:
     """Flags: A host that was named is not in the capture.
 
     Why: Nothing is said about it: it was off, its traffic does not pass the capture point, or the name is mistyped.
@@ -97,19 +97,19 @@ def named_host_unseen(case: Case) -> Iterator[Charge]:
 
     Remedy: Check the name that was given, and that the capture point sees this host.
     """
-    if not case.conversations:
+    if not context.conversations:
         return
-    stations = [(address, each.station.mac) for each in case.stations for address in each.station.addresses]
-    for name in dict.fromkeys(case.names.base_stations):
+    stations = [(address, each.station.mac) for each in context.stations for address in each.station.addresses]
+    for name in dict.fromkeys(context.names.base_stations):
         if not any(matches(name, address, mac) for address, mac in stations):
-            yield Charge(f"The base station {name} is not in the capture.")
-    for name in dict.fromkeys(case.names.tpe):
-        if not any(matches(name, address, None) for address in case.tpe):
-            yield Charge(f"TPE {name} is not in the capture.")
+            yield Issue(f"The base station {name} is not in the capture.")
+    for name in dict.fromkeys(context.names.tpe):
+        if not any(matches(name, address, None) for address in context.tpe):
+            yield Issue(f"TPE {name} is not in the capture.")
 
 
-@case_check("TPE007", "captured-twice", Severity.INFO, Kind.NOTICE)
-def captured_twice(case: Case) -> Iterator[Charge]:
+@check("TPE007", "captured-twice", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+def captured_twice(context: AuditContext) -> Iterator[Issue]:
     """Flags: Packets that the capture shows more than once.
 
     Why: A capture on all interfaces of a router, or from two mirror ports, shows each packet two or three times. The
@@ -119,13 +119,13 @@ def captured_twice(case: Case) -> Iterator[Charge]:
 
     Remedy: Capture on one interface, if the copies are not wanted.
     """
-    if case.tally.copies:
-        copies = "1 packet is a copy" if case.tally.copies == 1 else f"{case.tally.copies} packets are copies"
-        yield Charge(f"{copies} of packets that were captured on another interface; each is counted once.")
+    if context.counts.copies:
+        copies = "1 packet is a copy" if context.counts.copies == 1 else f"{context.counts.copies} packets are copies"
+        yield Issue(f"{copies} of packets that were captured on another interface; each is counted once.")
 
 
-@case_check("TPE008", "overlapping-fragments", Severity.LOW, Kind.NOTICE)
-def overlapping_fragments(case: Case) -> Iterator[Charge]:
+@check("TPE008", "overlapping-fragments", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)
+def overlapping_fragments(context: AuditContext) -> Iterator[Issue]:
     """Flags: Fragments of one IP datagram that overlap, or reach past the largest datagram; medium when a base station
     is an end of the flow.
 
@@ -136,20 +136,20 @@ def overlapping_fragments(case: Case) -> Iterator[Charge]:
 
     Remedy: Find out who sends these fragments, and let the firewall drop fragments that overlap.
     """
-    stations = {address: each.station.address for each in case.stations for address in each.station.addresses}
+    stations = {address: each.station.address for each in context.stations for address in each.station.addresses}
     flows: dict[str | None, list[Conversation]] = {}
-    for each in case.conversations:
+    for each in context.conversations:
         if OVERLAPPING in each.notes or OVERSIZED in each.notes:
             ends = (each.originator.address, each.responder.address)
             flows.setdefault(next((stations[end] for end in ends if end in stations), None), []).append(each)
-    count = case.tally.overlapping_datagrams
+    count = context.counts.overlapping_datagrams
     total = "1 datagram of the capture is" if count == 1 else f"{count} datagrams of the capture are"
     for station, found in flows.items():
         first = found[0]
         ends = (first.originator.address, first.responder.address)
         prefix = family(ends[0]).removesuffix(".addr")
         odd = f"({prefix}.fragment.overlap == 1 || {prefix}.fragment.toolongfragment == 1)"
-        yield Charge(
+        yield Issue(
             f"{'1 flow has' if len(found) == 1 else f'{len(found)} flows have'} fragments that overlap or reach past "
             f"the largest datagram: {total} made so.",
             base_station=station,
@@ -158,11 +158,11 @@ def overlapping_fragments(case: Case) -> Iterator[Charge]:
             severity=Severity.MEDIUM if station else None,
         )
     if count and not flows:
-        yield Charge(f"{total} made of fragments that overlap or reach past the largest datagram.")
+        yield Issue(f"{total} made of fragments that overlap or reach past the largest datagram.")
 
 
-@case_check("TPE009", "incomplete-datagrams", Severity.INFO, Kind.NOTICE)
-def incomplete_datagrams(case: Case) -> Iterator[Charge]:
+@check("TPE009", "incomplete-datagrams", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+def incomplete_datagrams(context: AuditContext) -> Iterator[Issue]:
     """Flags: Fragmented datagrams that never became whole; low when some were given up early, because too many were
     incomplete at a time, or when the fragment with the ports is missing.
 
@@ -174,21 +174,21 @@ def incomplete_datagrams(case: Case) -> Iterator[Charge]:
 
     Remedy: Capture where no packets are lost, and find the sender if there are many.
     """
-    count, abandoned = case.tally.incomplete_datagrams, case.tally.abandoned_datagrams
+    count, abandoned = context.counts.incomplete_datagrams, context.counts.abandoned_datagrams
     if count:
         lack = "1 fragmented datagram is" if count == 1 else f"{count} fragmented datagrams are"
         early = f"; {abandoned} of them had to be given up early" if abandoned else ""
-        headless = tuple(each for each in case.conversations if is_headless(each))
+        headless = tuple(each for each in context.conversations if is_headless(each))
         ports = "; without their first fragment their ports are unknown" if headless else ""
-        yield Charge(
+        yield Issue(
             f"{lack} not whole in the capture{early}{ports}.",
             conversations=headless,
             severity=Severity.LOW if abandoned or headless else None,
         )
 
 
-@case_check("TPE010", "flows-folded", Severity.MEDIUM, Kind.NOTICE)
-def flows_folded(case: Case) -> Iterator[Charge]:
+@check("TPE010", "flows-folded", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)
+def flows_folded(context: AuditContext) -> Iterator[Issue]:
     """Flags: The capture has more flows than are kept apart.
 
     Why: From there on, what one host has with one service of another is a single flow, whatever its ports: its packets
@@ -198,14 +198,14 @@ def flows_folded(case: Case) -> Iterator[Charge]:
 
     Remedy: Cut the capture into shorter ones and audit each, and find out who opens so many flows.
     """
-    if case.tally.folded:
-        folded = tuple(each for each in case.conversations if FOLDED in each.notes)
-        flows = "1 flow stands" if case.tally.folded == 1 else f"{case.tally.folded} flows stand"
-        yield Charge(f"{flows} for several, whose content was not read: there were too many.", conversations=folded)
+    if context.counts.folded:
+        folded = tuple(each for each in context.conversations if FOLDED in each.notes)
+        flows = "1 flow stands" if context.counts.folded == 1 else f"{context.counts.folded} flows stand"
+        yield Issue(f"{flows} for several, whose content was not read: there were too many.", conversations=folded)
 
 
-@case_check("TPE011", "lost-packets", Severity.LOW, Kind.NOTICE)
-def lost_packets(case: Case) -> Iterator[Charge]:
+@check("TPE011", "lost-packets", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)
+def lost_packets(context: AuditContext) -> Iterator[Issue]:
     """Flags: The machine that captured says that it lost packets.
 
     Why: It could not keep up. What it lost was not audited: a row may look missing or blocked that was not, and a
@@ -215,14 +215,14 @@ def lost_packets(case: Case) -> Iterator[Charge]:
 
     Remedy: Capture with a filter, a larger buffer (tcpdump -B) or a smaller snap length, on a machine that keeps up.
     """
-    for file in case.captures:
+    for file in context.captures:
         if file.facts.lost:
             packets = "1 packet was" if file.facts.lost == 1 else f"{file.facts.lost} packets were"
-            yield Charge(f"{file.path}: {packets} lost by the machine that captured.")
+            yield Issue(f"{file.path}: {packets} lost by the machine that captured.")
 
 
-@case_check("TPE012", "embedded-secrets", Severity.INFO, Kind.NOTICE)
-def embedded_secrets(case: Case) -> Iterator[Charge]:
+@check("TPE012", "embedded-secrets", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+def embedded_secrets(context: AuditContext) -> Iterator[Issue]:
     """Flags: A file of the capture carries secrets that decrypt what it holds.
 
     Why: Whoever gets the file can read the connections that these keys belong to. The audit uses them only where the
@@ -233,13 +233,13 @@ def embedded_secrets(case: Case) -> Iterator[Charge]:
     Remedy: Share the file with those only who may read its content, or remove the keys first (editcap
     --discard-all-secrets).
     """
-    for file in case.captures:
+    for file in context.captures:
         for kind, size in file.facts.secrets.items():
-            yield Charge(f"{file.path}: {size} byte{'s' if size != 1 else ''} of {kind} are embedded.")
+            yield Issue(f"{file.path}: {size} byte{'s' if size != 1 else ''} of {kind} are embedded.")
 
 
-@case_check("TPE013", "unknown-blocks", Severity.INFO, Kind.NOTICE)
-def unknown_blocks(case: Case) -> Iterator[Charge]:
+@check("TPE013", "unknown-blocks", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+def unknown_blocks(context: AuditContext) -> Iterator[Issue]:
     """Flags: A pcapng file holds blocks of kinds whose content is not known here.
 
     Why: They are no packets by the pcapng specification, and were skipped; a vendor's own blocks may say more.
@@ -248,14 +248,14 @@ def unknown_blocks(case: Case) -> Iterator[Charge]:
 
     Remedy: None is needed; the vendor of the capturing device may know what they say.
     """
-    for file in case.captures:
+    for file in context.captures:
         if file.facts.skipped:
             kinds = ", ".join(f"{count} of kind {kind}" for kind, count in file.facts.skipped.items())
-            yield Charge(f"{file.path}: blocks were skipped: {kinds}.")
+            yield Issue(f"{file.path}: blocks were skipped: {kinds}.")
 
 
-@case_check("TPE014", "keys-used", Severity.INFO, Kind.NOTICE)
-def keys_used(case: Case) -> Iterator[Charge]:
+@check("TPE014", "keys-used", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+def keys_used(context: AuditContext) -> Iterator[Issue]:
     """Flags: What was decrypted with keys that the user gave: low if they opened nothing.
 
     Why: Findings then rest on more than the capture. Keys that open nothing belong to other connections, or to such as
@@ -265,7 +265,7 @@ def keys_used(case: Case) -> Iterator[Charge]:
 
     Remedy: Where keys opened nothing, write them anew while the capture is made, from before the first connection.
     """
-    for use in case.keys:
+    for use in context.keys:
         if use.kind in ("ESP", "IKEv1"):
             unjudged = "what a tunnel carries" if use.kind == "ESP" else "what IKEv1 encrypts"
             sentence = f"The {use.kind} keys of {use.source} are not used: {unjudged} is not judged"
@@ -273,22 +273,22 @@ def keys_used(case: Case) -> Iterator[Charge]:
             flows = f"{len(use.flows)} flow{'s' if len(use.flows) > 1 else ''}"
             messages = f"{use.messages} message{'s' if use.messages > 1 else ''}"
             sentence = f"With the {use.kind} keys of {use.source} tshark decrypted {messages} of {flows}"
-        elif use.kind == "TLS" and not hides_certificates(case):
-            yield Charge(f"The TLS keys of {use.source} were not needed: no handshake of TLS 1.3 is in the capture.")
+        elif use.kind == "TLS" and not hides_certificates(context):
+            yield Issue(f"The TLS keys of {use.source} were not needed: no handshake of TLS 1.3 is in the capture.")
             continue
         else:
             sentence = f"The {use.kind} keys of {use.source} open nothing in the capture"
-        yield Charge(f"{sentence}.", severity=None if use.messages else Severity.LOW)
+        yield Issue(f"{sentence}.", severity=None if use.messages else Severity.LOW)
 
 
-def hides_certificates(case: Case) -> bool:
+def hides_certificates(context: AuditContext) -> bool:
     """Whether a handshake of the capture encrypts its certificates, as TLS 1.3 does."""
-    facts = (each.dissection.facts for each in case.conversations)
+    facts = (each.dissection.facts for each in context.conversations)
     return any(isinstance(each, TlsFacts) and bool(each.certificates_hidden) for each in facts)
 
 
-@case_check("TPE016", "content-not-read", Severity.MEDIUM, Kind.NOTICE)
-def content_not_read(case: Case) -> Iterator[Charge]:
+@check("TPE016", "content-not-read", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)
+def content_not_read(context: AuditContext) -> Iterator[Issue]:
     """Flags: The capture holds more content than is read.
 
     Why: So that no capture exhausts the memory, there is a limit to the payload and the messages that are kept, and to
@@ -299,24 +299,24 @@ def content_not_read(case: Case) -> Iterator[Charge]:
 
     Remedy: Cut the capture into shorter ones, or by base station, and audit each.
     """
-    tally = case.tally
+    tally = context.counts
     if tally.unkept:
-        yield Charge(f"The payload of {tally.unkept} packets was left out: too much of it was kept before.")
+        yield Issue(f"The payload of {tally.unkept} packets was left out: too much of it was kept before.")
     crowded = tuple(
         each
-        for each in case.conversations
+        for each in context.conversations
         if any(broken.anomaly.reason == CROWDED for broken in each.dissection.breaks)
     )
     if crowded:
-        yield Charge("Of these conversations only the first messages were read.", conversations=crowded)
+        yield Issue("Of these conversations only the first messages were read.", conversations=crowded)
     if tally.unfollowed_links:
-        yield Charge(f"{tally.unfollowed_links} IEC 104 links were judged by their first bytes alone.")
+        yield Issue(f"{tally.unfollowed_links} IEC 104 links were judged by their first bytes alone.")
     if tally.unfollowed_esp:
-        yield Charge(f"{tally.unfollowed_esp} ESP packets belong to associations above those that are told apart.")
+        yield Issue(f"{tally.unfollowed_esp} ESP packets belong to associations above those that are told apart.")
 
 
-@case_check("TPE017", "base-stations-not-judged", Severity.MEDIUM, Kind.NOTICE)
-def stations_not_judged(case: Case) -> Iterator[Charge]:
+@check("TPE017", "base-stations-not-judged", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)
+def stations_not_judged(context: AuditContext) -> Iterator[Issue]:
     """Flags: More hosts look like base stations than are judged.
 
     Why: Every host that opens a flow of a signature row is held for a base station. So many are no site's, but most
@@ -326,12 +326,12 @@ def stations_not_judged(case: Case) -> Iterator[Charge]:
 
     Remedy: Name the base stations with --base-station, or cut the capture into shorter ones.
     """
-    if case.unjudged:
-        yield Charge(f"{case.unjudged} addresses that look like base stations were not judged: there are too many.")
+    if context.unjudged:
+        yield Issue(f"{context.unjudged} addresses that look like base stations were not judged: there are too many.")
 
 
-@case_check("TPE900", "program-defect", Severity.HIGH, Kind.NOTICE)
-def program_defect(case: Case) -> Iterator[Charge]:
+@check("TPE900", "program-defect", Severity.HIGH, scope=CAPTURE, kind=Kind.NOTICE)
+def program_defect(context: AuditContext) -> Iterator[Issue]:
     """Flags: This program failed while it read a conversation.
 
     Why: The conversation was not judged. The fault is the program's, not the station's.
@@ -340,10 +340,10 @@ def program_defect(case: Case) -> Iterator[Charge]:
 
     Remedy: Report the defect with the capture, if you may share it.
     """
-    for each in case.conversations:
+    for each in context.conversations:
         for broken in each.dissection.breaks:
             if broken.anomaly.cause is Cause.DEFECT:
-                yield Charge(
+                yield Issue(
                     f"Reading {each.protocol} of flow {each.id} failed: {broken.anomaly.reason}.",
                     conversations=(each,),
                     frames=(broken.frame,),

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from analyzer.findings import Case, Charge, Check, Kind, Remark, Severity, case_check, content_check, frames_filter
+from analyzer.findings import (
+    CAPTURE,
+    AuditContext,
+    Check,
+    Issue,
+    Kind,
+    Severity,
+    check,
+    frames_filter,
+)
 from analyzer.heads import Direction, Frame
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.messages import messages
 from analyzer.protocols.dhcp import (
     ACK,
@@ -27,9 +36,9 @@ FRAMES_SHOWN = 8
 ROUTES_SHOWN = 4
 
 
-def typed(fit: Fit, *types: int) -> list[Frame]:
+def typed(match: Match, *types: int) -> list[Frame]:
     """The frames of messages of some types, ascending."""
-    return sorted({each.item.frame for each in whole(fit.conversation.dissection.items) if each.type in types})
+    return sorted({each.item.frame for each in whole(match.conversation.dissection.items) if each.type in types})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +53,9 @@ class Gift:
     frame: Frame
 
 
-def gifts(fit: Fit) -> list[Gift]:
+def gifts(match: Match) -> list[Gift]:
     """The offers and acknowledgements of a conversation."""
-    each = fit.conversation
+    each = match.conversation
     found = []
     for message in whole(each.dissection.items):
         if message.type in (OFFER, ACK):
@@ -71,8 +80,8 @@ def givers(given: Sequence[Gift]) -> dict[str, list[Frame]]:
     return frames
 
 
-@content_check("TPE341", "dhcp-several-servers", Severity.MEDIUM, "dhcp")
-def several_servers(fit: Fit) -> Iterator[Remark]:
+@check("TPE341", "dhcp-several-servers", Severity.MEDIUM, protocol="dhcp")
+def several_servers(match: Match) -> Iterator[Issue]:
     """Flags: addresses offered or confirmed by more than one DHCP server in one conversation.
 
     Why: Whoever answers first decides on the base station's router, name server and time; a second server is often
@@ -82,14 +91,14 @@ def several_servers(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find the DHCP server that does not belong there and switch it off.
     """
-    frames = givers(gifts(fit))
+    frames = givers(gifts(match))
     if len(frames) > 1:
         shown = sorted({frame for each in frames.values() for frame in each[: FRAMES_SHOWN // 2]})[:FRAMES_SHOWN]
-        yield Remark(f"Addresses are offered by {len(frames)} servers: {', '.join(sorted(frames))}.", tuple(shown))
+        yield Issue(f"Addresses are offered by {len(frames)} servers: {', '.join(sorted(frames))}.", tuple(shown))
 
 
-@content_check("TPE342", "dhcp-refused", Severity.LOW, "dhcp", Kind.NOTICE)
-def refused(fit: Fit) -> Iterator[Remark]:
+@check("TPE342", "dhcp-refused", Severity.LOW, protocol="dhcp", kind=Kind.NOTICE)
+def refused(match: Match) -> Iterator[Issue]:
     """Flags: a DHCP server that refuses the address which the base station asks for.
 
     Why: The base station must start over, and has no address until a server gives it one.
@@ -98,13 +107,13 @@ def refused(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Look up on the DHCP server why it refused the address.
     """
-    frames = typed(fit, NAK)
+    frames = typed(match, NAK)
     if frames:
-        yield Remark("The DHCP server refuses the address that was asked for (DHCPNAK).", tuple(frames[:FRAMES_SHOWN]))
+        yield Issue("The DHCP server refuses the address that was asked for (DHCPNAK).", tuple(frames[:FRAMES_SHOWN]))
 
 
-@content_check("TPE343", "dhcp-plain-bootp", Severity.LOW, "dhcp")
-def plain_bootp(fit: Fit) -> Iterator[Remark]:
+@check("TPE343", "dhcp-plain-bootp", Severity.LOW, protocol="dhcp")
+def plain_bootp(match: Match) -> Iterator[Issue]:
     """Flags: messages of plain BOOTP, without any DHCP option.
 
     Why: BOOTP is what came before DHCP; its addresses have no lease, and no current base station asks for them.
@@ -113,15 +122,13 @@ def plain_bootp(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out which device or boot loader speaks BOOTP and configure DHCP or a static address there.
     """
-    frames = sorted({item.frame for item, _ in messages(fit.conversation.dissection.items, Bootp)})
+    frames = sorted({item.frame for item, _ in messages(match.conversation.dissection.items, Bootp)})
     if frames:
-        yield Remark(
-            "The messages are plain BOOTP, which has no leases, instead of DHCP.", tuple(frames[:FRAMES_SHOWN])
-        )
+        yield Issue("The messages are plain BOOTP, which has no leases, instead of DHCP.", tuple(frames[:FRAMES_SHOWN]))
 
 
-@case_check("TPE344", "dhcp-rival-servers", Severity.MEDIUM, Kind.MALFORMED)
-def rival_servers(case: Case) -> Iterator[Charge]:
+@check("TPE344", "dhcp-rival-servers", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
+def rival_servers(context: AuditContext) -> Iterator[Issue]:
     """Flags: addresses offered or confirmed to one base station by DHCP servers in different conversations.
 
     Why: A server that answers from its own address makes a conversation of its own. A second one decides on the base
@@ -131,27 +138,27 @@ def rival_servers(case: Case) -> Iterator[Charge]:
 
     Remedy: Find the DHCP server that does not belong there and switch it off.
     """
-    for matched in case.stations:
-        fits = [fit for fit in matched.fits if fit.conversation.protocol == NAME]
-        by_fit = [(fit, given) for fit in fits if (given := gifts(fit))]
+    for matched in context.stations:
+        matches = [match for match in matched.matches if match.conversation.protocol == NAME]
+        by_fit = [(match, given) for match in matches if (given := gifts(match))]
         servers = givers([each for _, given in by_fit for each in given])
         if len(servers) < 2 or any(len(givers(given)) >= len(servers) for _, given in by_fit):
             continue  # one server, or one conversation shows them all
-        giving = [fit for fit, given in by_fit if any(each.server in servers for each in given)]
+        giving = [match for match, given in by_fit if any(each.server in servers for each in given)]
         shown = sorted({frames[0] for frames in servers.values()})[:FRAMES_SHOWN]
-        yield Charge(
+        yield Issue(
             f"Addresses are offered to {matched.station.address} by {len(servers)} servers: "
             f"{', '.join(sorted(servers))}.",
-            matched.station.address,
-            tuple(dict.fromkeys(row.id for fit in giving for row in fit.rows)),
-            tuple(fit.conversation for fit in giving),
+            base_station=matched.station.address,
+            rows=tuple(dict.fromkeys(row.id for match in giving for row in match.rows)),
+            conversations=tuple(match.conversation for match in giving),
             frames=tuple(shown),
             filter=frames_filter(shown),
         )
 
 
-@content_check("TPE345", "dhcp-server-unnamed", Severity.LOW, "dhcp")
-def server_unnamed(fit: Fit) -> Iterator[Remark]:
+@check("TPE345", "dhcp-server-unnamed", Severity.LOW, protocol="dhcp")
+def server_unnamed(match: Match) -> Iterator[Issue]:
     """Flags: offers and acknowledgements that do not tell which server they are from.
 
     Why: A server must name itself (RFC 2131, table 3), for the client chooses by that name; what does not is a faulty
@@ -161,14 +168,14 @@ def server_unnamed(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find the host that sent them and replace or switch off its DHCP server.
     """
-    found = whole(fit.conversation.dissection.items)
+    found = whole(match.conversation.dissection.items)
     frames = sorted({each.item.frame for each in found if each.type in (OFFER, ACK) and each.server is None})
     if frames:
-        yield Remark("Addresses are given by a server that does not name itself.", tuple(frames[:FRAMES_SHOWN]))
+        yield Issue("Addresses are given by a server that does not name itself.", tuple(frames[:FRAMES_SHOWN]))
 
 
-@content_check("TPE346", "dhcp-address-in-use", Severity.LOW, "dhcp", Kind.NOTICE)
-def address_in_use(fit: Fit) -> Iterator[Remark]:
+@check("TPE346", "dhcp-address-in-use", Severity.LOW, protocol="dhcp", kind=Kind.NOTICE)
+def address_in_use(match: Match) -> Iterator[Issue]:
     """Flags: a client that declines the address which it was given, because another host uses it.
 
     Why: Two hosts under one address reach nothing reliably; somebody may have taken the base station's address.
@@ -177,15 +184,15 @@ def address_in_use(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find the other host that uses the address, and take the address out of the server's range or of the host.
     """
-    frames = typed(fit, DECLINE)
+    frames = typed(match, DECLINE)
     if frames:
-        yield Remark(
+        yield Issue(
             "The address that the server gave is used by another host (DHCPDECLINE).", tuple(frames[:FRAMES_SHOWN])
         )
 
 
-@content_check("TPE347", "dhcp-static-routes", Severity.LOW, "dhcp", Kind.NOTICE)
-def static_routes(fit: Fit) -> Iterator[Remark]:
+@check("TPE347", "dhcp-static-routes", Severity.LOW, protocol="dhcp", kind=Kind.NOTICE)
+def static_routes(match: Match) -> Iterator[Issue]:
     """Flags: a DHCP server that hands out routes of its own, beside the default router.
 
     Why: A route that is more exact than the tunnel's leads traffic around the tunnel, in clear (CVE-2024-3661); any
@@ -195,14 +202,14 @@ def static_routes(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Check that these routes are meant, and make the base station ignore such options where it needs none.
     """
-    facts = fit.conversation.dissection.facts
+    facts = match.conversation.dissection.facts
     ways = facts.static_routes if isinstance(facts, DhcpFacts) else ()
     if ways:
         codes = {CLASSLESS_ROUTES, MICROSOFT_ROUTES}
-        found = whole(fit.conversation.dissection.items)
+        found = whole(match.conversation.dissection.items)
         frames = sorted({each.item.frame for each in found if not codes.isdisjoint(each.options)})
         more = f" and {len(ways) - ROUTES_SHOWN} more" if len(ways) > ROUTES_SHOWN else ""
-        yield Remark(
+        yield Issue(
             f"The DHCP server hands out routes: {', '.join(ways[:ROUTES_SHOWN])}{more}.", tuple(frames[:FRAMES_SHOWN])
         )
 

@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 from analyzer.conversations import Conversation
 from analyzer.expected import ExpectedFlow
 from analyzer.findings import (
-    Case,
-    Charge,
+    CAPTURE,
+    AuditContext,
     Check,
+    Issue,
     Kind,
-    Remark,
     Severity,
-    case_check,
-    content_check,
+    check,
     frames_filter,
 )
 from analyzer.heads import Direction, Frame
-from analyzer.matching import Fit, Matched
+from analyzer.matching import Match, StationMatches
 from analyzer.messages import messages
 from analyzer.protocols.dns import (
     ADDRESS_TYPES,
@@ -96,11 +95,11 @@ class Owner:
         self.rows |= {row.id: row for row in rows}
 
 
-def lookups(matched: Matched) -> Iterator[tuple[Conversation, tuple[ExpectedFlow, ...], DnsFacts]]:
+def lookups(matched: StationMatches) -> Iterator[tuple[Conversation, tuple[ExpectedFlow, ...], DnsFacts]]:
     """The DNS conversations of a base station, expected or not; those by which hosts find each other left out."""
     found: list[tuple[Conversation, tuple[ExpectedFlow, ...]]] = []
-    found += ((fit.conversation, fit.rows) for fit in matched.fits)
-    found += ((stray.conversation, ()) for stray in matched.strays)
+    found += ((match.conversation, match.rows) for match in matched.matches)
+    found += ((unexpected_flow.conversation, ()) for unexpected_flow in matched.unexpected)
     for each, rows in found:
         facts = each.dissection.facts
         if isinstance(facts, DnsFacts) and each.responder.port not in MULTICAST_PORTS:
@@ -118,21 +117,21 @@ def carried(labels: list[str]) -> int:
     return sum(len(label) for label in labels if len(label) >= LONG_LABEL)
 
 
-def charged(matched: Matched, owner: Owner, sentence: str) -> Charge:
+def charged(matched: StationMatches, owner: Owner, sentence: str) -> Issue:
     """The charge that names one owner's evidence."""
     frames = tuple(sorted(owner.frames))
-    return Charge(
+    return Issue(
         sentence,
-        matched.station.address,
-        tuple(owner.rows),
-        tuple(owner.conversations.values()),
+        base_station=matched.station.address,
+        rows=tuple(owner.rows),
+        conversations=tuple(owner.conversations.values()),
         frames=frames,
         filter=frames_filter(frames),
     )
 
 
-@case_check("TPE331", "dns-tunnel-names", Severity.MEDIUM, Kind.MALFORMED)
-def tunnel_names(case: Case) -> Iterator[Charge]:
+@check("TPE331", "dns-tunnel-names", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
+def tunnel_names(context: AuditContext) -> Iterator[Issue]:
     """Flags: queries for names made of long labels that look random and differ from query to query.
 
     Why: Tunnels through DNS write what they send into the names that they ask for; they get data out of a network
@@ -143,7 +142,7 @@ def tunnel_names(case: Case) -> Iterator[Charge]:
 
     Remedy: Find the program that asks for these names, and let base stations reach your own resolver only.
     """
-    for matched in case.stations:
+    for matched in context.stations:
         owners: dict[str, Owner] = {}
         for each, rows, facts in lookups(matched):
             names = dict.fromkeys(facts.queries, each.first_frame)
@@ -193,8 +192,8 @@ def note(
     owner.shown_by(each, rows, frame)
 
 
-@case_check("TPE332", "dns-tunnel-records", Severity.MEDIUM, Kind.MALFORMED)
-def tunnel_records(case: Case) -> Iterator[Charge]:
+@check("TPE332", "dns-tunnel-records", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
+def tunnel_records(context: AuditContext) -> Iterator[Issue]:
     """Flags: record types that carry data: NULL and private ones at all, text records in bulk.
 
     Why: Tunnels through DNS answer in records that take any bytes; a base station looks up addresses.
@@ -204,7 +203,7 @@ def tunnel_records(case: Case) -> Iterator[Charge]:
 
     Remedy: Find the program that asks for these records, and let base stations reach your own resolver only.
     """
-    for matched in case.stations:
+    for matched in context.stations:
         raw: dict[int, Owner] = {}
         texts: dict[str, tuple[Owner, set[tuple[str, str | bytes]], list[int]]] = {}
         for each, rows, facts in lookups(matched):
@@ -245,8 +244,8 @@ def holds_data(kind: str) -> bool:
 # -- one conversation ---------------------------------------------------------------------------------------------
 
 
-@content_check("TPE333", "dns-trailing-bytes", Severity.LOW, NAME, by_facts=True)
-def trailing_bytes(fit: Fit) -> Iterator[Remark]:
+@check("TPE333", "dns-trailing-bytes", Severity.LOW, protocol=NAME, pure=True)
+def trailing_bytes(match: Match) -> Iterator[Issue]:
     """Flags: datagrams that go on behind the DNS message that they carry.
 
     Why: Resolvers ignore these bytes, so that data can hide there; a faulty program may leave them, too.
@@ -255,15 +254,15 @@ def trailing_bytes(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Look at the bytes behind the message, and find out which program appends them.
     """
-    found = list(messages(fit.conversation.dissection.items, Trailer))
+    found = list(messages(match.conversation.dissection.items, Trailer))
     if found:
         most = max(trailer.length for _, trailer in found)
         frames = tuple(sorted({item.frame for item, _ in found}))[:FRAMES_SHOWN]
-        yield Remark(f"Up to {most} bytes follow behind the DNS message in its datagram.", frames)
+        yield Issue(f"Up to {most} bytes follow behind the DNS message in its datagram.", frames)
 
 
-@content_check("TPE334", "dns-no-answer", Severity.INFO, NAME, Kind.NOTICE, by_facts=True)
-def no_answer(fit: Fit) -> Iterator[Remark]:
+@check("TPE334", "dns-no-answer", Severity.INFO, protocol=NAME, kind=Kind.NOTICE, pure=True)
+def no_answer(match: Match) -> Iterator[Issue]:
     """Flags: names that the name server does not resolve.
 
     Why: A base station that cannot resolve its server's name never connects; the rows that need it are then missing.
@@ -272,7 +271,7 @@ def no_answer(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Correct the name on the base station, or enter it into the DNS zone.
     """
-    items = fit.conversation.dissection.items
+    items = match.conversation.dissection.items
     asked = {question.header.id: question.name for _, question in messages(items, Question)}
     failed: dict[tuple[int, str], list[Frame]] = {}
     for item, header in messages(items, Header):
@@ -280,7 +279,7 @@ def no_answer(fit: Fit) -> Iterator[Remark]:
             failed.setdefault((header.rcode, asked.get(header.id, "an unknown name")), []).append(item.frame)
     for (code, name), frames in failed.items():
         sentence = f"The name server answers {RESPONSE_CODES.get(code, f'code {code}')} for {name}."
-        yield Remark(sentence, tuple(frames[:FRAMES_SHOWN]))
+        yield Issue(sentence, tuple(frames[:FRAMES_SHOWN]))
 
 
 Asked = tuple[int, str, int]
@@ -327,8 +326,8 @@ def exchanges(each: Conversation) -> dict[Asked, Exchange]:
     return found
 
 
-@content_check("TPE335", "dns-contradicting-answers", Severity.MEDIUM, NAME, by_facts=True)
-def contradicting_answers(fit: Fit) -> Iterator[Remark]:
+@check("TPE335", "dns-contradicting-answers", Severity.MEDIUM, protocol=NAME, pure=True)
+def contradicting_answers(match: Match) -> Iterator[Issue]:
     """Flags: two answers to one question that have no address in common.
 
     Why: Who can see a query can answer it faster than the name server, and lead the base station to a host of theirs;
@@ -338,28 +337,28 @@ def contradicting_answers(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out which of the two answers your name server gave, and look for the host that gave the other one.
     """
-    if answered(fit.conversation) <= 0:
+    if answered(match.conversation) <= 0:
         return
-    for (_, name, _), exchange in exchanges(fit.conversation).items():
+    for (_, name, _), exchange in exchanges(match.conversation).items():
         told = [each for each in exchange.answers.values() if each]
         if len(exchange.answers) > exchange.questions > 0 and len(told) > 1 and told[0].isdisjoint(told[-1]):
             both = f"{', '.join(sorted(told[0])[:4])}, then {', '.join(sorted(told[-1])[:4])}"
             frames = tuple(sorted(set(exchange.frames)))[:FRAMES_SHOWN]
-            yield Remark(f"The one question for {name} got contradicting answers: {both}.", frames)
+            yield Issue(f"The one question for {name} got contradicting answers: {both}.", frames)
 
 
-@content_check("TPE336", "dns-unasked-answers", Severity.MEDIUM, NAME, by_facts=True)
-def unasked_answers(fit: Fit) -> Iterator[Remark]:
+@check("TPE336", "dns-unasked-answers", Severity.MEDIUM, protocol=NAME, pure=True)
+def unasked_answers(match: Match) -> Iterator[Issue]:
     """Flags: several answers to questions that the base station never asked.
 
-    Why: Who cannot see a query can still guess its identifier, and sends many answers in the hope that one fits.
+    Why: Who cannot see a query can still guess its identifier, and sends many answers in the hope that one matches.
 
     Evidence: Three or more answers after the first question whose identifier, name and type no question has, though
     the capture shows all questions of the conversation.
 
     Remedy: Find the host that sends these answers; let only your own resolver's packets reach the base station.
     """
-    each = fit.conversation
+    each = match.conversation
     if answered(each) < UNASKED or Direction.ORIGINATOR not in {item.direction for item in each.dissection.items[:1]}:
         return
     kept = sum(1 for datagram in each.head.datagrams if datagram.direction is Direction.ORIGINATOR)
@@ -367,11 +366,11 @@ def unasked_answers(fit: Fit) -> Iterator[Remark]:
     frames = sorted({frame for exchange in unasked for frame in exchange.frames})
     if kept >= each.packets[Direction.ORIGINATOR] and len(frames) >= UNASKED:
         sentence = f"The base station gets {len(frames)} answers to questions that it never asked."
-        yield Remark(sentence, tuple(frames[:FRAMES_SHOWN]))
+        yield Issue(sentence, tuple(frames[:FRAMES_SHOWN]))
 
 
-@content_check("TPE337", "dns-factory-name", Severity.INFO, NAME, Kind.NOTICE, by_facts=True)
-def factory_name(fit: Fit) -> Iterator[Remark]:
+@check("TPE337", "dns-factory-name", Severity.INFO, protocol=NAME, kind=Kind.NOTICE, pure=True)
+def factory_name(match: Match) -> Iterator[Issue]:
     """Flags: queries for the servers that base stations are delivered with.
 
     Why: A base station that asks for them still has its factory settings, or parts of them; it then also tries to
@@ -381,16 +380,16 @@ def factory_name(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Enter your own TPE's names on the base station wherever these are left.
     """
-    facts = fit.conversation.dissection.facts
+    facts = match.conversation.dissection.facts
     found = [name for name in facts.queries if name.lower() in FACTORY_NAMES] if isinstance(facts, DnsFacts) else []
     if found:
-        asked = messages(fit.conversation.dissection.items, Question)
+        asked = messages(match.conversation.dissection.items, Question)
         frames = tuple(sorted({item.frame for item, question in asked if question.name in found}))[:FRAMES_SHOWN]
-        yield Remark(f"The base station asks for {', '.join(found)}, as it was delivered to do.", frames)
+        yield Issue(f"The base station asks for {', '.join(found)}, as it was delivered to do.", frames)
 
 
-@case_check("TPE338", "dns-over-tcp", Severity.MEDIUM, Kind.MALFORMED)
-def over_tcp(case: Case) -> Iterator[Charge]:
+@check("TPE338", "dns-over-tcp", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
+def over_tcp(context: AuditContext) -> Iterator[Issue]:
     """Flags: DNS over TCP that is not the retry of an answer that was cut short.
 
     Why: A base station asks over UDP, as the row says, and turns to TCP only after an answer with the flag TC (RFC
@@ -400,24 +399,26 @@ def over_tcp(case: Case) -> Iterator[Charge]:
 
     Remedy: Find out which program on the base station asks over TCP.
     """
-    for matched in case.stations:
+    for matched in context.stations:
         over = [
-            fit for fit in matched.fits if fit.conversation.transport == "tcp" and fit.conversation.protocol == NAME
+            match
+            for match in matched.matches
+            if match.conversation.transport == "tcp" and match.conversation.protocol == NAME
         ]
-        cut = cut_answers(fit.conversation for fit in matched.fits) if over else {}
-        by_server: dict[str, list[Fit]] = {}
-        for fit in over:
-            each = fit.conversation
+        cut = cut_answers(match.conversation for match in matched.matches) if over else {}
+        by_server: dict[str, list[Match]] = {}
+        for match in over:
+            each = match.conversation
             if cut.get((each.originator.address, each.responder.address), each.first + 1) > each.first:
-                by_server.setdefault(each.responder.address, []).append(fit)
-        for server, fits in by_server.items():
-            count = sum(fit.conversation.flow_count for fit in fits)
+                by_server.setdefault(each.responder.address, []).append(match)
+        for server, matches in by_server.items():
+            count = sum(match.conversation.flow_count for match in matches)
             times = "once" if count == 1 else f"in {count} flows"
-            yield Charge(
+            yield Issue(
                 f"The base station asks {server} over TCP, {times}, though no answer of it was cut short before.",
-                matched.station.address,
-                tuple(dict.fromkeys(row.id for fit in fits for row in fit.rows)),
-                tuple(fit.conversation for fit in fits),
+                base_station=matched.station.address,
+                rows=tuple(dict.fromkeys(row.id for match in matches for row in match.rows)),
+                conversations=tuple(match.conversation for match in matches),
                 mismatch="transport",
             )
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from analyzer import scanner
-from analyzer.findings import Remark, Severity, content_check
+from analyzer.findings import Issue, Severity, check
 from analyzer.heads import Frame
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.protocols.esp import AES_CBC, TDES_CBC, Association, EspFacts, Sent
 from analyzer.protocols.ike import IkeFacts
 
@@ -25,23 +25,23 @@ GCM_OVERHEAD = 8 + 8 + 16
 SHORTEST_GCM = GCM_OVERHEAD + 4
 ENOUGH_PACKETS = 16
 ENOUGH_LENGTHS = {AES_CBC: 6, TDES_CBC: 12}
-"""Different lengths that must all fit the blocks."""
+"""Different lengths that must all match the blocks."""
 
 INTEGRITY = {12: "HMAC-SHA-1-96", 16: "HMAC-SHA-256-128", 24: "HMAC-SHA-384-192", 32: "HMAC-SHA-512-256"}
 """What usually leaves an ICV of so many bytes (RFC 8221, section 6)."""
 
 
-def facts_of(fit: Fit) -> EspFacts | None:
+def facts_of(match: Match) -> EspFacts | None:
     """What the ESP packets of a conversation show, whether they travel alone or inside an IKE flow."""
-    facts = fit.conversation.dissection.facts
+    facts = match.conversation.dissection.facts
     if isinstance(facts, IkeFacts):
         return facts.esp
     return facts if isinstance(facts, EspFacts) else None
 
 
-def associations(fit: Fit) -> Sequence[Association]:
+def associations(match: Match) -> Sequence[Association]:
     """The SAs of a conversation, in order of first appearance."""
-    facts = facts_of(fit)
+    facts = facts_of(match)
     return facts._associations if facts else ()
 
 
@@ -52,8 +52,8 @@ def first_frames(frames: Iterable[Frame]) -> tuple[Frame, ...]:
 # -- headers ----------------------------------------------------------------------------------------------------
 
 
-@content_check("TPE221", "esp-reserved-spi", Severity.MEDIUM, "esp")
-def reserved_spi(fit: Fit) -> Iterator[Remark]:
+@check("TPE221", "esp-reserved-spi", Severity.MEDIUM, protocol="esp")
+def reserved_spi(match: Match) -> Iterator[Issue]:
     """Flags: an SPI from 0 to 255.
 
     Why: SPI 0 must not be sent and 1 to 255 are reserved (RFC 4303, 2.1); no IKE daemon negotiates them.
@@ -62,17 +62,17 @@ def reserved_spi(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Remove the manually configured SA, or find out who sends these packets.
     """
-    bad = [sa for sa in associations(fit) if sa.spi <= 255]
+    bad = [sa for sa in associations(match) if sa.spi <= 255]
     if bad:
         listed = ", ".join(str(sa.spi) for sa in bad[:MAX_FRAMES])
-        yield Remark(
+        yield Issue(
             f"ESP packets carry the reserved SPI{'s' if len(bad) > 1 else ''} {listed}.",
             first_frames(each.frame for sa in bad for each in sa.sent),
         )
 
 
-@content_check("TPE222", "esp-sequence-repeated", Severity.HIGH, "esp")
-def sequence_repeated(fit: Fit) -> Iterator[Remark]:
+@check("TPE222", "esp-sequence-repeated", Severity.HIGH, protocol="esp")
+def sequence_repeated(match: Match) -> Iterator[Issue]:
     """Flags: a sequence number that comes again under the same SPI, with the same packet later or with another one.
 
     Why: The same packet again is a replay; another packet with the same number means a counter that was set back,
@@ -82,18 +82,18 @@ def sequence_repeated(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out who sends the packets again, and rekey the SA.
     """
-    for sa in fit.conversation.head.associations:
+    for sa in match.conversation.head.associations:
         count = sa.reused + sa.replayed
         if count:
             what = "for other packets" if sa.reused else "with the same packets"
-            yield Remark(
+            yield Issue(
                 f"SPI {sa.spi:#010x} repeats {count} sequence number{'s' if count > 1 else ''} {what}.",
                 first_frames(each.frame for each in sa.events if each.kind in (scanner.REUSED, scanner.REPLAYED)),
             )
 
 
-@content_check("TPE223", "esp-sequence-backwards", Severity.MEDIUM, "esp")
-def sequence_backwards(fit: Fit) -> Iterator[Remark]:
+@check("TPE223", "esp-sequence-backwards", Severity.MEDIUM, protocol="esp")
+def sequence_backwards(match: Match) -> Iterator[Issue]:
     """Flags: sequence numbers that are older than the last 64 under the same SPI.
 
     Why: Sequence numbers count up (RFC 4303, 3.3.3); behind the anti-replay window of 64 the receiver drops such
@@ -103,17 +103,17 @@ def sequence_backwards(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out who delays or replays these packets.
     """
-    for sa in fit.conversation.head.associations:
+    for sa in match.conversation.head.associations:
         if sa.late:
-            yield Remark(
+            yield Issue(
                 f"SPI {sa.spi:#010x} goes back by {WINDOW} sequence numbers or more in {sa.late}"
                 f" packet{'s' if sa.late > 1 else ''}.",
                 first_frames(each.frame for each in sa.events if each.kind == scanner.LATE),
             )
 
 
-@content_check("TPE227", "esp-sequence-zero", Severity.LOW, "esp")
-def sequence_zero(fit: Fit) -> Iterator[Remark]:
+@check("TPE227", "esp-sequence-zero", Severity.LOW, protocol="esp")
+def sequence_zero(match: Match) -> Iterator[Issue]:
     """Flags: the sequence number 0 at the beginning of an SA, or where no counter can have wrapped.
 
     Why: The first packet of an SA has the number 1 (RFC 4303, 3.3.3); 0 only occurs when the low half of an extended
@@ -123,12 +123,12 @@ def sequence_zero(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out which program sends these packets, and update it.
     """
-    for sa in associations(fit):
+    for sa in associations(match):
         highest = 0
         for each in sa.sent:
             if each.packet.sequence == 0 and highest < 0xFFFFFFFF - WINDOW:
                 frames = (one.frame for one in sa.sent if one.packet.sequence == 0)
-                yield Remark(f"{sa.name} carries the sequence number 0.", first_frames(frames))
+                yield Issue(f"{sa.name} carries the sequence number 0.", first_frames(frames))
                 break
             highest = max(highest, each.packet.sequence)
 
@@ -136,22 +136,22 @@ def sequence_zero(fit: Fit) -> Iterator[Remark]:
 # -- payloads ---------------------------------------------------------------------------------------------------
 
 
-@content_check("TPE224", "esp-not-encrypted", Severity.HIGH, "esp")
-def not_encrypted(fit: Fit) -> Iterator[Remark]:
+@check("TPE224", "esp-not-encrypted", Severity.HIGH, protocol="esp")
+def not_encrypted(match: Match) -> Iterator[Issue]:
     """Flags: ESP whose payload begins with readable headers: NULL encryption, or authentication only.
 
     Why: Everybody on the way can read what the tunnel carries; the row demands AES-GCM.
 
     Evidence: Inner IPv4 headers with a right checksum or IPv6 headers, or in transport mode TCP, UDP or ICMP headers,
-    whose lengths fit (RFC 5879), and the length of the ICV behind them.
+    whose lengths match (RFC 5879), and the length of the ICV behind them.
 
     Remedy: Set esp= on both ends to the proposals of the row, and remove "null" from it.
     """
-    facts = facts_of(fit)
+    facts = facts_of(match)
     if facts is None or facts.cleartext is None:
         return
     found = facts.cleartext
-    total = sum(1 for sa in associations(fit) for each in sa.sent if each.beginning)
+    total = sum(1 for sa in associations(match) for each in sa.sent if each.beginning)
     kind = "inner IP headers" if found.inner.startswith("IP") else f"{found.inner} headers"
     if found.iv == 8 and found.icv == 16:
         how = "; behind an IV of 8 bytes and before an ICV of 16, as AES-GMAC leaves them"
@@ -159,26 +159,26 @@ def not_encrypted(fit: Fit) -> Iterator[Remark]:
         how = f"; the ICV behind them has {found.icv} bytes, as of {INTEGRITY.get(found.icv, 'no usual algorithm')}"
     else:
         how = "" if found.icv is None else "; nothing authenticates them either"
-    yield Remark(
+    yield Issue(
         f"ESP carries its payload unencrypted: {kind} can be read in {found.packets} of {total} packets{how}.",
         first_frames(each.frame for sa in facts._readable for each in sa.sent if each.beginning),
     )
 
 
-def demands_gcm(fit: Fit) -> bool:
+def demands_gcm(match: Match) -> bool:
     """Whether all ESP proposals of the row are AES-GCM with a 16-byte ICV (``aes128gcm128``, ``aes128gcm16``)."""
-    proposals = fit.row.esp_proposals
+    proposals = match.row.esp_proposals
     return bool(proposals) and all(re.match(r"aes\d*gcm(128|16)(-|$)", each) for each in proposals)
 
 
-def encrypted(fit: Fit) -> list[Sent]:
+def encrypted(match: Match) -> list[Sent]:
     """The packets whose lengths tell about the cipher: all of SAs that are not found unencrypted."""
-    facts = facts_of(fit)
+    facts = facts_of(match)
     return [each for sa in facts._associations if sa not in facts._readable for each in sa.sent] if facts else []
 
 
-@content_check("TPE225", "esp-length-impossible-for-gcm", Severity.MEDIUM, "esp")
-def impossible_length(fit: Fit) -> Iterator[Remark]:
+@check("TPE225", "esp-length-impossible-for-gcm", Severity.MEDIUM, protocol="esp")
+def impossible_length(match: Match) -> Iterator[Issue]:
     """Flags: ESP packets of a length that AES-GCM with a 16-byte ICV cannot make.
 
     Why: Such a packet has 8 bytes of SPI and sequence number, 8 of IV, ciphertext in steps of 4 and 16 of ICV: 36
@@ -188,20 +188,20 @@ def impossible_length(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Set esp= on both ends to the proposals of the row.
     """
-    if not demands_gcm(fit):
+    if not demands_gcm(match):
         return
-    bad = [each for each in encrypted(fit) if each.packet.length < SHORTEST_GCM or each.packet.length % 4]
+    bad = [each for each in encrypted(match) if each.packet.length < SHORTEST_GCM or each.packet.length % 4]
     if bad:
         lengths = ", ".join(map(str, sorted({each.packet.length for each in bad})[:MAX_FRAMES]))
-        yield Remark(
+        yield Issue(
             f"AES-GCM with a 16-byte tag cannot make the length of {len(bad)} ESP packet{'s' if len(bad) > 1 else ''}"
             f" ({lengths} bytes); this is certain.",
             first_frames(each.frame for each in bad),
         )
 
 
-@content_check("TPE226", "esp-block-cipher-padding", Severity.MEDIUM, "esp")
-def block_padding(fit: Fit) -> Iterator[Remark]:
+@check("TPE226", "esp-block-cipher-padding", Severity.MEDIUM, protocol="esp")
+def block_padding(match: Match) -> Iterator[Issue]:
     """Flags: ESP lengths that, over enough packets and lengths, only show the padding of a block cipher (CBC).
 
     Why: AES-GCM pads to 4 bytes, AES-CBC to 16 and 3DES to 8, so lengths that only come in such steps are most
@@ -214,16 +214,16 @@ def block_padding(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Set esp= on both ends to the proposals of the row, or confirm by the log of an end that AES-GCM is in use.
     """
-    facts = facts_of(fit)
+    facts = facts_of(match)
     found = facts.cipher if facts else None
-    if found is None or found.odds is None or not demands_gcm(fit):
+    if found is None or found.odds is None or not demands_gcm(match):
         return
     if found.packets >= ENOUGH_PACKETS and found.lengths >= ENOUGH_LENGTHS[found.kind]:
-        yield Remark(
+        yield Issue(
             f"All {found.packets} ESP packets, of {found.lengths} different lengths, are padded to {found.padding}"
             f" bytes: this is {found.words} {found.kind} (confidence {found.confidence:.1%});"
             f" AES-GCM looks so once in about {found.odds} captures.",
-            first_frames(each.frame for each in encrypted(fit)),
+            first_frames(each.frame for each in encrypted(match)),
             Severity.LOW if found.kind == TDES_CBC else None,
         )
 

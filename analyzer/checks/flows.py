@@ -11,25 +11,23 @@ from analyzer.conversations import Conversation, State
 from analyzer.expected import Deployment, Requirement
 from analyzer.findings import (
     ANY,
-    Case,
-    Charge,
+    CAPTURE,
+    AuditContext,
     Check,
+    Issue,
     Kind,
-    Remark,
     Severity,
-    case_check,
-    content_check,
+    check,
     family,
     flow_filter,
 )
 from analyzer.heads import Direction, Frame
-from analyzer.hosts import carries_esp
-from analyzer.matching import Certainty, Fit, Matched, RowVerdict, Status, Stray
-from analyzer.modes import UNKNOWN
+from analyzer.matching import Certainty, Match, RowVerdict, StationMatches, Status, UnexpectedFlow
 from analyzer.protocols import esp, http, resemblance
+from analyzer.stations import UNKNOWN, carries_esp
 
 NAMES = {"ftp-data": "FTP data", "http": "HTTP in clear", "iec104": "IEC 104 in clear"}
-"""How protocols are called in sentences, where that is not their name in upper case."""
+"""How protocols are called in sentences, where that is not their name in upper context."""
 
 
 def named(protocol: str) -> str:
@@ -49,22 +47,22 @@ CROWD = 256
 """Peers of one service from which on those that were never answered are one finding: their addresses may be forged."""
 
 
-grouped: WeakKeyDictionary[Matched, list[list[Stray]]] = WeakKeyDictionary()
+grouped: WeakKeyDictionary[StationMatches, list[list[UnexpectedFlow]]] = WeakKeyDictionary()
 """What :func:`groups` said, as long as the audit lives: several checks ask."""
 
 
-def groups(matched: Matched) -> list[list[Stray]]:
-    """The strays of a base station, each group one finding."""
+def groups(matched: StationMatches) -> list[list[UnexpectedFlow]]:
+    """The unexpected of a base station, each group one finding."""
     found = grouped.get(matched)
     if found is None:
         found = grouped[matched] = group(matched)
     return found
 
 
-def group(matched: Matched) -> list[list[Stray]]:
+def group(matched: StationMatches) -> list[list[UnexpectedFlow]]:
     """Strays by peer, transport, service port and direction; of a scan all ports together, of a crowd all peers."""
-    by_key: dict[tuple[object, ...], list[Stray]] = {}
-    for each in matched.strays:
+    by_key: dict[tuple[object, ...], list[UnexpectedFlow]] = {}
+    for each in matched.unexpected:
         key: tuple[object, ...] = (
             each.peer,
             each.conversation.transport,
@@ -82,22 +80,22 @@ def group(matched: Matched) -> list[list[Stray]]:
             merged = [each for key in unanswered for each in by_key.pop(key)]
             by_key[(*unanswered[0][:2], None, unanswered[0][3])] = sorted(merged, key=lambda each: each.conversation.id)
     by_service: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
-    for key, strays in by_key.items():
-        if not any(reached(each.conversation) for each in strays):
+    for key, unexpected in by_key.items():
+        if not any(reached(each.conversation) for each in unexpected):
             by_service.setdefault(key[1:], []).append(key)
     for service, keys in by_service.items():
         if len(keys) >= CROWD:
             merged = [each for key in keys for each in by_key.pop(key)]
             by_key[None, *service] = sorted(merged, key=lambda each: each.conversation.id)
-    return sorted(by_key.values(), key=lambda strays: strays[0].conversation.id)
+    return sorted(by_key.values(), key=lambda unexpected: unexpected[0].conversation.id)
 
 
-def peers(strays: Sequence[Stray]) -> str:
+def peers(unexpected: Sequence[UnexpectedFlow]) -> str:
     """The other end; of a crowd, how many there are."""
-    first = strays[0].peer
-    if all(each.peer == first for each in strays):
+    first = unexpected[0].peer
+    if all(each.peer == first for each in unexpected):
         return first
-    return f"{len({each.peer for each in strays})} hosts, {first} the first of them,"
+    return f"{len({each.peer for each in unexpected})} hosts, {first} the first of them,"
 
 
 def reached(each: Conversation) -> bool:
@@ -105,8 +103,8 @@ def reached(each: Conversation) -> bool:
     return any(each.payload) and not each.silent
 
 
-def is_scan(strays: Sequence[Stray]) -> bool:
-    return len({each.conversation.responder.port for each in strays}) >= SCAN
+def is_scan(unexpected: Sequence[UnexpectedFlow]) -> bool:
+    return len({each.conversation.responder.port for each in unexpected}) >= SCAN
 
 
 def is_chatter(each: Conversation) -> bool:
@@ -116,17 +114,19 @@ def is_chatter(each: Conversation) -> bool:
     return address.is_multicast or not address.is_global
 
 
-def charged(matched: Matched, strays: Sequence[Stray], sentence: str, severity: Severity | None = None) -> Charge:
-    """One finding for a group of strays."""
-    first = strays[0]
+def charged(
+    matched: StationMatches, unexpected: Sequence[UnexpectedFlow], sentence: str, severity: Severity | None = None
+) -> Issue:
+    """One finding for a group of unexpected."""
+    first = unexpected[0]
     rows = (first.nearest.id,) if first.nearest else ()
-    alone = all(each.peer == first.peer for each in strays)
-    return Charge(
+    alone = all(each.peer == first.peer for each in unexpected)
+    return Issue(
         sentence,
-        matched.station.address,
-        rows,
-        tuple(each.conversation for each in strays),
-        filter=flow_filter(first.conversation, not is_scan(strays), None if alone else [matched.station.address]),
+        base_station=matched.station.address,
+        rows=rows,
+        conversations=tuple(each.conversation for each in unexpected),
+        filter=flow_filter(first.conversation, not is_scan(unexpected), None if alone else [matched.station.address]),
         mismatch=first.mismatch if rows else None,
         severity=severity,
     )
@@ -138,20 +138,20 @@ def what(each: Conversation) -> str:
     return f"{named(each.protocol)} on {service}" if each.protocol else service
 
 
-def times(strays: Sequence[Stray]) -> str:
-    count = sum(each.conversation.flow_count for each in strays)
+def times(unexpected: Sequence[UnexpectedFlow]) -> str:
+    count = sum(each.conversation.flow_count for each in unexpected)
     return "once" if count == 1 else f"in {count} flows"
 
 
-def nearly(strays: Sequence[Stray]) -> str:
-    first = strays[0]
+def nearly(unexpected: Sequence[UnexpectedFlow]) -> str:
+    first = unexpected[0]
     if first.nearest is None or first.mismatch is None:
         return "no row of its table comes near"
     return f"row {first.nearest.id} comes nearest and fails by {first.mismatch}"
 
 
-@case_check("TPE101", "unexpected-outbound", Severity.MEDIUM, Kind.UNEXPECTED)
-def unexpected_outbound(case: Case) -> Iterator[Charge]:
+@check("TPE101", "unexpected-outbound", Severity.MEDIUM, scope=CAPTURE, kind=Kind.UNEXPECTED)
+def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
     """Flags: The base station opened a conversation that no row of its mode's table allows.
 
     Why: Whatever is not in the table does not serve the base station's work: a forgotten service, a changed
@@ -162,20 +162,20 @@ def unexpected_outbound(case: Case) -> Iterator[Charge]:
 
     Remedy: Find out what on the base station opens this conversation, and stop it or block it at the gateway.
     """
-    for matched in case.stations:
-        for strays in groups(matched):
-            first = strays[0]
-            if first.inbound or is_chatter(first.conversation) or is_scan(strays) or other_mode(matched, first):
+    for matched in context.stations:
+        for unexpected in groups(matched):
+            first = unexpected[0]
+            if first.inbound or is_chatter(first.conversation) or is_scan(unexpected) or other_mode(matched, first):
                 continue
             sentence = (
-                f"{matched.station.address} talks to {peers(strays)}, {what(first.conversation)}, {times(strays)}: "
-                f"{nearly(strays)}."
+                f"{matched.station.address} talks to {peers(unexpected)}, {what(first.conversation)}, "
+                f"{times(unexpected)}: {nearly(unexpected)}."
             )
-            yield charged(matched, strays, sentence)
+            yield charged(matched, unexpected, sentence)
 
 
-@case_check("TPE102", "unexpected-inbound", Severity.MEDIUM, Kind.UNEXPECTED)
-def unexpected_inbound(case: Case) -> Iterator[Charge]:
+@check("TPE102", "unexpected-inbound", Severity.MEDIUM, scope=CAPTURE, kind=Kind.UNEXPECTED)
+def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
     """Flags: Another host opened a conversation with the base station, and no row allows that direction.
 
     Why: A base station opens all of its flows itself; its firewall and the gateway need to let nothing in. What
@@ -186,31 +186,32 @@ def unexpected_inbound(case: Case) -> Iterator[Charge]:
 
     Remedy: Block new conversations towards the base station at the gateway and look into who opened this one.
     """
-    for matched in case.stations:
-        for strays in groups(matched):
-            first = strays[0]
-            if not first.inbound or is_scan(strays) or is_chatter(first.conversation):
+    for matched in context.stations:
+        for unexpected in groups(matched):
+            first = unexpected[0]
+            if not first.inbound or is_scan(unexpected) or is_chatter(first.conversation):
                 continue
-            certain = any(each.conversation.originator_certain for each in strays)
-            answered = any(reached(each.conversation) for each in strays)
+            certain = any(each.conversation.originator_certain for each in unexpected)
+            answered = any(reached(each.conversation) for each in unexpected)
             severity = Severity.LOW if not certain else Severity.HIGH if answered else None
-            redirects = redirected(strays)
+            redirects = redirected(unexpected)
             if redirects:
                 severity = Severity.HIGH
             sentence = (
-                f"{peers(strays)} opened {what(first.conversation)} towards {matched.station.address} {times(strays)}"
-                f"{', with ICMP redirects' if redirects else ''}: {nearly(strays)}."
+                f"{peers(unexpected)} opened {what(first.conversation)} towards {matched.station.address} "
+                f"{times(unexpected)}"
+                f"{', with ICMP redirects' if redirects else ''}: {nearly(unexpected)}."
             )
-            yield charged(matched, strays, sentence, severity)
+            yield charged(matched, unexpected, sentence, severity)
 
 
-def redirected(strays: Sequence[Stray]) -> bool:
+def redirected(unexpected: Sequence[UnexpectedFlow]) -> bool:
     """ICMP redirects are among them."""
-    return any("redirect" in str(getattr(each.conversation.dissection.facts, "types", "")) for each in strays)
+    return any("redirect" in str(getattr(each.conversation.dissection.facts, "types", "")) for each in unexpected)
 
 
-@case_check("TPE103", "port-scan", Severity.HIGH, Kind.UNEXPECTED)
-def port_scan(case: Case) -> Iterator[Charge]:
+@check("TPE103", "port-scan", Severity.HIGH, scope=CAPTURE, kind=Kind.UNEXPECTED)
+def port_scan(context: AuditContext) -> Iterator[Issue]:
     """Flags: One host tried many ports of another, the base station being one of them, mostly without an answer.
 
     Why: This is how an attacker looks for a way in, or how a taken-over base station looks for the next victim.
@@ -219,25 +220,25 @@ def port_scan(case: Case) -> Iterator[Charge]:
 
     Remedy: Find the host that scans, and block it before anything else.
     """
-    for matched in case.stations:
-        for strays in groups(matched):
-            if not is_scan(strays):
+    for matched in context.stations:
+        for unexpected in groups(matched):
+            if not is_scan(unexpected):
                 continue
-            first = strays[0].conversation
-            certain = not strays[0].inbound or any(each.conversation.originator_certain for each in strays)
-            ports = sorted({each.conversation.responder.port or 0 for each in strays})
+            first = unexpected[0].conversation
+            certain = not unexpected[0].inbound or any(each.conversation.originator_certain for each in unexpected)
+            ports = sorted({each.conversation.responder.port or 0 for each in unexpected})
             listed = ", ".join(map(str, ports[:12])) + (", …" if len(ports) > 12 else "")
             yield charged(
                 matched,
-                strays,
+                unexpected,
                 f"{first.originator.address} tried {len(ports)} {first.transport.upper()} ports of "
                 f"{first.responder.address}: {listed}.",
                 None if certain else Severity.LOW,
             )
 
 
-@case_check("TPE104", "other-modes-flow", Severity.HIGH, Kind.UNEXPECTED)
-def other_modes_flow(case: Case) -> Iterator[Charge]:
+@check("TPE104", "other-modes-flow", Severity.HIGH, scope=CAPTURE, kind=Kind.UNEXPECTED)
+def other_modes_flow(context: AuditContext) -> Iterator[Issue]:
     """Flags: The base station uses a row of another mode's table beside those of its own.
 
     Why: A station that lives by a tunnel or by TLS and sends the same traffic in clear beside it gives away what the
@@ -247,22 +248,22 @@ def other_modes_flow(case: Case) -> Iterator[Charge]:
 
     Remedy: Correct the base station's connectivity settings so that all of its traffic takes the protected way.
     """
-    for matched in case.stations:
-        for strays in groups(matched):
-            row = other_mode(matched, strays[0])
+    for matched in context.stations:
+        for unexpected in groups(matched):
+            row = other_mode(matched, unexpected[0])
             if row is None:
                 continue
-            first = strays[0]
+            first = unexpected[0]
             found = charged(
                 matched,
-                strays,
-                f"{matched.station.address} opened {what(first.conversation)} to {first.peer} {times(strays)}: that is "
-                f"row {row[0]} of mode {row[1]}, not of its mode {matched.mode.name}.",
+                unexpected,
+                f"{matched.station.address} opened {what(first.conversation)} to {first.peer} {times(unexpected)}: "
+                f"that is row {row[0]} of mode {row[1]}, not of its mode {matched.mode.name}.",
             )
             yield replace(found, rows=(row[0],), mismatch="mode")
 
 
-def other_mode(matched: Matched, each: Stray) -> tuple[str, str] | None:
+def other_mode(matched: StationMatches, each: UnexpectedFlow) -> tuple[str, str] | None:
     """(row, mode) of the signature row of another table that a conversation shows."""
     if each.inbound or matched.mode.name == UNKNOWN:
         return None
@@ -271,8 +272,8 @@ def other_mode(matched: Matched, each: Stray) -> tuple[str, str] | None:
     return (row.id, row.mode) if row else None
 
 
-@case_check("TPE105", "name-discovery", Severity.LOW, Kind.UNEXPECTED)
-def name_discovery(case: Case) -> Iterator[Charge]:
+@check("TPE105", "name-discovery", Severity.LOW, scope=CAPTURE, kind=Kind.UNEXPECTED)
+def name_discovery(context: AuditContext) -> Iterator[Issue]:
     """Flags: mDNS, SSDP, LLMNR or NetBIOS from or to the base station.
 
     Why: A base station needs none of them; they tell every host on the link what it is and what it runs.
@@ -281,28 +282,28 @@ def name_discovery(case: Case) -> Iterator[Charge]:
 
     Remedy: Switch the discovery service off on the base station.
     """
-    for matched in case.stations:
-        for strays in groups(matched):
-            first = strays[0]
-            if is_chatter(first.conversation) and not is_scan(strays):
+    for matched in context.stations:
+        for unexpected in groups(matched):
+            first = unexpected[0]
+            if is_chatter(first.conversation) and not is_scan(unexpected):
                 here = "received" if first.inbound else "sent"
                 name = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}.get(
                     first.conversation.responder.port or 0, "NetBIOS"
                 )
-                yield charged(matched, strays, f"{matched.station.address} {here} {name} {times(strays)}.")
+                yield charged(matched, unexpected, f"{matched.station.address} {here} {name} {times(unexpected)}.")
 
 
 # -- missing ----------------------------------------------------------------------------------------------------
 
 
-def rows_of(case: Case, *statuses: Status) -> Iterator[tuple[Matched, RowVerdict]]:
-    for matched, verdict in zip(case.stations, case.verdicts, strict=True):
+def rows_of(context: AuditContext, *statuses: Status) -> Iterator[tuple[StationMatches, RowVerdict]]:
+    for matched, verdict in zip(context.stations, context.verdicts, strict=True):
         for row in verdict.rows:
             if row.status in statuses:
                 yield matched, row
 
 
-def service_filter(matched: Matched, row: RowVerdict) -> str:
+def service_filter(matched: StationMatches, row: RowVerdict) -> str:
     """A display filter for what the row would look like."""
     station = matched.station.address
     parts = [f"{family(station)} == {station}"]
@@ -315,8 +316,8 @@ def service_filter(matched: Matched, row: RowVerdict) -> str:
     return " && ".join(parts)
 
 
-@case_check("TPE111", "missing-flow", Severity.HIGH, Kind.MISSING)
-def missing_flow(case: Case) -> Iterator[Charge]:
+@check("TPE111", "missing-flow", Severity.HIGH, scope=CAPTURE, kind=Kind.MISSING)
+def missing_flow(context: AuditContext) -> Iterator[Issue]:
     """Flags: The table demands a flow of which the capture shows nothing.
 
     Why: A flow that never comes means that the base station is not set up for it, or that something before the
@@ -328,18 +329,18 @@ def missing_flow(case: Case) -> Iterator[Charge]:
     Remedy: Check that the base station is configured for this flow and that no firewall before the capture point
     drops it, or capture for longer.
     """
-    for matched, row in rows_of(case, Status.MISSING):
-        yield Charge(
+    for matched, row in rows_of(context, Status.MISSING):
+        yield Issue(
             f"{matched.station.address} never used row {row.row.id} ({row.row.service}, {place(row)}): {row.reason}.",
-            matched.station.address,
-            (row.row.id,),
+            base_station=matched.station.address,
+            rows=(row.row.id,),
             filter=service_filter(matched, row),
             severity=None if row.certainty is Certainty.FIRM else Severity.LOW,
         )
 
 
-@case_check("TPE112", "blocked-flow", Severity.HIGH, Kind.MISSING)
-def blocked_flow(case: Case) -> Iterator[Charge]:
+@check("TPE112", "blocked-flow", Severity.HIGH, scope=CAPTURE, kind=Kind.MISSING)
+def blocked_flow(context: AuditContext) -> Iterator[Issue]:
     """Flags: The base station tried a flow of its table and never got through.
 
     Why: A firewall, a routing error or a service that is down stands between the base station and its core.
@@ -349,26 +350,26 @@ def blocked_flow(case: Case) -> Iterator[Charge]:
     Remedy: Allow this flow in the firewall that stands where the attempts end, or start the service that refuses
     them.
     """
-    together: dict[tuple[object, ...], tuple[Matched, list[RowVerdict]]] = {}
-    for matched, row in rows_of(case, Status.BLOCKED):
+    together: dict[tuple[object, ...], tuple[StationMatches, list[RowVerdict]]] = {}
+    for matched, row in rows_of(context, Status.BLOCKED):
         # Rows that share their port were tried by the same conversations: that is one finding.
         key = (matched.station.address, place(row), row.flows)
         together.setdefault(key, (matched, []))[1].append(row)
     for matched, rows in together.values():
         row = rows[0]
-        tried = tuple(fit.conversation for fit in matched.fits if row.row in fit.rows)
+        tried = tuple(match.conversation for match in matched.matches if row.row in match.rows)
         severity = None if any(each.certainty is Certainty.FIRM for each in rows) else Severity.MEDIUM
         if all(each.requirement is Requirement.OPTIONAL for each in rows):
             severity = Severity.LOW
         attempts = "The attempt" if len(row.flows) == 1 else f"{len(row.flows)} attempts"
         named = " or ".join(each.row.id for each in rows)
         services = " or ".join(dict.fromkeys(each.row.service for each in rows))
-        yield Charge(
+        yield Issue(
             f"{attempts} of {matched.station.address} at row {named} ({services}, {place(row)}) came to nothing: "
             f"{row.reason}.",
-            matched.station.address,
-            tuple(each.row.id for each in rows),
-            tried,
+            base_station=matched.station.address,
+            rows=tuple(each.row.id for each in rows),
+            conversations=tried,
             frames=blocking(tried),
             filter=flow_filter(tried[0]) if tried else service_filter(matched, row),
             severity=severity,
@@ -391,8 +392,8 @@ def blocking(tried: Sequence[Conversation]) -> tuple[Frame, ...]:
 # -- malformed --------------------------------------------------------------------------------------------------
 
 
-@content_check("TPE121", "wrong-protocol", Severity.MEDIUM, ANY)
-def wrong_protocol(fit: Fit) -> Iterator[Remark]:
+@check("TPE121", "wrong-protocol", Severity.MEDIUM, protocol=ANY)
+def wrong_protocol(match: Match) -> Iterator[Issue]:
     """Flags: The conversation goes where the row says, and its content is not the row's protocol.
 
     Why: Cleartext where TLS belongs gives everything away; any other content on an expected port is a tunnel through
@@ -403,9 +404,9 @@ def wrong_protocol(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Make both ends speak the row's protocol on this port, and find out what used the port otherwise.
     """
-    each, row = fit.conversation, fit.row
+    each, row = match.conversation, match.row
     if each.transport == "ip-51":
-        yield Remark(
+        yield Issue(
             f"AH instead of ESP between {each.originator} and {each.responder}: nothing is encrypted.",
             (),
             Severity.HIGH,
@@ -416,17 +417,17 @@ def wrong_protocol(fit: Fit) -> Iterator[Remark]:
     if row.protocol == esp.NAME and carries_esp(each):
         return
     frames = opening(each)
-    ids = " and ".join(one.id for one in fit.rows)
-    subject = f"Row {ids} expects" if len(fit.rows) == 1 else f"Rows {ids} expect"
+    ids = " and ".join(one.id for one in match.rows)
+    subject = f"Row {ids} expects" if len(match.rows) == 1 else f"Rows {ids} expect"
     expected = f"{subject} {named(row.protocol)} on {what_port(each)}"
     if each.protocol is not None:
         severity = (
             Severity.HIGH if row.protocol in ("tls", "esp", "ike") and each.protocol not in ("tls", "ssh") else None
         )
-        yield Remark(f"{expected}, but the content is {content(each)}.", frames, severity)
+        yield Issue(f"{expected}, but the content is {content(each)}.", frames, severity)
     elif frames and begins(each):
         looks = resemblance(each.head)
-        yield Remark(f"{expected}, but the content is no protocol known here: it looks like {looks}.", frames)
+        yield Issue(f"{expected}, but the content is no protocol known here: it looks like {looks}.", frames)
 
 
 def content(each: Conversation) -> str:
@@ -465,8 +466,8 @@ def opening(each: Conversation) -> tuple[Frame, ...]:
     return tuple(sorted(frames))
 
 
-@content_check("TPE122", "broken-protocol", Severity.MEDIUM, ANY)
-def broken_protocol(fit: Fit) -> Iterator[Remark]:
+@check("TPE122", "broken-protocol", Severity.MEDIUM, protocol=ANY)
+def broken_protocol(match: Match) -> Iterator[Issue]:
     """Flags: The content is the row's protocol, but a length or a field contradicts itself or the protocol.
 
     Why: A sound implementation does not send this: it is a broken one, an attempt at breaking the other end, or
@@ -476,8 +477,8 @@ def broken_protocol(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Look at the frame in Wireshark, and replace or update the software that sent it.
     """
-    each = fit.conversation
-    wanted = each.protocol == fit.row.protocol or (fit.row.protocol == esp.NAME and carries_esp(each))
+    each = match.conversation
+    wanted = each.protocol == match.row.protocol or (match.row.protocol == esp.NAME and carries_esp(each))
     if not wanted or each.protocol is None:
         return
     for broken in each.dissection.malformed[:1]:
@@ -485,7 +486,7 @@ def broken_protocol(fit: Fit) -> Iterator[Remark]:
         anomaly = broken.anomaly
         more = len(each.dissection.malformed) - 1
         others = f" (and {more} more like it)" if more else ""
-        yield Remark(
+        yield Issue(
             f"{named(each.protocol)} from {sender} is broken at {anomaly.field}, byte "
             f"{anomaly.offset}: {anomaly.reason}{others}.",
             tuple(dict.fromkeys(one.frame for one in each.dissection.malformed))[:8],
@@ -495,8 +496,8 @@ def broken_protocol(fit: Fit) -> Iterator[Remark]:
 # -- notices ----------------------------------------------------------------------------------------------------
 
 
-@case_check("TPE131", "mixed-modes", Severity.LOW, Kind.NOTICE)
-def mixed_modes(case: Case) -> Iterator[Charge]:
+@check("TPE131", "mixed-modes", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)
+def mixed_modes(context: AuditContext) -> Iterator[Issue]:
     """Flags: One base station shows signature rows of more than one mode.
 
     Why: It was reconfigured during the capture, or it sends in clear beside its protection; each such flow is
@@ -506,22 +507,22 @@ def mixed_modes(case: Case) -> Iterator[Charge]:
 
     Remedy: Check which mode the base station is meant to use, and name it with --mode if the detection is wrong.
     """
-    for matched in case.stations:
+    for matched in context.stations:
         found = matched.mode.contradicting
         if found:
             modes = sorted({each.row.mode for each in found})
-            yield Charge(
+            yield Issue(
                 f"{matched.station.address} is judged by mode {matched.mode.name}, and also shows flows of mode "
                 f"{' and '.join(modes)}.",
-                matched.station.address,
-                tuple(sorted({each.row.id for each in found})),
-                tuple(each.conversation for each in found),
+                base_station=matched.station.address,
+                rows=tuple(sorted({each.row.id for each in found})),
+                conversations=tuple(each.conversation for each in found),
                 filter=flow_filter(found[0].conversation),
             )
 
 
-@case_check("TPE132", "mode-unknown", Severity.LOW, Kind.NOTICE)
-def mode_unknown(case: Case) -> Iterator[Charge]:
+@check("TPE132", "mode-unknown", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)
+def mode_unknown(context: AuditContext) -> Iterator[Issue]:
     """Flags: Nothing in the capture shows by which table the base station lives.
 
     Why: Without its mode no row is missing, and only flows that no table has are unexpected.
@@ -530,16 +531,16 @@ def mode_unknown(case: Case) -> Iterator[Charge]:
 
     Remedy: Capture while the base station is connected to its core, or name the mode with --mode.
     """
-    for matched in case.stations:
+    for matched in context.stations:
         if matched.mode.name == UNKNOWN:
-            yield Charge(
+            yield Issue(
                 f"The mode of {matched.station.address} cannot be told: no flow of any mode's signature rows is there.",
-                matched.station.address,
+                base_station=matched.station.address,
             )
 
 
-@case_check("TPE133", "several-tpe", Severity.LOW, Kind.NOTICE)
-def several_tpe(case: Case) -> Iterator[Charge]:
+@check("TPE133", "several-tpe", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)
+def several_tpe(context: AuditContext) -> Iterator[Issue]:
     """Flags: In a standalone deployment, more than one address serves the rows that lead to TPE.
 
     Why: A standalone TPE is one node. A second one may be a second interface, or an impostor.
@@ -548,22 +549,22 @@ def several_tpe(case: Case) -> Iterator[Charge]:
 
     Remedy: Name the addresses of your TPE with --tpe, and look into any other.
     """
-    if case.deployment is not Deployment.STANDALONE or case.names.tpe or len(case.tpe) < 2:
+    if context.deployment is not Deployment.STANDALONE or context.names.tpe or len(context.tpe) < 2:
         return
-    served: dict[str, set[str]] = {address: set() for address in case.tpe}
-    for matched in case.stations:
-        for fit in matched.fits:
-            for end in (fit.conversation.originator.address, fit.conversation.responder.address):
+    served: dict[str, set[str]] = {address: set() for address in context.tpe}
+    for matched in context.stations:
+        for match in matched.matches:
+            for end in (match.conversation.originator.address, match.conversation.responder.address):
                 if end in served:
-                    served[end].update(row.id for row in fit.rows)
+                    served[end].update(row.id for row in match.rows)
     listed = "; ".join(
         f"{address} serves {', '.join(sorted(rows)) or 'none'}" for address, rows in sorted(served.items())
     )
-    yield Charge(f"{len(case.tpe)} addresses act as TPE in a standalone deployment: {listed}.")
+    yield Issue(f"{len(context.tpe)} addresses act as TPE in a standalone deployment: {listed}.")
 
 
-@content_check("TPE134", "midstream", Severity.INFO, ANY, Kind.NOTICE)
-def midstream(fit: Fit) -> Iterator[Remark]:
+@check("TPE134", "midstream", Severity.INFO, protocol=ANY, kind=Kind.NOTICE)
+def midstream(match: Match) -> Iterator[Issue]:
     """Flags: The conversation began before the capture.
 
     Why: Its handshake cannot be judged any more: versions, algorithms and certificates are unknown.
@@ -572,13 +573,13 @@ def midstream(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Start the capture before the base station connects, if its handshakes are to be judged.
     """
-    each = fit.conversation
-    if each.state is State.MIDSTREAM and fit.row.transport == "tcp":
-        yield Remark(f"{what(each)} with {each.responder.address} began before the capture.")
+    each = match.conversation
+    if each.state is State.MIDSTREAM and match.row.transport == "tcp":
+        yield Issue(f"{what(each)} with {each.responder.address} began before the capture.")
 
 
-@case_check("TPE135", "inside-the-tunnel", Severity.INFO, Kind.NOTICE)
-def seen_inside(case: Case) -> Iterator[Charge]:
+@check("TPE135", "inside-the-tunnel", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+def seen_inside(context: AuditContext) -> Iterator[Issue]:
     """Flags: Conversations that were captured inside of the IPsec tunnel, on the virtual interface of one of its ends.
 
     Why: They travel encrypted; a capture on all interfaces of the base station shows them a second time, in clear.
@@ -589,11 +590,11 @@ def seen_inside(case: Case) -> Iterator[Charge]:
 
     Remedy: Capture at the gateway, or on the network card alone, to see what everybody else sees.
     """
-    found = tuple(each for each in case.conversations if each.id in case.inside)
+    found = tuple(each for each in context.conversations if each.id in context.inside)
     if found:
         count = sum(each.flow_count for each in found)
         flows = "1 conversation was" if count == 1 else f"{count} conversations were"
-        yield Charge(f"{flows} captured inside of the tunnel and not judged.", conversations=found)
+        yield Issue(f"{flows} captured inside of the tunnel and not judged.", conversations=found)
 
 
 CHECKS: tuple[Check, ...] = (

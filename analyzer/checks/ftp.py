@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 
-from analyzer.findings import Kind, Remark, Severity, content_check
+from analyzer.findings import Issue, Kind, Severity, check
 from analyzer.heads import DIRECTIONS, Frame
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.messages import messages
 from analyzer.protocols.ftp import TRANSFERS, Command, FtpFacts, Reply
 
 
-@content_check("TPE311", "ftp-active-mode", Severity.INFO, "ftp", Kind.NOTICE)
-def active_mode(fit: Fit) -> Iterator[Remark]:
+@check("TPE311", "ftp-active-mode", Severity.INFO, protocol="ftp", kind=Kind.NOTICE)
+def active_mode(match: Match) -> Iterator[Issue]:
     """Flags: PORT or EPRT, by which the server opens the data connection towards the client.
 
     Why: an LRR transfers in passive mode; firewalls in front of base stations refuse connections from outside.
@@ -24,16 +24,16 @@ def active_mode(fit: Fit) -> Iterator[Remark]:
     """
     found = [
         (item.frame, said.verb)
-        for item, said in messages(fit.conversation.dissection.items, Command)
+        for item, said in messages(match.conversation.dissection.items, Command)
         if said.verb in ("PORT", "EPRT")
     ]
     if found:
         verbs = " and ".join(dict.fromkeys(verb for _, verb in found))
-        yield Remark(f"The client asks for active mode ({verbs}).", shown(frame for frame, _ in found))
+        yield Issue(f"The client asks for active mode ({verbs}).", shown(frame for frame, _ in found))
 
 
-@content_check("TPE312", "ftp-auth-tls", Severity.INFO, "ftp", Kind.NOTICE)
-def auth_tls(fit: Fit) -> Iterator[Remark]:
+@check("TPE312", "ftp-auth-tls", Severity.INFO, protocol="ftp", kind=Kind.NOTICE)
+def auth_tls(match: Match) -> Iterator[Issue]:
     """Flags: AUTH, by which the client asks to go on in TLS.
 
     Why: the row is plain FTP; after AUTH nobody can see what is transferred, so rows i7 and i8 cannot be told apart.
@@ -44,17 +44,17 @@ def auth_tls(fit: Fit) -> Iterator[Remark]:
     """
     found = [
         (item.frame, said.argument)
-        for item, said in messages(fit.conversation.dissection.items, Command)
+        for item, said in messages(match.conversation.dissection.items, Command)
         if said.verb == "AUTH"
     ]
-    facts = fit.conversation.dissection.facts
+    facts = match.conversation.dissection.facts
     if found and isinstance(facts, FtpFacts):
         outcome = "and the server accepts" if facts.auth_tls else "and the server is not seen to accept"
-        yield Remark(f"The client asks for AUTH {found[0][1]} {outcome}.", shown(frame for frame, _ in found))
+        yield Issue(f"The client asks for AUTH {found[0][1]} {outcome}.", shown(frame for frame, _ in found))
 
 
-@content_check("TPE313", "ftp-bounce", Severity.HIGH, "ftp")
-def bounce(fit: Fit) -> Iterator[Remark]:
+@check("TPE313", "ftp-bounce", Severity.HIGH, protocol="ftp")
+def bounce(match: Match) -> Iterator[Issue]:
     """Flags: PORT or EPRT with an address that is not the client's; low if a NAT in between may have caused it.
 
     Why: so a client lets the server connect to third parties, to scan them or to send them files (RFC 2577).
@@ -63,10 +63,10 @@ def bounce(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Let the FTP server refuse PORT and EPRT to any address but the client's.
     """
-    client = plain(fit.conversation.originator.address)
+    client = plain(match.conversation.originator.address)
     found = [
         (item.frame, f"{said.endpoint.address}:{said.endpoint.port}", said.endpoint.address)
-        for item, said in messages(fit.conversation.dissection.items, Command)
+        for item, said in messages(match.conversation.dissection.items, Command)
         if said.endpoint is not None and said.endpoint.address not in (None, client)
     ]
     if found:
@@ -74,11 +74,11 @@ def bounce(fit: Fit) -> Iterator[Remark]:
         named = " and ".join(targets[:3]) + (", …" if len(targets) > 3 else "")
         translated = ip_address(client).is_global and all(is_private(address) for _, _, address in found)
         sentence = f"The client {client} asks the server to connect to {named}."
-        yield Remark(sentence, shown(frame for frame, _, _ in found), Severity.LOW if translated else None)
+        yield Issue(sentence, shown(frame for frame, _, _ in found), Severity.LOW if translated else None)
 
 
-@content_check("TPE314", "ftp-passive-elsewhere", Severity.LOW, "ftp")
-def passive_elsewhere(fit: Fit) -> Iterator[Remark]:
+@check("TPE314", "ftp-passive-elsewhere", Severity.LOW, protocol="ftp")
+def passive_elsewhere(match: Match) -> Iterator[Issue]:
     """Flags: a 227 reply with an address that is not the server's.
 
     Why: the client is sent to another host, by a server behind a NAT that does not know its address, or by an attacker.
@@ -87,19 +87,19 @@ def passive_elsewhere(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Set the FTP server's passive address to the one that base stations connect to.
     """
-    server = plain(fit.conversation.responder.address)
+    server = plain(match.conversation.responder.address)
     found = [
         (item.frame, f"{said.endpoint.address}:{said.endpoint.port}")
-        for item, said in messages(fit.conversation.dissection.items, Reply)
+        for item, said in messages(match.conversation.dissection.items, Reply)
         if said.endpoint is not None and said.endpoint.address not in (None, server)
     ]
     if found:
         sentence = f"The server {server} sends the client to {found[0][1]} for data."
-        yield Remark(sentence, shown(frame for frame, _ in found))
+        yield Issue(sentence, shown(frame for frame, _ in found))
 
 
-@content_check("TPE315", "ftp-control-not-read-whole", Severity.INFO, "ftp", Kind.NOTICE)
-def not_read_whole(fit: Fit) -> Iterator[Remark]:
+@check("TPE315", "ftp-control-not-read-whole", Severity.INFO, protocol="ftp", kind=Kind.NOTICE)
+def not_read_whole(match: Match) -> Iterator[Issue]:
     """Flags: a control connection of which a part was not read: more than 256 kB of one side, or bytes not captured.
 
     Why: commands behind that are in no count. Data connections that they opened look unexpected; where only the reply
@@ -109,20 +109,20 @@ def not_read_whole(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Capture shorter, or without loss; look at the rest of the connection by hand.
     """
-    each = fit.conversation
+    each = match.conversation
     facts = each.dissection.facts
     if isinstance(facts, FtpFacts) and facts.auth_tls:
         return
     for direction, who in zip(DIRECTIONS, ("client", "server"), strict=True):
         stream, sent = each.head.streams[direction], each.payload[direction]
         if stream.marks and sent > len(stream.data):
-            yield Remark(
+            yield Issue(
                 f"Of what the {who} says, {len(stream.data):,} of {sent:,} bytes were read.", (stream.marks[-1].frame,)
             )
 
 
-@content_check("TPE316", "ftp-transfer-failed", Severity.LOW, "ftp", Kind.NOTICE)
-def transfer_failed(fit: Fit) -> Iterator[Remark]:
+@check("TPE316", "ftp-transfer-failed", Severity.LOW, protocol="ftp", kind=Kind.NOTICE)
+def transfer_failed(match: Match) -> Iterator[Issue]:
     """Flags: RETR, STOR, STOU or APPE that the server refuses or breaks off.
 
     Why: a base station that does not get its software or configuration, or cannot leave what it was asked for, stays
@@ -132,7 +132,7 @@ def transfer_failed(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Compare the path and the user's rights on the server with what the base station asks for.
     """
-    facts = fit.conversation.dissection.facts
+    facts = match.conversation.dissection.facts
     if not isinstance(facts, FtpFacts):
         return
     failed = [
@@ -142,11 +142,11 @@ def transfer_failed(fit: Fit) -> Iterator[Remark]:
         first = failed[0]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         sentence = f"{first.verb} of {first.path or 'a file without a name'} fails with {first.reply}{more}."
-        yield Remark(sentence, shown(each.frame for each in failed))
+        yield Issue(sentence, shown(each.frame for each in failed))
 
 
-@content_check("TPE317", "ftp-logins-refused", Severity.LOW, "ftp", Kind.NOTICE)
-def logins_refused(fit: Fit) -> Iterator[Remark]:
+@check("TPE317", "ftp-logins-refused", Severity.LOW, protocol="ftp", kind=Kind.NOTICE)
+def logins_refused(match: Match) -> Iterator[Issue]:
     """Flags: three or more refused logins on one connection.
 
     Why: a base station has one user and one password and gives up; who tries on is guessing.
@@ -155,14 +155,14 @@ def logins_refused(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out what on the base station logs in, and compare its password with the server's.
     """
-    facts = fit.conversation.dissection.facts
+    facts = match.conversation.dissection.facts
     if isinstance(facts, FtpFacts) and facts.refusals >= GUESSES:
-        frames = (item.frame for item, said in messages(fit.conversation.dissection.items, Reply) if said.code == 530)
-        yield Remark(f"The server refuses {facts.refusals} logins.", shown(frames))
+        frames = (item.frame for item, said in messages(match.conversation.dissection.items, Reply) if said.code == 530)
+        yield Issue(f"The server refuses {facts.refusals} logins.", shown(frames))
 
 
-@content_check("TPE318", "ftp-path-escapes", Severity.LOW, "ftp")
-def path_escapes(fit: Fit) -> Iterator[Remark]:
+@check("TPE318", "ftp-path-escapes", Severity.LOW, protocol="ftp")
+def path_escapes(match: Match) -> Iterator[Issue]:
     """Flags: RETR, STOR, STOU or APPE of a path that goes up behind its first directory with "..".
 
     Why: an LRR names files below its login directory; "../" is how files are reached that nobody meant to share.
@@ -173,12 +173,12 @@ def path_escapes(fit: Fit) -> Iterator[Remark]:
     """
     found = [
         (item.frame, said)
-        for item, said in messages(fit.conversation.dissection.items, Command)
+        for item, said in messages(match.conversation.dissection.items, Command)
         if said.verb in TRANSFERS and ".." in said.argument.replace("\\", "/").split("/")
     ]
     if found:
         said = found[0][1]
-        yield Remark(f"The client asks for {said.verb} of {said.argument}.", shown(frame for frame, _ in found))
+        yield Issue(f"The client asks for {said.verb} of {said.argument}.", shown(frame for frame, _ in found))
 
 
 CHECKS = (

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 
 from analyzer import scanner
 from analyzer.conversations import Conversation
-from analyzer.findings import Case, Charge, Check, Kind, Remark, Severity, case_check, content_check, frames_filter
-from analyzer.flows import Kept
+from analyzer.findings import (
+    CAPTURE,
+    AuditContext,
+    Check,
+    Issue,
+    Kind,
+    Severity,
+    check,
+    frames_filter,
+)
+from analyzer.flows import LazyDatagrams
 from analyzer.heads import Direction, Frame, newest
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.messages import Item, messages
 from analyzer.protocols import dissect
 from analyzer.protocols.icmp import ECHO_REQUEST, Echo, EchoData, ErrorMessage, IcmpFacts, IcmpMessage
@@ -20,9 +29,9 @@ MAX_FRAMES = 8
 GATEWAYS_SHOWN = 4
 
 LARGE = 1472
-"""Bytes of data that fit unfragmented into an Ethernet frame with IPv4."""
+"""Bytes of data that match unfragmented into an Ethernet frame with IPv4."""
 ABSURD = 8972
-"""Bytes of data that fit even into a jumbo frame."""
+"""Bytes of data that match even into a jumbo frame."""
 CARRYING = 128
 """Mean bytes of data above which differing payloads are taken as somebody's data."""
 SEVERAL = 4
@@ -57,9 +66,9 @@ class Ping:
 
 
 @newest
-def pings(fit: Fit) -> list[Ping]:
+def pings(match: Match) -> list[Ping]:
     """The echoes of a conversation, in the order of the capture."""
-    return echoes(fit.conversation.dissection.items)
+    return echoes(match.conversation.dissection.items)
 
 
 def echoes(items: Sequence[Item]) -> list[Ping]:
@@ -77,8 +86,8 @@ def first_frames(frames: Iterable[Frame]) -> tuple[Frame, ...]:
     return tuple(sorted(set(frames))[:MAX_FRAMES])
 
 
-@content_check("TPE241", "icmp-not-echo", Severity.MEDIUM, "icmp")
-def not_echo(fit: Fit) -> Iterator[Remark]:
+@check("TPE241", "icmp-not-echo", Severity.MEDIUM, protocol="icmp")
+def not_echo(match: Match) -> Iterator[Issue]:
     """Flags: ICMP messages that are neither echoes nor errors, such as timestamp or address mask requests.
 
     Why: The row is for pings; the other queries have no use here but to learn about a host.
@@ -89,16 +98,16 @@ def not_echo(fit: Fit) -> Iterator[Remark]:
     """
     other = [
         (item.frame, message.name)
-        for item, message in messages(fit.conversation.dissection.items, IcmpMessage)
+        for item, message in messages(match.conversation.dissection.items, IcmpMessage)
         if message.name not in CONTROL
     ]
     if other:
         names = ", ".join(dict.fromkeys(name for _, name in other))
-        yield Remark(f"The flow carries ICMP {names} instead of pings only.", first_frames(frame for frame, _ in other))
+        yield Issue(f"The flow carries ICMP {names} instead of pings only.", first_frames(frame for frame, _ in other))
 
 
-@content_check("TPE242", "icmp-control-message", Severity.HIGH, "icmp")
-def control(fit: Fit) -> Iterator[Remark]:
+@check("TPE242", "icmp-control-message", Severity.HIGH, protocol="icmp")
+def control(match: Match) -> Iterator[Issue]:
     """Flags: redirects and other ICMP messages that tell their receiver how to route or send; high towards the
     base station, medium from it.
 
@@ -108,18 +117,18 @@ def control(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out who sends these messages, and make the base station ignore ICMP redirects and advertisements.
     """
-    station_originates = fit.conversation.responder.address != fit.station
+    station_originates = match.conversation.responder.address != match.station
     station = Direction.ORIGINATOR if station_originates else Direction.RESPONDER
     found: list[tuple[Frame, str, bool]] = []
     to: dict[Frame, list[str]] = {}
-    for item in fit.conversation.dissection.items:
+    for item in match.conversation.dissection.items:
         message = item.message
         if isinstance(message, (IcmpMessage, ErrorMessage)) and message.name in CONTROL:
             found.append((item.frame, message.name, item.direction != station))
             if isinstance(message, ErrorMessage) and message.gateway is not None:
                 to.setdefault(item.frame, []).append(message.gateway)
-    names = CONTROL_ERRORS.get(fit.conversation.transport, {})
-    for error in fit.conversation.icmp_errors:
+    names = CONTROL_ERRORS.get(match.conversation.transport, {})
+    for error in match.conversation.icmp_errors:
         if error.type in names:
             found.append((error.frame, names[error.type], error.quoted == station))
     for towards in (True, False):
@@ -129,7 +138,7 @@ def control(fit: Fit) -> Iterator[Remark]:
             way = "The base station is sent" if towards else "The base station sends"
             gateways = sorted({gateway for frame, _ in chosen for gateway in to.get(frame, ())})
             leads = f", which leads to {', '.join(gateways[:GATEWAYS_SHOWN])}" if gateways else ""
-            yield Remark(
+            yield Issue(
                 f"{way} ICMP {listed}{leads}.",
                 first_frames(frame for frame, _ in chosen),
                 None if towards else Severity.MEDIUM,
@@ -146,9 +155,9 @@ class Replies:
     """Replies that no request of the capture asked for, though it would have shown it."""
 
 
-def replies(fit: Fit) -> Replies:
+def replies(match: Match) -> Replies:
     """Match replies with the requests before them. What may lie before the capture or past the head is left out."""
-    found = pings(fit)
+    found = pings(match)
     requests: dict[tuple[Direction, int, int], list[Ping]] = {}
     differing: list[tuple[Ping, Ping]] = []
     unasked: list[Ping] = []
@@ -165,7 +174,7 @@ def replies(fit: Fit) -> Replies:
         if candidates:
             differing.append((candidates[-1], each))
             continue
-        whole = counts[asker] >= fit.conversation.packets[asker]
+        whole = counts[asker] >= match.conversation.packets[asker]
         covered = whole or any(other.time > each.time for other in asked if other.direction is asker)
         begun = bool(requests)  # before the first request of the capture a reply may answer an earlier one
         if covered and begun:
@@ -181,10 +190,10 @@ def same(request: Ping, reply: Ping) -> bool:
     return equal and (not known or request.beginning == reply.beginning)
 
 
-def tunnelling(fit: Fit) -> tuple[str, list[Ping]] | None:
+def tunnelling(match: Match) -> tuple[str, list[Ping]] | None:
     """Why a conversation looks like a tunnel, with the messages that show it."""
-    found = pings(fit)
-    differing = replies(fit).differing
+    found = pings(match)
+    differing = replies(match).differing
     if len(differing) >= SEVERAL and mean(each for pair in differing for each in pair) >= CARRYING:
         both = [each for pair in differing for each in pair]
         return f"{len(differing)} replies carry other data than their requests", both
@@ -202,8 +211,8 @@ def mean(found: Iterable[Ping]) -> float:
     return sum(lengths) / max(1, len(lengths))
 
 
-@content_check("TPE243", "icmp-reply-mismatch", Severity.MEDIUM, "icmp")
-def reply_mismatch(fit: Fit) -> Iterator[Remark]:
+@check("TPE243", "icmp-reply-mismatch", Severity.MEDIUM, protocol="icmp")
+def reply_mismatch(match: Match) -> Iterator[Issue]:
     """Flags: echo replies whose identifier and sequence number no request had, or whose data is not the request's.
 
     Why: A host must return the data of the request unchanged (RFC 792; RFC 4443, 4.2); anything else is a broken
@@ -214,30 +223,30 @@ def reply_mismatch(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out which host or program on the way makes these replies.
     """
-    if tunnelling(fit) or fit.conversation.originator.address == fit.conversation.responder.address:
+    if tunnelling(match) or match.conversation.originator.address == match.conversation.responder.address:
         return
-    found = replies(fit)
+    found = replies(match)
     if found.differing:
         request, reply = found.differing[0]
         asked, answered = request.echo.length, reply.echo.length
         measured = None not in (asked, answered) and asked != answered
         how = f"{asked} bytes asked, {answered} bytes answered" if measured else "other bytes than were sent"
-        yield Remark(
+        yield Issue(
             f"Echo replies did not return the data of their requests, {len(found.differing)} in all"
             f" ({how} in the first).",
             first_frames(each.frame for pair in found.differing for each in pair),
         )
     if found.unasked:
         first = found.unasked[0].echo
-        yield Remark(
+        yield Issue(
             f"Echo replies answer no request of the capture, {len(found.unasked)} in all"
             f" (identifier {first.identifier}, sequence {first.sequence} in the first).",
             first_frames(each.frame for each in found.unasked),
         )
 
 
-@content_check("TPE244", "icmp-tunnel", Severity.MEDIUM, "icmp")
-def tunnel(fit: Fit) -> Iterator[Remark]:
+@check("TPE244", "icmp-tunnel", Severity.MEDIUM, protocol="icmp")
+def tunnel(match: Match) -> Iterator[Issue]:
     """Flags: many large echoes whose replies differ from their requests, or whose data differs from ping to ping.
 
     Why: Data in pings is how an ICMP tunnel passes firewalls; a ping repeats its data and the reply returns it.
@@ -246,17 +255,17 @@ def tunnel(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find the program that makes these pings on the base station or TPE, and stop it.
     """
-    found = tunnelling(fit)
+    found = tunnelling(match)
     if found:
         why, shown = found
-        yield Remark(
+        yield Issue(
             f"The pings look like a tunnel: {why}, {mean(shown):.0f} bytes each on average.",
             first_frames(each.frame for each in shown),
         )
 
 
-@content_check("TPE245", "icmp-large-payload", Severity.LOW, "icmp")
-def large_payload(fit: Fit) -> Iterator[Remark]:
+@check("TPE245", "icmp-large-payload", Severity.LOW, protocol="icmp")
+def large_payload(match: Match) -> Iterator[Issue]:
     """Flags: echoes with more than 1472 bytes of data, which must be fragmented on Ethernet; of medium severity above
     8972 bytes, which not even a jumbo frame holds.
 
@@ -267,18 +276,18 @@ def large_payload(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out who sends large pings, and reduce their size.
     """
-    large = [(each, each.echo.length) for each in pings(fit) if each.echo.length and each.echo.length > LARGE]
-    if large and not tunnelling(fit):
+    large = [(each, each.echo.length) for each in pings(match) if each.echo.length and each.echo.length > LARGE]
+    if large and not tunnelling(match):
         most = max(length for _, length in large)
-        yield Remark(
+        yield Issue(
             f"The flow carries {len(large)} large echo{'es' if len(large) > 1 else ''}, up to {most} bytes of data.",
             first_frames(each.frame for each, _ in large),
             Severity.MEDIUM if most > ABSURD else None,
         )
 
 
-@case_check("TPE246", "icmp-tunnel-spread", Severity.MEDIUM, Kind.MALFORMED)
-def tunnel_spread(case: Case) -> Iterator[Charge]:
+@check("TPE246", "icmp-tunnel-spread", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
+def tunnel_spread(context: AuditContext) -> Iterator[Issue]:
     """Flags: many large pings between a base station and one host, each with an identifier of its own and other data.
 
     Why: A tunnel whose every ping begins a new conversation shows in none of them alone; taken together they carry
@@ -289,27 +298,29 @@ def tunnel_spread(case: Case) -> Iterator[Charge]:
 
     Remedy: Find the program that makes these pings on the base station or TPE, and stop it.
     """
-    for matched in case.stations:
-        by_peer: dict[str, list[Fit]] = {}
-        for fit in matched.fits:
-            facts = fit.conversation.dissection.facts
+    for matched in context.stations:
+        by_peer: dict[str, list[Match]] = {}
+        for match in matched.matches:
+            facts = match.conversation.dissection.facts
             if isinstance(facts, IcmpFacts) and (facts.largest_payload or 0) >= CARRYING:
-                ends = {fit.conversation.originator.address, fit.conversation.responder.address}
+                ends = {match.conversation.originator.address, match.conversation.responder.address}
                 for peer in sorted(ends - set(matched.station.addresses)):
-                    by_peer.setdefault(peer, []).append(fit)
-        for peer, fits in by_peer.items():
-            if sum(fit.conversation.flow_count for fit in fits) < VARYING or any(tunnelling(fit) for fit in fits):
+                    by_peer.setdefault(peer, []).append(match)
+        for peer, matches in by_peer.items():
+            if sum(match.conversation.flow_count for match in matches) < VARYING or any(
+                tunnelling(match) for match in matches
+            ):
                 continue
-            sent = [ping for fit in fits[:SPREAD] for ping in asked(fit.conversation)][:SPREAD]
+            sent = [ping for match in matches[:SPREAD] for ping in asked(match.conversation)][:SPREAD]
             tails = {each.beginning[STAMP:] for each in sent if each.beginning and len(each.beginning) > STAMP}
             if len(tails) >= VARYING and 2 * len(tails) >= len(sent) and mean(sent) >= CARRYING:
                 frames = first_frames(each.frame for each in sent)
-                yield Charge(
+                yield Issue(
                     f"The pings between {matched.station.address} and {peer} look like a tunnel: {len(sent)} requests "
                     f"carry ever other data, {mean(sent):.0f} bytes each on average.",
-                    matched.station.address,
-                    tuple(dict.fromkeys(row.id for fit in fits for row in fit.rows)),
-                    tuple(fit.conversation for fit in fits),
+                    base_station=matched.station.address,
+                    rows=tuple(dict.fromkeys(row.id for match in matches for row in match.rows)),
+                    conversations=tuple(match.conversation for match in matches),
                     frames=frames,
                     filter=frames_filter(frames),
                 )
@@ -318,7 +329,7 @@ def tunnel_spread(case: Case) -> Iterator[Charge]:
 def asked(each: Conversation) -> Iterator[Ping]:
     """The echo requests of a conversation, and of the first flows that it stands for: these may carry other data."""
     heads = [each.head.datagrams]
-    if isinstance(each.head.datagrams, Kept):
+    if isinstance(each.head.datagrams, LazyDatagrams):
         heads += [each.head.datagrams.flows.datagrams(flow - 1, each.side) for flow in each.repeats[:SPREAD]]
     for datagrams in heads:
         said = dissect(each.head._replace(datagrams=tuple(datagrams)))

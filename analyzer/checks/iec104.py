@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from analyzer import scanner
-from analyzer.findings import Kind, Remark, Severity, content_check
-from analyzer.heads import DIRECTIONS, Direction, Event, Frame, Line, Link
-from analyzer.matching import Fit
+from analyzer.findings import Issue, Kind, Severity, check
+from analyzer.heads import DIRECTIONS, Direction, Event, Frame, Iec104Link, LinkDirection
+from analyzer.matching import Match
 from analyzer.protocols.iec104 import Iec104Facts
 
 T1 = 60
@@ -16,8 +16,8 @@ SILENCE = 60
 """Seconds without any APDU that no working link lets pass: each side tests a silent one after 20 (T3)."""
 
 
-@content_check("TPE301", "iec104-standard-asdu", Severity.INFO, "iec104", Kind.NOTICE)
-def standard_asdu(fit: Fit) -> Iterator[Remark]:
+@check("TPE301", "iec104-standard-asdu", Severity.INFO, protocol="iec104", kind=Kind.NOTICE)
+def standard_asdu(match: Match) -> Iterator[Issue]:
     """Flags: I frames that carry standard IEC 60870-5-104 ASDUs instead of the LRR's own payload.
 
     Why: an LRR never sends them, so something else may speak on its port: a test tool, or another device.
@@ -26,16 +26,16 @@ def standard_asdu(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Verify that the device is a base station with an LRR.
     """
-    facts = fit.conversation.dissection.facts
-    found = events(fit, scanner.STANDARD_ASDU)
+    facts = match.conversation.dissection.facts
+    found = events(match, scanner.STANDARD_ASDU)
     if found and isinstance(facts, Iec104Facts):
         kinds = ", ".join(f"{count} {name}" for name, count in list(facts.type_ids.items())[:4])
         more = ", …" if len(facts.type_ids) > 4 else ""
-        yield Remark(f"The link carries standard ASDUs instead of LRR payloads: {kinds}{more}.", shown(found))
+        yield Issue(f"The link carries standard ASDUs instead of LRR payloads: {kinds}{more}.", shown(found))
 
 
-@content_check("TPE302", "iec104-lrr-type-unknown", Severity.LOW, "iec104")
-def lrr_type_unknown(fit: Fit) -> Iterator[Remark]:
+@check("TPE302", "iec104-lrr-type-unknown", Severity.LOW, protocol="iec104")
+def lrr_type_unknown(match: Match) -> Iterator[Issue]:
     """Flags: LRR payloads of a type above 47, the highest that is known.
 
     Why: a newer LRR may have more types, but so may something that only imitates one.
@@ -44,16 +44,16 @@ def lrr_type_unknown(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Compare the base station's LRR version with the types that it sends.
     """
-    found = events(fit, scanner.UNKNOWN)
+    found = events(match, scanner.UNKNOWN)
     if found:
         kinds = sorted({each.value for each in found})
         named = ", ".join(map(str, kinds[:4])) + (", …" if len(kinds) > 4 else "")
         sentence = f"LRR payloads of unknown type {named}; {scanner.HIGHEST_LRR_TYPE} is the highest known."
-        yield Remark(sentence, shown(found))
+        yield Issue(sentence, shown(found))
 
 
-@content_check("TPE303", "iec104-sequence-gap", Severity.LOW, "iec104")
-def sequence_gap(fit: Fit) -> Iterator[Remark]:
+@check("TPE303", "iec104-sequence-gap", Severity.LOW, protocol="iec104")
+def sequence_gap(match: Match) -> Iterator[Issue]:
     """Flags: send sequence numbers that jump although no byte of the stream is missing from the capture.
 
     Why: a sender counts up by one (an LRR wraps after 32766, the standard after 32767); a jump is a fault or a forgery.
@@ -62,17 +62,17 @@ def sequence_gap(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Update the side that miscounts, or look for who injects APDUs into the connection.
     """
-    for direction, line in lines(fit):
-        found = events(fit, scanner.JUMP, direction)
+    for direction, line in lines(match):
+        found = events(match, scanner.JUMP, direction)
         if found:
             number, before = found[0].value, found[0].other
             after = f"{number} follows {before}" if before >= 0 else f"the first is {number} instead of 0"
             count = "" if line.jumps == 1 else f" (the first of {line.jumps} jumps)"
-            yield Remark(f"Send sequence numbers of the {name(direction)} jump: {after}{count}.", shown(found))
+            yield Issue(f"Send sequence numbers of the {name(direction)} jump: {after}{count}.", shown(found))
 
 
-@content_check("TPE304", "iec104-startdt-by-base-station", Severity.INFO, "iec104", Kind.NOTICE)
-def startdt_by_base_station(fit: Fit) -> Iterator[Remark]:
+@check("TPE304", "iec104-startdt-by-base-station", Severity.INFO, protocol="iec104", kind=Kind.NOTICE)
+def startdt_by_base_station(match: Match) -> Iterator[Issue]:
     """Flags: STARTDT act from the side that opened the connection.
 
     Why: on an LRR's link the server starts data transfer and the base station confirms; other clients start it.
@@ -81,13 +81,13 @@ def startdt_by_base_station(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Verify that the device is a base station with an LRR.
     """
-    found = events(fit, scanner.STARTDT, Direction.ORIGINATOR)
+    found = events(match, scanner.STARTDT, Direction.ORIGINATOR)
     if found:
-        yield Remark("The base station starts data transfer itself; an LRR leaves STARTDT to the server.", shown(found))
+        yield Issue("The base station starts data transfer itself; an LRR leaves STARTDT to the server.", shown(found))
 
 
-@content_check("TPE305", "iec104-acknowledgement-wrong", Severity.LOW, "iec104")
-def acknowledgement_wrong(fit: Fit) -> Iterator[Remark]:
+@check("TPE305", "iec104-acknowledgement-wrong", Severity.LOW, protocol="iec104")
+def acknowledgement_wrong(match: Match) -> Iterator[Issue]:
     """Flags: receive sequence numbers that go back, or that acknowledge more than twelve I frames never sent.
 
     Why: an acknowledgement counts what has arrived and only grows (IEC 60870-5-104, clause 5.1); where it does not, one
@@ -97,19 +97,19 @@ def acknowledgement_wrong(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Update the side that miscounts, or look for who injects APDUs into the connection.
     """
-    for direction, line in lines(fit):
-        found = events(fit, scanner.WRONG, direction)
+    for direction, line in lines(match):
+        found = events(match, scanner.WRONG, direction)
         if found:
             count = "" if line.wrong == 1 else f" (the first of {line.wrong})"
-            yield Remark(
+            yield Issue(
                 f"The {name(direction)} acknowledges wrongly: receive sequence number {found[0].value} after "
                 f"{found[0].other}{count}.",
                 shown(found),
             )
 
 
-@content_check("TPE306", "iec104-window-exceeded", Severity.INFO, "iec104", Kind.NOTICE)
-def window_exceeded(fit: Fit) -> Iterator[Remark]:
+@check("TPE306", "iec104-window-exceeded", Severity.INFO, protocol="iec104", kind=Kind.NOTICE)
+def window_exceeded(match: Match) -> Iterator[Issue]:
     """Flags: more than twelve I frames of an LRR's link sent without an acknowledgement.
 
     Why: after k = 12 unacknowledged I frames a side has to wait; one that does not is set up otherwise, or does not see
@@ -119,21 +119,21 @@ def window_exceeded(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Compare k and w of both sides, and look for what delays or loses the acknowledgements.
     """
-    facts = fit.conversation.dissection.facts
+    facts = match.conversation.dissection.facts
     if not isinstance(facts, Iec104Facts) or facts.dialect != "lrr":
         return
-    for direction, line in lines(fit):
-        found = events(fit, scanner.EXCESS, direction)
+    for direction, line in lines(match):
+        found = events(match, scanner.EXCESS, direction)
         if found:
-            yield Remark(
+            yield Issue(
                 f"The {name(direction)} sends up to {line.outstanding} I frames without an acknowledgement; "
                 f"{scanner.WINDOW} are allowed.",
                 shown(found),
             )
 
 
-@content_check("TPE307", "iec104-testfr-unanswered", Severity.LOW, "iec104")
-def testfr_unanswered(fit: Fit) -> Iterator[Remark]:
+@check("TPE307", "iec104-testfr-unanswered", Severity.LOW, protocol="iec104")
+def testfr_unanswered(match: Match) -> Iterator[Issue]:
     """Flags: TESTFR act without TESTFR con until the next act, or for more than 60 seconds (T1).
 
     Why: the other side does not live any more though its TCP does, or something between swallows its answers; uplinks
@@ -143,21 +143,21 @@ def testfr_unanswered(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Look at the load of the side that does not answer, and at firewalls between that keep dead connections.
     """
-    link = fit.conversation.head.link
-    for direction, line in lines(fit):
-        found = events(fit, scanner.UNANSWERED, direction)
+    link = match.conversation.head.link
+    for direction, line in lines(match):
+        found = events(match, scanner.UNANSWERED, direction)
         at_last = line.testing and link is not None and link.last - line.test_time > T1 * 10**9
         count = line.unanswered + bool(at_last)
         if count:
             times = "once" if count == 1 else f"{count} times"
-            yield Remark(
+            yield Issue(
                 f"The {name(Direction(1 - direction))} leaves TESTFR act unanswered {times}.",
-                shown(found) or (fit.conversation.last_frame,),
+                shown(found) or (match.conversation.last_frame,),
             )
 
 
-@content_check("TPE308", "iec104-link-silent", Severity.INFO, "iec104", Kind.NOTICE)
-def link_silent(fit: Fit) -> Iterator[Remark]:
+@check("TPE308", "iec104-link-silent", Severity.INFO, protocol="iec104", kind=Kind.NOTICE)
+def link_silent(match: Match) -> Iterator[Issue]:
     """Flags: more than 60 seconds without an APDU of either side on a link that goes on afterwards.
 
     Why: a side that receives nothing for 20 seconds (T3) sends TESTFR act; without it a dead link is not noticed. The
@@ -167,13 +167,13 @@ def link_silent(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Compare T3 of both sides, and whether the capture lacks packets at that time.
     """
-    link = fit.conversation.head.link
+    link = match.conversation.head.link
     if link and link.silence > SILENCE * 10**9:
-        yield Remark(f"No APDU passes for {link.silence / 1e9:.0f} seconds.", (link.silence_frame,))
+        yield Issue(f"No APDU passes for {link.silence / 1e9:.0f} seconds.", (link.silence_frame,))
 
 
-@content_check("TPE309", "iec104-several-lrr-ids", Severity.LOW, "iec104")
-def several_lrr_ids(fit: Fit) -> Iterator[Remark]:
+@check("TPE309", "iec104-several-lrr-ids", Severity.LOW, protocol="iec104")
+def several_lrr_ids(match: Match) -> Iterator[Issue]:
     """Flags: LRR payloads with more than one LRR-ID on one connection.
 
     Why: an LRR has one identifier, and its link carries that of no other; another one is a relay, or a forgery.
@@ -182,15 +182,15 @@ def several_lrr_ids(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out which base station has the second identifier, and why it is on this one's link.
     """
-    link = fit.conversation.head.link
+    link = match.conversation.head.link
     ids = [each for each in link.lrr_ids if each] if link else []
     if len(ids) > 1:
-        found = [each for each in events(fit, scanner.IDENTIFIED) if each.value]
-        yield Remark(f"The link carries the LRR-IDs {', '.join(f'{each:08x}' for each in ids)}.", shown(found))
+        found = [each for each in events(match, scanner.IDENTIFIED) if each.value]
+        yield Issue(f"The link carries the LRR-IDs {', '.join(f'{each:08x}' for each in ids)}.", shown(found))
 
 
-@content_check("TPE310", "iec104-stream-incomplete", Severity.INFO, "iec104", Kind.NOTICE)
-def stream_incomplete(fit: Fit) -> Iterator[Remark]:
+@check("TPE310", "iec104-stream-incomplete", Severity.INFO, protocol="iec104", kind=Kind.NOTICE)
+def stream_incomplete(match: Match) -> Iterator[Issue]:
     """Flags: places where the capture lacks bytes of the link, so that APDUs may have passed unseen.
 
     Why: what was in them is in no count, and no check could judge it.
@@ -199,12 +199,12 @@ def stream_incomplete(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Capture without loss: nearer to the base station, with a larger buffer and whole frames.
     """
-    gaps, missing = (sum(getattr(line, what) for _, line in lines(fit)) for what in ("gaps", "missing"))
+    gaps, missing = (sum(getattr(line, what) for _, line in lines(match)) for what in ("gaps", "missing"))
     if gaps:
         places = "one place" if gaps == 1 else f"{gaps} places"
-        yield Remark(
+        yield Issue(
             f"The capture lacks {missing:,} bytes of the link; APDUs may be missing in {places}.",
-            shown(events(fit, scanner.GAP)),
+            shown(events(match, scanner.GAP)),
         )
 
 
@@ -222,16 +222,16 @@ CHECKS = (
 )
 
 
-def lines(fit: Fit) -> Iterator[tuple[Direction, Line]]:
+def lines(match: Match) -> Iterator[tuple[Direction, LinkDirection]]:
     """Both directions of a link that was followed."""
-    link: Link | None = fit.conversation.head.link
+    link: Iec104Link | None = match.conversation.head.link
     if link is not None:
         yield from zip(DIRECTIONS, link.lines, strict=True)
 
 
-def events(fit: Fit, kind: int, direction: Direction | None = None) -> list[Event]:
+def events(match: Match, kind: int, direction: Direction | None = None) -> list[Event]:
     """Where something happened, in the order of the capture."""
-    link = fit.conversation.head.link
+    link = match.conversation.head.link
     found = link.events if link else ()
     return [each for each in found if each.kind == kind and direction in (None, each.direction)]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from analyzer.findings import Kind, Remark, Severity, content_check
+from analyzer.findings import Issue, Kind, Severity, check
 from analyzer.heads import Frame
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.messages import Item, messages
 from analyzer.protocols.ntp import (
     BROADCAST,
@@ -37,8 +37,8 @@ def first_frames(items: Sequence[Item]) -> tuple[Frame, ...]:
     return tuple(sorted({item.frame for item in items})[:FRAMES_SHOWN])
 
 
-@content_check("TPE321", "ntp-control-message", Severity.MEDIUM, "ntp", by_facts=True)
-def control_message(fit: Fit) -> Iterator[Remark]:
+@check("TPE321", "ntp-control-message", Severity.MEDIUM, protocol="ntp", pure=True)
+def control_message(match: Match) -> Iterator[Issue]:
     """Flags: NTP control messages (mode 6) beside or instead of time.
 
     Why: They read and write a time server's variables; scanners and amplification attacks use them, base stations
@@ -48,13 +48,13 @@ def control_message(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Find out which program sends control messages and refuse them on the time server with "restrict noquery".
     """
-    found = [item for item, _ in messages(fit.conversation.dissection.items, Control)]
+    found = [item for item, _ in messages(match.conversation.dissection.items, Control)]
     if found:
-        yield Remark("NTP control messages (mode 6) use the port that is meant for the time.", first_frames(found))
+        yield Issue("NTP control messages (mode 6) use the port that is meant for the time.", first_frames(found))
 
 
-@content_check("TPE322", "ntp-private-message", Severity.MEDIUM, "ntp", by_facts=True)
-def private_message(fit: Fit) -> Iterator[Remark]:
+@check("TPE322", "ntp-private-message", Severity.MEDIUM, protocol="ntp", pure=True)
+def private_message(match: Match) -> Iterator[Issue]:
     """Flags: private messages of ntpd (mode 7), among them monlist.
 
     Why: Monlist tells whom a server spoke with and multiplies traffic, so that forged requests flood others;
@@ -64,16 +64,16 @@ def private_message(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Update the time server to an ntpd of 4.2.7p26 or later, and disable its private messages.
     """
-    found = [(item, message) for item, message in messages(fit.conversation.dissection.items, Private)]
+    found = [(item, message) for item, message in messages(match.conversation.dissection.items, Private)]
     for monlist in (True, False):
         chosen = [(item, message) for item, message in found if (message.request in MONLIST) is monlist]
         if chosen:
             what = "the monitor list (monlist)" if monlist else f"request code {chosen[0][1].request}"
-            yield Remark(f"Private NTP messages (mode 7) carry {what}.", first_frames([item for item, _ in chosen]))
+            yield Issue(f"Private NTP messages (mode 7) carry {what}.", first_frames([item for item, _ in chosen]))
 
 
-@content_check("TPE323", "ntp-version", Severity.MEDIUM, "ntp", by_facts=True)
-def version(fit: Fit) -> Iterator[Remark]:
+@check("TPE323", "ntp-version", Severity.MEDIUM, protocol="ntp", pure=True)
+def version(match: Match) -> Iterator[Issue]:
     """Flags: time packets of another NTP version than 3 or 4.
 
     Why: Versions 1 and 2 are obsolete, and no program of a base station speaks them.
@@ -84,16 +84,16 @@ def version(fit: Fit) -> Iterator[Remark]:
     """
     found = [
         (item, packet)
-        for item, packet in messages(fit.conversation.dissection.items, Packet)
+        for item, packet in messages(match.conversation.dissection.items, Packet)
         if packet.version not in VERSIONS
     ]
     for number in sorted({packet.version for _, packet in found}):
         sent = [item for item, packet in found if packet.version == number]
-        yield Remark(f"Time packets have NTP version {number} instead of 3 or 4.", first_frames(sent))
+        yield Issue(f"Time packets have NTP version {number} instead of 3 or 4.", first_frames(sent))
 
 
-@content_check("TPE324", "ntp-mode", Severity.MEDIUM, "ntp", by_facts=True)
-def association_mode(fit: Fit) -> Iterator[Remark]:
+@check("TPE324", "ntp-mode", Severity.MEDIUM, protocol="ntp", pure=True)
+def association_mode(match: Match) -> Iterator[Issue]:
     """Flags: time packets of symmetric or broadcast associations, or of the reserved mode 0.
 
     Why: A base station is a client (mode 3) that a server answers (mode 4); in a symmetric association each side
@@ -105,18 +105,18 @@ def association_mode(fit: Fit) -> Iterator[Remark]:
     """
     found = [
         (item, packet)
-        for item, packet in messages(fit.conversation.dissection.items, Packet)
+        for item, packet in messages(match.conversation.dissection.items, Packet)
         if packet.mode in ASSOCIATIONS or packet.mode == 0
     ]
     modes = sorted({packet.mode for _, packet in found})
     if modes:
         names = " and ".join(f"{mode} ({ASSOCIATIONS.get(mode, 'reserved')})" for mode in modes)
         sentence = f"Time packets have mode {names} instead of 3 (client) and 4 (server)."
-        yield Remark(sentence, first_frames([item for item, _ in found]))
+        yield Issue(sentence, first_frames([item for item, _ in found]))
 
 
-@content_check("TPE325", "ntp-kiss-o-death", Severity.LOW, "ntp", Kind.NOTICE, by_facts=True)
-def kiss_of_death(fit: Fit) -> Iterator[Remark]:
+@check("TPE325", "ntp-kiss-o-death", Severity.LOW, protocol="ntp", kind=Kind.NOTICE, pure=True)
+def kiss_of_death(match: Match) -> Iterator[Issue]:
     """Flags: a time server that turns the base station away with a kiss-o'-death.
 
     Why: The base station gets no time from it; without the right time its certificates fail.
@@ -127,17 +127,17 @@ def kiss_of_death(fit: Fit) -> Iterator[Remark]:
     """
     found = [
         (item, packet)
-        for item, packet in messages(fit.conversation.dissection.items, Packet)
+        for item, packet in messages(match.conversation.dissection.items, Packet)
         if packet.kiss is not None
     ]
     if found:
         codes = ", ".join(said(code) for code in sorted({packet.kiss or "" for _, packet in found})[:KISSES_SHOWN])
         sentence = f"The time server answers with a kiss-o'-death ({codes})."
-        yield Remark(sentence, first_frames([item for item, _ in found]))
+        yield Issue(sentence, first_frames([item for item, _ in found]))
 
 
-@content_check("TPE326", "ntp-unsynchronized", Severity.LOW, "ntp", Kind.NOTICE, by_facts=True)
-def unsynchronized(fit: Fit) -> Iterator[Remark]:
+@check("TPE326", "ntp-unsynchronized", Severity.LOW, protocol="ntp", kind=Kind.NOTICE, pure=True)
+def unsynchronized(match: Match) -> Iterator[Issue]:
     """Flags: a time server that says of itself that its clock is not set.
 
     Why: Its answers are ignored, so the base station gets no time from it; without the right time its
@@ -149,18 +149,18 @@ def unsynchronized(fit: Fit) -> Iterator[Remark]:
     """
     found = [
         (item, packet)
-        for item, packet in messages(fit.conversation.dissection.items, Packet)
+        for item, packet in messages(match.conversation.dissection.items, Packet)
         if packet.mode == SERVER and packet.kiss is None and not packet.synchronized
     ]
     if found:
         first = found[0][1]
         sign = "leap indicator 3" if first.leap == UNSYNCHRONIZED else f"stratum {first.stratum}"
         sentence = f"The time server says that its own clock is not synchronized ({sign})."
-        yield Remark(sentence, first_frames([item for item, _ in found]))
+        yield Issue(sentence, first_frames([item for item, _ in found]))
 
 
-@content_check("TPE327", "ntp-crypto-nak", Severity.LOW, "ntp", Kind.NOTICE, by_facts=True)
-def crypto_nak(fit: Fit) -> Iterator[Remark]:
+@check("TPE327", "ntp-crypto-nak", Severity.LOW, protocol="ntp", kind=Kind.NOTICE, pure=True)
+def crypto_nak(match: Match) -> Iterator[Issue]:
     """Flags: a time server that refuses how the base station authenticates its requests.
 
     Why: The base station ignores such answers and gets no time; without the right time its certificates fail. Who
@@ -170,12 +170,12 @@ def crypto_nak(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Give the base station and the time server the same key under the same identifier.
     """
-    items = fit.conversation.dissection.items
+    items = match.conversation.dissection.items
     answers = {item.frame for item, packet in messages(items, Packet) if packet.mode == SERVER}
     refusals = [item for item, code in messages(items, Authenticator) if code.refuses and item.frame in answers]
     if refusals:
         sentence = "The time server does not accept how requests are authenticated (crypto-NAK)."
-        yield Remark(sentence, first_frames(refusals))
+        yield Issue(sentence, first_frames(refusals))
 
 
 CHECKS = (control_message, private_message, version, association_mode, kiss_of_death, unsynchronized, crypto_nak)

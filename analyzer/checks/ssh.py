@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analyzer.expected import Row, RuleError, rules_folder
-from analyzer.findings import Kind, Remark, Severity, content_check
+from analyzer.findings import Issue, Kind, Severity, check
 from analyzer.heads import Direction, Frame
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.messages import messages
 from analyzer.protocols.ssh import (
     OUT_OF_PLACE,
@@ -119,8 +119,8 @@ KINDS = {"kex_algorithms": "key exchange method", "server_host_key_algorithms": 
 """What must be agreed upon, in plain words."""
 
 
-@content_check("TPE251", "ssh-protocol-below-2", Severity.HIGH, "ssh")
-def protocol_below_2(fit: Fit) -> Iterator[Remark]:
+@check("TPE251", "ssh-protocol-below-2", Severity.HIGH, protocol="ssh")
+def protocol_below_2(match: Match) -> Iterator[Issue]:
     """Flags: an identification string with a protocol version below 2.0; 1.99 (both versions offered) is medium.
 
     Why: SSH 1 protects integrity with a CRC and has known ways to decrypt and insert; the row demands SSH version 2.
@@ -131,18 +131,18 @@ def protocol_below_2(fit: Fit) -> Iterator[Remark]:
     """
     old = [
         (item, said)
-        for item, said in messages(fit.conversation.dissection.items, Identification)
+        for item, said in messages(match.conversation.dissection.items, Identification)
         if said.protoversion != "2.0"
     ]
     if old:
         frames = shown(item.frame for item, _ in old)
         who = " and ".join(f"the {side(item.direction)} announces {said.protoversion}" for item, said in old)
         both = all(said.protoversion == "1.99" for _, said in old)
-        yield Remark(f"SSH protocol below 2.0: {who}.", frames, Severity.MEDIUM if both else None)
+        yield Issue(f"SSH protocol below 2.0: {who}.", frames, Severity.MEDIUM if both else None)
 
 
-@content_check("TPE252", "ssh-key-exchange-broken", Severity.MEDIUM, "ssh")
-def key_exchange_broken(fit: Fit) -> Iterator[Remark]:
+@check("TPE252", "ssh-key-exchange-broken", Severity.MEDIUM, protocol="ssh")
+def key_exchange_broken(match: Match) -> Iterator[Issue]:
     """Flags: a negotiated key exchange method that is broken today, or a group exchange with a prime below 2048 bits.
 
     Why: who records the session can compute its keys and read all of it later, passwords included.
@@ -151,17 +151,17 @@ def key_exchange_broken(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Remove SHA-1 and 1024-bit key exchange methods on both sides and offer curve25519-sha256 or better.
     """
-    facts = facts_of(fit)
-    yield from judged("key exchange method", (facts.kex,), fit)
+    facts = facts_of(match)
+    yield from judged("key exchange method", (facts.kex,), match)
     least = policy().shortest_prime
     if facts.group_bits is not None and facts.group_bits < least:
-        frames = shown(item.frame for item, _ in messages(fit.conversation.dissection.items, GexGroup))
+        frames = shown(item.frame for item, _ in messages(match.conversation.dissection.items, GexGroup))
         sentence = f"The server picked a Diffie-Hellman group of {facts.group_bits} bits; {least} are needed."
-        yield Remark(sentence, frames)
+        yield Issue(sentence, frames)
 
 
-@content_check("TPE253", "ssh-cipher-broken", Severity.HIGH, "ssh")
-def cipher_broken(fit: Fit) -> Iterator[Remark]:
+@check("TPE253", "ssh-cipher-broken", Severity.HIGH, protocol="ssh")
+def cipher_broken(match: Match) -> Iterator[Issue]:
     """Flags: a negotiated cipher that is broken today (none, DES, RC4; 64-bit blocks are medium).
 
     Why: the session can be read, at once or with recorded volume.
@@ -170,12 +170,12 @@ def cipher_broken(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Allow only AES in CTR or GCM mode and ChaCha20-Poly1305 as SSH ciphers.
     """
-    facts = facts_of(fit)
-    yield from judged("cipher", (facts.cipher_client_to_server, facts.cipher_server_to_client), fit)
+    facts = facts_of(match)
+    yield from judged("cipher", (facts.cipher_client_to_server, facts.cipher_server_to_client), match)
 
 
-@content_check("TPE254", "ssh-mac-broken", Severity.MEDIUM, "ssh")
-def mac_broken(fit: Fit) -> Iterator[Remark]:
+@check("TPE254", "ssh-mac-broken", Severity.MEDIUM, protocol="ssh")
+def mac_broken(match: Match) -> Iterator[Issue]:
     """Flags: a negotiated MAC that is broken today (none is high, MD5 medium).
 
     Why: packets can be changed or inserted without notice.
@@ -184,12 +184,12 @@ def mac_broken(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Allow only HMAC with SHA-2, or ciphers that authenticate by themselves, as SSH MACs.
     """
-    facts = facts_of(fit)
-    yield from judged("MAC", (facts.mac_client_to_server, facts.mac_server_to_client), fit)
+    facts = facts_of(match)
+    yield from judged("MAC", (facts.mac_client_to_server, facts.mac_server_to_client), match)
 
 
-@content_check("TPE255", "ssh-host-key-broken", Severity.MEDIUM, "ssh")
-def host_key_broken(fit: Fit) -> Iterator[Remark]:
+@check("TPE255", "ssh-host-key-broken", Severity.MEDIUM, protocol="ssh")
+def host_key_broken(match: Match) -> Iterator[Issue]:
     """Flags: a negotiated host key algorithm that is broken today, or an RSA host key below 2048 bits.
 
     Why: an impostor can forge the server's proof and stand in the middle.
@@ -198,16 +198,16 @@ def host_key_broken(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Give the server an Ed25519, ECDSA or RSA host key of at least 2048 bits and disable ssh-dss and ssh-rsa.
     """
-    facts = facts_of(fit)
-    yield from judged("host key algorithm", (facts.host_key,), fit)
+    facts = facts_of(match)
+    yield from judged("host key algorithm", (facts.host_key,), match)
     least = policy().shortest_rsa_key
     if facts.host_key_bits is not None and facts.host_key_bits < least:
-        frames = shown(item.frame for item, _ in messages(fit.conversation.dissection.items, KexReply))
-        yield Remark(f"The server's RSA host key has {facts.host_key_bits} bits; {least} are needed.", frames)
+        frames = shown(item.frame for item, _ in messages(match.conversation.dissection.items, KexReply))
+        yield Issue(f"The server's RSA host key has {facts.host_key_bits} bits; {least} are needed.", frames)
 
 
-@content_check("TPE256", "ssh-key-exchange-not-completed", Severity.MEDIUM, "ssh")
-def key_exchange_not_completed(fit: Fit) -> Iterator[Remark]:
+@check("TPE256", "ssh-key-exchange-not-completed", Severity.MEDIUM, protocol="ssh")
+def key_exchange_not_completed(match: Match) -> Iterator[Issue]:
     """Flags: a connection that was closed after both identification strings and before any NEWKEYS.
 
     Why: without a key exchange there is no session, so the row does not do its work.
@@ -216,7 +216,7 @@ def key_exchange_not_completed(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Compare the algorithms that both sides offer and read the SSH server's log for the refusal.
     """
-    conversation, facts = fit.conversation, facts_of(fit)
+    conversation, facts = match.conversation, facts_of(match)
     if facts.key_exchange_completed or not (facts.client_banner and facts.server_banner):
         return
     items = conversation.dissection.items
@@ -225,12 +225,12 @@ def key_exchange_not_completed(fit: Fit) -> Iterator[Remark]:
         return  # SSH 1 has no NEWKEYS; broken packets are a finding of their own
     closed = [stream.marks[-1].frame for stream in conversation.head.streams if stream.ends]
     if closed:
-        sentence = f"The connection was closed before the key exchange was completed{why_not(fit)}."
-        yield Remark(sentence, shown(closed))
+        sentence = f"The connection was closed before the key exchange was completed{why_not(match)}."
+        yield Issue(sentence, shown(closed))
 
 
-@content_check("TPE257", "ssh-terrapin", Severity.LOW, "ssh", together=True)
-def terrapin(fit: Fit) -> Iterator[Remark]:
+@check("TPE257", "ssh-terrapin", Severity.LOW, protocol="ssh", aggregated=True)
+def terrapin(match: Match) -> Iterator[Issue]:
     """Flags: ChaCha20-Poly1305, or CBC with encrypt-then-MAC, without strict key exchange on both sides.
 
     Why: who sits on the path can drop the first encrypted messages unnoticed, and with them protections that the two
@@ -241,7 +241,7 @@ def terrapin(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Update the SSH software of the side without strict key exchange, or allow only AES-GCM and AES-CTR.
     """
-    facts = facts_of(fit)
+    facts = facts_of(match)
     ways = (
         (facts.cipher_client_to_server, facts.mac_client_to_server),
         (facts.cipher_server_to_client, facts.mac_server_to_client),
@@ -252,11 +252,11 @@ def terrapin(fit: Fit) -> Iterator[Remark]:
         if cipher and (cipher.startswith("chacha20-poly1305") or ("-cbc" in cipher and "-etm@" in (mac or "")))
     )
     if facts.strict_kex is False and exposed:
-        yield Remark(f"Negotiated cipher {' and '.join(exposed)} without strict key exchange.", offers(fit))
+        yield Issue(f"Negotiated cipher {' and '.join(exposed)} without strict key exchange.", offers(match))
 
 
-@content_check("TPE258", "ssh-strict-key-exchange-broken", Severity.MEDIUM, "ssh")
-def strict_key_exchange_broken(fit: Fit) -> Iterator[Remark]:
+@check("TPE258", "ssh-strict-key-exchange-broken", Severity.MEDIUM, protocol="ssh")
+def strict_key_exchange_broken(match: Match) -> Iterator[Issue]:
     """Flags: a message that does not belong into a key exchange which both sides want to be strict.
 
     Why: both sides must end such a session; the message is what an attacker inserts for Terrapin (CVE-2023-48795).
@@ -265,15 +265,15 @@ def strict_key_exchange_broken(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Look for who sits between the base station and TPE and changes what is sent.
     """
-    if facts_of(fit).strict_kex:
-        for item, said in messages(fit.conversation.dissection.items, Packet):
+    if facts_of(match).strict_kex:
+        for item, said in messages(match.conversation.dissection.items, Packet):
             if said.message_number in OUT_OF_PLACE:
                 sentence = f"Message {said.message_number} of the {side(item.direction)} breaks a strict key exchange."
-                yield Remark(sentence, (item.frame,))
+                yield Issue(sentence, (item.frame,))
 
 
-@content_check("TPE259", "ssh-preface-lines", Severity.INFO, "ssh", Kind.NOTICE)
-def preface_lines(fit: Fit) -> Iterator[Remark]:
+@check("TPE259", "ssh-preface-lines", Severity.INFO, protocol="ssh", kind=Kind.NOTICE)
+def preface_lines(match: Match) -> Iterator[Issue]:
     """Flags: lines that the server sent before its identification string.
 
     Why: they are allowed (RFC 4253 section 4.2), but servers seldom send them, and proxies or wrappers do.
@@ -282,11 +282,11 @@ def preface_lines(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Make sure that the SSH server itself answers, and nothing in its place.
     """
-    lines = messages(fit.conversation.dissection.items, PrefaceLine)
+    lines = messages(match.conversation.dissection.items, PrefaceLine)
     if lines:
         count = f"{len(lines)} lines" if len(lines) > 1 else "a line"
         sentence = f"The server sent {count} before its identification string: {lines[0][1].text[:80]!a}."
-        yield Remark(sentence, shown(item.frame for item, _ in lines))
+        yield Issue(sentence, shown(item.frame for item, _ in lines))
 
 
 CHECKS = (
@@ -302,31 +302,31 @@ CHECKS = (
 )
 
 
-def facts_of(fit: Fit) -> SshFacts:
+def facts_of(match: Match) -> SshFacts:
     """The conversation's facts; empty if they could not be made."""
-    facts = fit.conversation.dissection.facts
+    facts = match.conversation.dissection.facts
     return facts if isinstance(facts, SshFacts) else SshFacts()
 
 
-def judged(kind: str, names: Collection[str | None], fit: Fit) -> Iterator[Remark]:
+def judged(kind: str, names: Collection[str | None], match: Match) -> Iterator[Issue]:
     """One remark on the algorithms of a kind that the policy objects to, of the worst one's severity."""
     objections = {name: policy().objection(kind, name) for name in names if name is not None}
     found = {name: what for name, what in objections.items() if what is not None}
     if found:
         severity = max(what.severity for what in found.values())
         reasons = " and ".join(f"{name} ({what.reason})" for name, what in found.items())
-        yield Remark(f"Negotiated {kind} {reasons}.", offers(fit), severity)
+        yield Issue(f"Negotiated {kind} {reasons}.", offers(match), severity)
 
 
-def offers(fit: Fit) -> tuple[Frame, ...]:
+def offers(match: Match) -> tuple[Frame, ...]:
     """The frames of the KEXINIT messages."""
-    return shown(item.frame for item, _ in messages(fit.conversation.dissection.items, KexInit))
+    return shown(item.frame for item, _ in messages(match.conversation.dissection.items, KexInit))
 
 
-def why_not(fit: Fit) -> str:
+def why_not(match: Match) -> str:
     """What the packets say about a key exchange that came to nothing, as the end of a sentence."""
-    facts = facts_of(fit)
-    for item, said in messages(fit.conversation.dissection.items, Disconnect):
+    facts = facts_of(match)
+    for item, said in messages(match.conversation.dissection.items, Disconnect):
         return f"; the {side(item.direction)} gave reason {said.reason_code}, {said.description or 'no description'}"
     if facts._client and facts._server:
         for field, name in KINDS.items():

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final
 
-from analyzer.findings import ContentCheck, Kind, Remark, Severity, content_check
+from analyzer.findings import Check, Issue, Kind, Severity, check
 from analyzer.heads import Frame
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.messages import Item, messages
 from analyzer.protocols.tls import (
     Alert,
@@ -87,8 +87,8 @@ HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9
 """RFC 1123 section 2.1, with the underscores that are in use; without the final dot (RFC 6066 section 3)."""
 
 
-@content_check("TPE261", "tls-obsolete-version", Severity.HIGH, "tls", by_facts=True)
-def obsolete_version(fit: Fit) -> Iterator[Remark]:
+@check("TPE261", "tls-obsolete-version", Severity.HIGH, protocol="tls", pure=True)
+def obsolete_version(match: Match) -> Iterator[Issue]:
     """Flags: SSL 2.0 or SSL 3.0 (high), TLS 1.0 or TLS 1.1 (medium) as the version that the server chose.
 
     Why: SSL 2.0 and 3.0 can be broken by whoever sits on the path (RFC 6176, RFC 7568); TLS 1.0 and 1.1 rest on MD5 and
@@ -98,17 +98,17 @@ def obsolete_version(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Configure both ends for TLS 1.2 or newer and switch the older versions off.
     """
-    facts = facts_of(fit)
+    facts = facts_of(match)
     if facts._version is not None and facts._version < TLS_1_2:
         ssl = facts._version <= SSL_3_0
         reason = "which anyone on the path can break" if ssl else "which RFC 8996 forbids"
-        floor = f"; row {fit.row.id} asks for {fit.row.tls_floor} or newer" if fit.row.tls_floor else ""
+        floor = f"; row {match.row.id} asks for {match.row.tls_floor} or newer" if match.row.tls_floor else ""
         sentence = f"The connection uses {facts.version}, {reason}{floor}."
-        yield Remark(sentence, version_frames(fit), Severity.HIGH if ssl else Severity.MEDIUM)
+        yield Issue(sentence, version_frames(match), Severity.HIGH if ssl else Severity.MEDIUM)
 
 
-@content_check("TPE262", "tls-version-below-row", Severity.MEDIUM, "tls", by_facts=True)
-def version_below_row(fit: Fit) -> Iterator[Remark]:
+@check("TPE262", "tls-version-below-row", Severity.MEDIUM, protocol="tls", pure=True)
+def version_below_row(match: Match) -> Iterator[Issue]:
     """Flags: a version that is not obsolete, but older than the row allows.
 
     Why: the row names the oldest version that its service may speak.
@@ -117,17 +117,17 @@ def version_below_row(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Configure both ends for the version that the row asks for.
     """
-    facts = facts_of(fit)
-    if facts._version is None or facts._version < TLS_1_2 or facts.version == fit.row.tls_floor:
+    facts = facts_of(match)
+    if facts._version is None or facts._version < TLS_1_2 or facts.version == match.row.tls_floor:
         return
-    floor = next((value for value, name in VERSIONS.items() if name == fit.row.tls_floor), 0)
+    floor = next((value for value, name in VERSIONS.items() if name == match.row.tls_floor), 0)
     if version_rank(facts._version) < version_rank(floor):
-        sentence = f"The connection uses {facts.version}, older than the {fit.row.tls_floor} of row {fit.row.id}."
-        yield Remark(sentence, version_frames(fit))
+        sentence = f"The connection uses {facts.version}, older than the {match.row.tls_floor} of row {match.row.id}."
+        yield Issue(sentence, version_frames(match))
 
 
-@content_check("TPE263", "tls-version-above-row", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
-def version_above_row(fit: Fit) -> Iterator[Remark]:
+@check("TPE263", "tls-version-above-row", Severity.INFO, protocol="tls", kind=Kind.NOTICE, pure=True)
+def version_above_row(match: Match) -> Iterator[Issue]:
     """Flags: TLS 1.3 where the row names TLS 1.2.
 
     Why: it is no fault, TLS 1.3 protects more; but it differs from the row's words, and it hides the certificates.
@@ -136,14 +136,14 @@ def version_above_row(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Do nothing, unless something on the path has to see the certificates.
     """
-    version = facts_of(fit)._version
-    if version is not None and version_rank(version) > (TLS_1_2, 0) and "TLS 1.2" in fit.row.service:
-        sentence = f"The connection uses {facts_of(fit).version} where row {fit.row.id} names TLS 1.2."
-        yield Remark(sentence, version_frames(fit))
+    version = facts_of(match)._version
+    if version is not None and version_rank(version) > (TLS_1_2, 0) and "TLS 1.2" in match.row.service:
+        sentence = f"The connection uses {facts_of(match).version} where row {match.row.id} names TLS 1.2."
+        yield Issue(sentence, version_frames(match))
 
 
-@content_check("TPE264", "tls-handshake-refused", Severity.MEDIUM, "tls", by_facts=True)
-def handshake_refused(fit: Fit) -> Iterator[Remark]:
+@check("TPE264", "tls-handshake-refused", Severity.MEDIUM, protocol="tls", pure=True)
+def handshake_refused(match: Match) -> Iterator[Issue]:
     """Flags: a fatal alert in clear, so before the handshake was completed; of TLS 1.3 also one that keys open.
 
     Why: the connection fails, and with it the service of the row; the alert says what its sender objects to.
@@ -152,21 +152,21 @@ def handshake_refused(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Correct what the alert objects to, on the side that did not send it.
     """
-    facts = facts_of(fit)
+    facts = facts_of(match)
     if not facts.alerts:
         return
     server = facts._server
-    for key in dict.fromkeys((item.direction, alert.description) for item, alert in fatal_alerts(fit)):
+    for key in dict.fromkeys((item.direction, alert.description) for item, alert in fatal_alerts(match)):
         direction, description = key
-        shown = [item for item, alert in fatal_alerts(fit) if (item.direction, alert.description) == key]
+        shown = [item for item, alert in fatal_alerts(match) if (item.direction, alert.description) == key]
         sender = "server" if direction == server else "client"
         name = ALERTS.get(description, str(description))
         meaning = f": {MEANINGS[description]}" if description in MEANINGS else ""
-        yield Remark(f"The {sender} refuses the handshake with the alert {name}{meaning}.", frames(shown))
+        yield Issue(f"The {sender} refuses the handshake with the alert {name}{meaning}.", frames(shown))
 
 
-@content_check("TPE265", "tls-handshake-abandoned", Severity.LOW, "tls")
-def handshake_abandoned(fit: Fit) -> Iterator[Remark]:
+@check("TPE265", "tls-handshake-abandoned", Severity.LOW, protocol="tls")
+def handshake_abandoned(match: Match) -> Iterator[Issue]:
     """Flags: a connection that both sides closed before the handshake was completed, without an alert: never answered
     by the server (medium), or not continued by the client after the server's answer (low).
 
@@ -176,25 +176,25 @@ def handshake_abandoned(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Look into the log of the side that closed the connection.
     """
-    facts, conversation = facts_of(fit), fit.conversation
+    facts, conversation = facts_of(match), match.conversation
     if facts._client_went_on or not facts._hello_seen:
         return
     whole = all(stream.begins and stream.ends for stream in conversation.head.streams)
-    refused = next(fatal_alerts(fit), None) is not None or bool(conversation.dissection.breaks)
+    refused = next(fatal_alerts(match), None) is not None or bool(conversation.dissection.breaks)
     hellos = [item for item, _ in messages(conversation.dissection.items, ClientHello)]
     if not whole or refused or not hellos:
         return
     answers = [item for item, _ in messages(conversation.dissection.items, ServerHello)]
     if answers:
         sentence = "The connection was closed after the server's hello, and the client never went on."
-        yield Remark(sentence, frames(answers), Severity.LOW)
+        yield Issue(sentence, frames(answers), Severity.LOW)
     else:
         sentence = "The connection was closed, and the server never answered the client's hello."
-        yield Remark(sentence, frames(hellos), Severity.MEDIUM)
+        yield Issue(sentence, frames(hellos), Severity.MEDIUM)
 
 
-@content_check("TPE266", "tls-broken-cipher-suite", Severity.HIGH, "tls", by_facts=True)
-def broken_cipher_suite(fit: Fit) -> Iterator[Remark]:
+@check("TPE266", "tls-broken-cipher-suite", Severity.HIGH, protocol="tls", pure=True)
+def broken_cipher_suite(match: Match) -> Iterator[Issue]:
     """Flags: a chosen cipher suite without encryption, without authentication, of export strength, with RC4 or DES.
 
     Why: whoever sits on the path can read or change what is transported (RFC 9325 section 4.2, RFC 7465).
@@ -203,14 +203,14 @@ def broken_cipher_suite(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Allow only cipher suites with AES-GCM or ChaCha20-Poly1305 on the server.
     """
-    suite = facts_of(fit).cipher_suite or ""
+    suite = facts_of(match).cipher_suite or ""
     reasons = broken(suite)
     if reasons:
-        yield Remark(f"The chosen cipher suite {suite} {' and '.join(reasons)}.", suite_frames(fit))
+        yield Issue(f"The chosen cipher suite {suite} {' and '.join(reasons)}.", suite_frames(match))
 
 
-@content_check("TPE267", "tls-small-block-cipher-suite", Severity.MEDIUM, "tls", by_facts=True)
-def small_block_cipher_suite(fit: Fit) -> Iterator[Remark]:
+@check("TPE267", "tls-small-block-cipher-suite", Severity.MEDIUM, protocol="tls", pure=True)
+def small_block_cipher_suite(match: Match) -> Iterator[Issue]:
     """Flags: a chosen cipher suite with 3DES or another cipher of 64-bit blocks.
 
     Why: blocks repeat after some gigabytes and give their content away (Sweet32, CVE-2016-2183); a link to a base
@@ -220,14 +220,14 @@ def small_block_cipher_suite(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Allow only cipher suites with AES-GCM or ChaCha20-Poly1305 on the server.
     """
-    suite = facts_of(fit).cipher_suite or ""
+    suite = facts_of(match).cipher_suite or ""
     cipher = next((name for part, name in SMALL_BLOCK_SUITES if part in suite), None)
     if cipher and not broken(suite):
-        yield Remark(f"The chosen cipher suite {suite} uses {cipher}, whose blocks have 64 bits.", suite_frames(fit))
+        yield Issue(f"The chosen cipher suite {suite} uses {cipher}, whose blocks have 64 bits.", suite_frames(match))
 
 
-@content_check("TPE268", "tls-small-dh-group", Severity.LOW, "tls", by_facts=True)
-def small_dh_group(fit: Fit) -> Iterator[Remark]:
+@check("TPE268", "tls-small-dh-group", Severity.LOW, protocol="tls", pure=True)
+def small_dh_group(match: Match) -> Iterator[Issue]:
     """Flags: an ephemeral Diffie-Hellman key exchange with a prime below 2048 bits; below 1024 bits medium.
 
     Why: the keys of such a connection can be computed with enough effort, below 1024 bits with little (Logjam,
@@ -237,15 +237,15 @@ def small_dh_group(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Use an elliptic curve, or a Diffie-Hellman group of 2048 bits or more, on the server.
     """
-    bits = facts_of(fit)._dh_bits
+    bits = facts_of(match)._dh_bits
     if bits is not None and bits < 2048:
-        shown = [item for item, _ in messages(fit.conversation.dissection.items, ServerKeyExchange)]
+        shown = [item for item, _ in messages(match.conversation.dissection.items, ServerKeyExchange)]
         severity = Severity.MEDIUM if bits < 1024 else Severity.LOW
-        yield Remark(f"The key exchange uses a Diffie-Hellman prime of {bits} bits.", frames(shown), severity)
+        yield Issue(f"The key exchange uses a Diffie-Hellman prime of {bits} bits.", frames(shown), severity)
 
 
-@content_check("TPE269", "tls-certificate-expired", Severity.HIGH, "tls")
-def certificate_expired(fit: Fit) -> Iterator[Remark]:
+@check("TPE269", "tls-certificate-expired", Severity.HIGH, protocol="tls")
+def certificate_expired(match: Match) -> Iterator[Issue]:
     """Flags: a server certificate whose validity ended before it was captured: high if the client went on all the
     same, medium if it did not.
 
@@ -255,15 +255,15 @@ def certificate_expired(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Renew the server's certificate, and make the client verify it.
     """
-    last = fit.conversation.last
-    for item, certificate in own_certificate(fit, lambda each: each._ends is not None and last > each._ends):
+    last = match.conversation.last
+    for item, certificate in own_certificate(match, lambda each: each._ends is not None and last > each._ends):
         if item.time > (certificate._ends or 0):
             sentence = f"The server's certificate {subject(certificate)} expired on {certificate.not_after}"
-            yield dated(fit, item, sentence)
+            yield dated(match, item, sentence)
 
 
-@content_check("TPE270", "tls-certificate-not-yet-valid", Severity.HIGH, "tls")
-def certificate_not_yet_valid(fit: Fit) -> Iterator[Remark]:
+@check("TPE270", "tls-certificate-not-yet-valid", Severity.HIGH, protocol="tls")
+def certificate_not_yet_valid(match: Match) -> Iterator[Issue]:
     """Flags: a server certificate whose validity began after it was captured: high if the client went on all the
     same, medium if it did not.
 
@@ -273,15 +273,15 @@ def certificate_not_yet_valid(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Correct the clocks of the server, its issuer and the capturing machine, or replace the certificate.
     """
-    first = fit.conversation.first
-    for item, certificate in own_certificate(fit, lambda each: each._begins is not None and first < each._begins):
+    first = match.conversation.first
+    for item, certificate in own_certificate(match, lambda each: each._begins is not None and first < each._begins):
         if item.time < (certificate._begins or 0):
             sentence = f"The server's certificate {subject(certificate)} is valid from {certificate.not_before} only"
-            yield dated(fit, item, sentence)
+            yield dated(match, item, sentence)
 
 
-@content_check("TPE271", "tls-certificate-self-signed", Severity.MEDIUM, "tls", by_facts=True)
-def certificate_self_signed(fit: Fit) -> Iterator[Remark]:
+@check("TPE271", "tls-certificate-self-signed", Severity.MEDIUM, protocol="tls", pure=True)
+def certificate_self_signed(match: Match) -> Iterator[Issue]:
     """Flags: a server certificate that is signed with its own key.
 
     Why: no issuer vouches for the server; a client can only trust it blindly or know it beforehand.
@@ -290,13 +290,13 @@ def certificate_self_signed(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Give the server a certificate that is signed by the authority which the base stations trust.
     """
-    if facts_of(fit)._self_signed:
-        for item, certificate in own_certificate(fit, lambda _: True):
-            yield Remark(f"The server's certificate {subject(certificate)} is self-signed.", (item.frame,))
+    if facts_of(match)._self_signed:
+        for item, certificate in own_certificate(match, lambda _: True):
+            yield Issue(f"The server's certificate {subject(certificate)} is self-signed.", (item.frame,))
 
 
-@content_check("TPE272", "tls-certificate-weak-key", Severity.MEDIUM, "tls", by_facts=True)
-def certificate_weak_key(fit: Fit) -> Iterator[Remark]:
+@check("TPE272", "tls-certificate-weak-key", Severity.MEDIUM, protocol="tls", pure=True)
+def certificate_weak_key(match: Match) -> Iterator[Issue]:
     """Flags: an RSA or DSA key below 2048 bits, or an elliptic curve below 224 bits, in the server's chain.
 
     Why: such keys can be broken with the means of today (NIST SP 800-131A), and then anyone can be the server.
@@ -305,14 +305,16 @@ def certificate_weak_key(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Issue the certificate again for an RSA key of 2048 bits or more, or for an elliptic curve.
     """
-    for item, certificate in chain(fit, lambda each: each._key_bits is not None and each._key_bits < least_bits(each)):
+    for item, certificate in chain(
+        match, lambda each: each._key_bits is not None and each._key_bits < least_bits(each)
+    ):
         owner = "server's certificate" if is_own(item) else "issuer certificate"
         has = f"has the key {certificate.key}, below {least_bits(certificate)} bits"
-        yield Remark(f"The {owner} {subject(certificate)} {has}.", (item.frame,))
+        yield Issue(f"The {owner} {subject(certificate)} {has}.", (item.frame,))
 
 
-@content_check("TPE273", "tls-certificate-weak-signature", Severity.MEDIUM, "tls", by_facts=True)
-def certificate_weak_signature(fit: Fit) -> Iterator[Remark]:
+@check("TPE273", "tls-certificate-weak-signature", Severity.MEDIUM, protocol="tls", pure=True)
+def certificate_weak_signature(match: Match) -> Iterator[Issue]:
     """Flags: a certificate of the server's chain that is signed with MD2, MD5 or SHA-1. What a root certificate says of
     itself does not count.
 
@@ -322,14 +324,14 @@ def certificate_weak_signature(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Issue the certificate again with SHA-256 or better.
     """
-    for item, certificate in chain(fit, lambda each: each._hash in WEAK_HASHES and not each._self_issued):
+    for item, certificate in chain(match, lambda each: each._hash in WEAK_HASHES and not each._self_issued):
         owner = "server's certificate" if is_own(item) else "issuer certificate"
         sentence = f"The {owner} {subject(certificate)} is signed with {certificate._hash}"
-        yield Remark(f"{sentence} ({certificate.signature}).", (item.frame,))
+        yield Issue(f"{sentence} ({certificate.signature}).", (item.frame,))
 
 
-@content_check("TPE274", "tls-certificate-name-mismatch", Severity.MEDIUM, "tls", by_facts=True)
-def certificate_name_mismatch(fit: Fit) -> Iterator[Remark]:
+@check("TPE274", "tls-certificate-name-mismatch", Severity.MEDIUM, protocol="tls", pure=True)
+def certificate_name_mismatch(match: Match) -> Iterator[Issue]:
     """Flags: a server certificate that does not name the server that the client asked for.
 
     Why: a client that goes on talks to a server that nobody vouches for under that name.
@@ -339,17 +341,17 @@ def certificate_name_mismatch(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Issue the certificate for the name under which the base stations are configured to reach the server.
     """
-    name = facts_of(fit).server_name
+    name = facts_of(match).server_name
     if name is None:
         return
-    for item, certificate in own_certificate(fit, lambda each: each.problem is None and not names(each, name)):
+    for item, certificate in own_certificate(match, lambda each: each.problem is None and not names(each, name)):
         known = (*certificate._dns_names, *certificate._addresses) or certificate._common_names
         listed = ", ".join(known[:6]) + (", …" if len(known) > 6 else "") if known else "no name"
-        yield Remark(f"The client asks for {name}, the server's certificate is for {listed}.", (item.frame,))
+        yield Issue(f"The client asks for {name}, the server's certificate is for {listed}.", (item.frame,))
 
 
-@content_check("TPE275", "tls-issuer-certificate-expired", Severity.LOW, "tls")
-def issuer_certificate_expired(fit: Fit) -> Iterator[Remark]:
+@check("TPE275", "tls-issuer-certificate-expired", Severity.LOW, protocol="tls")
+def issuer_certificate_expired(match: Match) -> Iterator[Issue]:
     """Flags: a certificate further up the server's chain that was not valid when it was captured.
 
     Why: clients that know no other way to a trusted root refuse the server.
@@ -358,15 +360,15 @@ def issuer_certificate_expired(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Install the current certificates of the issuing authority on the server.
     """
-    first, last = fit.conversation.first, fit.conversation.last
-    for item, certificate in chain(fit, lambda each: not valid(each, first) or not valid(each, last)):
+    first, last = match.conversation.first, match.conversation.last
+    for item, certificate in chain(match, lambda each: not valid(each, first) or not valid(each, last)):
         if not valid(certificate, item.time) and not is_own(item):
             dates = f"is valid from {certificate.not_before} to {certificate.not_after} only"
-            yield Remark(f"The issuer certificate {subject(certificate)} {dates}.", (item.frame,))
+            yield Issue(f"The issuer certificate {subject(certificate)} {dates}.", (item.frame,))
 
 
-@content_check("TPE276", "tls-certificate-unreadable", Severity.LOW, "tls", by_facts=True)
-def certificate_unreadable(fit: Fit) -> Iterator[Remark]:
+@check("TPE276", "tls-certificate-unreadable", Severity.LOW, protocol="tls", pure=True)
+def certificate_unreadable(match: Match) -> Iterator[Issue]:
     """Flags: a certificate of the server that cannot be read, or not wholly.
 
     Why: what cannot be read cannot be judged, and clients may refuse it.
@@ -375,13 +377,13 @@ def certificate_unreadable(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Look at the certificate with openssl x509 and issue it again if it is damaged.
     """
-    for item, certificate in chain(fit, lambda each: each.problem is not None):
+    for item, certificate in chain(match, lambda each: each.problem is not None):
         owner = "server's certificate" if is_own(item) else "issuer certificate"
-        yield Remark(f"The {owner} could not be read wholly ({certificate.problem}).", (item.frame,))
+        yield Issue(f"The {owner} could not be read wholly ({certificate.problem}).", (item.frame,))
 
 
-@content_check("TPE277", "tls-certificates-hidden", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
-def certificates_hidden(fit: Fit) -> Iterator[Remark]:
+@check("TPE277", "tls-certificates-hidden", Severity.INFO, protocol="tls", kind=Kind.NOTICE, pure=True)
+def certificates_hidden(match: Match) -> Iterator[Issue]:
     """Flags: a TLS 1.3 handshake, which encrypts the certificates.
 
     Why: the certificates are hidden, which does not mean that they are valid.
@@ -391,16 +393,16 @@ def certificates_hidden(fit: Fit) -> Iterator[Remark]:
     Remedy: Check the server's certificate by connecting to it, or decrypt the capture with the session's keys
     (--tls-keylog).
     """
-    facts = facts_of(fit)
+    facts = facts_of(match)
     if facts.certificates_hidden:
         sentence = (
             f"The certificates are hidden by {facts.version}; whether they are valid cannot be seen without keys."
         )
-        yield Remark(sentence, version_frames(fit))
+        yield Issue(sentence, version_frames(match))
 
 
-@content_check("TPE278", "tls-session-resumed", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
-def session_resumed(fit: Fit) -> Iterator[Remark]:
+@check("TPE278", "tls-session-resumed", Severity.INFO, protocol="tls", kind=Kind.NOTICE, pure=True)
+def session_resumed(match: Match) -> Iterator[Issue]:
     """Flags: a handshake that resumes an earlier session.
 
     Why: no certificate is sent again, so that none can be judged.
@@ -410,15 +412,15 @@ def session_resumed(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Capture from before the first connection, or restart the base station, to see a full handshake.
     """
-    facts = facts_of(fit)
+    facts = facts_of(match)
     if facts.resumed:
         means = f" by its {facts.resumed_by}" if facts.resumed_by else ""
         sentence = f"The handshake resumes an earlier session{means}, so no certificate is sent that could be checked."
-        yield Remark(sentence, version_frames(fit))
+        yield Issue(sentence, version_frames(match))
 
 
-@content_check("TPE279", "tls-handshake-not-seen", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
-def handshake_not_seen(fit: Fit) -> Iterator[Remark]:
+@check("TPE279", "tls-handshake-not-seen", Severity.INFO, protocol="tls", kind=Kind.NOTICE, pure=True)
+def handshake_not_seen(match: Match) -> Iterator[Issue]:
     """Flags: a TLS conversation whose handshake is not in the capture.
 
     Why: its version, cipher suite and certificates cannot be judged any more.
@@ -427,14 +429,14 @@ def handshake_not_seen(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Start the capture before the base station connects.
     """
-    items = () if facts_of(fit)._hello_seen else fit.conversation.dissection.items
+    items = () if facts_of(match)._hello_seen else match.conversation.dissection.items
     if items:
         sentence = "The TLS handshake is not in the capture, so cipher suite and certificates could not be checked."
-        yield Remark(sentence, (items[0].frame,))
+        yield Issue(sentence, (items[0].frame,))
 
 
-@content_check("TPE280", "tls-chain-out-of-order", Severity.LOW, "tls", by_facts=True)
-def chain_out_of_order(fit: Fit) -> Iterator[Remark]:
+@check("TPE280", "tls-chain-out-of-order", Severity.LOW, protocol="tls", pure=True)
+def chain_out_of_order(match: Match) -> Iterator[Issue]:
     """Flags: a server certificate chain in which a certificate is not signed by the one behind it.
 
     Why: RFC 5246 section 7.4.2 demands that order, and small TLS libraries follow no other; they refuse the server.
@@ -443,18 +445,18 @@ def chain_out_of_order(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Configure the server with its own certificate first and then each issuer's, and with no other certificate.
     """
-    for item, certificate, link in linked(fit, Link.ELSEWHERE, Link.UNRELATED):
+    for item, certificate, link in linked(match, Link.ELSEWHERE, Link.UNRELATED):
         owner = "server's certificate" if is_own(item) else "issuer certificate"
         means = "which stands elsewhere in the chain" if link is Link.ELSEWHERE else "which was not sent"
         issuer = certificate.issuer or "without a name"
         sentence = f"The {owner} {subject(certificate)} is not followed by its issuer {issuer}, {means}."
         if certificate._self_issued:
             sentence = f"The {owner} {subject(certificate)} names itself as issuer, yet another certificate follows."
-        yield Remark(sentence, (item.frame,))
+        yield Issue(sentence, (item.frame,))
 
 
-@content_check("TPE281", "tls-chain-signature-wrong", Severity.MEDIUM, "tls", by_facts=True)
-def chain_signature_wrong(fit: Fit) -> Iterator[Remark]:
+@check("TPE281", "tls-chain-signature-wrong", Severity.MEDIUM, protocol="tls", pure=True)
+def chain_signature_wrong(match: Match) -> Iterator[Issue]:
     """Flags: a certificate of the server's chain whose signature was not made with the key of the issuer behind it.
 
     Why: either the issuer's certificate is an outdated one, or somebody made up a certificate under its name.
@@ -463,14 +465,14 @@ def chain_signature_wrong(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Install the issuer's current certificate on the server; if that does not help, look for an impostor.
     """
-    for item, certificate, _ in linked(fit, Link.FORGED):
+    for item, certificate, _ in linked(match, Link.FORGED):
         owner = "server's certificate" if is_own(item) else "issuer certificate"
         sentence = f"The {owner} {subject(certificate)} was not signed with the key of {certificate.issuer}"
-        yield Remark(f"{sentence} that the server sent.", (item.frame,))
+        yield Issue(f"{sentence} that the server sent.", (item.frame,))
 
 
-@content_check("TPE282", "tls-server-name-malformed", Severity.LOW, "tls", by_facts=True)
-def server_name_malformed(fit: Fit) -> Iterator[Remark]:
+@check("TPE282", "tls-server-name-malformed", Severity.LOW, protocol="tls", pure=True)
+def server_name_malformed(match: Match) -> Iterator[Issue]:
     """Flags: a server_name extension without exactly one host name in it, or with one that no host can have. IP
     literals are passed over: RFC 6066 forbids them, but stunnel and Basics Station send them.
 
@@ -480,7 +482,7 @@ def server_name_malformed(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Configure the base station with the server's DNS name as it stands in the server's certificate.
     """
-    names = facts_of(fit)._server_names
+    names = facts_of(match)._server_names
     if names is None or (len(names) == 1 and HOST_NAME.fullmatch(names[0]) and len(names[0]) < 254):
         return
     if len(names) != 1:
@@ -489,12 +491,12 @@ def server_name_malformed(fit: Fit) -> Iterator[Remark]:
         return
     else:
         sentence = f"The client asks for {names[0] or 'an empty name'}, which is no host name."
-    hellos = [item for item, _ in messages(fit.conversation.dissection.items, ClientHello)]
-    yield Remark(sentence, frames(hellos))
+    hellos = [item for item, _ in messages(match.conversation.dissection.items, ClientHello)]
+    yield Issue(sentence, frames(hellos))
 
 
-@content_check("TPE283", "tls-encrypted-alert", Severity.INFO, "tls", Kind.NOTICE, by_facts=True, together=True)
-def encrypted_alert(fit: Fit) -> Iterator[Remark]:
+@check("TPE283", "tls-encrypted-alert", Severity.INFO, protocol="tls", kind=Kind.NOTICE, pure=True, aggregated=True)
+def encrypted_alert(match: Match) -> Iterator[Issue]:
     """Flags: an alert behind the change to encryption, before any application data from its sender.
 
     Why: it is a refusal or the normal end of a connection; which of them only the two ends can read.
@@ -504,16 +506,16 @@ def encrypted_alert(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Look into the log of either end if the connection should have carried data.
     """
-    found = facts_of(fit).encrypted_alerts
+    found = facts_of(match).encrypted_alerts
     if found:
-        records = messages(fit.conversation.dissection.items, EncryptedRecord)
+        records = messages(match.conversation.dissection.items, EncryptedRecord)
         shown = [item for item, record in records if record.content_type == ContentType.ALERT]
         sentence = f"An encrypted alert came from the {' and the '.join(found)} instead of data: its meaning is hidden."
-        yield Remark(sentence, frames(shown))
+        yield Issue(sentence, frames(shown))
 
 
-@content_check("TPE284", "tls-server-without-certificate", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
-def server_without_certificate(fit: Fit) -> Iterator[Remark]:
+@check("TPE284", "tls-server-without-certificate", Severity.INFO, protocol="tls", kind=Kind.NOTICE, pure=True)
+def server_without_certificate(match: Match) -> Iterator[Issue]:
     """Flags: a handshake in which both ends prove that they know a shared key, or a password, before TLS 1.3.
 
     Why: the server sends no certificate, so that none can be judged; all depends on who knows the key.
@@ -522,15 +524,15 @@ def server_without_certificate(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Make sure that each base station has a key of its own, or give the server a certificate.
     """
-    facts = facts_of(fit)
+    facts = facts_of(match)
     suite = facts.cipher_suite or ""
     if ("_PSK_" in suite or "_SRP_" in suite) and not facts.certificates and not facts.resumed:
         sentence = f"The server authenticates without a certificate: the chosen cipher suite is {suite}."
-        yield Remark(sentence, suite_frames(fit))
+        yield Issue(sentence, suite_frames(match))
 
 
-@content_check("TPE285", "tls-client-certificate-withheld", Severity.INFO, "tls", Kind.NOTICE, by_facts=True)
-def client_certificate_withheld(fit: Fit) -> Iterator[Remark]:
+@check("TPE285", "tls-client-certificate-withheld", Severity.INFO, protocol="tls", kind=Kind.NOTICE, pure=True)
+def client_certificate_withheld(match: Match) -> Iterator[Issue]:
     """Flags: a server that asks for a client certificate and a client that goes on without one.
 
     Why: a base station without its certificate is one among many; the server may refuse it, or not know which it is.
@@ -540,15 +542,15 @@ def client_certificate_withheld(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Install the base station's own certificate and key by the key installer.
     """
-    facts = facts_of(fit)
+    facts = facts_of(match)
     if facts.client_certificate_requested and facts.client_certificate is False:
-        items = fit.conversation.dissection.items
+        items = match.conversation.dissection.items
         asked = [item for item, said in messages(items, Handshake) if said.type == HandshakeType.CERTIFICATE_REQUEST]
-        yield Remark("The server asks for a client certificate, and the client sends none.", frames(asked))
+        yield Issue("The server asks for a client certificate, and the client sends none.", frames(asked))
 
 
-@content_check("TPE286", "tls-no-forward-secrecy", Severity.LOW, "tls", by_facts=True)
-def no_forward_secrecy(fit: Fit) -> Iterator[Remark]:
+@check("TPE286", "tls-no-forward-secrecy", Severity.LOW, protocol="tls", pure=True)
+def no_forward_secrecy(match: Match) -> Iterator[Issue]:
     """Flags: a chosen cipher suite whose key exchange depends on the server's long-term key alone.
 
     Why: who records the traffic and gets hold of that key later can read all of it (RFC 9325 section 4.1).
@@ -557,13 +559,13 @@ def no_forward_secrecy(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Allow only cipher suites with ECDHE on the server.
     """
-    suite = facts_of(fit).cipher_suite or ""
+    suite = facts_of(match).cipher_suite or ""
     if suite.startswith(STATIC_EXCHANGES) and not broken(suite):
-        yield Remark(f"The chosen cipher suite {suite} has no forward secrecy.", suite_frames(fit))
+        yield Issue(f"The chosen cipher suite {suite} has no forward secrecy.", suite_frames(match))
 
 
-@content_check("TPE287", "tls-compression", Severity.LOW, "tls", by_facts=True)
-def compression(fit: Fit) -> Iterator[Remark]:
+@check("TPE287", "tls-compression", Severity.LOW, protocol="tls", pure=True)
+def compression(match: Match) -> Iterator[Issue]:
     """Flags: TLS compression that the server chose.
 
     Why: the length of what is sent then tells about its content (CRIME, CVE-2012-4929; RFC 9325 section 3.3).
@@ -572,12 +574,12 @@ def compression(fit: Fit) -> Iterator[Remark]:
 
     Remedy: Switch TLS compression off on the server.
     """
-    if facts_of(fit)._compressed:
-        yield Remark("The connection is compressed, which gives away parts of its content.", version_frames(fit))
+    if facts_of(match)._compressed:
+        yield Issue("The connection is compressed, which gives away parts of its content.", version_frames(match))
 
 
-def facts_of(fit: Fit) -> TlsFacts:
-    facts = fit.conversation.dissection.facts
+def facts_of(match: Match) -> TlsFacts:
+    facts = match.conversation.dissection.facts
     return facts if isinstance(facts, TlsFacts) else TlsFacts()
 
 
@@ -586,25 +588,25 @@ def frames(items: list[Item]) -> tuple[Frame, ...]:
     return tuple(sorted({item.frame for item in items})[:SHOWN_FRAMES])
 
 
-def version_frames(fit: Fit) -> tuple[Frame, ...]:
+def version_frames(match: Match) -> tuple[Frame, ...]:
     """Where the version shows: the server's hello, else the first application data."""
-    items = fit.conversation.dissection.items
+    items = match.conversation.dissection.items
     hellos = [item for item, _ in messages(items, ServerHello)]
     return frames(hellos or [item for item, _ in messages(items, ApplicationData)])
 
 
-def suite_frames(fit: Fit) -> tuple[Frame, ...]:
+def suite_frames(match: Match) -> tuple[Frame, ...]:
     """Where the cipher suite shows."""
-    items = fit.conversation.dissection.items
+    items = match.conversation.dissection.items
     keys = [item for item, _ in messages(items, ClientMasterKey)]
     return frames(keys or [item for item, _ in messages(items, ServerHello)])
 
 
-def fatal_alerts(fit: Fit) -> Iterator[tuple[Item, Alert]]:
+def fatal_alerts(match: Match) -> Iterator[tuple[Item, Alert]]:
     """Fatal alerts in clear; closing a connection is no refusal."""
-    if not facts_of(fit).alerts:
+    if not facts_of(match).alerts:
         return
-    for item, alert in messages(fit.conversation.dissection.items, Alert):
+    for item, alert in messages(match.conversation.dissection.items, Alert):
         if alert.level == 2 and alert.description != 0:
             yield item, alert
 
@@ -612,32 +614,32 @@ def fatal_alerts(fit: Fit) -> Iterator[tuple[Item, Alert]]:
 Suspicion = Callable[[X509Certificate], bool]
 
 
-def chain(fit: Fit, suspect: Suspicion) -> list[tuple[Item, X509Certificate]]:
+def chain(match: Match, suspect: Suspicion) -> list[tuple[Item, X509Certificate]]:
     """Those of the server's certificates that are suspect, each with the item that carries it."""
-    certificates = facts_of(fit).certificates
+    certificates = facts_of(match).certificates
     if not any(map(suspect, certificates)):
         return []
-    return [(item, each) for item, each in zip(sent(fit), certificates, strict=True) if suspect(each)]
+    return [(item, each) for item, each in zip(sent(match), certificates, strict=True) if suspect(each)]
 
 
-def own_certificate(fit: Fit, suspect: Suspicion) -> list[tuple[Item, X509Certificate]]:
+def own_certificate(match: Match, suspect: Suspicion) -> list[tuple[Item, X509Certificate]]:
     """The server's own certificate with its item, if it is there and suspect."""
-    return [(sent(fit)[0], each) for each in facts_of(fit).certificates[:1] if suspect(each)]
+    return [(sent(match)[0], each) for each in facts_of(match).certificates[:1] if suspect(each)]
 
 
-def linked(fit: Fit, *links: Link) -> list[tuple[Item, X509Certificate, Link]]:
+def linked(match: Match, *links: Link) -> list[tuple[Item, X509Certificate, Link]]:
     """Those of the server's certificates that are tied so to the next one, each with the item that carries it."""
-    facts = facts_of(fit)
+    facts = facts_of(match)
     if not any(each in links for each in facts._links):
         return []
-    tied = zip(sent(fit), facts.certificates, facts._links, strict=False)
+    tied = zip(sent(match), facts.certificates, facts._links, strict=False)
     return [(item, certificate, link) for item, certificate, link in tied if link in links]
 
 
-def sent(fit: Fit) -> list[Item]:
+def sent(match: Match) -> list[Item]:
     """The items that carry the server's certificates."""
-    entries = messages(fit.conversation.dissection.items, CertificateEntry)
-    return [item for item, _ in entries if item.direction == facts_of(fit)._server]
+    entries = messages(match.conversation.dissection.items, CertificateEntry)
+    return [item for item, _ in entries if item.direction == facts_of(match)._server]
 
 
 def valid(certificate: X509Certificate, time: int) -> bool:
@@ -656,11 +658,11 @@ def is_own(item: Item) -> bool:
     return isinstance(item.message, CertificateEntry) and item.message.position == 0
 
 
-def dated(fit: Fit, item: Item, sentence: str) -> Remark:
+def dated(match: Match, item: Item, sentence: str) -> Issue:
     """A remark on a certificate outside of its validity, by what the client made of it."""
     captured = datetime.datetime.fromtimestamp(item.time // 1_000_000_000, datetime.UTC)
-    went_on = facts_of(fit)._client_went_on
-    return Remark(
+    went_on = facts_of(match)._client_went_on
+    return Issue(
         f"{sentence} and was shown on {captured:%Y-%m-%dT%H:%M:%SZ}; "
         f"the client {'went on all the same' if went_on else 'did not go on'}.",
         (item.frame,),
@@ -706,7 +708,7 @@ def covers(pattern: str, name: str) -> bool:
     return labels == wanted
 
 
-CHECKS: Final[tuple[ContentCheck, ...]] = (
+CHECKS: Final[tuple[Check, ...]] = (
     obsolete_version,
     version_below_row,
     version_above_row,

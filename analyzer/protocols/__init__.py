@@ -9,7 +9,7 @@ A protocol is a module listed in :data:`PROTOCOLS` (in order: the first whose ``
   tells where the next one begins; it neither catches nor judges,
 * ``facts(items)``: the facts that follow from all messages of the conversation, in the order of the capture.
 
-:func:`dissect` runs them and is the only place where a :class:`~analyzer.wire.Stop` becomes an anomaly.
+:func:`dissect` runs them and is the only place where a :class:`~analyzer.wire.StopParsing` becomes an anomaly.
 """
 
 from __future__ import annotations
@@ -22,10 +22,20 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Final, Protocol, cast
 
-from analyzer.heads import DIRECTIONS, Direction, Frame, Head, Lazy, Link, Mark, Stream, newest
+from analyzer.heads import (
+    DIRECTIONS,
+    Direction,
+    Frame,
+    Head,
+    Iec104Link,
+    LazySequence,
+    Mark,
+    Stream,
+    newest,
+)
 from analyzer.messages import Facts, Item
 from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, natt, ntp, ssh, tls
-from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, Stop, Words
+from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, SafeText, StopParsing
 
 
 class ProtocolModule(Protocol):
@@ -44,7 +54,7 @@ PROTOCOLS = cast(tuple[ProtocolModule, ...], (icmp, ike, natt, esp, tls, ssh, ie
 
 
 @dataclass(frozen=True, slots=True)
-class Break:
+class ParseError:
     """Where a dissection ended early: the anomaly, and the frame that holds the byte."""
 
     anomaly: Anomaly
@@ -58,16 +68,16 @@ class Break:
 class Dissection:
     """Everything that a protocol's module read in a head."""
 
-    protocol: Words | None = None
+    protocol: SafeText | None = None
     """``NAME`` of the protocol whose content it is; ``None``: none that is known."""
     items: Sequence[Item] = field(default=(), repr=False)
     """Messages in the order of the capture (by frame; within a direction always in stream order). Some hold bytes as
     they were sent, for the checks: no text shows them."""
-    breaks: tuple[Break, ...] = ()
+    breaks: tuple[ParseError, ...] = ()
     facts: Facts | None = None
 
     @property
-    def malformed(self) -> tuple[Break, ...]:
+    def malformed(self) -> tuple[ParseError, ...]:
         """The breaks that are the sender's fault."""
         return tuple(each for each in self.breaks if each.anomaly.cause is Cause.MALFORMED)
 
@@ -76,7 +86,7 @@ EVERY: Final = sys.maxsize
 """No limit for the messages of a head."""
 
 
-class Again(Lazy[Item]):
+class RereadItems(LazySequence[Item]):
     """The items of a conversation that are not kept: read again, up to ``most`` as in :func:`dissect`."""
 
     __slots__ = ("__weakref__", "head", "most")
@@ -90,14 +100,14 @@ class Again(Lazy[Item]):
 
 
 @newest
-def read_again(items: Again) -> Sequence[Item]:
+def read_again(items: RereadItems) -> Sequence[Item]:
     found = recognised(items.head)
     return tuple(read(*found, items.most)[0]) if found else ()
 
 
 def again(before: Dissection, head: Head, most: int = EVERY) -> Dissection:
     """The dissection of a head that says what was read ``before``: its messages are read when asked for."""
-    return Dissection(before.protocol, Again(head, most), before.breaks, before.facts)
+    return Dissection(before.protocol, RereadItems(head, most), before.breaks, before.facts)
 
 
 CROWDED: Final = "is not read, for the captures hold too many messages"
@@ -116,7 +126,7 @@ def dissect(head: Head, most: int = EVERY) -> Dissection:
     module, whole = found
     likeness = tls.likeness(whole) if module.NAME == tls.NAME else None
     if likeness in recalled:
-        return Dissection(module.NAME, Again(head, most), (), recalled[likeness])
+        return Dissection(module.NAME, RereadItems(head, most), (), recalled[likeness])
     dissection = dissect_as(module, whole, most)
     facts = dissection.facts
     if likeness is not None and facts is not None and not dissection.breaks and len(recalled) < RECALLED:
@@ -196,15 +206,15 @@ def dissect_as(module: ProtocolModule, head: Head, most: int = EVERY) -> Dissect
     return Dissection(module.NAME, tuple(items), tuple(breaks), facts)
 
 
-def read(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[Break]]:
+def read(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[ParseError]]:
     """The messages of a head, and where reading them ended early."""
     return dissect_streams(module, head, most) if head.transport == "tcp" else dissect_datagrams(module, head, most)
 
 
-def breaks_of_link(breaks: list[Break], link: Link) -> list[Break]:
+def breaks_of_link(breaks: list[ParseError], link: Iec104Link) -> list[ParseError]:
     """The breaks of an IEC 104 link over the whole stream; ``breaks`` are those of its head."""
     found = [each for each in breaks if not link.lines[each.direction].followed or each.anomaly.cause is Cause.DEFECT]
-    return found + [Break(*each) for each in iec104.anomalies(link)]
+    return found + [ParseError(*each) for each in iec104.anomalies(link)]
 
 
 def messages_of(module: ProtocolModule, reader: Reader, direction: Direction, most: int) -> Iterator[object]:
@@ -216,13 +226,13 @@ def messages_of(module: ProtocolModule, reader: Reader, direction: Direction, mo
 def limited(found: Iterator[object], reader: Reader, most: int) -> Iterator[object]:
     yield from itertools.islice(found, most)
     if reader.more:
-        raise Stop(Anomaly(Cause.TRUNCATED, "message", reader.pos, CROWDED))
+        raise StopParsing(Anomaly(Cause.TRUNCATED, "message", reader.pos, CROWDED))
 
 
-def dissect_datagrams(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[Break]]:
+def dissect_datagrams(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[ParseError]]:
     """The messages of all datagrams, as they came."""
     items: list[Item] = []
-    breaks: list[Break] = []
+    breaks: list[ParseError] = []
     for direction, data, length, frame, time in head.datagrams:
         reader = Reader(data, 0, length)
         began = 0
@@ -231,14 +241,14 @@ def dissect_datagrams(module: ProtocolModule, head: Head, most: int) -> tuple[li
                 items.append(Item(message, direction, frame, time, began))
                 began = reader.pos
         except Exception as error:
-            breaks.append(Break(anomaly_of(error, module, began), direction, frame, time))
+            breaks.append(ParseError(anomaly_of(error, module, began), direction, frame, time))
     return items, breaks
 
 
-def dissect_streams(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[Break]]:
+def dissect_streams(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[ParseError]]:
     """Both directions of a TCP conversation, each on its own, their messages in the order of the capture."""
     placed: list[tuple[Frame, Item]] = []
-    breaks: list[Break] = []
+    breaks: list[ParseError] = []
     for direction, stream in zip(DIRECTIONS, head.streams, strict=True):
         if not stream.data:
             continue
@@ -262,27 +272,27 @@ def dissect_streams(module: ProtocolModule, head: Head, most: int) -> tuple[list
             if anomaly.cause is Cause.MALFORMED and not stream.begins:
                 anomaly = replace(anomaly, cause=Cause.TRUNCATED)
             mark = stream.mark_at(anomaly.offset)
-            breaks.append(Break(anomaly, direction, mark.frame, mark.time))
+            breaks.append(ParseError(anomaly, direction, mark.frame, mark.time))
     placed.sort(key=itemgetter(0))
     return [item for _, item in placed], breaks
 
 
 def anomaly_of(error: Exception, module: ProtocolModule, began: int) -> Anomaly:
     """Why a dissector ended early: its reader stopped it, or it failed in the message that ``began`` there."""
-    if isinstance(error, Stop):
+    if isinstance(error, StopParsing):
         return error.anomaly
     return Anomaly(Cause.DEFECT, module.NAME, began, f"{type(error).__name__}: {error}")
 
 
-def defect(error: Exception, head: Head) -> Break:
+def defect(error: Exception, head: Head) -> ParseError:
     """A failure of this program, placed at the head's first frame."""
     anomaly = Anomaly(Cause.DEFECT, "facts", 0, f"{type(error).__name__}: {error}")
     for direction in Direction:
         marks = head.streams[direction].marks
         if marks:
-            return Break(anomaly, direction, marks[0].frame, marks[0].time)
+            return ParseError(anomaly, direction, marks[0].frame, marks[0].time)
     first = head.datagrams[0]
-    return Break(anomaly, first.direction, first.frame, first.time)
+    return ParseError(anomaly, first.direction, first.frame, first.time)
 
 
 # -- content that no module reads -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader, Words, text
+from analyzer.wire import Reader, SafeText, text
 
 NAME = "dhcp"
 
@@ -209,7 +209,7 @@ class Client(Facts):
 
     mac: str
     host_name: str | None = None
-    vendor_class: Words | None = None
+    vendor_class: SafeText | None = None
     requested: str | None = None
     """The address that it asked for last."""
     address: str | None = None
@@ -263,12 +263,12 @@ def clients(found: Iterable[DhcpFacts]) -> dict[str, Client]:
 class DhcpFacts(Facts):
     """What a conversation in DHCP or BOOTP shows."""
 
-    messages: Mapping[Words, int]
+    messages: Mapping[SafeText, int]
     """How many of each type, in the order of the capture; BOOTREQUEST and BOOTREPLY are those of plain BOOTP."""
     client_mac: str | None
     """Of the first message from an Ethernet client."""
     host_name: str | None
-    vendor_class: Words | None
+    vendor_class: SafeText | None
     """As the client tells them first, as is the name."""
     requested: tuple[str, ...]
     """Addresses that a client asked for."""
@@ -286,7 +286,7 @@ class DhcpFacts(Facts):
     """This and those below as the servers handed out."""
     dns_servers: tuple[str, ...]
     ntp_servers: tuple[str, ...]
-    static_routes: tuple[Words, ...]
+    static_routes: tuple[SafeText, ...]
     """``10.0.0.0/8 by 10.20.30.66`` (RFC 3442)."""
     _clients: Mapping[str, Client]
     """By MAC address."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from analyzer.heads import DIRECTIONS, Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import UNBOUNDED, Reader, Words, text
+from analyzer.wire import UNBOUNDED, Reader, SafeText, text
 
 NAME = "dns"
 
@@ -352,11 +352,11 @@ class DnsFacts(Facts):
 
     queries: Mapping[str, int]
     """How often each name was asked for, as it was written, in the order of the capture."""
-    types: Mapping[Words, int]
+    types: Mapping[SafeText, int]
     """How many questions asked for each type of record."""
     answers: Mapping[str, str]
     """Address → the name that was asked for, or its owner where the question was not seen."""
-    response_codes: Mapping[Words, int]
+    response_codes: Mapping[SafeText, int]
     """How often each was answered."""
     truncated: tuple[str, ...]
     """Names whose answer was cut (TC), so that asking again over TCP is right."""

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from analyzer.heads import Datagram, Direction, Frame, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Layout, Reader, Words
+from analyzer.wire import Layout, Reader, SafeText
 
 NAME = "esp"
 
@@ -107,7 +107,7 @@ class AssociationFacts:
     """One SA in the report, as far as the flow's first packets show it."""
 
     spi: str
-    sender: Words
+    sender: SafeText
     """``originator`` or ``responder``."""
     packets: int
     first_sequence: int
@@ -124,7 +124,7 @@ class AssociationFacts:
 class Cleartext:
     """Payloads that can be read: NULL encryption, or authentication only (RFC 2410, RFC 4543)."""
 
-    inner: Words
+    inner: SafeText
     """What the payloads begin with: ``IPv4``, ``IPv6`` (tunnel mode); ``TCP``, ``UDP``, ``ICMP`` (transport mode)."""
     packets: int
     iv: int
@@ -142,14 +142,14 @@ class Cipher:
     how often AES-GCM makes them by chance was measured, see :data:`ODDS`.
     """
 
-    kind: Words
+    kind: SafeText
     """One of :data:`COUNTER_MODE`, :data:`AES_CBC`, :data:`TDES_CBC`."""
     packets: int
     lengths: int
     """Different ones."""
     confidence: float
     """From 0 to 1, if block cipher and counter mode are as likely beforehand."""
-    words: Words
+    words: SafeText
     """The same in words."""
     odds: int | None
     """AES-GCM looks so once in that many captures; ``None``: no block cipher ever does."""
@@ -168,7 +168,7 @@ class EspFacts(Facts):
     packets_read: int
     """ESP packets in the head, which is not the whole flow."""
     keepalives: int
-    keepalives_from: tuple[Words, ...]
+    keepalives_from: tuple[SafeText, ...]
     """Who sends them, and so holds itself for the one behind a NAT: ``originator``, ``responder``."""
     associations: tuple[AssociationFacts, ...]
     """In order of first appearance, :data:`MAX_SPIS` at most."""

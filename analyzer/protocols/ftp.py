@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader, Words, text
+from analyzer.wire import Reader, SafeText, text
 
 NAME = "ftp"
 
@@ -101,10 +101,10 @@ class Reply(NamedTuple):
 class Transfer:
     """A file that was asked for or sent."""
 
-    verb: Words
+    verb: SafeText
     path: str
     """Joined to the working directory, as far as that was seen."""
-    row: Words | None = None
+    row: SafeText | None = None
     """Id of the expected row that it belongs to; never set here."""
     reply: int | None = None
     """Code of the final reply: 226 and 250 tell that it is complete."""
@@ -132,17 +132,17 @@ class DataConnection(NamedTuple):
 class FtpFacts(Facts):
     """What a control connection of FTP shows."""
 
-    commands: Mapping[Words, int] = field(default_factory=dict)
+    commands: Mapping[SafeText, int] = field(default_factory=dict)
     """Counts by verb, in the order of their first use."""
-    replies: Mapping[Words, int] = field(default_factory=dict)
+    replies: Mapping[SafeText, int] = field(default_factory=dict)
     """Counts by code, in the order of their first use."""
     transfers: tuple[Transfer, ...] = ()
     """RETR, STOR, STOU and APPE, whether they succeeded or not."""
     listings: tuple[str, ...] = ()
     """Directories that LIST, NLST and MLSD asked for."""
-    greeting: Words | None = None
+    greeting: SafeText | None = None
     user: str | None = None
-    login: Words | None = None
+    login: SafeText | None = None
     """``accepted`` (230) or ``refused`` (530 and never 230)."""
     refusals: int = 0
     """Logins that were refused."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item, messages
-from analyzer.wire import Reader, Words, text
+from analyzer.wire import Reader, SafeText, text
 
 NAME = "http"
 
@@ -98,21 +98,21 @@ class WebSocketFrame(NamedTuple):
 class HttpFacts(Facts):
     """Of the first request and of its final response."""
 
-    method: Words | None = None
+    method: SafeText | None = None
     path: str | None = None
-    upgrade: Words | None = None
+    upgrade: SafeText | None = None
     """The Upgrade field: ``websocket``."""
     host: str | None = None
     status: int | None = None
-    server: Words | None = None
-    user_agent: Words | None = None
-    version: Words | None = None
+    server: SafeText | None = None
+    user_agent: SafeText | None = None
+    version: SafeText | None = None
     """Of the request, else of the response: ``1.1``."""
-    service: Words | None = None
+    service: SafeText | None = None
     """What a LoRa Basics Station asks for by this request."""
-    credentials: tuple[Words, ...] = ()
+    credentials: tuple[SafeText, ...] = ()
     """Header fields of either side that carry a secret in clear, by name."""
-    frames: Mapping[Words, int] = field(default_factory=dict)
+    frames: Mapping[SafeText, int] = field(default_factory=dict)
     """WebSocket frames of both sides by opcode."""
     close_codes: tuple[int, ...] = ()
     """Why the WebSocket was closed, as either side said: 1000 is a normal end."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from analyzer import scanner
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import UNBOUNDED, Reader, Words
+from analyzer.wire import UNBOUNDED, Reader, SafeText
 
 NAME = "icmp"
 
@@ -179,9 +179,9 @@ class Quoted(NamedTuple):
 class IcmpFacts(Facts):
     """What a conversation in ICMP or ICMPv6 shows."""
 
-    types: Mapping[Words, int]
+    types: Mapping[SafeText, int]
     """Messages in the head by name of their type: ``{"echo-request": 3, "echo-reply": 3}``."""
-    codes: Mapping[Words, int]
+    codes: Mapping[SafeText, int]
     """Errors in the head by name of type and code: ``{"destination-unreachable, port": 1}``."""
     gateways: tuple[str, ...]
     """Where redirects of IPv4 send their receiver (RFC 792, page 12)."""

@@ -20,9 +20,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from analyzer import scanner
-from analyzer.heads import DIRECTIONS, Direction, Event, Frame, Head, Link
+from analyzer.heads import DIRECTIONS, Direction, Event, Frame, Head, Iec104Link
 from analyzer.messages import Facts, Item, messages
-from analyzer.wire import Anomaly, Cause, Reader, Words
+from analyzer.wire import Anomaly, Cause, Reader, SafeText
 
 NAME = "iec104"
 
@@ -216,22 +216,22 @@ class Iec104Facts(Facts):
     """What went over the link, from its beginning to its end."""
 
     apdus: int
-    dialect: Words | None = None
+    dialect: SafeText | None = None
     """``lrr``, ``standard``, or ``None`` while no I frame has shown a payload."""
     i_frames: int = 0
     s_frames: int = 0
     u_frames: int = 0
-    functions: Mapping[Words, int] = field(default_factory=dict)
+    functions: Mapping[SafeText, int] = field(default_factory=dict)
     """Counts of U frames by what they say."""
     long_apdus: int = 0
     """I frames with start byte 0x69."""
-    startdt_by: Words | None = None
+    startdt_by: SafeText | None = None
     """``originator`` or ``responder``: who sent the first STARTDT act."""
-    lrr_types: Mapping[Words, int] = field(default_factory=dict)
+    lrr_types: Mapping[SafeText, int] = field(default_factory=dict)
     """Counts of LRR payloads by type."""
     lrr_ids: tuple[str, ...] = ()
     """Eight hexadecimal digits each, in the order of the capture."""
-    type_ids: Mapping[Words, int] = field(default_factory=dict)
+    type_ids: Mapping[SafeText, int] = field(default_factory=dict)
     """Counts of standard ASDUs by type identification."""
     asdu_bytes: int | None = None
     """Bytes of payload; this and what follows is known of whole streams only."""
@@ -239,7 +239,7 @@ class Iec104Facts(Facts):
     """Payloads of further types, of which no count is kept."""
     sequence_modulus: int | None = None
     """Where send sequence numbers began anew: 32767 (an LRR's way) or 32768."""
-    sequence_numbers: Mapping[Words, tuple[int, int]] = field(default_factory=dict)
+    sequence_numbers: Mapping[SafeText, tuple[int, int]] = field(default_factory=dict)
     """Send sequence numbers of the first and the newest I frame of ``originator`` and ``responder``."""
     sequence_jumps: int | None = None
     """Send sequence numbers that do not follow the one before, though no byte is missing between."""
@@ -446,7 +446,7 @@ def facts(items: Sequence[Item]) -> Iec104Facts:
     )
 
 
-def whole(head: Iec104Facts, link: Link) -> Iec104Facts:
+def whole(head: Iec104Facts, link: Iec104Link) -> Iec104Facts:
     """The facts of a link over the whole stream; those of its head are part of them."""
     one, two = link.lines
     if one.apdus + two.apdus < head.apdus:  # the scanner took it for a link only later
@@ -517,7 +517,7 @@ def name_of(direction: Direction | None) -> str | None:
     return None if direction is None else direction.name.lower()
 
 
-def anomalies(link: Link) -> list[tuple[Anomaly, Direction, Frame, int]]:
+def anomalies(link: Iec104Link) -> list[tuple[Anomaly, Direction, Frame, int]]:
     """Where the framing of a link is broken, in the order of the capture: what, who sent it, frame and time."""
     found = [
         (anomaly(each), each.direction, each.frame, each.time) for each in link.events if each.kind == scanner.BREAK

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import UNBOUNDED, Reader, Words
+from analyzer.wire import UNBOUNDED, Reader, SafeText
 
 NAME = "ntp"
 
@@ -291,13 +291,13 @@ class NtpFacts(Facts):
     stratum: int | None = None
     """This, the leap indicator and the reference as the last answer tells."""
     leap: int | None = None
-    reference_id: Words | None = None
+    reference_id: SafeText | None = None
     """A name at stratum 1; above, an address, or for IPv6 servers four bytes of a hash written as one."""
-    reference_source: Words | None = None
+    reference_source: SafeText | None = None
     """What the reference's name at stratum 1 stands for."""
-    kiss: Words | None = None
+    kiss: SafeText | None = None
     """Code of the last kiss-o'-death."""
-    extensions: Mapping[Words, int] = field(default_factory=dict)
+    extensions: Mapping[SafeText, int] = field(default_factory=dict)
     """Extension fields by name, else by their type in hexadecimal."""
     keys: tuple[int, ...] = ()
     """Identifiers of the keys by which packets are authenticated, ascending."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader, Repeats, Words, text
+from analyzer.wire import Reader, Repeats, SafeText, text
 
 NAME = "ssh"
 
@@ -122,28 +122,28 @@ class Packet(NamedTuple):
 class SshFacts(Facts):
     """What both sides showed before encryption. Algorithms are those negotiated (RFC 4253, section 7.1)."""
 
-    client_banner: Words | None = None
-    server_banner: Words | None = None
-    kex: Words | None = None
-    host_key: Words | None = None
-    cipher_client_to_server: Words | None = None
-    cipher_server_to_client: Words | None = None
-    mac_client_to_server: Words | None = None
+    client_banner: SafeText | None = None
+    server_banner: SafeText | None = None
+    kex: SafeText | None = None
+    host_key: SafeText | None = None
+    cipher_client_to_server: SafeText | None = None
+    cipher_server_to_client: SafeText | None = None
+    mac_client_to_server: SafeText | None = None
     """``None`` too where the cipher needs no MAC."""
-    mac_server_to_client: Words | None = None
-    compression_client_to_server: Words | None = None
-    compression_server_to_client: Words | None = None
+    mac_server_to_client: SafeText | None = None
+    compression_client_to_server: SafeText | None = None
+    compression_server_to_client: SafeText | None = None
     host_key_fingerprint: str | None = None
     host_key_bits: int | None = None
     """Of an RSA key."""
     group_bits: int | None = None
     """Of the prime, where the server picked one (group exchange)."""
-    kex_guess: Words | None = None
+    kex_guess: SafeText | None = None
     """A side sent its first key exchange packet before it knew the other's offer (first_kex_packet_follows): ``right``
     or, and then that packet does not count, ``wrong``."""
     strict_kex: bool | None = None
     """Both sides demand that nothing but the key exchange stands before NEWKEYS; ``None``: an offer was not seen."""
-    ext_info: tuple[Words, ...] = ()
+    ext_info: tuple[SafeText, ...] = ()
     """Who understands SSH_MSG_EXT_INFO: ``client``, ``server``."""
     preface_lines: int | None = None
     """Lines that the server sent before its identification string."""

@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
-    from analyzer.auditing import Audit
     from analyzer.capture import CaptureFile
     from analyzer.conversations import Conversations
+    from analyzer.pipeline import Audit
 
 
 class ReportModule(Protocol):

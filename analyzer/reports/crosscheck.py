@@ -10,7 +10,7 @@ from analyzer.reports.text import amount, capture_lines, fold, frames_text, labe
 from analyzer.wire import safe
 
 if TYPE_CHECKING:
-    from analyzer.crosschecking import Crosscheck, Difference
+    from analyzer.tshark.crosscheck import Crosscheck, Difference
 
 
 def render_crosscheck_text(found: Crosscheck, width: int = 80) -> str:

@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from analyzer.comparing import SEVERITIES, Change, Difference, FlowClass, ToldFinding
+from analyzer.export.diff import SEVERITIES, Change, Difference, FlowClass, ToldFinding
 from analyzer.wire import safe
 
 WIDTH = 80

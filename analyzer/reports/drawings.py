@@ -14,7 +14,7 @@ from analyzer.matching import StationVerdict, Status
 from analyzer.reports.times import iso, span
 
 if TYPE_CHECKING:
-    from analyzer.auditing import Audit
+    from analyzer.pipeline import Audit
 
 STRAY = "no row"
 """What stands for a status where a base station's flow fits no row."""

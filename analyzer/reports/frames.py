@@ -22,7 +22,7 @@ from analyzer.protocols import PROTOCOLS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analyzer.auditing import Audit
+    from analyzer.pipeline import Audit
 
 Row = dict[str, Any]
 """A value for each column."""
@@ -283,6 +283,6 @@ def column(name: str, kind: str, values: list[Any]) -> pd.Series[Any]:
     if kind == CATEGORY:
         return pd.Series(pd.Categorical(values, CATEGORIES.get(name), ordered=name == "severity"))
     if kind == TEXT:
-        # Kept as Python's strings, also where pyarrow is installed: it refuses what is no UTF-8.
+        # LazyDatagrams as Python's strings, also where pyarrow is installed: it refuses what is no UTF-8.
         return pd.Series(values, dtype=pd.StringDtype("python"))
     return pd.Series(values, dtype=kind)

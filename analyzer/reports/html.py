@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer import checks
 from analyzer.conversations import Conversation
-from analyzer.excerpts import Excerpt, dump, excerpts
 from analyzer.expected import ExpectedFlow, UsageError
+from analyzer.export.excerpts import Excerpt, dump, excerpts
 from analyzer.findings import Finding, Kind, sections
 from analyzer.heads import Frame
 from analyzer.matching import StationVerdict, Status
@@ -33,7 +33,7 @@ from analyzer.wire import printable, safe
 if TYPE_CHECKING:
     import jinja2
 
-    from analyzer.auditing import Audit
+    from analyzer.pipeline import Audit
 
 FINDINGS = 1000
 """Findings that are shown at the most; the most severe come first."""

@@ -28,7 +28,7 @@ from analyzer.version import __version__
 from analyzer.wire import printable
 
 if TYPE_CHECKING:
-    from analyzer.auditing import Audit, Totals
+    from analyzer.pipeline import Audit, AuditTotals
 
 SCHEMA_VERSION = "1"
 """Changes when a key changes its meaning or goes away; new keys do not change it."""
@@ -262,7 +262,7 @@ def frame_json(frame: Frame) -> dict[str, int]:
     return {"capture": frame.capture, "number": frame.number}
 
 
-def totals_json(totals: Totals) -> dict[str, Any]:
+def totals_json(totals: AuditTotals) -> dict[str, Any]:
     """The account by name; a number, or the parts of one by kind."""
     return {field.name: to_json(getattr(totals, field.name)) for field in dataclasses.fields(totals)}
 

@@ -20,7 +20,7 @@ from analyzer.reports.times import finding_time, iso
 from analyzer.wire import safe
 
 if TYPE_CHECKING:
-    from analyzer.auditing import Audit
+    from analyzer.pipeline import Audit
 
 CAPTURES = "captures"
 """Suite of the findings that are about no base station."""

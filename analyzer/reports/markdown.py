@@ -17,7 +17,7 @@ from analyzer.reports.times import finding_time, iso
 from analyzer.wire import safe
 
 if TYPE_CHECKING:
-    from analyzer.auditing import Audit
+    from analyzer.pipeline import Audit
 
 FLOWS_SHOWN = 8
 

@@ -16,7 +16,7 @@ from analyzer.reports.times import finding_time, iso
 from analyzer.wire import safe
 
 if TYPE_CHECKING:
-    from analyzer.auditing import Audit
+    from analyzer.pipeline import Audit
 
 SHOWN = 10
 """Captures, base stations and findings that are shown, each."""

@@ -31,7 +31,7 @@ from analyzer.wire import safe
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analyzer.auditing import Audit
+    from analyzer.pipeline import Audit
 
 
 def render(audit: Audit, colour: bool = False) -> bytes:

@@ -31,13 +31,13 @@ except ImportError as error:
 
 from analyzer import scanner
 from analyzer.conversations import Conversation
-from analyzer.heads import DIRECTIONS, Association, Direction, Link
+from analyzer.heads import DIRECTIONS, Association, Direction, Iec104Link
 from analyzer.matching import Status
 from analyzer.protocols import iec104, tls
 from analyzer.reports.times import span
 
 if TYPE_CHECKING:
-    from analyzer.auditing import Audit
+    from analyzer.pipeline import Audit
 
 BLACK, GREY, PALE = "#000000", "#8c8c8c", "#d9d9d9"
 ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
@@ -330,7 +330,7 @@ def link_name(each: Conversation) -> str:
     return f"flow {each.id}{others}\n{each.originator} to {each.responder}"
 
 
-def link_text(link: Link) -> str:
+def link_text(link: Iec104Link) -> str:
     """What was counted on the whole link."""
     acts = sum(line.functions[TESTFR_ACT] for line in link.lines)
     answered = sum(line.answered for line in link.lines)
@@ -338,7 +338,7 @@ def link_text(link: Link) -> str:
     return f"{apdus(link):,} APDUs, {said}\nlongest silence {span(link.silence)}"
 
 
-def apdus(link: Link) -> int:
+def apdus(link: Iec104Link) -> int:
     return sum(line.apdus for line in link.lines)
 
 

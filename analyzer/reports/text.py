@@ -21,7 +21,7 @@ from analyzer.reports.times import finding_time, iso, span
 from analyzer.wire import safe
 
 if TYPE_CHECKING:
-    from analyzer.auditing import Audit, Totals
+    from analyzer.pipeline import Audit, AuditTotals
 
 FRAMES_SHOWN = 8
 FLOWS_SHOWN = 3
@@ -264,7 +264,7 @@ def frames_text(frames: Sequence[Frame], captures: Sequence[CaptureFile]) -> str
 # -- totals and flows ------------------------------------------------------------------------------------------
 
 
-def totals_lines(totals: Totals) -> Iterator[str]:
+def totals_lines(totals: AuditTotals) -> Iterator[str]:
     """One line per number of the audit's totals, and per part where a number is told by kind."""
     counted: list[tuple[str, int]] = []
     for field in dataclasses.fields(totals):
@@ -300,7 +300,7 @@ def flow_pieces(captures: Sequence[CaptureFile], conversations: Conversations) -
             str(flow.bytes[0] + flow.bytes[1]),
             f"{flow.duration:.3f}",
         )
-        for flow in conversations.alone()
+        for flow in conversations.expand()
     ]
     cells.insert(
         0,

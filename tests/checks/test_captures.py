@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from analyzer import fragments
-from analyzer.auditing import audit
 from analyzer.findings import Severity
+from analyzer.pipeline import audit
 from analyzer.reports import FORMATS
+from analyzer.scanner import fragments
 from tests import build
-from tests.scenes import NTP, OTHER, STATION, TLS, TPE, Scene, found, statuses
+from tests.synthetic import NTP, OTHER, STATION, TLS, TPE, Scene, found, statuses
 
 
 def tls(folder: Path) -> Path:

@@ -9,9 +9,9 @@ import pytest
 
 from analyzer import conversations, flows
 from analyzer.checks import dns as checks
-from analyzer.findings import Case, Check, ContentCheck, Severity
+from analyzer.findings import AuditContext, Check, Scope, Severity
 from analyzer.heads import Direction, Head
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.protocols import dns
 from tests.checks.test_ssh import fit_of, remarks
 from tests.protocols.test_dns import (
@@ -26,13 +26,13 @@ from tests.protocols.test_dns import (
     udp,
     whole_captures,
 )
-from tests.scenes import DNS, IEC104, STATION, TPE, Scene
-from tests.scenes import found as findings_of
+from tests.synthetic import DNS, IEC104, STATION, TPE, Scene
+from tests.synthetic import found as findings_of
 
 TUNNEL = "ndpi_dns-tunnel-iodine.pcap"
 
 
-def fits(*heads: Head, packets: tuple[int, int] | None = None) -> list[Fit]:
+def fits(*heads: Head, packets: tuple[int, int] | None = None) -> list[Match]:
     """A conversation of one base station for each head."""
     found = []
     for number, head in enumerate(heads, start=1):
@@ -43,17 +43,17 @@ def fits(*heads: Head, packets: tuple[int, int] | None = None) -> list[Fit]:
     return found
 
 
-def case_of(*heads: Head, strays: tuple[Head, ...] = ()) -> Case:
+def case_of(*heads: Head, strays: tuple[Head, ...] = ()) -> AuditContext:
     """A case as far as the checks of names look at it."""
     beside = tuple(SimpleNamespace(conversation=fit.conversation) for fit in fits(*strays))
     station = SimpleNamespace(address="10.20.30.10")
-    return SimpleNamespace(stations=(SimpleNamespace(station=station, fits=tuple(fits(*heads)), strays=beside),))
+    return SimpleNamespace(stations=(SimpleNamespace(station=station, matches=tuple(fits(*heads)), unexpected=beside),))
 
 
 def said(check: Check, *heads: Head) -> list[tuple[Severity, str]]:
-    if isinstance(check, ContentCheck):
+    if check.scope is Scope.FLOW:
         return remarks(check, fits(*heads)[0])
-    found = list(check.judge(case_of(*heads)))
+    found = list(check.run(case_of(*heads)))
     for charge in found:
         assert charge.sentence[0].isupper() and charge.sentence.endswith(".")
         assert charge.frames == tuple(sorted(set(charge.frames))) and 0 < len(charge.frames) <= 8
@@ -115,7 +115,7 @@ def test_a_tunnel_whose_every_query_comes_from_another_port() -> None:
     assert said(checks.tunnel_names, *apart[:2]) == []
     ((severity, sentence),) = said(checks.tunnel_names, *apart)
     assert severity is Severity.MEDIUM and "20 names" in sentence and "t.example" in sentence
-    (charge,) = checks.tunnel_names.judge(case_of(*apart))
+    (charge,) = checks.tunnel_names.run(case_of(*apart))
     assert [each.id for each in charge.conversations] == list(range(1, 21))
     texts = [answered(message(record(16, b"\xff" + bytes((letter,)) * 255))) for letter in range(97, 107)]
     ((_, sentence),) = said(checks.tunnel_records, *texts)
@@ -134,9 +134,9 @@ def test_a_tunnel_of_shorter_labels() -> None:
 
 def test_a_tunnel_to_a_resolver_that_no_row_expects() -> None:
     names = tuple(asked(query(data_name(seed)), ports=(40000 + seed, 53)) for seed in range(5))
-    assert len(list(checks.tunnel_names.judge(case_of(strays=names)))) == 1
+    assert len(list(checks.tunnel_names.run(case_of(unexpected=names)))) == 1
     multicast = tuple(asked(query(data_name(seed)), ports=(5353, 5353)) for seed in range(5))
-    assert list(checks.tunnel_names.judge(case_of(strays=multicast))) == []
+    assert list(checks.tunnel_names.run(case_of(unexpected=multicast))) == []
 
 
 def test_names_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,6 +244,6 @@ OTHERS = sorted(path for path in CAPTURES.glob("*.pcap*") if path.stem not in OD
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.name)
 def test_no_other_sample_is_a_tunnel(path: Path) -> None:
-    for each in conversations.converse(flows.read([str(path)])).alone():
+    for each in conversations.converse(flows.read([str(path)])).expand():
         if each.protocol == "dns":
             assert not [say for check in checks.CHECKS if check not in APART for say in said(check, each.head)]

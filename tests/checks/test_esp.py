@@ -52,7 +52,7 @@ def followed(head: Head, spacing: int = MILLISECOND) -> Head:
         source, destination = ends if each.direction is SENT else ends[::-1]
         packet = build.ethernet(build.ip4(source, destination, 50, each.data.ljust(each.length, b"\0")))
         packets.append(Packet(packet, SECOND + number * spacing))
-    (found,) = converse(build.read_files(build.pcap(packets))).alone()
+    (found,) = converse(build.read_files(build.pcap(packets))).expand()
     return found.head
 
 

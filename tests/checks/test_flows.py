@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.findings import Kind, Severity
-from tests.scenes import (
+from tests.synthetic import (
     HTTP,
     IEC104,
     NTP,
@@ -252,7 +252,7 @@ def test_what_the_capture_cut_off_is_not_broken(tmp_path: Path) -> None:
 
 
 def test_offers_of_two_servers_each_from_its_own_address(tmp_path: Path) -> None:
-    from tests.scenes import DISCOVER, OFFER, RIVAL_OFFER
+    from tests.synthetic import DISCOVER, OFFER, RIVAL_OFFER
 
     macs = {"10.20.30.10": "70:76:ff:00:aa:10", "0.0.0.0": "70:76:ff:00:aa:10"}
     station = "10.20.30.10"

@@ -5,19 +5,19 @@ from dataclasses import replace
 import pytest
 
 from analyzer.checks import ftp as checks
-from analyzer.findings import ContentCheck, Kind, Severity
+from analyzer.findings import Check, Kind, Severity
 from analyzer.heads import Head
 from analyzer.protocols import ftp
 from tests.checks.test_ssh import fit_of, remarks
 from tests.protocols.test_ftp import DOWNLOAD, LOGIN, UPLOAD, talk
 
 
-def said(check: ContentCheck, head: Head, client: str = "10.20.30.10") -> list[tuple[Severity, str]]:
+def said(check: Check, head: Head, client: str = "10.20.30.10") -> list[tuple[Severity, str]]:
     return remarks(check, fit_of(ftp, head, client))
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
-def test_a_passive_session_is_fine(check: ContentCheck) -> None:
+def test_a_passive_session_is_fine(check: Check) -> None:
     assert said(check, talk(*LOGIN, *DOWNLOAD, *UPLOAD)) == []
 
 
@@ -94,6 +94,6 @@ def test_a_control_connection_that_was_not_read_whole() -> None:
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
-def test_documentation_has_its_four_paragraphs(check: ContentCheck) -> None:
+def test_documentation_has_its_four_paragraphs(check: Check) -> None:
     paragraphs = [part.strip() for part in check.documentation.strip().split("\n\n")]
     assert [part.split(":")[0] for part in paragraphs] == ["Flags", "Why", "Evidence", "Remedy"]

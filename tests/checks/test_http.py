@@ -9,7 +9,7 @@ import pytest
 from analyzer.findings import Severity
 from analyzer.reports import FORMATS
 from tests.protocols.test_http import SWITCHING, UPGRADE
-from tests.scenes import OTHER, STATION, TLS, TPE, Scene, found, statuses
+from tests.synthetic import OTHER, STATION, TLS, TPE, Scene, found, statuses
 
 CANARY = "NNSXS-canary-0123456789"
 SECRETS = f"Authorization: Bearer {CANARY}\r\nCookie: session={CANARY}\r\n{CANARY}: x\r\nX-Token: {CANARY}\r\n".encode()

@@ -12,21 +12,21 @@ import pytest
 from analyzer import audit
 from analyzer.checks import icmp as checks
 from analyzer.conversations import IcmpError
-from analyzer.findings import ContentCheck, Kind, Severity
+from analyzer.findings import Kind, Scope, Severity
 from analyzer.heads import Direction, Frame
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.protocols import icmp
 from tests import build
 from tests.checks.test_ike import TPE, fit_of, judged
 from tests.protocols.test_icmp import BACK, IPV4, SENT, echo, head, message
-from tests.scenes import IEC104, OTHER, STATION, TLS, Scene, found, statuses
-from tests.scenes import TPE as TPE_CORE
+from tests.synthetic import IEC104, OTHER, STATION, TLS, Scene, found, statuses
+from tests.synthetic import TPE as TPE_CORE
 
 NOISE = random.Random(792)
-CONTENT_CHECKS = tuple(check for check in checks.CHECKS if isinstance(check, ContentCheck))
+CONTENT_CHECKS = tuple(check for check in checks.CHECKS if check.scope is Scope.FLOW)
 
 
-def fit(*sent: tuple[Direction, bytes], transport: str = "icmp") -> Fit:
+def fit(*sent: tuple[Direction, bytes], transport: str = "icmp") -> Match:
     return fit_of(icmp, head(*sent, transport=transport), "i3")
 
 

@@ -5,7 +5,7 @@ import pytest
 from analyzer import audit, scanner
 from analyzer.checks import iec104 as checks
 from analyzer.conversations import converse
-from analyzer.findings import ContentCheck, Kind, Severity
+from analyzer.findings import Check, Kind, Severity
 from analyzer.heads import Head
 from analyzer.protocols import iec104
 from tests import build
@@ -43,7 +43,7 @@ def followed(head: Head) -> Head:
     return build.conversation([frame for _, frame in sorted(frames, key=lambda each: each[0])]).head
 
 
-def said(check: ContentCheck, head: Head) -> list[tuple[Severity, str]]:
+def said(check: Check, head: Head) -> list[tuple[Severity, str]]:
     return remarks(check, fit_of(iec104, followed(head)))
 
 
@@ -60,11 +60,11 @@ def timed(*sent: tuple[float, str, bytes]) -> Head:
         frame = build.tcp(*ends, ACK, position[who], data)
         packets.append(Packet(frame, SECOND + int(second * SECOND)))
         position[who] += len(data)
-    (found,) = converse(build.read_files(build.pcap(packets))).alone()
+    (found,) = converse(build.read_files(build.pcap(packets))).expand()
     return found.head
 
 
-def judged(check: ContentCheck, head: Head) -> list[tuple[Severity, str]]:
+def judged(check: Check, head: Head) -> list[tuple[Severity, str]]:
     return remarks(check, fit_of(iec104, head))
 
 
@@ -75,7 +75,7 @@ def counted(*numbers: int, begins: bool = True) -> Head:
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
-def test_an_lrr_link_is_fine(check: ContentCheck) -> None:
+def test_an_lrr_link_is_fine(check: Check) -> None:
     assert said(check, link(ends=True)) == []
     stopped = head_of(TESTFR_ACT * 5, TESTFR_CON * 5, (40000, 2404), cut=6)
     assert said(check, stopped) == []
@@ -197,6 +197,6 @@ def test_both_ways_to_wrap_are_right_and_a_missing_beginning_is_no_gap() -> None
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
-def test_documentation_has_its_four_paragraphs(check: ContentCheck) -> None:
+def test_documentation_has_its_four_paragraphs(check: Check) -> None:
     paragraphs = [part.strip() for part in check.documentation.strip().split("\n\n")]
     assert [part.split(":")[0] for part in paragraphs] == ["Flags", "Why", "Evidence", "Remedy"]

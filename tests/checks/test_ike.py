@@ -12,9 +12,9 @@ import pytest
 from analyzer import expected
 from analyzer.checks import ike as checks
 from analyzer.conversations import Conversation, Endpoint, State
-from analyzer.findings import ContentCheck, Kind, Severity
+from analyzer.findings import Check, Kind, Scope, Severity
 from analyzer.heads import Direction, Frame, Head
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.protocols import ProtocolModule, dissect_as, ike
 from tests.protocols.test_ike import (
     AES128,
@@ -45,7 +45,7 @@ from tests.protocols.test_ike import (
 STATION, TPE = "10.20.30.10", "172.16.40.10"
 
 
-def fit_of(module: ProtocolModule, given: Head, row: str) -> Fit:
+def fit_of(module: ProtocolModule, given: Head, row: str) -> Match:
     """A conversation of a base station with TPE in mode ipsec, as matching hands it to the checks."""
     counts = [sum(1 for each in given.datagrams if each.direction is direction) for direction in Direction]
     times = [each.time for each in given.datagrams]
@@ -67,14 +67,14 @@ def fit_of(module: ProtocolModule, given: Head, row: str) -> Fit:
         head=given,
         dissection=dissect_as(module, given),
     )
-    return Fit(STATION, conversation, (expected.load()["ipsec"].flow(row),))
+    return Match(STATION, conversation, (expected.load()["ipsec"].flow(row),))
 
 
-def judged(given: Fit, all_checks: tuple[ContentCheck, ...]) -> dict[str, tuple[Severity, str, tuple[int, ...]]]:
+def judged(given: Match, all_checks: tuple[Check, ...]) -> dict[str, tuple[Severity, str, tuple[int, ...]]]:
     """What all checks say: severity, sentence and frame numbers by check; each says at most one thing here."""
     found: dict[str, tuple[Severity, str, tuple[int, ...]]] = {}
     for check in all_checks:
-        for remark in check.judge(given):
+        for remark in check.run(given):
             assert check.id not in found
             assert remark.sentence[0].isupper() and remark.sentence.endswith(".")
             assert remark.frames == tuple(sorted(set(remark.frames))) and 0 < len(remark.frames) <= 8
@@ -89,7 +89,7 @@ def said(
     return judged(fit_of(ike, head(*sent, ports=ports), "i1"), CONTENT)
 
 
-CONTENT = tuple(check for check in checks.CHECKS if isinstance(check, ContentCheck))
+CONTENT = tuple(check for check in checks.CHECKS if check.scope is Scope.FLOW)
 
 Transforms = tuple[tuple[int, int, int | None], ...]
 

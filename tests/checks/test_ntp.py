@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.checks import ntp as checks
-from analyzer.findings import ContentCheck, Severity
+from analyzer.findings import Check, Severity
 from analyzer.heads import Direction, Head
 from analyzer.protocols import ntp
 from tests import build
@@ -24,12 +24,12 @@ from tests.protocols.test_ntp import (
 )
 
 
-def said(check: ContentCheck, head: Head) -> list[tuple[Severity, str]]:
+def said(check: Check, head: Head) -> list[tuple[Severity, str]]:
     return remarks(check, fit_of(ntp, head))
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
-def test_an_ordinary_exchange_is_fine(check: ContentCheck) -> None:
+def test_an_ordinary_exchange_is_fine(check: Check) -> None:
     assert said(check, exchange(REQUEST, ANSWER)) == []
     assert said(check, exchange(changed(REQUEST, first=0xDB), changed(ANSWER, first=0x1C))) == []
 

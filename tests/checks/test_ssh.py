@@ -8,14 +8,14 @@ import pytest
 from analyzer.checks import ssh as checks
 from analyzer.conversations import Conversation, Endpoint, State
 from analyzer.expected import RuleError, rules_folder
-from analyzer.findings import ContentCheck, Remark, Severity
+from analyzer.findings import Check, Issue, Severity
 from analyzer.heads import Frame, Head
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.protocols import ProtocolModule, dissect_as, ssh
 from tests.protocols.test_ssh import BANNER, MODERN, NEWKEYS, STRICT, head_of, kexinit, packet, session, string
 
 
-def fit_of(module: ProtocolModule, head: Head, client: str = "10.20.30.10", server: str = "172.16.40.10") -> Fit:
+def fit_of(module: ProtocolModule, head: Head, client: str = "10.20.30.10", server: str = "172.16.40.10") -> Match:
     """A conversation of a base station with TPE, as matching hands it to the checks."""
     conversation = Conversation(
         id=1,
@@ -35,19 +35,19 @@ def fit_of(module: ProtocolModule, head: Head, client: str = "10.20.30.10", serv
         head=head,
         dissection=dissect_as(module, head),
     )
-    return Fit(client, conversation, ())
+    return Match(client, conversation, ())
 
 
-def remarks(check: ContentCheck, fit: Fit) -> list[tuple[Severity, str]]:
+def remarks(check: Check, fit: Match) -> list[tuple[Severity, str]]:
     """What a check says, with the severity that counts."""
-    found: list[Remark] = list(check.judge(fit))
+    found: list[Issue] = list(check.run(fit))
     for remark in found:
         assert remark.sentence[0].isupper() and remark.sentence.endswith(".")
         assert remark.frames == tuple(sorted(set(remark.frames))) and 0 < len(remark.frames) <= 8
     return [(check.severity if each.severity is None else each.severity, each.sentence) for each in found]
 
 
-def said(check: ContentCheck, head: Head) -> list[tuple[Severity, str]]:
+def said(check: Check, head: Head) -> list[tuple[Severity, str]]:
     return remarks(check, fit_of(ssh, head))
 
 
@@ -59,7 +59,7 @@ def both(
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
-def test_a_modern_session_is_fine(check: ContentCheck) -> None:
+def test_a_modern_session_is_fine(check: Check) -> None:
     assert said(check, session(ends=True)) == []
     assert said(check, head_of(BANNER, BANNER)) == []
     assert said(check, head_of(b"", BANNER)) == []
@@ -90,7 +90,7 @@ def test_old_protocol_versions() -> None:
         (checks.host_key_broken, both(key="ssh-rsa"), Severity.LOW),
     ],
 )
-def test_broken_algorithms_once_each(check: ContentCheck, head: Head, severity: Severity) -> None:
+def test_broken_algorithms_once_each(check: Check, head: Head, severity: Severity) -> None:
     assert [each[0] for each in said(check, head)] == [severity]
     others = [other for other in checks.CHECKS if other is not check]
     assert [said(other, head) for other in others] == [[] for _ in others]
@@ -217,6 +217,6 @@ def test_a_policy_that_is_none_says_where(tmp_path: Path, old: str, new: str, co
 
 
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
-def test_documentation_has_its_four_paragraphs(check: ContentCheck) -> None:
+def test_documentation_has_its_four_paragraphs(check: Check) -> None:
     paragraphs = [part.strip() for part in check.documentation.strip().split("\n\n")]
     assert [part.split(":")[0] for part in paragraphs] == ["Flags", "Why", "Evidence", "Remedy"]

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from analyzer.checks import tls as checks
 from analyzer.conversations import Conversation, Endpoint, State
 from analyzer.expected import ExpectedFlow, load
-from analyzer.findings import Kind, Remark, Severity
+from analyzer.findings import Issue, Kind, Severity
 from analyzer.heads import Direction, Frame, Head, Mark, Stream
-from analyzer.matching import Fit
+from analyzer.matching import Match
 from analyzer.protocols import dissect_as, tls
 from tests.protocols.test_tls import (
     CHANGE_CIPHER_SPEC,
@@ -122,7 +122,7 @@ def handshake(
     return head_of(client, record(22, server, version) + (CHANGE_CIPHER_SPEC + FINISHED if answer is None else b""))
 
 
-def fit(head: Head, row: ExpectedFlow = I38) -> Fit:
+def fit(head: Head, row: ExpectedFlow = I38) -> Match:
     conversation = Conversation(
         id=1,
         transport="tcp",
@@ -141,16 +141,16 @@ def fit(head: Head, row: ExpectedFlow = I38) -> Fit:
         head=head,
         dissection=dissect_as(tls, head),
     )
-    return Fit("192.0.2.1", conversation, (row,))
+    return Match("192.0.2.1", conversation, (row,))
 
 
-def judged(head: Head, row: ExpectedFlow = I38) -> dict[str, list[Remark]]:
+def judged(head: Head, row: ExpectedFlow = I38) -> dict[str, list[Issue]]:
     """Remarks by the slug of their check."""
-    remarks = {check.slug: list(check.judge(fit(head, row))) for check in checks.CHECKS}
+    remarks = {check.slug: list(check.run(fit(head, row))) for check in checks.CHECKS}
     return {slug: found for slug, found in remarks.items() if found}
 
 
-def only(head: Head, slug: str, row: ExpectedFlow = I38) -> Remark:
+def only(head: Head, slug: str, row: ExpectedFlow = I38) -> Issue:
     """The one remark of a check, which is the only one that speaks."""
     found = judged(head, row)
     assert list(found) == [slug]

@@ -138,7 +138,7 @@ def fuzz(name: str, arguments: Sequence[str]) -> None:
 
     with atheris.instrument_imports(
         include=["analyzer"],
-        exclude=["analyzer.scanner", "analyzer.kernels"],  # they are compiled from their byte code
+        exclude=["analyzer.scanner", "analyzer.scanner.jit"],  # they are compiled from their byte code
     ):
         from tests.fuzz import targets
     targets.prepare()

@@ -20,13 +20,13 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from analyzer import auditing, capture, expected, flows, protocols
+from analyzer import capture, expected, flows, pipeline, protocols
 from analyzer.capture import CaptureError
-from analyzer.encapsulations import ETHERTYPES, IP_PROTOCOLS, LINKS, UDP_PORTS
 from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
 from analyzer.messages import to_json
 from analyzer.protocols import PROTOCOLS, Dissection, ProtocolModule
 from analyzer.reports import FORMATS
+from analyzer.scanner.decapsulation import ETHERTYPES, IP_PROTOCOLS, LINKS, UDP_PORTS
 from analyzer.wire import Cause
 from tests import build
 
@@ -116,7 +116,7 @@ def read_file(data: bytes) -> None:
     except CaptureError as error:
         assert "\n" not in str(error)
         return
-    assert build.accounted(found), found.tally
+    assert build.accounted(found), found.counts
 
 
 def read_compressed(data: bytes) -> None:
@@ -354,7 +354,7 @@ def recorded_heads(module: ProtocolModule) -> list[bytes]:
 def heads_by_protocol() -> dict[str, set[bytes]]:
     found: dict[str, set[bytes]] = {}
     for path in sorted(CAPTURES.glob("*.pcap*")):
-        for each in auditing.listing(str(path)).conversations:
+        for each in pipeline.listing(str(path)).conversations:
             if each.protocol is not None and each.transport in TRANSPORTS:
                 data = b"".join(upto((packed([piece]) for piece in pieces_of(each.head)), 2 * SEED_BYTES))
                 found.setdefault(each.protocol, set()).add(data)
@@ -376,14 +376,14 @@ def audit_file(data: bytes) -> None:
     path = scratch()
     path.write_bytes(data)
     try:
-        result = auditing.audit(path)
+        result = pipeline.audit(path)
     except CaptureError as error:
         assert "\n" not in str(error)
         return
     assert_judged(result)
 
 
-def assert_judged(result: auditing.Audit) -> None:
+def assert_judged(result: pipeline.Audit) -> None:
     """What must hold of every audit: no defect, both reports, and every packet accounted for or spoken of."""
     defects = [each.summary for each in result.findings if each.check == "TPE900"]
     assert not defects, defects

@@ -672,7 +672,7 @@ def statements(truth: dict[str, Any]) -> list[tuple[str, object, object]]:
     found = flows.read([str(Path(CORPUS or "") / truth["name"])])
     sas: dict[str, list[ike.IkeSa]] = {}
     headers: dict[int, ike.IkeHeader] = {}
-    for each in converse(found).alone():
+    for each in converse(found).expand():
         if isinstance(each.dissection.facts, ike.IkeFacts):
             for sa in each.dissection.facts._sas:
                 sas.setdefault(sa.initiator_spi, []).append(sa)

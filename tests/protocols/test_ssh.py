@@ -126,7 +126,7 @@ def facts(head: Head) -> SshFacts:
 
 
 def conversations(path: Path) -> tuple[Conversation, ...]:
-    return tuple(converse(flows.read([str(path)])).alone())
+    return tuple(converse(flows.read([str(path)])).expand())
 
 
 def test_says_what_both_sides_settled_on() -> None:

@@ -770,7 +770,7 @@ def port(endpoint: str) -> int:
 def test_real_handshakes_agree_with_tshark(name: str, streams: list[dict[str, Any]]) -> None:
     assert CORPUS
     found: dict[tuple[int | None, int | None], list[Conversation]] = {}
-    for conversation in converse(read([str(Path(CORPUS) / name)])).alone():
+    for conversation in converse(read([str(Path(CORPUS) / name)])).expand():
         if conversation.protocol == tls.NAME:
             found.setdefault((conversation.originator.port, conversation.responder.port), []).append(conversation)
     for stream in streams:

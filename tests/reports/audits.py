@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from analyzer.auditing import Audit, Totals
 from analyzer.capture import CaptureFacts, CaptureFile
 from analyzer.conversations import Conversation, Conversations, Endpoint, State
 from analyzer.expected import Deployment, load
 from analyzer.findings import Finding, Kind, Severity
 from analyzer.heads import Datagram, Direction, Frame, Head
-from analyzer.hosts import Station
 from analyzer.matching import Certainty, RowVerdict, StationVerdict, Status
 from analyzer.messages import Facts
+from analyzer.pipeline import Audit, AuditTotals
 from analyzer.protocols import Dissection
 from analyzer.reports import FORMATS
+from analyzer.stations import Station
 
 START = 1_795_329_420_123_456_000
 """2026-11-22T06:37:00.123456Z"""
 SECOND = 1_000_000_000
 
 
-TOTALS = Totals(
+TOTALS = AuditTotals(
     packets=1236,
     packets_in_flows=1220,
     packets_of_base_stations=1200,
@@ -35,7 +35,7 @@ TOTALS = Totals(
     without_ip={"ARP": 8, "LLDP": 2},
     unreadable={"IPv4 header is cut": 1},
 )
-NOTHING = Totals(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {}, {})
+NOTHING = AuditTotals(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {}, {})
 
 BARE = Audit(
     profile="tpe-self-hosted",

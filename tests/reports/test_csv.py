@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.auditing import Audit
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversations
+from analyzer.pipeline import Audit
 from analyzer.reports import csv
 from analyzer.reports.frames import FINDINGS, FLOWS
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT, finding

@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 
 from analyzer import audit
-from analyzer.anonymity import anonymous
-from analyzer.auditing import Audit
 from analyzer.conversations import Conversations, Endpoint
 from analyzer.expected import UsageError
+from analyzer.export.anonymize import anonymous
 from analyzer.findings import Severity
 from analyzer.heads import Frame
+from analyzer.pipeline import Audit
 from analyzer.reports import html
 from analyzer.reports.drawings import BINS, LANES, PEERS, SHARED_LANES, STATIONS, diagram, timeline
 from analyzer.version import __version__
 from analyzer.wire import printable
 from tests.reports.audits import BARE, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, SECOND, START, TLS_STATION, finding, flow
-from tests.scenes import HTTP, STATION, TLS, TPE, Scene
+from tests.synthetic import HTTP, STATION, TLS, TPE, Scene
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CAPTURES = Path(__file__).parents[2] / "captures"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from analyzer import audit
-from analyzer.auditing import Audit
 from analyzer.conversations import Conversations, Endpoint
+from analyzer.pipeline import Audit
 from analyzer.reports import html
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT, TLS_STATION, finding, flow
 from tests.reports.test_html import CAPTURES, SCRIPT, many, spoilt

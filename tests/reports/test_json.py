@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 from analyzer import __version__
-from analyzer.auditing import Audit
 from analyzer.capture import DECOMPRESSORS, VARIANTS, CaptureFacts
+from analyzer.pipeline import Audit
 from analyzer.reports import json as report
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, FLOWS, GW, HOSTILE, HOSTILE_AUDIT, finding
 

@@ -10,8 +10,8 @@ import pytest
 from lxml import etree
 
 from analyzer import audit
-from analyzer.auditing import Audit
 from analyzer.findings import Kind, Severity
+from analyzer.pipeline import Audit
 from analyzer.reports import junit
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, HOSTILE_AUDIT, finding
 

@@ -14,8 +14,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from analyzer import audit
-from analyzer.auditing import Audit
 from analyzer.findings import Severity
+from analyzer.pipeline import Audit
 from analyzer.reports import markdown
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, GW, HOSTILE_AUDIT, NANO, finding
 

@@ -15,7 +15,7 @@ from analyzer.reports import text
 from tests import build
 from tests.protocols import test_dhcp, test_dns
 from tests.reports.audits import EXAMPLE, HOSTILE
-from tests.scenes import OTHER, REQUEST, STATION, TLS, TPE, Scene
+from tests.synthetic import OTHER, REQUEST, STATION, TLS, TPE, Scene
 
 RESOLVER = "10.0.9.53"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analyzer import audit
-from analyzer.auditing import Audit
+from analyzer.pipeline import Audit
 from analyzer.reports.notebook import SHOWN, render
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT
 

@@ -15,8 +15,8 @@ import pyarrow.parquet
 import pytest
 
 from analyzer import audit, cli
-from analyzer.auditing import Audit
 from analyzer.conversations import Conversations
+from analyzer.pipeline import Audit
 from analyzer.reports import parquet
 from analyzer.reports.frames import FINDINGS, FLOWS, findings_frame, flow_rows, flows_frame, frame
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT

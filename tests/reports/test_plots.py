@@ -12,8 +12,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from analyzer import audit
-from analyzer.auditing import Audit
 from analyzer.matching import Status
+from analyzer.pipeline import Audit
 from analyzer.reports import plots
 from analyzer.reports.plots import STATUSES, bytes_per_row, esp_lengths, iec104_heartbeat, timeline, tls_versions
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT

@@ -12,9 +12,9 @@ import jsonschema
 import pytest
 
 from analyzer import __version__, audit
-from analyzer.auditing import Audit
 from analyzer.capture import CaptureFile
 from analyzer.findings import Severity
+from analyzer.pipeline import Audit
 from analyzer.reports import sarif
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, GW, HOSTILE_AUDIT, NANO, finding
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.auditing import Audit
 from analyzer.conversations import Conversations
+from analyzer.pipeline import Audit
 from analyzer.reports import text
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, TLS_STATION, finding
 

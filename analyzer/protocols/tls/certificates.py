@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from sys import intern
 from typing import TYPE_CHECKING, Final
 
-from analyzer.wire import Words, text
+from analyzer.wire import SafeText, text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -64,15 +64,15 @@ class X509Certificate:
     """RFC 4514."""
     issuer: str | None = None
     """RFC 4514."""
-    not_before: Words | None = None
+    not_before: SafeText | None = None
     """ISO 8601, UTC, to the second."""
-    not_after: Words | None = None
+    not_after: SafeText | None = None
     """ISO 8601, UTC, to the second: the last second in which it is valid."""
-    key: Words | None = None
+    key: SafeText | None = None
     """``RSA 2048``, ``EC secp256r1``, ``DSA 1024``, ``Ed25519``."""
-    signature: Words | None = None
+    signature: SafeText | None = None
     """Algorithm of the issuer's signature: ``sha256WithRSAEncryption``."""
-    problem: Words | None = None
+    problem: SafeText | None = None
     """What could not be read."""
     _begins: int | None = None
     """``not_before`` in nanoseconds since the epoch."""

@@ -47,7 +47,7 @@ from analyzer.protocols.tls.registry import (
     version_name,
     version_rank,
 )
-from analyzer.wire import Words, text
+from analyzer.wire import SafeText, text
 
 JA4_VERSIONS: Final = {TLS_1_3: "13", TLS_1_2: "12", TLS_1_1: "11", TLS_1_0: "10", SSL_3_0: "s3", SSL_2_0: "s2"}
 NOT_IN_JA4: Final = (ExtensionType.SERVER_NAME, ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION)
@@ -73,19 +73,19 @@ class Link(enum.Enum):
 class TlsFacts(Facts):
     """What a conversation in TLS or SSL shows in clear, and with keys of what TLS 1.3 hides."""
 
-    offered_version: Words | None = None
+    offered_version: SafeText | None = None
     """The highest that the client offers: ``TLS 1.3``."""
-    version: Words | None = None
+    version: SafeText | None = None
     """The one that the server chose."""
-    cipher_suite: Words | None = None
+    cipher_suite: SafeText | None = None
     """The one chosen: IANA's name, or its number."""
     server_name: str | None = None
     """Whom the client asked for."""
-    alpn: tuple[Words, ...] = ()
+    alpn: tuple[SafeText, ...] = ()
     """The application protocol that the server chose, else those that the client offered."""
     certificates: tuple[X509Certificate, ...] = ()
     """The server's chain as sent, its own certificate first."""
-    chain: Words | None = None
+    chain: SafeText | None = None
     """How the server's certificates follow each other: ``ordered`` (each is signed by the next), ``unordered`` (the
     signer of one stands elsewhere in the chain), ``broken`` (the signer of one is not there); ``None`` for fewer than
     two. See :class:`Link`."""
@@ -95,24 +95,24 @@ class TlsFacts(Facts):
     """Whether the server asked for one; ``None`` where that is encrypted or was not seen."""
     ocsp_stapled: bool | None = None
     """The server sent its certificate's status along (RFC 6066 section 8); ``None`` where that was not seen."""
-    alerts: tuple[Words, ...] = ()
+    alerts: tuple[SafeText, ...] = ()
     """In clear: ``fatal certificate_expired from client``."""
-    encrypted_alerts: tuple[Words, ...] = ()
+    encrypted_alerts: tuple[SafeText, ...] = ()
     """Who sent an alert that only the two ends can read before any application data: ``client``, ``server``."""
     resumed: bool | None = None
     """An earlier session goes on, so that no certificate is sent."""
-    resumed_by: Words | None = None
+    resumed_by: SafeText | None = None
     """What the client named the earlier session with: ``session id``, ``session ticket`` (RFC 5077) or
     ``pre-shared key`` (TLS 1.3)."""
     hello_retry: bool | None = None
     """The server asked for a second ClientHello with another key share (RFC 8446 section 4.1.4)."""
     certificates_hidden: bool | None = None
     """The certificates are encrypted (TLS 1.3)."""
-    key_exchange: Words | None = None
+    key_exchange: SafeText | None = None
     """Group of the ephemeral key exchange: ``x25519``, ``DH 2048``."""
     ja3: str | None = None
     ja4: str | None = None
-    client_hint: Words | None = None
+    client_hint: SafeText | None = None
     """Software that sends this ClientHello: a hint, no proof."""
     decrypted: str | None = None
     """Who decrypted the handshake with keys that the user gave."""
