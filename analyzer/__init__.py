@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from analyzer.capture import CaptureError
     from analyzer.expected import RuleError
     from analyzer.export.anonymize import anonymous
-    from analyzer.pipeline import Audit, audit
+    from analyzer.pipeline import audit
+    from analyzer.result import Audit
     from analyzer.tshark.crosscheck import Crosscheck, crosscheck
 
 __all__ = ["Audit", "CaptureError", "Crosscheck", "RuleError", "__version__", "anonymous", "audit", "crosscheck"]
 
 HOMES = {
-    "Audit": "pipeline",
+    "Audit": "result",
     "CaptureError": "capture",
     "Crosscheck": "tshark.crosscheck",
     "RuleError": "expected",

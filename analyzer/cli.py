@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from analyzer.flows import Progress
-    from analyzer.pipeline import Audit, FlowListing
     from analyzer.reports import Format
+    from analyzer.result import Audit, FlowListing
 
     R = TypeVar("R", Audit, FlowListing)
 

@@ -140,6 +140,13 @@ class RuleError(UsageError):
     """A profile that cannot be used. One line that names the file and the row."""
 
 
+def parse_version(text: str) -> tuple[int, ...]:
+    """``2.8.10`` as numbers; :class:`UsageError` for anything else."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})*", text, re.ASCII):
+        raise UsageError(f"{text!r} is no version: write it like 2.8 or 2.8.10")
+    return tuple(int(part) for part in text.split("."))
+
+
 def profiles() -> tuple[str, ...]:
     """Names of the profiles that come with the program, sorted."""
     return tuple(sorted(folder.name for folder in rules_folder().iterdir() if any(folder.glob("*.toml"))))

@@ -20,8 +20,9 @@ from analyzer.conversations import Conversation, KeyUse
 from analyzer.expected import Deployment
 from analyzer.flows import PacketCounts
 from analyzer.heads import Frame
-from analyzer.matching import Match, StationMatches, StationVerdict
+from analyzer.matching import Match, StationMatches
 from analyzer.stations import Names
+from analyzer.verdicts import StationVerdict
 from analyzer.wire import SafeText
 
 T = TypeVar("T")

@@ -1,43 +1,30 @@
-"""The audit: capture files in, a verdict on every base station out; the whole way at a glance."""
+"""The pipeline at a glance: :func:`audit` takes capture files to a verdict on every base station.
+
+The module is not called ``audit``: importing a submodule binds its name in the package, over the function.
+"""
 
 from __future__ import annotations
 
 import pathlib
-import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import replace
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from analyzer import checks, expected, flows
+from analyzer import expected, flows
+from analyzer.aggregate import merged, report_order
 from analyzer.capture import CaptureFile
+from analyzer.checking import case_findings, content_findings
 from analyzer.conversations import Conversation, Conversations, KeyUse, Service, converse
-from analyzer.expected import Deployment, ExpectedTable, UsageError
-from analyzer.findings import (
-    ANY,
-    SHOWN,
-    AuditContext,
-    Check,
-    Finding,
-    Issue,
-    Kind,
-    Scope,
-    Severity,
-    frames_filter,
-    only,
-    to_finding,
-)
+from analyzer.expected import Deployment, ExpectedTable, UsageError, parse_version
+from analyzer.findings import AuditContext, Finding, Kind, Severity
 from analyzer.flows import Progress
-from analyzer.heads import Frame
-from analyzer.matching import FTP_VERBS, Match, StationMatches, StationVerdict, match_flows, verdicts, version
-from analyzer.protocols import dhcp, dns, esp, ftp
-from analyzer.stations import Names, Station, carries_esp, find_stations, find_tpe, inside_tunnel, mode_of, services
-from analyzer.wire import SafeText
-
-if TYPE_CHECKING:
-    import pandas as pd
+from analyzer.matching import FTP_VERBS, StationMatches, match_flows
+from analyzer.protocols import dhcp, ftp
+from analyzer.result import Audit, AuditTotals, FlowListing, addresses
+from analyzer.stations import Names, Station, find_stations, find_tpe, inside_tunnel, mode_of, services
+from analyzer.verdicts import StationVerdict, row_verdicts
 
 T = TypeVar("T")
 
@@ -46,141 +33,6 @@ Path = str | PathLike[str]
 ProgressCallback = Callable[[str, int, str], Progress]
 """Called as each stage begins: what it does, how much of it there is to do (0: not known), and of what, as in
 ``("dissecting", 7, "flows")``. What it returns is told how much of that was done."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditTotals:
-    """What became of every packet, and what was found; the report prints the names as they are."""
-
-    packets: int
-    packets_in_flows: int
-    packets_of_base_stations: int
-    """In flows with a base station at an end (part of those in flows)."""
-    packets_out_of_scope: int
-    """In flows without a base station at an end (the other part)."""
-    icmp_errors: int
-    """Counted with the flow that they quote, not in it."""
-    copies: int
-    """Packets that were captured before, on another interface: not counted again."""
-    packets_without_ip: int
-    packets_unreadable: int
-    flows: int
-    flows_out_of_scope: int
-    without_ip: Mapping[SafeText, int]
-    """By kind of frame."""
-    unreadable: Mapping[SafeText, int]
-    """By reason."""
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Everything that an audit found; reports see nothing else."""
-
-    profile: SafeText
-    deployment: Deployment
-    captures: tuple[CaptureFile, ...]
-    base_stations: tuple[StationVerdict, ...]
-    findings: tuple[Finding, ...]
-    """Most severe first."""
-    conversations: Conversations
-    """Flows that say the same between the same hosts, to the same service, are one conversation."""
-    flow_rows: Mapping[int, tuple[SafeText, ...]]
-    """Flow id → ids of the rows that it matches."""
-    flow_stations: Mapping[int, str]
-    """Flow id → address of its base station."""
-    totals: AuditTotals
-    fail_on: Severity = Severity.MEDIUM
-    """Severity of a finding from which on the audit has failed."""
-
-    @cached_property
-    def flows(self) -> tuple[Conversation, ...]:
-        """Every flow as a conversation of its own, ascending by id."""
-        return tuple(self.conversations.expand())
-
-    @cached_property
-    def names(self) -> Mapping[str, tuple[str, ...]]:
-        """Address of a flow's end → its names: as DNS tells them in the captures, then as the files themselves do."""
-        told = [
-            each.dissection.facts._names
-            for each in self.conversations
-            if isinstance(each.dissection.facts, dns.DnsFacts) and each.responder.port not in dns.MULTICAST_PORTS
-        ]
-        found: dict[str, dict[str, None]] = {}
-        for names in (*told, *(each.facts.names for each in self.captures)):
-            for address, known in names.items():
-                own = found.setdefault(address, {})
-                own.update(dict.fromkeys(known[: max(0, dns.NAMES_EACH - len(own))]))
-        return {address: tuple(found[address]) for address in addresses(self.conversations) if address in found}
-
-    @cached_property
-    def clients(self) -> Mapping[str, dhcp.Client]:
-        """Address of a base station → what DHCP tells of it, by its MAC address or by the address that it was given."""
-        facts = [each.dissection.facts for each in self.conversations]
-        told = dhcp.clients(each for each in facts if isinstance(each, dhcp.DhcpFacts))
-        given = {client.address: client for client in told.values()}
-        found: dict[str, dhcp.Client] = {}
-        for verdict in self.base_stations:
-            station = verdict.station
-            own = [told.get(station.mac or ""), *(given.get(address) for address in station.addresses)]
-            client = next((each for each in own if each is not None), None)
-            if client is not None:
-                found[station.address] = client
-        return found
-
-    def __repr__(self) -> str:
-        """Short: an audit may hold a million flows."""
-        counted = ", ".join(f"{count} {severity}" for severity, count in self.severities.items() if count)
-        return (
-            f"<Audit: captures {len(self.captures)}, packets {self.totals.packets}, flows {self.totals.flows}, "
-            f"base stations {len(self.base_stations)}, findings {counted or 'none'}>"
-        )
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows of it."""
-        from analyzer.reports import notebook
-
-        return notebook.render(self)
-
-    @property
-    def severities(self) -> Mapping[Severity, int]:
-        """Number of findings of each severity, the highest first."""
-        counts = Counter(finding.severity for finding in self.findings)
-        return {each: counts[each] for each in sorted(Severity, reverse=True)}
-
-    def flows_frame(self, facts: str | None = None, names: str | None = None) -> pd.DataFrame:
-        """One row a flow, as a pandas DataFrame.
-
-        ``facts="tls"``: only the flows of a protocol, with a column for each of its facts. ``names="ecs"``: columns
-        named as in the Elastic Common Schema. Raises ``UsageError`` for a protocol or for names that there are not.
-        """
-        from analyzer.reports import frames
-
-        return frames.flows_frame(self, facts, names)
-
-    def findings_frame(self) -> pd.DataFrame:
-        """One row a finding, as a pandas DataFrame."""
-        from analyzer.reports import frames
-
-        return frames.findings_frame(self)
-
-    def rows_frame(self) -> pd.DataFrame:
-        """One row a base station and row of its table, as a pandas DataFrame."""
-        from analyzer.reports import frames
-
-        return frames.rows_frame(self)
-
-    def fails(self, threshold: Severity | None = None) -> bool:
-        """Whether a finding reaches the threshold (the audit's own), or no base station could be recognised."""
-        least = self.fail_on if threshold is None else threshold
-        return not self.base_stations or any(finding.severity >= least for finding in self.findings)
-
-
-@dataclass(frozen=True, slots=True)
-class FlowListing:
-    """The flows of captures, not judged."""
-
-    captures: tuple[CaptureFile, ...]
-    conversations: Conversations
 
 
 def listing(
@@ -256,7 +108,7 @@ def audit(
     if mode is not None and mode not in tables:
         raise UsageError(f"profile {profile} has no mode {mode!r}: it has {', '.join(tables)}")
     names = Names(tuple(base_stations), tuple(tpe))
-    lrr = version(lrr_version) if lrr_version is not None else None
+    lrr = parse_version(lrr_version) if lrr_version is not None else None
     watch = progress or no_progress
     read, conversations = dissected(as_paths(captures), services(tables), watch)
     conversations, uses = opened(conversations, read.captures, tls_keylog, ike_keys, embedded_keys)
@@ -322,11 +174,6 @@ def as_paths(captures: Path | Sequence[Path]) -> list[str]:
     return [fspath(captures)] if isinstance(captures, (str, PathLike)) else [fspath(path) for path in captures]
 
 
-def addresses(conversations: Sequence[Conversation]) -> dict[str, None]:
-    """All addresses, in the order of their first conversation."""
-    return {end.address: None for each in conversations for end in (each.originator, each.responder)}
-
-
 def conversations_of(
     stations: Sequence[Station], conversations: Sequence[Conversation]
 ) -> dict[str, list[Conversation]]:
@@ -349,134 +196,6 @@ def conversations_of(
         for owner in owners:
             found[owner].append(each)
     return found
-
-
-def content_findings(matched: Iterable[StationMatches]) -> list[Finding]:
-    """What the content checks say."""
-    found: list[Finding] = []
-    folded: dict[tuple[object, ...], Folded] = {}
-    loud: dict[tuple[int, int], list[Check]] = {}
-    """The checks that are worth asking of conversations that share facts and row."""
-    for match in (match for each in matched for match in judged_once(each.matches)):
-        facts = match.conversation.dissection.facts
-        key = id(facts), id(match.row)
-        known = loud.get(key)
-        asked: Sequence[Check] = content_checks(match.row.protocol if speaks(match) else ANY)
-        speaking = []
-        for check in asked if known is None else known:
-            remarks = list(check.run(match))
-            if len(found) < FINDINGS:
-                found += [to_finding(check, remark, match) for remark in remarks]
-            else:
-                fold(folded, check, match, remarks)
-            if remarks or not check.pure:
-                speaking.append(check)
-        if known is None and facts is not None and len(loud) < REMEMBERED:
-            loud[key] = speaking
-    return found + [each.finding() for each in folded.values()]
-
-
-FINDINGS = 1 << 17
-"""What the content checks say one by one. Above it, one finding stands for all of one check about one base station."""
-
-
-@dataclass(slots=True)
-class Folded:
-    """One finding that stands for many."""
-
-    first: Finding
-    count: int = 0
-    newest: int | None = None
-
-    def add(self, each: Conversation) -> None:
-        """Count a conversation, once for all that is said of it."""
-        if each.id != self.newest:
-            self.newest = each.id
-            self.count += each.flow_count
-
-    def finding(self) -> Finding:
-        return replace(self.first, count=self.count, summary="More flows show this: too many to tell them one by one.")
-
-
-def fold(folded: dict[tuple[object, ...], Folded], check: Check, match: Match, remarks: Iterable[Issue]) -> None:
-    """Add remarks to the findings that stand for all such."""
-    for remark in remarks:
-        about = check.id, remark.kind, remark.severity, match.station, match.rows
-        if about not in folded:
-            folded[about] = Folded(to_finding(check, remark, match))
-        folded[about].add(match.conversation)
-
-
-REMEMBERED = 4096
-"""Facts that are remembered for the checks to which they gave no reason to speak."""
-
-
-def judged_once(matches: Sequence[Match]) -> Iterable[Match]:
-    """The matches, of which those of one conversation with several rows of one protocol are one."""
-    asked: dict[tuple[int, str], Match] = {}
-    for match in matches:
-        key = (match.conversation.id, match.row.protocol)
-        before = asked.get(key)
-        asked[key] = replace(match, rows=tuple(dict.fromkeys((*before.rows, *match.rows)))) if before else match
-    return asked.values()
-
-
-@cache
-def content_checks(protocol: str) -> tuple[Check, ...]:
-    """The checks to ask of a conversation whose content is a row's protocol; for :data:`ANY`: is not."""
-    return tuple(check for check in checks.CHECKS if check.scope is Scope.FLOW and check.protocol in (ANY, protocol))
-
-
-def case_findings(context: AuditContext, malformed: bool) -> list[Finding]:
-    """What the case checks say: those of malformed rows, on which a row's status depends, or all others."""
-    return [
-        to_finding(check, found)
-        for check in checks.CHECKS
-        if check.scope is Scope.CAPTURE and (check.kind is Kind.MALFORMED) == malformed
-        for found in check.run(context)
-    ]
-
-
-def merged(findings: Sequence[Finding]) -> list[Finding]:
-    """The same defect in several conversations as one finding, with their number and the frames of all."""
-    same: dict[tuple[object, ...], list[Finding]] = {}
-    for each in findings:
-        whose = () if each.check in told_together() else (each.base_station, each.rows)
-        same.setdefault((*whose, each.check, each.kind, each.severity, each.summary), []).append(each)
-    return [group[0] if len(group) == 1 else merge(group) for group in same.values()]
-
-
-def merge(group: Sequence[Finding]) -> Finding:
-    """One finding for several that say the same; it begins with the first of them."""
-    frames = tuple(sorted({frame for each in group for frame in each.frames})[:SHOWN])
-    first = min(group, key=lambda each: (each.frames[:1], each.flow or 0))
-    count = sum({each.flow: each.count for each in group}.values())
-    rows = tuple(dict.fromkeys(row for each in group for row in each.rows))
-    stations = len({each.base_station for each in group})
-    if stations > 1:
-        summary = f"{first.summary.removesuffix('.')}, at {stations} base stations."
-        first = replace(first, base_station=None, summary=summary)
-    return replace(
-        first,
-        rows=rows,
-        count=count,
-        frames=frames,
-        filter=frames_filter(frames) if frames else first.filter,
-        peer=only(each.peer for each in group),
-        service=only(each.service for each in group),
-    )
-
-
-@cache
-def told_together() -> frozenset[str]:
-    """Ids of the checks of which a finding is about all base stations."""
-    return frozenset(check.id for check in checks.CHECKS if check.aggregated)
-
-
-def speaks(match: Match) -> bool:
-    """The conversation's content is the protocol of its row."""
-    wanted = match.row.protocol
-    return match.conversation.protocol == wanted or (wanted == esp.NAME and carries_esp(match.conversation))
 
 
 def by_station(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
@@ -513,20 +232,7 @@ def judge(
         matched.mode.name,
         matched.mode.evidence,
         tuple(used),
-        verdicts(matched, deployment, malformed, lrr),
-    )
-
-
-def report_order(finding: Finding) -> tuple[object, ...]:
-    """Most severe first, then by station, check and place in the capture."""
-    return (
-        -finding.severity,
-        finding.base_station is None,
-        finding.base_station or "",
-        finding.check,
-        finding.frames[:1] or (Frame(sys.maxsize, 0),),
-        finding.rows,
-        finding.summary,
+        row_verdicts(matched, deployment, malformed, lrr),
     )
 
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from analyzer.pipeline import Audit
 from analyzer.reports import Format
+from analyzer.result import Audit
 from tests import build
 from tests.protocols import test_dhcp, test_dns, test_iec104, test_ike, test_ssh, test_tls
 from tests.synthetic import OTHER, STATION, TPE, Scene

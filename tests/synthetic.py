@@ -14,7 +14,8 @@ from analyzer.conversations import Conversations, converse
 from analyzer.expected import load
 from analyzer.findings import Finding
 from analyzer.flows import read
-from analyzer.pipeline import Audit, audit
+from analyzer.pipeline import audit
+from analyzer.result import Audit
 from analyzer.stations import services
 from tests.protocols import test_dhcp, test_dns, test_ftp, test_iec104, test_ike, test_ntp, test_ssh, test_tls
 

@@ -21,9 +21,9 @@ import jsonschema
 import pytest
 
 from analyzer import capture, checks, cli, pipeline
-from analyzer.matching import Status
 from analyzer.reports import FORMATS
 from analyzer.reports.json import schema
+from analyzer.verdicts import Status
 from tests import build
 from tests.synthetic import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene
 

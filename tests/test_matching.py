@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.findings import Kind, Severity
-from analyzer.pipeline import Audit
+from analyzer.result import Audit
 from tests.protocols.test_ike import sealed
 from tests.synthetic import (
     DNS,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from analyzer import CaptureError, RuleError, audit, pipeline
+from analyzer import CaptureError, RuleError, audit, checking
+from analyzer.aggregate import merged
 from analyzer.checks.flows import grouped
 from analyzer.findings import SHOWN, Kind, Severity
 from analyzer.heads import Frame
-from analyzer.pipeline import merged
 from analyzer.reports import FORMATS
 from analyzer.scanner import ACK, SYN
 from tests import build
@@ -90,7 +90,7 @@ def test_of_too_many_findings_one_stands_for_those_of_a_check_and_a_base_station
                 station, 40000 + number, TPE, 3001, (b"GET /%d HTTP/1.1\r\n\r\n" % number, b"220 %d\r\n" % number)
             )
     whole = scene.audited(tmp_path)
-    monkeypatch.setattr(pipeline, "FINDINGS", 2)
+    monkeypatch.setattr(checking, "FINDINGS", 2)
     result = scene.audited(tmp_path)
     assert [each.count for each in found(whole, "TPE121")] == [5] * 3
     told, *folded = found(result, "TPE121")

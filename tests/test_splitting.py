@@ -14,7 +14,7 @@ import pytest
 from analyzer import audit
 from analyzer.capture import CaptureError
 from analyzer.messages import to_json
-from analyzer.pipeline import Audit
+from analyzer.result import Audit
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")

@@ -22,9 +22,10 @@ from analyzer.findings import (
     flow_filter,
 )
 from analyzer.heads import Direction, Frame
-from analyzer.matching import Certainty, Match, RowVerdict, StationMatches, Status, UnexpectedFlow
+from analyzer.matching import Match, StationMatches, UnexpectedFlow
 from analyzer.protocols import esp, http, resemblance
 from analyzer.stations import UNKNOWN, carries_esp
+from analyzer.verdicts import Certainty, RowVerdict, Status
 
 NAMES = {"ftp-data": "FTP data", "http": "HTTP in clear", "iec104": "IEC 104 in clear"}
 """How protocols are called in sentences, where that is not their name in upper context."""

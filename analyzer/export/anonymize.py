@@ -34,9 +34,9 @@ from analyzer.export.pseudonyms import KEY_BYTES, Pseudonyms
 from analyzer.findings import sections
 from analyzer.heads import Frame, Head
 from analyzer.messages import Facts
-from analyzer.pipeline import Audit, FlowListing
 from analyzer.protocols import Dissection
 from analyzer.protocols.tls.certificates import ATTRIBUTES
+from analyzer.result import Audit, FlowListing
 from analyzer.stations import Station
 
 R = TypeVar("R", Audit, FlowListing)

@@ -21,7 +21,7 @@ from analyzer.version import __version__
 from analyzer.wire import safe
 
 if TYPE_CHECKING:
-    from analyzer.pipeline import Audit
+    from analyzer.result import Audit
 
 PACKETS = 100_000
 """Packets that are written at the most: those of the first findings, which are the most severe."""

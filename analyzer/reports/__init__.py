@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 if TYPE_CHECKING:
     from analyzer.capture import CaptureFile
     from analyzer.conversations import Conversations
-    from analyzer.pipeline import Audit
+    from analyzer.result import Audit
 
 
 class ReportModule(Protocol):

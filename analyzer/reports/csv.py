@@ -18,7 +18,7 @@ from analyzer.reports.times import iso
 from analyzer.wire import safe
 
 if TYPE_CHECKING:
-    from analyzer.pipeline import Audit
+    from analyzer.result import Audit
 
 FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001 (spreadsheets take the wide ones, too)
 """With these a cell begins that spreadsheets compute; text before it keeps them from that."""

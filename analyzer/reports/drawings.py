@@ -10,11 +10,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from analyzer.expected import Peer
-from analyzer.matching import StationVerdict, Status
 from analyzer.reports.times import iso, span
+from analyzer.verdicts import StationVerdict, Status
 
 if TYPE_CHECKING:
-    from analyzer.pipeline import Audit
+    from analyzer.result import Audit
 
 STRAY = "no row"
 """What stands for a status where a base station's flow fits no row."""

@@ -15,14 +15,14 @@ from analyzer.community_id import community_ids
 from analyzer.conversations import Conversation, Conversations, FtpDataFacts, State
 from analyzer.expected import Requirement, UsageError
 from analyzer.findings import Kind, Severity
-from analyzer.matching import Certainty, Status
 from analyzer.messages import public_fields, to_json
 from analyzer.protocols import PROTOCOLS
+from analyzer.verdicts import Certainty, Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analyzer.pipeline import Audit
+    from analyzer.result import Audit
 
 Row = dict[str, Any]
 """A value for each column."""

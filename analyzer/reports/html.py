@@ -24,16 +24,16 @@ from analyzer.expected import ExpectedFlow, UsageError
 from analyzer.export.excerpts import Excerpt, dump, excerpts
 from analyzer.findings import Finding, Kind, sections
 from analyzer.heads import Frame
-from analyzer.matching import StationVerdict, Status
 from analyzer.reports.drawings import diagram, timeline
 from analyzer.reports.times import finding_time, iso, span
+from analyzer.verdicts import StationVerdict, Status
 from analyzer.version import __version__
 from analyzer.wire import printable, safe
 
 if TYPE_CHECKING:
     import jinja2
 
-    from analyzer.pipeline import Audit
+    from analyzer.result import Audit
 
 FINDINGS = 1000
 """Findings that are shown at the most; the most severe come first."""

@@ -20,15 +20,15 @@ from analyzer.community_id import community_ids
 from analyzer.conversations import Conversation, Conversations
 from analyzer.findings import Finding, fingerprints
 from analyzer.heads import Frame
-from analyzer.matching import RowVerdict, StationVerdict
 from analyzer.messages import Facts, to_json
 from analyzer.protocols import dhcp
 from analyzer.reports.times import finding_time, iso, iso_all
+from analyzer.verdicts import RowVerdict, StationVerdict
 from analyzer.version import __version__
 from analyzer.wire import printable
 
 if TYPE_CHECKING:
-    from analyzer.pipeline import Audit, AuditTotals
+    from analyzer.result import Audit, AuditTotals
 
 SCHEMA_VERSION = "1"
 """Changes when a key changes its meaning or goes away; new keys do not change it."""

@@ -15,12 +15,12 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from analyzer.capture import CaptureFile
 from analyzer.findings import Finding, Kind
-from analyzer.matching import RowVerdict, StationVerdict, Status
 from analyzer.reports.times import finding_time, iso
+from analyzer.verdicts import RowVerdict, StationVerdict, Status
 from analyzer.wire import safe
 
 if TYPE_CHECKING:
-    from analyzer.pipeline import Audit
+    from analyzer.result import Audit
 
 CAPTURES = "captures"
 """Suite of the findings that are about no base station."""

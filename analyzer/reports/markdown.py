@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from analyzer.capture import CaptureFile
 from analyzer.findings import Finding
-from analyzer.matching import RowVerdict, StationVerdict
 from analyzer.reports.times import finding_time, iso
+from analyzer.verdicts import RowVerdict, StationVerdict
 from analyzer.wire import safe
 
 if TYPE_CHECKING:
-    from analyzer.pipeline import Audit
+    from analyzer.result import Audit
 
 FLOWS_SHOWN = 8
 

@@ -11,12 +11,12 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from analyzer.findings import Severity
-from analyzer.matching import StationVerdict, Status
 from analyzer.reports.times import finding_time, iso
+from analyzer.verdicts import StationVerdict, Status
 from analyzer.wire import safe
 
 if TYPE_CHECKING:
-    from analyzer.pipeline import Audit
+    from analyzer.result import Audit
 
 SHOWN = 10
 """Captures, base stations and findings that are shown, each."""

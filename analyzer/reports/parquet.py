@@ -31,7 +31,7 @@ from analyzer.wire import safe
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analyzer.pipeline import Audit
+    from analyzer.result import Audit
 
 
 def render(audit: Audit, colour: bool = False) -> bytes:

@@ -32,12 +32,12 @@ except ImportError as error:
 from analyzer import scanner
 from analyzer.conversations import Conversation
 from analyzer.heads import DIRECTIONS, Association, Direction, Iec104Link
-from analyzer.matching import Status
 from analyzer.protocols import iec104, tls
 from analyzer.reports.times import span
+from analyzer.verdicts import Status
 
 if TYPE_CHECKING:
-    from analyzer.pipeline import Audit
+    from analyzer.result import Audit
 
 BLACK, GREY, PALE = "#000000", "#8c8c8c", "#d9d9d9"
 ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (

@@ -15,13 +15,13 @@ from analyzer.conversations import Conversation, Conversations
 from analyzer.expected import ExpectedFlow
 from analyzer.findings import Finding, Severity
 from analyzer.heads import Frame
-from analyzer.matching import RowVerdict, StationVerdict, Status
 from analyzer.protocols import dhcp
 from analyzer.reports.times import finding_time, iso, span
+from analyzer.verdicts import RowVerdict, StationVerdict, Status
 from analyzer.wire import safe
 
 if TYPE_CHECKING:
-    from analyzer.pipeline import Audit, AuditTotals
+    from analyzer.result import Audit, AuditTotals
 
 FRAMES_SHOWN = 8
 FLOWS_SHOWN = 3

@@ -19,9 +19,10 @@ from analyzer.findings import frames_filter
 from analyzer.flows import TRANSPORTS
 from analyzer.heads import Frame
 from analyzer.messages import messages
-from analyzer.pipeline import FlowListing, Path, as_paths, listing
+from analyzer.pipeline import Path, as_paths, listing
 from analyzer.protocols import dhcp, dns, ftp, http, icmp, iec104, ike, ntp, ssh, tls
 from analyzer.protocols.tls.registry import cipher_suite_name, version_name
+from analyzer.result import FlowListing
 
 SHOWN = 8
 """Frames that a difference cites at the most."""

@@ -17,10 +17,10 @@ from analyzer.expected import Deployment, UsageError
 from analyzer.export.diff import Difference, compare, load
 from analyzer.findings import Finding, Severity
 from analyzer.heads import Frame
-from analyzer.matching import Status
-from analyzer.pipeline import Audit
 from analyzer.reports import difference
 from analyzer.reports import json as report
+from analyzer.result import Audit
+from analyzer.verdicts import Status
 from tests import build
 from tests.reports.audits import EXAMPLE, HOSTILE, UNKNOWN_STATION, finding
 from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Scene

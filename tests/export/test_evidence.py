@@ -21,7 +21,7 @@ from analyzer import audit, cli, flows
 from analyzer.capture import CaptureError
 from analyzer.export import evidence
 from analyzer.heads import Frame
-from analyzer.pipeline import Audit
+from analyzer.result import Audit
 from tests import build
 from tests.build import SECOND, Packet
 from tests.reports.audits import BARE, finding

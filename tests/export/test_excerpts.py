@@ -8,8 +8,8 @@ from pathlib import Path
 from analyzer.conversations import Conversation
 from analyzer.export.excerpts import FIELD, FRAMES, HEADERS, MESSAGES, Excerpt, decoded, dump, excerpts, told
 from analyzer.heads import Direction, Frame
-from analyzer.pipeline import Audit
 from analyzer.protocols import dns, esp, ftp, http, icmp, ike, ntp, ssh, tls
+from analyzer.result import Audit
 from tests.synthetic import HTTP, IKE_INIT, NTP, STATION, TLS, TPE, Scene
 from tests.synthetic import ftp as dialogue
 

@@ -26,6 +26,7 @@ from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
 from analyzer.messages import to_json
 from analyzer.protocols import PROTOCOLS, Dissection, ProtocolModule
 from analyzer.reports import FORMATS
+from analyzer.result import Audit
 from analyzer.scanner.decapsulation import ETHERTYPES, IP_PROTOCOLS, LINKS, UDP_PORTS
 from analyzer.wire import Cause
 from tests import build
@@ -383,7 +384,7 @@ def audit_file(data: bytes) -> None:
     assert_judged(result)
 
 
-def assert_judged(result: pipeline.Audit) -> None:
+def assert_judged(result: Audit) -> None:
     """What must hold of every audit: no defect, both reports, and every packet accounted for or spoken of."""
     defects = [each.summary for each in result.findings if each.check == "TPE900"]
     assert not defects, defects

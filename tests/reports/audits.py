@@ -9,12 +9,12 @@ from analyzer.conversations import Conversation, Conversations, Endpoint, State
 from analyzer.expected import Deployment, load
 from analyzer.findings import Finding, Kind, Severity
 from analyzer.heads import Datagram, Direction, Frame, Head
-from analyzer.matching import Certainty, RowVerdict, StationVerdict, Status
 from analyzer.messages import Facts
-from analyzer.pipeline import Audit, AuditTotals
 from analyzer.protocols import Dissection
 from analyzer.reports import FORMATS
+from analyzer.result import Audit, AuditTotals
 from analyzer.stations import Station
+from analyzer.verdicts import Certainty, RowVerdict, StationVerdict, Status
 
 START = 1_795_329_420_123_456_000
 """2026-11-22T06:37:00.123456Z"""

@@ -13,9 +13,9 @@ import pytest
 
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversations
-from analyzer.pipeline import Audit
 from analyzer.reports import csv
 from analyzer.reports.frames import FINDINGS, FLOWS
+from analyzer.result import Audit
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT, finding
 from tests.reports.audits import FLOWS as EXAMPLE_FLOWS
 

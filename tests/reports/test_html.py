@@ -18,9 +18,9 @@ from analyzer.expected import UsageError
 from analyzer.export.anonymize import anonymous
 from analyzer.findings import Severity
 from analyzer.heads import Frame
-from analyzer.pipeline import Audit
 from analyzer.reports import html
 from analyzer.reports.drawings import BINS, LANES, PEERS, SHARED_LANES, STATIONS, diagram, timeline
+from analyzer.result import Audit
 from analyzer.version import __version__
 from analyzer.wire import printable
 from tests.reports.audits import BARE, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, SECOND, START, TLS_STATION, finding, flow

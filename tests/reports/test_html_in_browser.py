@@ -15,8 +15,8 @@ import pytest
 
 from analyzer import audit
 from analyzer.conversations import Conversations, Endpoint
-from analyzer.pipeline import Audit
 from analyzer.reports import html
+from analyzer.result import Audit
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT, TLS_STATION, finding, flow
 from tests.reports.test_html import CAPTURES, SCRIPT, many, spoilt
 

@@ -12,8 +12,8 @@ import pytest
 
 from analyzer import __version__
 from analyzer.capture import DECOMPRESSORS, VARIANTS, CaptureFacts
-from analyzer.pipeline import Audit
 from analyzer.reports import json as report
+from analyzer.result import Audit
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, FLOWS, GW, HOSTILE, HOSTILE_AUDIT, finding
 
 GOLDEN = Path(__file__).parents[1] / "golden"

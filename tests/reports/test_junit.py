@@ -11,8 +11,8 @@ from lxml import etree
 
 from analyzer import audit
 from analyzer.findings import Kind, Severity
-from analyzer.pipeline import Audit
 from analyzer.reports import junit
+from analyzer.result import Audit
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, HOSTILE_AUDIT, finding
 
 ROOT = Path(__file__).parents[2]

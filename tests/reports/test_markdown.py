@@ -15,8 +15,8 @@ from markdown_it.token import Token
 
 from analyzer import audit
 from analyzer.findings import Severity
-from analyzer.pipeline import Audit
 from analyzer.reports import markdown
+from analyzer.result import Audit
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, GW, HOSTILE_AUDIT, NANO, finding
 
 ROOT = Path(__file__).parents[2]

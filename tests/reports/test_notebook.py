@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from analyzer import audit
-from analyzer.pipeline import Audit
 from analyzer.reports.notebook import SHOWN, render
+from analyzer.result import Audit
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT
 
 CAPTURES = Path(__file__).parent.parent.parent / "captures"

@@ -16,9 +16,9 @@ import pytest
 
 from analyzer import audit, cli
 from analyzer.conversations import Conversations
-from analyzer.pipeline import Audit
 from analyzer.reports import parquet
 from analyzer.reports.frames import FINDINGS, FLOWS, findings_frame, flow_rows, flows_frame, frame
+from analyzer.result import Audit
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT
 
 CAPTURES = Path(__file__).parents[2] / "captures"

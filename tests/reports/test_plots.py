@@ -12,10 +12,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from analyzer import audit
-from analyzer.matching import Status
-from analyzer.pipeline import Audit
 from analyzer.reports import plots
 from analyzer.reports.plots import STATUSES, bytes_per_row, esp_lengths, iec104_heartbeat, timeline, tls_versions
+from analyzer.result import Audit
+from analyzer.verdicts import Status
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT
 
 CAPTURES = Path(__file__).parent.parent.parent / "captures"

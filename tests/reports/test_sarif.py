@@ -14,8 +14,8 @@ import pytest
 from analyzer import __version__, audit
 from analyzer.capture import CaptureFile
 from analyzer.findings import Severity
-from analyzer.pipeline import Audit
 from analyzer.reports import sarif
+from analyzer.result import Audit
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, GW, HOSTILE_AUDIT, NANO, finding
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from analyzer.conversations import Conversations
-from analyzer.pipeline import Audit
 from analyzer.reports import text
+from analyzer.result import Audit
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, TLS_STATION, finding
 
 GOLDEN = Path(__file__).parents[1] / "golden"

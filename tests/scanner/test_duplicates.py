@@ -20,8 +20,8 @@ from analyzer import audit, conversations
 from analyzer.capture import CaptureError
 from analyzer.conversations import Conversation, converse
 from analyzer.flows import DuplicateGroups, Flows
-from analyzer.pipeline import Audit
 from analyzer.reports import json as report
+from analyzer.result import Audit
 from tests import build
 from tests.protocols import test_ntp
 

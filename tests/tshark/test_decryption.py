@@ -18,10 +18,10 @@ from analyzer.expected import UsageError
 from analyzer.findings import Severity
 from analyzer.heads import Direction, Frame
 from analyzer.messages import Item
-from analyzer.pipeline import Audit
 from analyzer.protocols import Dissection, ike, tls
 from analyzer.protocols.ike import IkeFacts
 from analyzer.protocols.tls import TlsFacts
+from analyzer.result import Audit
 from analyzer.tshark.decryption import open_ike
 from analyzer.wire import Reader, StopParsing
 from tests.leak_canaries import (
