@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from analyzer import protocols, scanner
-from analyzer.flows import TRANSPORTS, Flows, Marks, Progress, stream_of
+from analyzer.flows import TRANSPORTS, Flows, LazyDatagrams, Marks, Progress, stream_of
 from analyzer.heads import Direction, Frame, Head, Stream
-from analyzer.messages import Facts
+from analyzer.messages import Facts, Item
 from analyzer.protocols import Dissection, ftp
 from analyzer.wire import SafeText
 
@@ -275,6 +275,21 @@ class Conversations(Sequence[Conversation]):
                     repeats=(),
                     repeat_frames=(),
                 )
+
+
+def items_by_flow(conversation: Conversation, limit: int) -> Iterator[Sequence[Item]]:
+    """The items of a conversation's flows, one sequence per flow: the first, and up to ``limit`` of its repeats.
+
+    Duplicate flows agree in their facts, not in every byte of their messages: each sequence is read from the payload
+    of its own flow.
+    """
+    head = conversation.head
+    yield protocols.RereadItems(head)
+    if isinstance(head.datagrams, LazyDatagrams):
+        table = head.datagrams.flows
+        for flow in conversation.repeats[:limit]:
+            datagrams = table.datagrams(flow - 1, conversation.side)
+            yield protocols.RereadItems(head._replace(datagrams=datagrams))
 
 
 def only_flow(each: Conversation) -> Flow:

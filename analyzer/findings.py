@@ -204,6 +204,14 @@ def sections(check: Check) -> Mapping[str, str]:
 SHOWN = 16
 """Frames that a finding cites at the most."""
 
+CITED = 8
+"""Frames that a check of one kind of message cites at the most."""
+
+
+def cited_frames(frames: Iterable[Frame]) -> tuple[Frame, ...]:
+    """The first :data:`CITED` distinct frames, ascending."""
+    return tuple(sorted(set(frames))[:CITED])
+
 
 def to_finding(check: Check, issue: Issue, match: Match | None = None) -> Finding:
     """The finding of a check; ``match`` is the flow that it looked at, where its scope is one flow."""

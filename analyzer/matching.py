@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from analyzer.conversations import Conversation, FtpDataFacts, State
@@ -68,6 +68,18 @@ class StationMatches:
     """When the capture began to show the station, nanoseconds since the epoch."""
     last: int
     """When the capture ended."""
+
+    @property
+    def address(self) -> str:
+        """The address under which the station is reported."""
+        return self.station.address
+
+    def conversations(self) -> Iterator[tuple[Conversation, tuple[ExpectedFlow, ...]]]:
+        """Every judged conversation with the rows that it matches: none where it is unexpected."""
+        for match in self.matches:
+            yield match.conversation, match.rows
+        for unexpected in self.unexpected:
+            yield unexpected.conversation, ()
 
     @property
     def watched(self) -> float:

@@ -1,12 +1,13 @@
-"""ICMP: pings and their replies, nothing else, and nothing hidden in them."""
+"""ICMP: echoes and errors are expected; control messages, forged replies and hidden data are not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from analyzer import scanner
-from analyzer.conversations import Conversation
+from analyzer.conversations import items_by_flow
 from analyzer.findings import (
     CAPTURE,
     AuditContext,
@@ -15,50 +16,51 @@ from analyzer.findings import (
     Kind,
     Severity,
     check,
+    cited_frames,
     frames_filter,
 )
-from analyzer.flows import LazyDatagrams
 from analyzer.heads import Direction, Frame, newest
-from analyzer.matching import Match
+from analyzer.matching import Match, StationMatches
 from analyzer.messages import Item, messages
-from analyzer.protocols import dissect
 from analyzer.protocols.icmp import ECHO_REQUEST, Echo, EchoData, ErrorMessage, IcmpFacts, IcmpMessage
 
-MAX_FRAMES = 8
-
 GATEWAYS_SHOWN = 4
+"""Maximum gateways of redirects that a sentence lists."""
 
 LARGE = 1472
-"""Bytes of data that match unfragmented into an Ethernet frame with IPv4."""
-ABSURD = 8972
-"""Bytes of data that match even into a jumbo frame."""
-CARRYING = 128
-"""Mean bytes of data above which differing payloads are taken as somebody's data."""
-SEVERAL = 4
-"""Replies that must differ from their requests to call it a tunnel."""
-VARYING = 8
-"""Requests with different data to call it a transfer."""
-SPREAD = 256
-"""Conversations with one host, and requests in them, that are looked at together."""
+"""Bytes of data that fit unfragmented into an Ethernet frame: 1500 less the headers of IPv4 and ICMP."""
+JUMBO = 8972
+"""Bytes of data that fit unfragmented into a jumbo frame of 9000 bytes."""
+TUNNEL_BYTES = 128
+"""Mean bytes of data from which differing payloads count as a tunnel; ordinary pings carry 8 to 56."""
+TUNNEL_REPLIES = 4
+"""Replies that differ from their requests, from which on they count as a tunnel."""
+TUNNEL_REQUESTS = 8
+"""Requests with different data, from which on they count as a tunnel."""
+RECENT_REQUESTS = 8
+"""Maximum requests of one identifier and sequence number with which a reply is compared: the newest."""
+SPREAD_LIMIT = 256
+"""Maximum conversations with one host, repeats of each and requests in all that are compared."""
 STAMP = scanner.ECHO_STAMP
 """Bytes at the beginning of a ping's data that may differ from ping to ping: time stamps and counters."""
 
 CONTROL = ("redirect", "source-quench", "router-advertisement", "address-mask-reply", "router-renumbering")
-"""Messages that change how their receiver routes or sends."""
+"""Names of the messages that change how their receiver routes or sends."""
 CONTROL_ERRORS = {"icmp": {4: "source-quench", 5: "redirect"}, "icmpv6": {137: "redirect"}}
-"""Types of :class:`~analyzer.conversations.IcmpError` that do so too."""
+"""By transport: types of :class:`~analyzer.conversations.IcmpError` among these messages, with their names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """One echo request or reply where it stands in the capture."""
+    """One echo request or reply, with its place in the capture."""
 
     echo: Echo
     direction: Direction
     frame: Frame
     time: int
+    """Nanoseconds since the epoch."""
     beginning: bytes | None
-    """Of its data; ``None`` where too little was kept."""
+    """First bytes of its data; ``None`` where too little was kept."""
 
     @property
     def is_request(self) -> bool:
@@ -68,22 +70,18 @@ class Ping:
 @newest
 def pings(match: Match) -> list[Ping]:
     """The echoes of a conversation, in the order of the capture."""
-    return echoes(match.conversation.dissection.items)
+    return pings_of(match.conversation.dissection.items)
 
 
-def echoes(items: Sequence[Item]) -> list[Ping]:
+def pings_of(items: Sequence[Item]) -> list[Ping]:
     """The echoes among messages, each with its data."""
     found = []
     for index, item in enumerate(items):
         if isinstance(item.message, Echo):
-            after = items[index + 1].message if index + 1 < len(items) else None
-            beginning = after.beginning if isinstance(after, EchoData) else None
+            following = items[index + 1].message if index + 1 < len(items) else None
+            beginning = following.beginning if isinstance(following, EchoData) else None
             found.append(Ping(item.message, item.direction, item.frame, item.time, beginning))
     return found
-
-
-def first_frames(frames: Iterable[Frame]) -> tuple[Frame, ...]:
-    return tuple(sorted(set(frames))[:MAX_FRAMES])
 
 
 @check("TPE241", "icmp-not-echo", Severity.MEDIUM, protocol="icmp")
@@ -103,7 +101,7 @@ def not_echo(match: Match) -> Iterator[Issue]:
     ]
     if other:
         names = ", ".join(dict.fromkeys(name for _, name in other))
-        yield Issue(f"The flow carries ICMP {names} instead of pings only.", first_frames(frame for frame, _ in other))
+        yield Issue(f"The flow carries ICMP {names} instead of pings only.", cited_frames(frame for frame, _ in other))
 
 
 @check("TPE242", "icmp-control-message", Severity.HIGH, protocol="icmp")
@@ -117,97 +115,120 @@ def control(match: Match) -> Iterator[Issue]:
 
     Remedy: Find out who sends these messages, and make the base station ignore ICMP redirects and advertisements.
     """
-    station_originates = match.conversation.responder.address != match.station
-    station = Direction.ORIGINATOR if station_originates else Direction.RESPONDER
-    found: list[tuple[Frame, str, bool]] = []
-    to: dict[Frame, list[str]] = {}
-    for item in match.conversation.dissection.items:
-        message = item.message
-        if isinstance(message, (IcmpMessage, ErrorMessage)) and message.name in CONTROL:
-            found.append((item.frame, message.name, item.direction != station))
-            if isinstance(message, ErrorMessage) and message.gateway is not None:
-                to.setdefault(item.frame, []).append(message.gateway)
-    names = CONTROL_ERRORS.get(match.conversation.transport, {})
-    for error in match.conversation.icmp_errors:
-        if error.type in names:
-            found.append((error.frame, names[error.type], error.quoted == station))
-    for towards in (True, False):
-        chosen = [(frame, name) for frame, name, at_station in found if at_station is towards]
+    sent = control_messages(match)
+    station = station_direction(match)
+    gateways_by_frame: dict[Frame, list[str]] = {}
+    for item, message in messages(match.conversation.dissection.items, ErrorMessage):
+        if message.name in CONTROL and message.gateway is not None:
+            gateways_by_frame.setdefault(item.frame, []).append(message.gateway)
+    for towards_station in (True, False):
+        chosen = [(frame, name) for frame, name, sender in sent if (sender != station) is towards_station]
         if chosen:
             listed = ", ".join(dict.fromkeys(name for _, name in chosen))
-            way = "The base station is sent" if towards else "The base station sends"
-            gateways = sorted({gateway for frame, _ in chosen for gateway in to.get(frame, ())})
+            way = "The base station is sent" if towards_station else "The base station sends"
+            gateways = sorted({gateway for frame, _ in chosen for gateway in gateways_by_frame.get(frame, ())})
             leads = f", which leads to {', '.join(gateways[:GATEWAYS_SHOWN])}" if gateways else ""
             yield Issue(
                 f"{way} ICMP {listed}{leads}.",
-                first_frames(frame for frame, _ in chosen),
-                None if towards else Severity.MEDIUM,
+                cited_frames(frame for frame, _ in chosen),
+                None if towards_station else Severity.MEDIUM,
             )
 
 
+def station_direction(match: Match) -> Direction:
+    """The direction in which the base station sends."""
+    return Direction.RESPONDER if match.conversation.responder.address == match.station else Direction.ORIGINATOR
+
+
+def control_messages(match: Match) -> list[tuple[Frame, str, Direction]]:
+    """Frame, name and direction of each control message: those of the flow, and those that quote it."""
+    conversation = match.conversation
+    found = [
+        (item.frame, item.message.name, item.direction)
+        for item in conversation.dissection.items
+        if isinstance(item.message, (IcmpMessage, ErrorMessage)) and item.message.name in CONTROL
+    ]
+    names = CONTROL_ERRORS.get(conversation.transport, {})
+    for error in conversation.icmp_errors:
+        if error.type in names:
+            # An error goes to the sender of the packet that it quotes.
+            found.append((error.frame, names[error.type], Direction(1 - error.quoted)))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
-class Replies:
-    """What the replies of a conversation show beside their requests."""
+class WrongReplies:
+    """The replies of a conversation that are not the answer to a request."""
 
     differing: tuple[tuple[Ping, Ping], ...]
-    """Request and reply of the same identifier and sequence number with other data."""
-    unasked: tuple[Ping, ...]
-    """Replies that no request of the capture asked for, though it would have shown it."""
+    """Request and reply with the same identifier and sequence number, and different data."""
+    unrequested: tuple[Ping, ...]
+    """Replies without a request, though the capture would show it."""
 
 
-def replies(match: Match) -> Replies:
-    """Match replies with the requests before them. What may lie before the capture or past the head is left out."""
+def wrong_replies(match: Match) -> WrongReplies:
+    """Compare replies with the requests before them.
+
+    A reply is left out where its request may lie before the capture or beyond the part of the flow that is kept.
+    """
     found = pings(match)
-    requests: dict[tuple[Direction, int, int], list[Ping]] = {}
+    requests = [ping for ping in found if ping.is_request]
+    kept = [sum(1 for ping in requests if ping.direction is direction) for direction in Direction]
+    earlier: dict[tuple[Direction, int, int], list[Ping]] = {}
     differing: list[tuple[Ping, Ping]] = []
-    unasked: list[Ping] = []
-    asked = [each for each in found if each.is_request]
-    counts = [sum(1 for each in asked if each.direction is direction) for direction in Direction]
-    for each in found:
-        if each.is_request:
-            requests.setdefault((each.direction, each.echo.identifier, each.echo.sequence), []).append(each)
+    unrequested: list[Ping] = []
+    for ping in found:
+        if ping.is_request:
+            earlier.setdefault((ping.direction, ping.echo.identifier, ping.echo.sequence), []).append(ping)
             continue
-        asker = Direction(1 - each.direction)
-        candidates = requests.get((asker, each.echo.identifier, each.echo.sequence), [])[-8:]
-        if any(same(request, each) for request in candidates):
+        requester = Direction(1 - ping.direction)
+        candidates = earlier.get((requester, ping.echo.identifier, ping.echo.sequence), [])[-RECENT_REQUESTS:]
+        if any(returns_data(request, ping) for request in candidates):
             continue
         if candidates:
-            differing.append((candidates[-1], each))
+            differing.append((candidates[-1], ping))
             continue
-        whole = counts[asker] >= match.conversation.packets[asker]
-        covered = whole or any(other.time > each.time for other in asked if other.direction is asker)
-        begun = bool(requests)  # before the first request of the capture a reply may answer an earlier one
-        if covered and begun:
-            unasked.append(each)
-    return Replies(tuple(differing), tuple(unasked))
+        all_kept = kept[requester] >= match.conversation.packets[requester]
+        covered = all_kept or any(request.time > ping.time for request in requests if request.direction is requester)
+        # Before the first request of the capture a reply may answer an earlier one.
+        if covered and earlier:
+            unrequested.append(ping)
+    return WrongReplies(tuple(differing), tuple(unrequested))
 
 
-def same(request: Ping, reply: Ping) -> bool:
+def returns_data(request: Ping, reply: Ping) -> bool:
     """Whether a reply returns the request's data, as far as the capture shows it."""
-    known = request.beginning is not None and reply.beginning is not None
-    measured = request.echo.length is not None and reply.echo.length is not None
-    equal = not measured or request.echo.length == reply.echo.length
-    return equal and (not known or request.beginning == reply.beginning)
+    data_known = request.beginning is not None and reply.beginning is not None
+    lengths_known = request.echo.length is not None and reply.echo.length is not None
+    equal_lengths = not lengths_known or request.echo.length == reply.echo.length
+    return equal_lengths and (not data_known or request.beginning == reply.beginning)
 
 
-def tunnelling(match: Match) -> tuple[str, list[Ping]] | None:
-    """Why a conversation looks like a tunnel, with the messages that show it."""
-    found = pings(match)
-    differing = replies(match).differing
-    if len(differing) >= SEVERAL and mean(each for pair in differing for each in pair) >= CARRYING:
-        both = [each for pair in differing for each in pair]
-        return f"{len(differing)} replies carry other data than their requests", both
+def tunnel_signs(match: Match) -> tuple[str, list[Ping]] | None:
+    """Why a conversation looks like a tunnel, with the pings that show it; ``None``: it does not."""
+    differing = wrong_replies(match).differing
+    pairs = [ping for pair in differing for ping in pair]
+    if len(differing) >= TUNNEL_REPLIES and mean_length(pairs) >= TUNNEL_BYTES:
+        return f"{len(differing)} replies carry other data than their requests", pairs
     for direction in Direction:
-        sent = [each for each in found if each.is_request and each.direction is direction]
-        tails = {each.beginning[STAMP:] for each in sent if each.beginning and len(each.beginning) > STAMP}
-        if len(tails) >= VARYING and 2 * len(tails) >= len(sent) and mean(sent) >= CARRYING:
+        sent = [ping for ping in pings(match) if ping.is_request and ping.direction is direction]
+        if carry_data(sent):
             return f"{len(sent)} requests carry ever other data", sent
     return None
 
 
-def mean(found: Iterable[Ping]) -> float:
-    """Mean bytes of data, where it is known."""
-    lengths = [each.echo.length for each in found if each.echo.length is not None]
+def carry_data(requests: Sequence[Ping]) -> bool:
+    """Whether requests are large and their data, time stamps aside, differs in at least every second one."""
+    contents = {
+        ping.beginning[STAMP:] for ping in requests if ping.beginning is not None and len(ping.beginning) > STAMP
+    }
+    varied = len(contents) >= TUNNEL_REQUESTS and 2 * len(contents) >= len(requests)
+    return varied and mean_length(requests) >= TUNNEL_BYTES
+
+
+def mean_length(found: Iterable[Ping]) -> float:
+    """Mean bytes of data of those pings whose length is known."""
+    lengths = [ping.echo.length for ping in found if ping.echo.length is not None]
     return sum(lengths) / max(1, len(lengths))
 
 
@@ -223,25 +244,26 @@ def reply_mismatch(match: Match) -> Iterator[Issue]:
 
     Remedy: Find out which host or program on the way makes these replies.
     """
-    if tunnelling(match) or match.conversation.originator.address == match.conversation.responder.address:
+    conversation = match.conversation
+    if tunnel_signs(match) or conversation.originator.address == conversation.responder.address:
         return
-    found = replies(match)
-    if found.differing:
-        request, reply = found.differing[0]
+    wrong = wrong_replies(match)
+    if wrong.differing:
+        request, reply = wrong.differing[0]
         asked, answered = request.echo.length, reply.echo.length
-        measured = None not in (asked, answered) and asked != answered
-        how = f"{asked} bytes asked, {answered} bytes answered" if measured else "other bytes than were sent"
+        lengths_differ = None not in (asked, answered) and asked != answered
+        how = f"{asked} bytes asked, {answered} bytes answered" if lengths_differ else "other bytes than were sent"
         yield Issue(
-            f"Echo replies did not return the data of their requests, {len(found.differing)} in all"
+            f"Echo replies did not return the data of their requests, {len(wrong.differing)} in all"
             f" ({how} in the first).",
-            first_frames(each.frame for pair in found.differing for each in pair),
+            cited_frames(ping.frame for pair in wrong.differing for ping in pair),
         )
-    if found.unasked:
-        first = found.unasked[0].echo
+    if wrong.unrequested:
+        first = wrong.unrequested[0].echo
         yield Issue(
-            f"Echo replies answer no request of the capture, {len(found.unasked)} in all"
+            f"Echo replies answer no request of the capture, {len(wrong.unrequested)} in all"
             f" (identifier {first.identifier}, sequence {first.sequence} in the first).",
-            first_frames(each.frame for each in found.unasked),
+            cited_frames(ping.frame for ping in wrong.unrequested),
         )
 
 
@@ -255,12 +277,12 @@ def tunnel(match: Match) -> Iterator[Issue]:
 
     Remedy: Find the program that makes these pings on the base station or TPE, and stop it.
     """
-    found = tunnelling(match)
-    if found:
-        why, shown = found
+    signs = tunnel_signs(match)
+    if signs:
+        reason, shown = signs
         yield Issue(
-            f"The pings look like a tunnel: {why}, {mean(shown):.0f} bytes each on average.",
-            first_frames(each.frame for each in shown),
+            f"The pings look like a tunnel: {reason}, {mean_length(shown):.0f} bytes each on average.",
+            cited_frames(ping.frame for ping in shown),
         )
 
 
@@ -276,13 +298,13 @@ def large_payload(match: Match) -> Iterator[Issue]:
 
     Remedy: Find out who sends large pings, and reduce their size.
     """
-    large = [(each, each.echo.length) for each in pings(match) if each.echo.length and each.echo.length > LARGE]
-    if large and not tunnelling(match):
-        most = max(length for _, length in large)
+    large = [(ping.frame, ping.echo.length) for ping in pings(match) if ping.echo.length and ping.echo.length > LARGE]
+    if large and not tunnel_signs(match):
+        largest = max(length for _, length in large)
         yield Issue(
-            f"The flow carries {len(large)} large echo{'es' if len(large) > 1 else ''}, up to {most} bytes of data.",
-            first_frames(each.frame for each, _ in large),
-            Severity.MEDIUM if most > ABSURD else None,
+            f"The flow carries {len(large)} large echo{'es' if len(large) > 1 else ''}, up to {largest} bytes of data.",
+            cited_frames(frame for frame, _ in large),
+            Severity.MEDIUM if largest > JUMBO else None,
         )
 
 
@@ -298,27 +320,18 @@ def tunnel_spread(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Find the program that makes these pings on the base station or TPE, and stop it.
     """
-    for matched in context.stations:
-        by_peer: dict[str, list[Match]] = {}
-        for match in matched.matches:
-            facts = match.conversation.dissection.facts
-            if isinstance(facts, IcmpFacts) and (facts.largest_payload or 0) >= CARRYING:
-                ends = {match.conversation.originator.address, match.conversation.responder.address}
-                for peer in sorted(ends - set(matched.station.addresses)):
-                    by_peer.setdefault(peer, []).append(match)
-        for peer, matches in by_peer.items():
-            if sum(match.conversation.flow_count for match in matches) < VARYING or any(
-                tunnelling(match) for match in matches
-            ):
+    for station in context.stations:
+        for peer, matches in large_pings_by_peer(station).items():
+            flows = sum(match.conversation.flow_count for match in matches)
+            if flows < TUNNEL_REQUESTS or any(tunnel_signs(match) for match in matches):
                 continue
-            sent = [ping for match in matches[:SPREAD] for ping in asked(match.conversation)][:SPREAD]
-            tails = {each.beginning[STAMP:] for each in sent if each.beginning and len(each.beginning) > STAMP}
-            if len(tails) >= VARYING and 2 * len(tails) >= len(sent) and mean(sent) >= CARRYING:
-                frames = first_frames(each.frame for each in sent)
+            sent = list(islice(requests_of(matches[:SPREAD_LIMIT]), SPREAD_LIMIT))
+            if carry_data(sent):
+                frames = cited_frames(ping.frame for ping in sent)
                 yield Issue(
-                    f"The pings between {matched.station.address} and {peer} look like a tunnel: {len(sent)} requests "
-                    f"carry ever other data, {mean(sent):.0f} bytes each on average.",
-                    base_station=matched.station.address,
+                    f"The pings between {station.address} and {peer} look like a tunnel: {len(sent)} requests "
+                    f"carry ever other data, {mean_length(sent):.0f} bytes each on average.",
+                    base_station=station.address,
                     rows=tuple(dict.fromkeys(row.id for match in matches for row in match.rows)),
                     conversations=tuple(match.conversation for match in matches),
                     frames=frames,
@@ -326,14 +339,23 @@ def tunnel_spread(context: AuditContext) -> Iterator[Issue]:
                 )
 
 
-def asked(each: Conversation) -> Iterator[Ping]:
-    """The echo requests of a conversation, and of the first flows that it stands for: these may carry other data."""
-    heads = [each.head.datagrams]
-    if isinstance(each.head.datagrams, LazyDatagrams):
-        heads += [each.head.datagrams.flows.datagrams(flow - 1, each.side) for flow in each.repeats[:SPREAD]]
-    for datagrams in heads:
-        said = dissect(each.head._replace(datagrams=tuple(datagrams)))
-        yield from (ping for ping in echoes(said.items) if ping.is_request)
+def large_pings_by_peer(station: StationMatches) -> dict[str, list[Match]]:
+    """The conversations of a base station with large echoes, by the other end's address."""
+    found: dict[str, list[Match]] = {}
+    for match in station.matches:
+        facts = match.conversation.dissection.facts
+        if isinstance(facts, IcmpFacts) and (facts.largest_payload or 0) >= TUNNEL_BYTES:
+            ends = {match.conversation.originator.address, match.conversation.responder.address}
+            for peer in sorted(ends - set(station.station.addresses)):
+                found.setdefault(peer, []).append(match)
+    return found
+
+
+def requests_of(matches: Iterable[Match]) -> Iterator[Ping]:
+    """The echo requests of every flow: duplicate flows may carry different data."""
+    for match in matches:
+        for items in items_by_flow(match.conversation, SPREAD_LIMIT):
+            yield from (ping for ping in pings_of(items) if ping.is_request)
 
 
 CHECKS: tuple[Check, ...] = (not_echo, control, reply_mismatch, tunnel, large_payload, tunnel_spread)
