@@ -142,9 +142,9 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong with arguments, which may be names of files that a stranger chose, on one harmless line."""
 
     def error(self, message: str) -> NoReturn:
-        from analyzer.wire import safe
+        from analyzer.safetext import escape_text
 
-        super().error(safe(message))
+        super().error(escape_text(message))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -629,9 +629,9 @@ def run() -> NoReturn:
 
 
 def complain(reason: object) -> int:
-    from analyzer.wire import safe
+    from analyzer.safetext import escape_text
 
-    print(f"tpe-pcap: {safe(str(reason))}", file=sys.stderr)
+    print(f"tpe-pcap: {escape_text(str(reason))}", file=sys.stderr)
     return USAGE
 
 
@@ -641,11 +641,11 @@ def confess(error: Exception) -> int:
         raise error
     import traceback
 
-    from analyzer.wire import safe
+    from analyzer.safetext import escape_text
 
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"
-    reason = safe(" ".join(str(error).split()))
+    reason = escape_text(" ".join(str(error).split()))
     print(f"tpe-pcap: defect of this program at {where}: {type(error).__name__}: {reason}", file=sys.stderr)
     print("tpe-pcap: set TPE_PCAP_TRACEBACK=1 for the details, and please report it", file=sys.stderr)
     return DEFECT

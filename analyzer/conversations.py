@@ -19,7 +19,7 @@ from analyzer.flows import TRANSPORTS, Flows, LazyDatagrams, Marks, Progress, st
 from analyzer.heads import Direction, Frame, Head, Stream
 from analyzer.messages import Facts, Item
 from analyzer.protocols import Dissection, ftp
-from analyzer.wire import SafeText
+from analyzer.safetext import SafeText
 
 
 class State(enum.Enum):

@@ -21,9 +21,9 @@ from analyzer.expected import Deployment
 from analyzer.flows import PacketCounts
 from analyzer.heads import Frame
 from analyzer.matching import Match, StationMatches
+from analyzer.safetext import SafeText
 from analyzer.stations import Names
 from analyzer.verdicts import StationVerdict
-from analyzer.wire import SafeText
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from analyzer.conversations import Conversation, Conversations
 from analyzer.expected import Deployment
 from analyzer.findings import Finding, Severity
 from analyzer.protocols import dhcp, dns
+from analyzer.safetext import SafeText
 from analyzer.verdicts import StationVerdict
-from analyzer.wire import SafeText
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from analyzer.expected import Deployment, ExpectedFlow, ExpectedTable, UsageErro
 from analyzer.heads import Direction
 from analyzer.messages import messages
 from analyzer.protocols import esp, ike
-from analyzer.wire import SafeText
+from analyzer.safetext import SafeText
 
 
 @dataclass(frozen=True, slots=True)

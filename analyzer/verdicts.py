@@ -11,8 +11,8 @@ from analyzer.expected import Deployment, ExpectedFlow, Occurrence, Peer, Requir
 from analyzer.matching import Match, StationMatches
 from analyzer.messages import messages
 from analyzer.protocols import dhcp, esp, ftp, ike
+from analyzer.safetext import SafeText
 from analyzer.stations import UNKNOWN, Station, carries_esp
-from analyzer.wire import SafeText
 
 
 class Status(enum.Enum):

@@ -13,7 +13,6 @@ which only :mod:`analyzer.protocols` catches and turns into an :class:`Anomaly`.
 from __future__ import annotations
 
 import enum
-import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,12 +24,6 @@ UNBOUNDED = 1 << 62
 """Fence of a stream whose end is not known."""
 
 CARRIAGE_RETURN = 0x0D
-
-
-SafeText = str
-"""Text in words of this program's own and of the registries that it knows; packets may speak in it as well, as in a
-sentence that names a host. Every other text of a fact is a name, and is hidden where a report is to be given away: so
-is a new fact, until its type says otherwise (:mod:`analyzer.export.anonymize`)."""
 
 
 class Cause(enum.Enum):
@@ -261,32 +254,3 @@ class Repeats(Generic[T]):
         if len(self.known) < self.most:
             self.known[key] = value, reader.pos - start
         return value
-
-
-def text(raw: bytes, limit: int = 256) -> str:
-    """Bytes from a packet as text that is safe to print: UTF-8 where it decodes, what is not printable escaped.
-
-    At most ``limit`` bytes are shown; an ellipsis stands for the rest.
-    """
-    shown = safe(raw[:limit].decode("utf-8", errors="backslashreplace"))
-    return shown + "…" if len(raw) > limit else shown
-
-
-INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
-)
-"""What :meth:`str.isprintable` lets pass and nobody sees: fillers, selectors of variants, the blank Braille pattern
-(Unicode Standard Annex 44, property Default_Ignorable_Code_Point)."""
-
-
-def printable(text: str) -> bool:
-    """Whether every character is seen where it stands: no control (C0, C1, DEL), line or paragraph separator, mark that
-    changes the direction of writing, character without width, surrogate, private or unassigned code point."""
-    return text.isprintable() and (text.isascii() or not INVISIBLE.search(text))
-
-
-def safe(text: str) -> str:
-    """Text of which every character is :func:`printable`: any other becomes an escape that no terminal acts upon."""
-    if printable(text):
-        return text
-    return "".join(each if printable(each) else each.encode("unicode_escape").decode("ascii") for each in text)

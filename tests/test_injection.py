@@ -24,7 +24,7 @@ from analyzer import Audit, audit, cli
 from analyzer.pipeline import listing
 from analyzer.reports import FORMATS, Format
 from analyzer.reports import json as json_report
-from analyzer.wire import printable
+from analyzer.safetext import is_printable
 from tests import build
 from tests import injection as hostile
 from tests.injection import ATTACKS
@@ -82,7 +82,7 @@ def test_no_character_acts_or_hides(report: Format, attacked: Audit) -> None:
     if isinstance(said, bytes):
         pytest.skip(f"{report.NAME} is no text that anybody looks at")
     said.encode("utf-8")
-    assert {character for character in said if not printable(character)} <= set("\n\r\t")
+    assert {character for character in said if not is_printable(character)} <= set("\n\r\t")
     lines = said.replace("\r\n", "\n")
     assert "\r" not in lines, "a carriage return of its own"
     if report.NAME != "html":  # where a line feed is a blank like any other
@@ -211,7 +211,7 @@ def test_the_flows_of_a_hostile_capture(report: Format, tmp_path: Path) -> None:
     said = hostile.joined(report, lambda: report.flow_pieces(found.captures, found.conversations))
     if isinstance(said, bytes):
         pytest.skip(f"{report.NAME} is no text that anybody looks at")
-    assert {character for character in said if not printable(character)} <= {"\n"}
+    assert {character for character in said if not is_printable(character)} <= {"\n"}
     if report.NAME in HARMLESS:
         HARMLESS[report.NAME](said)
 
@@ -219,7 +219,7 @@ def test_the_flows_of_a_hostile_capture(report: Format, tmp_path: Path) -> None:
 def test_what_a_notebook_shows(attacked: Audit) -> None:
     said = attacked._repr_html_()
     harmless_html(said)
-    assert {character for character in said if not printable(character)} <= {"\n"}
+    assert {character for character in said if not is_printable(character)} <= {"\n"}
 
 
 # -- the command ------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def test_what_is_refused_is_named_without_harm(
     assert cli.main(arguments) == cli.USAGE
     out, err = capsys.readouterr()
     assert out == ""
-    assert "tpe-pcap" in err and {character for character in err if not printable(character)} <= {"\n"}
+    assert "tpe-pcap" in err and {character for character in err if not is_printable(character)} <= {"\n"}
     assert not re.search(r"^\[x\]", err, re.MULTILINE)
 
 
@@ -258,7 +258,7 @@ def test_a_file_that_is_no_capture_is_named_without_harm(tmp_path: Path, capsys:
     path.write_bytes(b"\x1b[31m\x9b")
     assert cli.main(["audit", str(path)]) == cli.USAGE
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and printable(err[:-1])
+    assert err.count("\n") == 1 and is_printable(err[:-1])
 
 
 def test_a_defect_is_confessed_without_harm(
@@ -271,7 +271,7 @@ def test_a_defect_is_confessed_without_harm(
     monkeypatch.delenv("TPE_PCAP_TRACEBACK", raising=False)
     assert cli.main(["audit", "x.pcap"]) == cli.DEFECT
     err = capsys.readouterr().err
-    assert err.count("\n") == 2 and all(map(printable, err.splitlines()))
+    assert err.count("\n") == 2 and all(map(is_printable, err.splitlines()))
 
 
 # -- filters ----------------------------------------------------------------------------------------------------

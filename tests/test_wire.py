@@ -1,4 +1,4 @@
-"""Reading bytes that nobody vouches for: what is cut, what contradicts itself, and text that is safe to print."""
+"""Reading bytes that nobody vouches for: what is cut, what contradicts itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.wire import UNBOUNDED, Anomaly, Cause, Layout, Reader, Repeats, StopParsing, text
+from analyzer.wire import UNBOUNDED, Anomaly, Cause, Layout, Reader, Repeats, StopParsing
 
 
 def stopped(action: Callable[[], object]) -> Anomaly:
@@ -167,24 +167,6 @@ def test_what_the_capture_cut_is_no_repetition() -> None:
     repeated = Repeats(lambda reader: reader.rest("all"), longest=9)
     assert repeated(Reader(b"ab", 0, 2)) == b"ab"
     assert stopped(lambda: repeated(Reader(b"ab", 0, 3))).cause is Cause.TRUNCATED
-
-
-def test_text_escapes_what_a_terminal_would_act_upon() -> None:
-    assert text(b"gw\x1b[2J\x00\x7f\r\n") == "gw\\x1b[2J\\x00\\x7f\\r\\n"
-    assert text("a\u202eb\x9b".encode()) == "a\\u202eb\\x9b"
-    assert text("a\u3164\ufe0f\u034f\u2800\U000e0100".encode()) == "a\\u3164\\ufe0f\\u034f\\u2800\\U000e0100"
-    assert text(b"\xff\xfe") == "\\xff\\xfe"
-    assert text("gâteau".encode()) == "gâteau"
-
-
-def test_long_text_is_cut_and_says_so() -> None:
-    assert text(b"a" * 300) == "a" * 256 + "…"
-    assert text(b"abcdef", limit=3) == "abc…"
-
-
-@given(st.binary(max_size=600))
-def test_text_is_always_printable(raw: bytes) -> None:
-    assert text(raw).isprintable()
 
 
 @given(st.binary(max_size=40), st.integers(0, 60) | st.just(UNBOUNDED), st.lists(st.integers(0, 20), max_size=10))

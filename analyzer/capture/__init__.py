@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analyzer.messages import Facts
-from analyzer.wire import SafeText, text
+from analyzer.safetext import SafeText, decode_text
 
 Order = Literal["little", "big"]
 
@@ -839,7 +839,7 @@ def read_names(framing: Framing, read: list[tuple[int, bytes]]) -> None:
             continue
         raw = value[:size]
         address = raw.hex(":") if kind > 2 else str(ipaddress.ip_address(raw))
-        names = (text(part, 255) for part in value[size:].split(b"\0") if part)
+        names = (decode_text(part, 255) for part in value[size:].split(b"\0") if part)
         before = framing.names.get(address, ())
         if before or len(framing.names) < NAMES:
             framing.names[address] = tuple(dict.fromkeys((*before, *names)))[:NAMES_EACH]

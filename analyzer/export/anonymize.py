@@ -4,8 +4,8 @@ An audit is anonymised once it is finished, so that its verdicts are the same, a
 format can forget to. What stays is what is known to be harmless, never the reverse:
 
 * Addresses and hardware addresses are found by their form, wherever they stand.
-* A text is a name, and replaced label by label, unless its field is of type :data:`~analyzer.wire.SafeText`.
-* In :data:`~analyzer.wire.SafeText` a word stays if this program could have said it by itself: if it stands in its
+* A text is a name, and replaced label by label, unless its field is of type :data:`~analyzer.safetext.SafeText`.
+* In :data:`~analyzer.safetext.SafeText` a word stays if this program could have said it by itself: if it stands in its
   source, its tables or its rules, and is no name elsewhere in the audit. Any other is replaced.
 * Numbers, times, ports and protocols stay: they are what is judged. So do special-use addresses.
 
@@ -227,7 +227,7 @@ class Anonymizer:
     # -- values -----------------------------------------------------------------------------------------------------
 
     def anonymous(self, value: object, words: bool = False) -> Any:
-        """Any value of which an audit is made; ``words``: its texts are :data:`~analyzer.wire.SafeText`.
+        """Any value of which an audit is made; ``words``: its texts are :data:`~analyzer.safetext.SafeText`.
 
         ``TypeError`` for one that is not known here: nothing passes unseen.
         """
@@ -299,6 +299,6 @@ LEFT_OUT: Mapping[type, Mapping[str, object]] = {
 
 @cache
 def says(kind: type, name: str) -> bool:
-    """Whether a field of a class is declared to be :data:`~analyzer.wire.SafeText`."""
+    """Whether a field of a class is declared to be :data:`~analyzer.safetext.SafeText`."""
     declared = (str(inspect.get_annotations(each).get(name)) for each in kind.__mro__)
     return any(re.search(r"\bSafeText\b", each) for each in declared)

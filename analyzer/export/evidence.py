@@ -17,8 +17,8 @@ from analyzer import capture
 from analyzer.capture import Blocks, CaptureError, Framing, Source
 from analyzer.expected import UsageError
 from analyzer.findings import Finding
+from analyzer.safetext import escape_text
 from analyzer.version import __version__
-from analyzer.wire import safe
 
 if TYPE_CHECKING:
     from analyzer.result import Audit
@@ -328,4 +328,4 @@ def packet(interface: int, record: Record, comments: Iterator[str]) -> bytes:
 
 def text(said: str) -> bytes:
     """A comment in UTF-8, without what a terminal acts upon."""
-    return safe(said).encode()[:COMMENT].decode(errors="ignore").encode()
+    return escape_text(said).encode()[:COMMENT].decode(errors="ignore").encode()

@@ -35,7 +35,8 @@ from analyzer.heads import (
 )
 from analyzer.messages import Facts, Item
 from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, natt, ntp, ssh, tls
-from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, SafeText, StopParsing
+from analyzer.safetext import SafeText
+from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, StopParsing
 
 
 class ProtocolModule(Protocol):

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader, SafeText, text
+from analyzer.safetext import SafeText, decode_text
+from analyzer.wire import Reader
 
 NAME = "dhcp"
 
@@ -247,7 +248,7 @@ def client_of(message: Message) -> Client | None:
 
 def named(raw: bytes | None) -> str | None:
     """A name as an option holds it; some end it with a zero (RFC 2132, section 2)."""
-    return text(raw.rstrip(b"\0")) or None if raw else None
+    return decode_text(raw.rstrip(b"\0")) or None if raw else None
 
 
 def clients(found: Iterable[DhcpFacts]) -> dict[str, Client]:
@@ -311,7 +312,7 @@ def facts(items: Sequence[Item]) -> DhcpFacts:
             elif message.header.op == BOOTREPLY and message.code in handed:
                 handed[message.code] |= dict.fromkeys(message.addresses)
             elif message.header.op == BOOTREQUEST and message.code in (HOST_NAME, VENDOR_CLASS):
-                client.setdefault(message.code, text(message.data.rstrip(b"\0")))  # RFC 2132, section 2
+                client.setdefault(message.code, decode_text(message.data.rstrip(b"\0")))  # RFC 2132, section 2
         elif isinstance(message, Bootp):
             count(messages, "BOOTREQUEST" if message.header.op == BOOTREQUEST else "BOOTREPLY")
     told: dict[str, Client] = {}

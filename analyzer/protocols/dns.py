@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from analyzer.heads import DIRECTIONS, Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import UNBOUNDED, Reader, SafeText, text
+from analyzer.safetext import SafeText, decode_text
+from analyzer.wire import UNBOUNDED, Reader
 
 NAME = "dns"
 
@@ -313,7 +314,7 @@ def shown(labels: Sequence[bytes]) -> str:
     joined = b".".join(labels)
     if joined.count(b".") >= max(1, len(labels)):
         joined = b".".join(label.replace(b".", rb"\.") for label in labels)
-    return text(joined, 2 * LONGEST_NAME) or "."
+    return decode_text(joined, 2 * LONGEST_NAME) or "."
 
 
 def record_data(reader: Reader, kind: int, length: int, start: int, names: Names) -> str | bytes:
@@ -343,7 +344,7 @@ def record_data(reader: Reader, kind: int, length: int, start: int, names: Names
                 inner.take(inner.u16("option length"), "option")
             else:
                 parts.append(inner.take(inner.u8("character-string"), "character-string"))
-        return text(b"".join(parts))
+        return decode_text(b"".join(parts))
 
 
 @dataclass(frozen=True, slots=True)

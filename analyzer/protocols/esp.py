@@ -13,7 +13,8 @@ from typing import NamedTuple, TypeVar
 
 from analyzer.heads import Datagram, Direction, Frame, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Layout, Reader, SafeText
+from analyzer.safetext import SafeText
+from analyzer.wire import Layout, Reader
 
 NAME = "esp"
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader, SafeText, text
+from analyzer.safetext import SafeText, decode_text
+from analyzer.wire import Reader
 
 NAME = "ftp"
 
@@ -193,8 +194,8 @@ def commands(reader: Reader) -> Iterator[Command]:
             continue
         if not name.isalpha():
             reader.malformed("command", "does not begin with a word of letters", start)
-        verb = text(name.upper(), 32)
-        shown = text(argument.strip()) if verb in KNOWN else ""
+        verb = decode_text(name.upper(), 32)
+        shown = decode_text(argument.strip()) if verb in KNOWN else ""
         if len(name) > LONGEST_VERB and verb not in KNOWN:
             verb = f"({len(name)} letters)"
         endpoint = None
@@ -218,12 +219,12 @@ def replies(reader: Reader) -> Iterator[Reply]:
         if not REPLY.match(line):
             reader.malformed("reply", "does not begin with a code of three digits and a space or hyphen", start)
         code = line[:3]
-        lines = [text(line[4:].strip())]
+        lines = [decode_text(line[4:].strip())]
         if line[3:4] == b"-":
             while not (line[:3] == code and line[3:4] in (b" ", b"")):
                 line = reader.line(LINE_LIMIT, "reply")
                 if len(lines) < SHOWN_LINES:
-                    lines.append(text((line[4:] if line[:3] == code else line).strip()))
+                    lines.append(decode_text((line[4:] if line[:3] == code else line).strip()))
         if code[:1] in b"45":
             lines = []
         endpoint = None

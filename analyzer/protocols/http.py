@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item, messages
-from analyzer.wire import Reader, SafeText, text
+from analyzer.safetext import SafeText, decode_text
+from analyzer.wire import Reader
 
 NAME = "http"
 
@@ -141,7 +142,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         asked = REQUEST_LINE.fullmatch(reader.line(LINE_LIMIT, "request line"))
         if asked is None:
             reader.malformed("request line", "is not method, target and HTTP version", start)
-        yield RequestLine(text(asked[1]), path_of(asked[1], asked[2]), asked[3].decode("ascii"))
+        yield RequestLine(decode_text(asked[1]), path_of(asked[1], asked[2]), asked[3].decode("ascii"))
         switching = False
         for line in field_lines(reader):
             switching |= line.name == "upgrade" and line.value.lower() == "websocket"
@@ -156,7 +157,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         if answer is None:
             reader.malformed("status line", "is not HTTP version, status code and reason", start)
         status = int(answer[2])
-        yield StatusLine(answer[1].decode("ascii"), status, text(answer[3] or b""))
+        yield StatusLine(answer[1].decode("ascii"), status, decode_text(answer[3] or b""))
         yield from field_lines(reader)
         if status == 101:
             yield from websocket_frames(reader)
@@ -180,7 +181,7 @@ def field_lines(reader: Reader) -> Iterator[FieldLine]:
         if name == "host":
             value = value.rpartition(b"@")[2]
         known = name in KEPT or name in CREDENTIALS
-        yield FieldLine(name if known else "", text(value.strip(b" \t")) if name in KEPT else "")
+        yield FieldLine(name if known else "", decode_text(value.strip(b" \t")) if name in KEPT else "")
     reader.malformed("field line", f"more than {FIELDS_LIMIT} fields")
 
 
@@ -211,7 +212,7 @@ def path_of(method: bytes, target: bytes) -> str:
     """A request target without what may be secret (RFC 9112, section 3.2)."""
     target = re.split(rb"[?#]", target, maxsplit=1)[0]
     if method == b"CONNECT":
-        return text(target.rpartition(b"@")[2])
+        return decode_text(target.rpartition(b"@")[2])
     if b"://" in target:
         target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
     return "/".join(map(segment, target[:PATH_LIMIT].split(b"/"))) + ("…" if len(target) > PATH_LIMIT else "")
@@ -221,7 +222,7 @@ def segment(raw: bytes) -> str:
     """A segment of a path without its parameters (RFC 3986, section 3.3); an ellipsis for what may be a token."""
     raw = raw.partition(b";")[0]
     mixed = any(byte in b"0123456789" for byte in raw) and any(bytes((byte,)).isalpha() for byte in raw)
-    return "…" if len(raw) >= TOKEN_SEGMENT and mixed else text(raw)
+    return "…" if len(raw) >= TOKEN_SEGMENT and mixed else decode_text(raw)
 
 
 def facts(items: Sequence[Item]) -> HttpFacts:

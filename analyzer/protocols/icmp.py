@@ -15,7 +15,8 @@ from typing import NamedTuple
 from analyzer import scanner
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import UNBOUNDED, Reader, SafeText
+from analyzer.safetext import SafeText
+from analyzer.wire import UNBOUNDED, Reader
 
 NAME = "icmp"
 

@@ -22,7 +22,8 @@ from typing import NamedTuple
 from analyzer import scanner
 from analyzer.heads import DIRECTIONS, Direction, Event, Frame, Head, Iec104Link
 from analyzer.messages import Facts, Item, messages
-from analyzer.wire import Anomaly, Cause, Reader, SafeText
+from analyzer.safetext import SafeText
+from analyzer.wire import Anomaly, Cause, Reader
 
 NAME = "iec104"
 

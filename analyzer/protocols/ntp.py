@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import UNBOUNDED, Reader, SafeText
+from analyzer.safetext import SafeText
+from analyzer.wire import UNBOUNDED, Reader
 
 NAME = "ntp"
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.wire import Reader, Repeats, SafeText, text
+from analyzer.safetext import SafeText, decode_text
+from analyzer.wire import Reader, Repeats
 
 NAME = "ssh"
 
@@ -171,7 +172,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         lines += 1
         if lines > LINES_LIMIT:
             reader.malformed("identification string", f"more than {LINES_LIMIT} lines stand before it", start)
-        yield PrefaceLine(text(line))
+        yield PrefaceLine(decode_text(line))
         start = reader.pos
     found = IDENTIFICATION.fullmatch(line)
     if found is None:
@@ -179,7 +180,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     if reader.pos - start > IDENTIFICATION_LIMIT:
         reader.malformed("identification string", f"takes more than {IDENTIFICATION_LIMIT} bytes", start)
     protoversion = found[1].decode("ascii")
-    yield Identification(text(line), protoversion, text(found[2]), text(found[3]))
+    yield Identification(decode_text(line), protoversion, decode_text(found[2]), decode_text(found[3]))
 
     if protoversion not in ("2.0", "1.99"):
         return
@@ -218,7 +219,7 @@ def message(payload: Reader) -> object:
         return NewKeys()
     if number == DISCONNECT:
         reason = payload.u32("reason code")
-        description = text(string(payload, "description"))
+        description = decode_text(string(payload, "description"))
         payload.rest("language tag")
         return Disconnect(reason, description)
     if number in REPLIES:
@@ -261,7 +262,7 @@ def string(reader: Reader, field: str) -> bytes:
 def name_list(reader: Reader, field: str) -> tuple[str, ...]:
     """A ``name-list`` (RFC 4251, section 5)."""
     raw = string(reader, field)
-    return tuple(text(raw, len(raw)).split(",")) if raw else ()
+    return tuple(decode_text(raw, len(raw)).split(",")) if raw else ()
 
 
 def reply(payload: Reader, number: int) -> object:
@@ -284,7 +285,7 @@ def reply(payload: Reader, number: int) -> object:
         key.rest("K_S")
     payload.rest("key exchange reply")
     fingerprint = "SHA256:" + b64encode(sha256(blob).digest()).decode("ascii").rstrip("=")
-    return KexReply(number, text(key_format), fingerprint, bits)
+    return KexReply(number, decode_text(key_format), fingerprint, bits)
 
 
 def facts(items: Sequence[Item]) -> SshFacts:

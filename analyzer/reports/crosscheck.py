@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.reports import json
 from analyzer.reports.text import amount, capture_lines, fold, frames_text, labelled
-from analyzer.wire import safe
+from analyzer.safetext import escape_text
 
 if TYPE_CHECKING:
     from analyzer.tshark.crosscheck import Crosscheck, Difference
@@ -37,7 +37,7 @@ def lines(found: Crosscheck, width: int) -> Iterator[str]:
         if each.explanation is not None:
             yield from labelled("Why", each.explanation, width)
         yield from labelled("Frames", frames_text(each.frames, found.captures), width)
-        yield f"        Filter  {safe(each.filter)}"
+        yield f"        Filter  {escape_text(each.filter)}"
 
 
 def render_crosscheck_json(found: Crosscheck) -> str:

@@ -15,7 +15,7 @@ from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversations
 from analyzer.reports.frames import FINDINGS, FLOWS, TIME, Row, finding_rows, flow_rows
 from analyzer.reports.times import iso
-from analyzer.wire import safe
+from analyzer.safetext import escape_text
 
 if TYPE_CHECKING:
     from analyzer.result import Audit
@@ -68,5 +68,5 @@ def cell(value: object, kind: str, digits: int) -> object:
         value = " ".join(map(str, value))
     if not isinstance(value, str):
         return value
-    text = safe(value)
+    text = escape_text(value)
     return f"'{text}" if text.startswith(FORMULA) else text

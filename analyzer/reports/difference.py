@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from analyzer.export.diff import SEVERITIES, Change, Difference, FlowClass, ToldFinding
-from analyzer.wire import safe
+from analyzer.safetext import escape_text
 
 WIDTH = 80
 FLOWS_SHOWN = 40
@@ -21,8 +21,8 @@ def render_text(found: Difference) -> str:
 
 def lines(found: Difference) -> Iterator[str]:
     yield "tpe-pcap diff"
-    yield f"  old   {safe(found.old.path)}"
-    yield f"  new   {safe(found.new.path)}"
+    yield f"  old   {escape_text(found.old.path)}"
+    yield f"  new   {escape_text(found.new.path)}"
     yield ""
     yield (
         f"{len(found.appeared)} new, {len(found.mended)} mended, {len(found.stayed)} stayed; "
@@ -71,31 +71,31 @@ def about(each: ToldFinding) -> str:
 
 def station_lines(found: Difference) -> Iterator[str]:
     for address in found.stations_came:
-        yield f"  {safe(address)} came, mode {safe(found.new.stations[address])}"
+        yield f"  {escape_text(address)} came, mode {escape_text(found.new.stations[address])}"
     for address in found.stations_went:
-        yield f"  {safe(address)} went, mode {safe(found.old.stations[address])}"
+        yield f"  {escape_text(address)} went, mode {escape_text(found.old.stations[address])}"
     for change in found.modes:
-        yield f"  {safe(change.about[0])} was of mode {safe(change.old)}, is of mode {safe(change.new)}"
+        yield escape_text(f"  {change.about[0]} was of mode {change.old}, is of mode {change.new}")
 
 
 def row_line(change: Change) -> str:
     address, row = change.about
-    return f"  {safe(address)} {safe(row):<4} {safe(change.old)} -> {safe(change.new)}"
+    return f"  {escape_text(address)} {escape_text(row):<4} {escape_text(change.old)} -> {escape_text(change.new)}"
 
 
 def flow_lines(flows: Sequence[FlowClass]) -> Iterator[str]:
     for each in flows[:FLOWS_SHOWN]:
         arrow = "<-" if each.inbound else "->"
-        yield safe(f"  {each.base_station} {arrow} {each.peer} {each.service} {each.protocol}")
+        yield escape_text(f"  {each.base_station} {arrow} {each.peer} {each.service} {each.protocol}")
     if len(flows) > FLOWS_SHOWN:
         yield f"  and {len(flows) - FLOWS_SHOWN:,} more"
 
 
 def folded(text: str, first: str = "", indent: int = 0) -> list[str]:
     """The lines of a paragraph."""
-    # safe() before wrap(), which would break at what it takes for white space.
+    # escape_text() before wrap(), which would break at what it takes for white space.
     return textwrap.wrap(
-        safe(text), WIDTH, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False
+        escape_text(text), WIDTH, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False
     )
 
 

@@ -26,9 +26,9 @@ from analyzer.findings import Finding, Kind, sections
 from analyzer.heads import Frame
 from analyzer.reports.drawings import diagram, timeline
 from analyzer.reports.times import finding_time, iso, span
+from analyzer.safetext import escape_text, is_printable
 from analyzer.verdicts import StationVerdict, Status
 from analyzer.version import __version__
-from analyzer.wire import printable, safe
 
 if TYPE_CHECKING:
     import jinja2
@@ -237,7 +237,7 @@ def visible(value: object) -> str:
         return value
     text = value if isinstance(value, str) else str(value)
     # Also of text that is escaped already: what makes it visible has no character that HTML knows.
-    return text if printable(text) else type(text)(safe(text))
+    return text if is_printable(text) else type(text)(escape_text(text))
 
 
 def asset(name: str) -> str:

@@ -23,9 +23,9 @@ from analyzer.heads import Frame
 from analyzer.messages import Facts, to_json
 from analyzer.protocols import dhcp
 from analyzer.reports.times import finding_time, iso, iso_all
+from analyzer.safetext import is_printable
 from analyzer.verdicts import RowVerdict, StationVerdict
 from analyzer.version import __version__
-from analyzer.wire import printable
 
 if TYPE_CHECKING:
     from analyzer.result import Audit, AuditTotals
@@ -280,9 +280,9 @@ def encode(value: object) -> str:
     surrogates by which Python keeps the bytes of a path that are no UTF-8.
     """
     said = ENCODER.encode(value)
-    if printable(said):
+    if is_printable(said):
         return said
-    return "".join(each if printable(each) else encode_basestring_ascii(each)[1:-1] for each in said)
+    return "".join(each if is_printable(each) else encode_basestring_ascii(each)[1:-1] for each in said)
 
 
 class Line:

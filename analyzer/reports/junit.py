@@ -16,8 +16,8 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from analyzer.capture import CaptureFile
 from analyzer.findings import Finding, Kind
 from analyzer.reports.times import finding_time, iso
+from analyzer.safetext import escape_text
 from analyzer.verdicts import RowVerdict, StationVerdict, Status
-from analyzer.wire import safe
 
 if TYPE_CHECKING:
     from analyzer.result import Audit
@@ -105,7 +105,7 @@ def counted(suite: Element, captures: Sequence[CaptureFile]) -> Element:
 def add_properties(suite: Element, values: Mapping[str, str]) -> None:
     properties = SubElement(suite, "properties")
     for name, value in values.items():
-        SubElement(properties, "property", {"name": name, "value": safe(value)})
+        SubElement(properties, "property", {"name": name, "value": escape_text(value)})
 
 
 # -- cases -----------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def add_row(suite: Element, address: str, row: RowVerdict, findings: Sequence[Fi
     if case.find("failure") is None and case.find("error") is None and row.status is not Status.PRESENT:
         certainty = f", {row.certainty.value}" if row.certainty else ""
         reason = f": {row.reason}" if row.reason else ""
-        SubElement(case, "skipped", {"message": safe(f"{row.status.value}{certainty}{reason}")})
+        SubElement(case, "skipped", {"message": escape_text(f"{row.status.value}{certainty}{reason}")})
     add_output(case, findings, audit)
 
 
@@ -139,7 +139,7 @@ def add_outcome(case: Element, findings: Sequence[Finding], audit: Audit) -> Non
     if failing:
         tag = "error" if any(finding.check == DEFECT for finding in failing) else "failure"
         more = f" And {len(failing) - 1} more." if len(failing) > 1 else ""
-        said = {"type": failing[0].check, "message": safe(failing[0].summary) + more}
+        said = {"type": failing[0].check, "message": escape_text(failing[0].summary) + more}
         SubElement(case, tag, said).text = described(failing, audit.captures)
 
 
@@ -152,7 +152,7 @@ def add_output(case: Element, findings: Sequence[Finding], audit: Audit) -> None
 
 def described(findings: Iterable[Finding], captures: Sequence[CaptureFile]) -> str:
     """Findings in full, a paragraph each."""
-    return "\n\n".join("\n".join(map(safe, finding_lines(each, captures))) for each in findings)
+    return "\n\n".join("\n".join(map(escape_text, finding_lines(each, captures))) for each in findings)
 
 
 def finding_lines(finding: Finding, captures: Sequence[CaptureFile]) -> Iterator[str]:

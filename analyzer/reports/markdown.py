@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from analyzer.capture import CaptureFile
 from analyzer.findings import Finding
 from analyzer.reports.times import finding_time, iso
+from analyzer.safetext import escape_text
 from analyzer.verdicts import RowVerdict, StationVerdict
-from analyzer.wire import safe
 
 if TYPE_CHECKING:
     from analyzer.result import Audit
@@ -144,7 +144,7 @@ MARKED = re.compile(r"[@#]+|[\\`*_\[\]<>|~&$^=!{}]|(?<=:)/|(?<=www)\.|^(?:[-+]|\
 
 def plain(text: str) -> str:
     """Text that is shown as it is, on one line."""
-    return MARKED.sub(shown, safe(text).strip())
+    return MARKED.sub(shown, escape_text(text).strip())
 
 
 def shown(match: re.Match[str]) -> str:
@@ -155,7 +155,7 @@ def shown(match: re.Match[str]) -> str:
 
 def code(text: str) -> str:
     """A code span that holds the text as it is (CommonMark, section 6.1)."""
-    said = safe(text)
+    said = escape_text(text)
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", said)), default=0))
     pad = " " if said.startswith("`") or said.endswith("`") or not said.strip() else ""
     return f"{fence}{pad}{said}{pad}{fence}"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from analyzer.findings import Severity
 from analyzer.reports.times import finding_time, iso
+from analyzer.safetext import escape_text
 from analyzer.verdicts import StationVerdict, Status
-from analyzer.wire import safe
 
 if TYPE_CHECKING:
     from analyzer.result import Audit
@@ -112,4 +112,4 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], colours: Sequence
 
 def cell(text: str) -> str:
     """Text as HTML shows it; what is not printable, and marks that reverse the writing, as escapes."""
-    return escape(safe(text))
+    return escape(escape_text(text))

@@ -26,7 +26,7 @@ from analyzer.reports.frames import (
     flow_rows,
     frame,
 )
-from analyzer.wire import safe
+from analyzer.safetext import escape_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ def plain(value: object) -> object:
     """Facts as JSON; text without lone surrogates, which UTF-8 has not."""
     if isinstance(value, dict):
         return json.dumps(value)
-    return safe(value) if isinstance(value, str) else value
+    return escape_text(value) if isinstance(value, str) else value
 
 
 def written(columns: Mapping[str, str], rows: Iterable[Row]) -> bytes:

@@ -16,8 +16,8 @@ from analyzer import checks
 from analyzer.capture import CaptureFile
 from analyzer.findings import Check, Finding, Severity, fingerprints, sections
 from analyzer.reports.times import finding_time, iso
+from analyzer.safetext import escape_text
 from analyzer.version import __version__
-from analyzer.wire import safe
 
 if TYPE_CHECKING:
     from analyzer.result import Audit
@@ -61,7 +61,7 @@ def run(audit: Audit) -> dict[str, Any]:
             result(finding, name, places.get(finding.check), audit.captures)
             for finding, name in zip(audit.findings, fingerprints(audit.findings), strict=True)
         ],
-        "properties": {"profile": safe(audit.profile), "deployment": audit.deployment.value},
+        "properties": {"profile": escape_text(audit.profile), "deployment": audit.deployment.value},
     }
 
 
@@ -104,7 +104,7 @@ def invocation(audit: Audit) -> dict[str, Any]:
 
 def message(text: str) -> dict[str, str]:
     """A plain text message, in which nothing is a link (section 3.11.6)."""
-    return {"text": safe(text).replace("](", "\\](")}
+    return {"text": escape_text(text).replace("](", "\\](")}
 
 
 def artifact(index: int, capture: CaptureFile) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def artifact(index: int, capture: CaptureFile) -> dict[str, Any]:
             "format": capture.format,
             "packets": capture.packets,
             **times,
-            "problems": [safe(problem) for problem in capture.problems],
+            "problems": [escape_text(problem) for problem in capture.problems],
         },
     }
 
@@ -162,7 +162,7 @@ def result(finding: Finding, fingerprint: str, place: int | None, captures: Sequ
         "flow": finding.flow,
         "count": finding.count,
         "time": time,
-        "filter": finding.filter and safe(finding.filter),
+        "filter": finding.filter and escape_text(finding.filter),
         "frames": [{"capture": frame.capture, "number": frame.number} for frame in finding.frames],
     }
     return {

@@ -17,8 +17,8 @@ from analyzer.findings import Finding, Severity
 from analyzer.heads import Frame
 from analyzer.protocols import dhcp
 from analyzer.reports.times import finding_time, iso, span
+from analyzer.safetext import escape_text
 from analyzer.verdicts import RowVerdict, StationVerdict, Status
-from analyzer.wire import safe
 
 if TYPE_CHECKING:
     from analyzer.result import Audit, AuditTotals
@@ -83,7 +83,7 @@ def report_lines(audit: Audit, paint: Paint, width: int) -> Iterator[str]:
 
 
 def capture_lines(capture: CaptureFile, width: int) -> Iterator[str]:
-    yield safe(capture.path)
+    yield escape_text(capture.path)
     facts = f"{capture.format}, {amount(capture.packets, 'packet')}, {amount(capture.bytes, 'byte')}"
     if capture.first is not None and capture.last is not None:
         first, last = iso(capture.first, capture.digits), iso(capture.last, capture.digits)
@@ -229,7 +229,7 @@ def finding_lines(
     if time is not None:
         yield from labelled("Time", time, width)
     if finding.filter:
-        yield f"{indent}Filter  {safe(finding.filter)}"
+        yield f"{indent}Filter  {escape_text(finding.filter)}"
     yield from labelled("Remedy", finding.remedy, width)
 
 
@@ -271,7 +271,7 @@ def totals_lines(totals: AuditTotals) -> Iterator[str]:
         words = (word.upper() if word in ("ip", "icmp") else word for word in field.name.split("_"))
         name, value = " ".join(words), getattr(totals, field.name)
         if isinstance(value, Mapping):
-            counted += [(f"{name}: {safe(kind)}", number) for kind, number in value.items()]
+            counted += [(f"{name}: {escape_text(kind)}", number) for kind, number in value.items()]
         else:
             counted.append((name, value))
     width = max(len(f"{number:,}") for _, number in counted)
@@ -328,7 +328,7 @@ def fold(
 ) -> Iterator[str]:
     """The lines of a paragraph; ``first`` stands before its first line, ``following`` before the others."""
     yield from textwrap.wrap(
-        safe(text),
+        escape_text(text),
         width,
         initial_indent=first,
         subsequent_indent=first if following is None else following,

@@ -28,7 +28,7 @@ from analyzer.protocols import Dissection
 from analyzer.reports import FORMATS
 from analyzer.reports import json as json_report
 from analyzer.reports import text as text_report
-from analyzer.wire import SafeText
+from analyzer.safetext import SafeText
 from tests import injection as hostile
 from tests.reports.audits import EXAMPLE, finding, flow
 from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Scene

@@ -21,8 +21,8 @@ from analyzer.heads import Frame
 from analyzer.reports import html
 from analyzer.reports.drawings import BINS, LANES, PEERS, SHARED_LANES, STATIONS, diagram, timeline
 from analyzer.result import Audit
+from analyzer.safetext import is_printable
 from analyzer.version import __version__
-from analyzer.wire import printable
 from tests.reports.audits import BARE, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, SECOND, START, TLS_STATION, finding, flow
 from tests.synthetic import HTTP, STATION, TLS, TPE, Scene
 
@@ -144,7 +144,7 @@ def test_what_strangers_say_is_text(text: str) -> None:
 def test_nothing_invisible_is_in_it() -> None:
     for each in (HOSTILE_AUDIT, spoilt("a\nforged\u202eb\u2066c\x00\x1b[31m\ufeff\ud800\u2800")):
         page = html.render(each)
-        assert all(map(printable, page.split("\n")))
+        assert all(map(is_printable, page.split("\n")))
         assert "\nforged" not in page
         page.encode("utf-8")
     assert "a\\nforged\\u202eb\\u2066c\\x00\\x1b[31m\\ufeff\\ud800\\u2800" in page

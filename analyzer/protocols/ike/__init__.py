@@ -17,7 +17,8 @@ from typing import NamedTuple
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
 from analyzer.protocols import esp
-from analyzer.wire import Layout, Reader, Repeats, SafeText, text
+from analyzer.safetext import SafeText, decode_text
+from analyzer.wire import Layout, Reader, Repeats
 
 NAME = "ike"
 
@@ -1078,7 +1079,7 @@ def gateway(data: Reader, kind: int) -> Gateway:
         identity = inner.rest("New Responder GW Identity")
     if kind == REDIRECTED_FROM and data.more:
         data.malformed("GW Ident Len", f"{data.fence - data.pos} bytes are left over behind the gateway")
-    return Gateway(str(ipaddress.ip_address(identity)) if form in GATEWAYS else text(identity))
+    return Gateway(str(ipaddress.ip_address(identity)) if form in GATEWAYS else decode_text(identity))
 
 
 def delete(inner: Reader) -> Iterator[object]:
@@ -1224,7 +1225,7 @@ def vendor(raw: bytes) -> str | None:
     for length in VENDOR_LENGTHS:
         if raw[:length] in VENDORS:
             return VENDORS[raw[:length]]
-    return text(raw) if len(raw) >= 4 and all(32 <= byte < 127 for byte in raw) else None
+    return decode_text(raw) if len(raw) >= 4 and all(32 <= byte < 127 for byte in raw) else None
 
 
 def sa_facts(sa: IkeSa) -> SaFacts:
@@ -1408,7 +1409,7 @@ def identity(message: Identification) -> str:
     """An identity as text: an address, a name, or hexadecimal."""
     if message.type in (1, 5) and len(message.data) in (4, 16):
         return str(ipaddress.ip_address(message.data))
-    return text(message.data) if message.type in (2, 3) else message.data[:64].hex()
+    return decode_text(message.data) if message.type in (2, 3) else message.data[:64].hex()
 
 
 def nat_hash(sa: IkeSa, hashes: NatHashes, address: str, port: int) -> bytes | None:

@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from sys import intern
 from typing import TYPE_CHECKING, Final
 
-from analyzer.wire import SafeText, text
+from analyzer.safetext import SafeText, decode_text
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -208,7 +208,7 @@ def declared_hash(certificate: x509.Certificate) -> str | None:
 def shown_name(name: x509.Name) -> str:
     """A distinguished name in RFC 4514's form, safe to print."""
     shown = name.rfc4514_string(short_names())
-    return text(shown.encode("utf-8", "backslashreplace"), LONGEST_NAME)
+    return decode_text(shown.encode("utf-8", "backslashreplace"), LONGEST_NAME)
 
 
 @cache
@@ -228,4 +228,4 @@ def nanoseconds(moment: datetime) -> int:
 
 def clause(error: Exception) -> str:
     """A library's complaint as one printable clause."""
-    return text(str(error).strip().rstrip(".").encode("utf-8", "backslashreplace"), 160) or type(error).__name__
+    return decode_text(str(error).strip().rstrip(".").encode("utf-8", "backslashreplace"), 160) or type(error).__name__

@@ -47,7 +47,7 @@ from analyzer.protocols.tls.registry import (
     version_name,
     version_rank,
 )
-from analyzer.wire import SafeText, text
+from analyzer.safetext import SafeText, decode_text
 
 JA4_VERSIONS: Final = {TLS_1_3: "13", TLS_1_2: "12", TLS_1_1: "11", TLS_1_0: "10", SSL_3_0: "s3", SSL_2_0: "s2"}
 NOT_IN_JA4: Final = (ExtensionType.SERVER_NAME, ExtensionType.APPLICATION_LAYER_PROTOCOL_NEGOTIATION)
@@ -215,7 +215,7 @@ def conclude(items: Sequence[Item]) -> TlsFacts:
         version=None if version is None else version_name(version),
         cipher_suite=chosen_suite(said),
         server_name=next((name for each in said[ServerName] for name in each.names), None),
-        alpn=tuple(map(text, alpn)),
+        alpn=tuple(map(decode_text, alpn)),
         certificates=certificates,
         chain=chain_in_words(links),
         client_certificate=has_client_certificate(others),

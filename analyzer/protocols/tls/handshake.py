@@ -19,7 +19,8 @@ from analyzer.protocols.tls.registry import (
     HandshakeType,
     cipher_suite_name,
 )
-from analyzer.wire import Layout, Reader, Repeats, text
+from analyzer.safetext import decode_text
+from analyzer.wire import Layout, Reader, Repeats
 
 HELLO_RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """A ServerHello with this random is a HelloRetryRequest (RFC 8446 section 4.1.3)."""
@@ -303,7 +304,7 @@ def server_names(body: Reader) -> tuple[str, ...]:
             kind = entries.u8("name_type")
             name = entries.take(entries.u16("server_name length"), "server_name")
             if kind == 0:
-                names.append(text(name))
+                names.append(decode_text(name))
     return tuple(names)
 
 
