@@ -23,6 +23,7 @@ from analyzer.heads import Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.safetext import SafeText
 from analyzer.stations import Names
+from analyzer.unexpected import Pattern, UnexpectedGroup
 from analyzer.verdicts import StationVerdict
 
 T = TypeVar("T")
@@ -145,6 +146,12 @@ class AuditContext:
     """Addresses that look like base stations and are not judged because there are too many."""
     keys: tuple[KeyUse, ...] = ()
     """What became of the keys that the user gave."""
+    groups: tuple[UnexpectedGroup, ...] = ()
+    """The unexpected flows, by base station."""
+
+    def unexpected(self, pattern: Pattern) -> Iterator[UnexpectedGroup]:
+        """The groups of unexpected flows with a pattern."""
+        return (group for group in self.groups if group.pattern is pattern)
 
 
 Judge = Callable[[Any], Iterator[Issue]]

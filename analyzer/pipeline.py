@@ -24,6 +24,7 @@ from analyzer.matching import FTP_VERBS, StationMatches, match_flows
 from analyzer.protocols import dhcp, ftp
 from analyzer.result import Audit, AuditTotals, FlowListing, addresses
 from analyzer.stations import Names, Station, find_stations, find_tpe, inside_tunnel, mode_of, services
+from analyzer.unexpected import group_unexpected
 from analyzer.verdicts import StationVerdict, row_verdicts
 
 T = TypeVar("T")
@@ -126,7 +127,9 @@ def audit(
         )
     )
     told = read.captures, read.counts, Deployment(deployment)
-    context = AuditContext(*told, matched, (), conversations, core, inside, names, unjudged, uses)
+    context = AuditContext(
+        *told, matched, (), conversations, core, inside, names, unjudged, uses, group_unexpected(matched)
+    )
     found = content_findings(counted(matched, watch("judging", len(matched), "base stations")))
     found += case_findings(context, malformed=True)
     charged = by_station(found)

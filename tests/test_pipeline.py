@@ -13,7 +13,6 @@ import pytest
 
 from analyzer import CaptureError, RuleError, audit, checking
 from analyzer.aggregate import merged
-from analyzer.checks.flows import grouped
 from analyzer.findings import SHOWN, Kind, Severity
 from analyzer.heads import Frame
 from analyzer.reports import FORMATS
@@ -236,14 +235,6 @@ def test_an_uplink_without_link_layer_addresses_hides_nothing(tmp_path: Path) ->
     assert [verdict.mode for verdict in found.base_stations] == ["ipsec"]
     assert ("TPE104", ("i6",), Severity.HIGH) in [(each.check, each.rows, each.severity) for each in found.findings]
     assert not any(each.check == "TPE135" for each in found.findings)
-
-
-def test_nothing_remembers_an_audit_that_is_over(tmp_path: Path) -> None:
-    """A notebook may audit a thousand captures in one process."""
-    result = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, OTHER, 80, HTTP).audited(tmp_path)
-    gc.collect()
-    assert result.findings
-    assert not len(grouped)
 
 
 def test_an_audit_that_nobody_holds_takes_no_memory() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from weakref import WeakKeyDictionary
 
 from analyzer.conversations import Conversation, State
 from analyzer.expected import Deployment, Requirement
@@ -22,9 +20,10 @@ from analyzer.findings import (
     flow_filter,
 )
 from analyzer.heads import Direction, Frame
-from analyzer.matching import Match, StationMatches, UnexpectedFlow
+from analyzer.matching import Match, StationMatches
 from analyzer.protocols import esp, http, resemblance
 from analyzer.stations import UNKNOWN, carries_esp
+from analyzer.unexpected import Pattern, UnexpectedGroup
 from analyzer.verdicts import Certainty, RowVerdict, Status
 
 NAMES = {"ftp-data": "FTP data", "http": "HTTP in clear", "iec104": "IEC 104 in clear"}
@@ -35,100 +34,27 @@ def named(protocol: str) -> str:
     return NAMES.get(protocol, protocol.upper())
 
 
-SCAN = 5
-"""Service ports of one peer from which on its flows are one scan."""
-
-CHATTER = {137, 138, 1900, 5353, 5355}
-"""UDP ports by which hosts look for each other on a link: NetBIOS, SSDP, mDNS, LLMNR."""
-
 # -- unexpected -------------------------------------------------------------------------------------------------
 
 
-CROWD = 256
-"""Peers of one service from which on those that were never answered are one finding: their addresses may be forged."""
-
-
-grouped: WeakKeyDictionary[StationMatches, list[list[UnexpectedFlow]]] = WeakKeyDictionary()
-"""What :func:`groups` said, as long as the audit lives: several checks ask."""
-
-
-def groups(matched: StationMatches) -> list[list[UnexpectedFlow]]:
-    """The unexpected of a base station, each group one finding."""
-    found = grouped.get(matched)
-    if found is None:
-        found = grouped[matched] = group(matched)
-    return found
-
-
-def group(matched: StationMatches) -> list[list[UnexpectedFlow]]:
-    """Strays by peer, transport, service port and direction; of a scan all ports together, of a crowd all peers."""
-    by_key: dict[tuple[object, ...], list[UnexpectedFlow]] = {}
-    for each in matched.unexpected:
-        key: tuple[object, ...] = (
-            each.peer,
-            each.conversation.transport,
-            each.conversation.responder.port,
-            each.inbound,
-        )
-        by_key.setdefault(key, []).append(each)
-    by_peer: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
-    for key in by_key:
-        if key[1] in ("tcp", "udp"):
-            by_peer.setdefault((key[0], key[1], key[3]), []).append(key)
-    for keys in by_peer.values():
-        unanswered = [key for key in keys if not any(reached(each.conversation) for each in by_key[key])]
-        if len(unanswered) >= SCAN:
-            merged = [each for key in unanswered for each in by_key.pop(key)]
-            by_key[(*unanswered[0][:2], None, unanswered[0][3])] = sorted(merged, key=lambda each: each.conversation.id)
-    by_service: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
-    for key, unexpected in by_key.items():
-        if not any(reached(each.conversation) for each in unexpected):
-            by_service.setdefault(key[1:], []).append(key)
-    for service, keys in by_service.items():
-        if len(keys) >= CROWD:
-            merged = [each for key in keys for each in by_key.pop(key)]
-            by_key[None, *service] = sorted(merged, key=lambda each: each.conversation.id)
-    return sorted(by_key.values(), key=lambda unexpected: unexpected[0].conversation.id)
-
-
-def peers(unexpected: Sequence[UnexpectedFlow]) -> str:
+def peers(group: UnexpectedGroup) -> str:
     """The other end; of a crowd, how many there are."""
-    first = unexpected[0].peer
-    if all(each.peer == first for each in unexpected):
-        return first
-    return f"{len({each.peer for each in unexpected})} hosts, {first} the first of them,"
+    first, *others = group.peers
+    return f"{1 + len(others)} hosts, {first} the first of them," if others else first
 
 
-def reached(each: Conversation) -> bool:
-    """Something was said in it."""
-    return any(each.payload) and not each.silent
-
-
-def is_scan(unexpected: Sequence[UnexpectedFlow]) -> bool:
-    return len({each.conversation.responder.port for each in unexpected}) >= SCAN
-
-
-def is_chatter(each: Conversation) -> bool:
-    if each.transport != "udp" or each.responder.port not in CHATTER:
-        return False
-    address = ipaddress.ip_address(each.responder.address)
-    return address.is_multicast or not address.is_global
-
-
-def charged(
-    matched: StationMatches, unexpected: Sequence[UnexpectedFlow], sentence: str, severity: Severity | None = None
-) -> Issue:
-    """One finding for a group of unexpected."""
-    first = unexpected[0]
-    rows = (first.nearest.id,) if first.nearest else ()
-    alone = all(each.peer == first.peer for each in unexpected)
+def charged(group: UnexpectedGroup, sentence: str, severity: Severity | None = None) -> Issue:
+    """One issue for a group of unexpected flows."""
+    station = group.station.address
     return Issue(
         sentence,
-        base_station=matched.station.address,
-        rows=rows,
-        conversations=tuple(each.conversation for each in unexpected),
-        filter=flow_filter(first.conversation, not is_scan(unexpected), None if alone else [matched.station.address]),
-        mismatch=first.mismatch if rows else None,
+        base_station=station,
+        rows=(group.nearest.id,) if group.nearest else (),
+        conversations=group.conversations,
+        filter=flow_filter(
+            group.first, group.pattern is not Pattern.SCAN, None if len(group.peers) == 1 else [station]
+        ),
+        mismatch=group.mismatch if group.nearest else None,
         severity=severity,
     )
 
@@ -139,16 +65,14 @@ def what(each: Conversation) -> str:
     return f"{named(each.protocol)} on {service}" if each.protocol else service
 
 
-def times(unexpected: Sequence[UnexpectedFlow]) -> str:
-    count = sum(each.conversation.flow_count for each in unexpected)
-    return "once" if count == 1 else f"in {count} flows"
+def times(group: UnexpectedGroup) -> str:
+    return "once" if group.flow_count == 1 else f"in {group.flow_count} flows"
 
 
-def nearly(unexpected: Sequence[UnexpectedFlow]) -> str:
-    first = unexpected[0]
-    if first.nearest is None or first.mismatch is None:
+def nearly(group: UnexpectedGroup) -> str:
+    if group.nearest is None or group.mismatch is None:
         return "no row of its table comes near"
-    return f"row {first.nearest.id} comes nearest and fails by {first.mismatch}"
+    return f"row {group.nearest.id} comes nearest and fails by {group.mismatch}"
 
 
 @check("TPE101", "unexpected-outbound", Severity.MEDIUM, scope=CAPTURE, kind=Kind.UNEXPECTED)
@@ -163,16 +87,11 @@ def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Find out what on the base station opens this conversation, and stop it or block it at the gateway.
     """
-    for matched in context.stations:
-        for unexpected in groups(matched):
-            first = unexpected[0]
-            if first.inbound or is_chatter(first.conversation) or is_scan(unexpected) or other_mode(matched, first):
-                continue
-            sentence = (
-                f"{matched.station.address} talks to {peers(unexpected)}, {what(first.conversation)}, "
-                f"{times(unexpected)}: {nearly(unexpected)}."
-            )
-            yield charged(matched, unexpected, sentence)
+    for group in context.unexpected(Pattern.OUTBOUND):
+        yield charged(
+            group,
+            f"{group.station.address} talks to {peers(group)}, {what(group.first)}, {times(group)}: {nearly(group)}.",
+        )
 
 
 @check("TPE102", "unexpected-inbound", Severity.MEDIUM, scope=CAPTURE, kind=Kind.UNEXPECTED)
@@ -187,28 +106,23 @@ def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Block new conversations towards the base station at the gateway and look into who opened this one.
     """
-    for matched in context.stations:
-        for unexpected in groups(matched):
-            first = unexpected[0]
-            if not first.inbound or is_scan(unexpected) or is_chatter(first.conversation):
-                continue
-            certain = any(each.conversation.originator_certain for each in unexpected)
-            answered = any(reached(each.conversation) for each in unexpected)
-            severity = Severity.LOW if not certain else Severity.HIGH if answered else None
-            redirects = redirected(unexpected)
-            if redirects:
-                severity = Severity.HIGH
-            sentence = (
-                f"{peers(unexpected)} opened {what(first.conversation)} towards {matched.station.address} "
-                f"{times(unexpected)}"
-                f"{', with ICMP redirects' if redirects else ''}: {nearly(unexpected)}."
-            )
-            yield charged(matched, unexpected, sentence, severity)
+    for group in context.unexpected(Pattern.INBOUND):
+        certain = any(conversation.originator_certain for conversation in group.conversations)
+        severity = Severity.LOW if not certain else Severity.HIGH if group.answered else None
+        redirects = redirected(group)
+        if redirects:
+            severity = Severity.HIGH
+        yield charged(
+            group,
+            f"{peers(group)} opened {what(group.first)} towards {group.station.address} {times(group)}"
+            f"{', with ICMP redirects' if redirects else ''}: {nearly(group)}.",
+            severity,
+        )
 
 
-def redirected(unexpected: Sequence[UnexpectedFlow]) -> bool:
+def redirected(group: UnexpectedGroup) -> bool:
     """ICMP redirects are among them."""
-    return any("redirect" in str(getattr(each.conversation.dissection.facts, "types", "")) for each in unexpected)
+    return any("redirect" in str(getattr(each.dissection.facts, "types", "")) for each in group.conversations)
 
 
 @check("TPE103", "port-scan", Severity.HIGH, scope=CAPTURE, kind=Kind.UNEXPECTED)
@@ -221,21 +135,15 @@ def port_scan(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Find the host that scans, and block it before anything else.
     """
-    for matched in context.stations:
-        for unexpected in groups(matched):
-            if not is_scan(unexpected):
-                continue
-            first = unexpected[0].conversation
-            certain = not unexpected[0].inbound or any(each.conversation.originator_certain for each in unexpected)
-            ports = sorted({each.conversation.responder.port or 0 for each in unexpected})
-            listed = ", ".join(map(str, ports[:12])) + (", …" if len(ports) > 12 else "")
-            yield charged(
-                matched,
-                unexpected,
-                f"{first.originator.address} tried {len(ports)} {first.transport.upper()} ports of "
-                f"{first.responder.address}: {listed}.",
-                None if certain else Severity.LOW,
-            )
+    for group in context.unexpected(Pattern.SCAN):
+        certain = not group.inbound or any(conversation.originator_certain for conversation in group.conversations)
+        listed = ", ".join(map(str, group.ports[:12])) + (", …" if len(group.ports) > 12 else "")
+        yield charged(
+            group,
+            f"{group.first.originator.address} tried {len(group.ports)} {group.first.transport.upper()} ports of "
+            f"{group.first.responder.address}: {listed}.",
+            None if certain else Severity.LOW,
+        )
 
 
 @check("TPE104", "other-modes-flow", Severity.HIGH, scope=CAPTURE, kind=Kind.UNEXPECTED)
@@ -249,28 +157,16 @@ def other_modes_flow(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Correct the base station's connectivity settings so that all of its traffic takes the protected way.
     """
-    for matched in context.stations:
-        for unexpected in groups(matched):
-            row = other_mode(matched, unexpected[0])
-            if row is None:
-                continue
-            first = unexpected[0]
-            found = charged(
-                matched,
-                unexpected,
-                f"{matched.station.address} opened {what(first.conversation)} to {first.peer} {times(unexpected)}: "
-                f"that is row {row[0]} of mode {row[1]}, not of its mode {matched.mode.name}.",
-            )
-            yield replace(found, rows=(row[0],), mismatch="mode")
-
-
-def other_mode(matched: StationMatches, each: UnexpectedFlow) -> tuple[str, str] | None:
-    """(row, mode) of the signature row of another table that a conversation shows."""
-    if each.inbound or matched.mode.name == UNKNOWN:
-        return None
-    own = {signature.conversation.id: signature.row for signature in matched.mode.contradicting}
-    row = own.get(each.conversation.id)
-    return (row.id, row.mode) if row else None
+    for group in context.groups:
+        row = group.other_mode
+        if row is None:
+            continue
+        issue = charged(
+            group,
+            f"{group.station.address} opened {what(group.first)} to {group.peers[0]} {times(group)}: "
+            f"that is row {row.id} of mode {row.mode}, not of its mode {group.mode}.",
+        )
+        yield replace(issue, rows=(row.id,), mismatch="mode")
 
 
 @check("TPE105", "name-discovery", Severity.LOW, scope=CAPTURE, kind=Kind.UNEXPECTED)
@@ -283,15 +179,10 @@ def name_discovery(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Switch the discovery service off on the base station.
     """
-    for matched in context.stations:
-        for unexpected in groups(matched):
-            first = unexpected[0]
-            if is_chatter(first.conversation) and not is_scan(unexpected):
-                here = "received" if first.inbound else "sent"
-                name = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}.get(
-                    first.conversation.responder.port or 0, "NetBIOS"
-                )
-                yield charged(matched, unexpected, f"{matched.station.address} {here} {name} {times(unexpected)}.")
+    for group in context.unexpected(Pattern.NAME_DISCOVERY):
+        here = "received" if group.inbound else "sent"
+        name = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}.get(group.first.responder.port or 0, "NetBIOS")
+        yield charged(group, f"{group.station.address} {here} {name} {times(group)}.")
 
 
 # -- missing ----------------------------------------------------------------------------------------------------
