@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from analyzer.capture import CaptureError
     from analyzer.expected import RuleError
     from analyzer.export.anonymize import anonymous
-    from analyzer.pipeline import audit
+    from analyzer.pipeline import audit, crosscheck
     from analyzer.result import Audit
-    from analyzer.tshark.crosscheck import Crosscheck, crosscheck
+    from analyzer.tshark.crosscheck import Crosscheck
 
 __all__ = ["Audit", "CaptureError", "Crosscheck", "RuleError", "__version__", "anonymous", "audit", "crosscheck"]
 
@@ -28,7 +28,7 @@ HOMES = {
     "RuleError": "expected",
     "anonymous": "export.anonymize",
     "audit": "pipeline",
-    "crosscheck": "tshark.crosscheck",
+    "crosscheck": "pipeline",
 }
 
 

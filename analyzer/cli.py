@@ -373,8 +373,8 @@ def run_flows(options: argparse.Namespace) -> int:
 
 
 def run_crosscheck(options: argparse.Namespace) -> int:
+    from analyzer.pipeline import crosscheck
     from analyzer.reports import crosscheck as report
-    from analyzer.tshark.crosscheck import crosscheck
 
     keep_captures(options.captures, options.output)
     with progress(verbose=False):

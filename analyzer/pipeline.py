@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from analyzer import expected, flows
 from analyzer.aggregate import merged, report_order
@@ -26,6 +26,9 @@ from analyzer.result import Audit, AuditTotals, FlowListing, addresses
 from analyzer.stations import Names, Station, find_stations, find_tpe, inside_tunnel, mode_of, services
 from analyzer.unexpected import group_unexpected
 from analyzer.verdicts import StationVerdict, row_verdicts
+
+if TYPE_CHECKING:
+    from analyzer.tshark.crosscheck import Crosscheck
 
 T = TypeVar("T")
 
@@ -45,6 +48,17 @@ def listing(
     """Read captures into conversations, without judging them. Raises as :func:`audit`."""
     read, conversations = dissected(as_paths(captures), services(expected.load(profile)), progress or no_progress)
     return FlowListing(read.captures, conversations)
+
+
+def crosscheck(captures: Path | Sequence[Path]) -> Crosscheck:
+    """Compare flows, protocols and facts of captures with what tshark sees.
+
+    Raises ``CaptureError`` for a file that this program or tshark cannot read, and if tshark cannot be run.
+    """
+    from analyzer.tshark.crosscheck import compare
+
+    found = listing(captures)
+    return compare(found.captures, found.conversations)
 
 
 def dissected(
@@ -169,7 +183,7 @@ def opened(
     from analyzer.tshark import decryption
 
     keylog, table = (None if path is None else fspath(path) for path in (tls_keylog, ike_keys))
-    found = decryption.open_with(decryption.Keys(keylog, table, embedded), captures, conversations)
+    found = decryption.decrypt(decryption.Keys(keylog, table, embedded), captures, conversations)
     return found.conversations, found.uses
 
 

@@ -1,8 +1,7 @@
-"""The second opinion: this program's flows, protocols and facts beside those of tshark, and where they differ.
+"""Compares this program's flows, protocols and facts with tshark's.
 
-Both read the same files, each in its own way. What follows from a known difference of the ways is explained, and does
-not count as disagreement; all else is an error of one of the two. tshark reads hostile bytes here, so that it runs only
-when a user asks for the comparison (see :mod:`analyzer.tshark`).
+Both read the same files independently. A difference that follows from a known difference in method gets an explanation
+and does not count as disagreement; any other difference is an error of one of the two.
 """
 
 from __future__ import annotations
@@ -12,20 +11,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from analyzer import tshark
 from analyzer.capture import CaptureFile
-from analyzer.conversations import Conversation, Endpoint
+from analyzer.conversations import Conversation, Conversations, Endpoint
 from analyzer.findings import frames_filter
 from analyzer.flows import TRANSPORTS
 from analyzer.heads import Frame
 from analyzer.messages import messages
-from analyzer.pipeline import Path, as_paths, listing
 from analyzer.protocols import dhcp, dns, ftp, http, icmp, iec104, ike, ntp, ssh, tls
 from analyzer.protocols.tls.registry import cipher_suite_name, version_name
-from analyzer.result import FlowListing
+from analyzer.tshark import client
 
 SHOWN = 8
-"""Frames that a difference cites at the most."""
+"""Maximum frames cited per difference."""
 
 FIELDS = (
     *("frame.number", "frame.len", "frame.protocols", "_ws.malformed", "ip.src", "ip.dst", "ip.proto", "ip.id"),
@@ -41,7 +38,7 @@ PREFERENCES = {
     "tcp.reassemble_out_of_order": "TRUE",
     "tcp.try_heuristic_first": "TRUE",
 }
-"""Content before port numbers, as far as tshark can: its heuristics for UDP would call more things DNS."""
+"""Content before port numbers where tshark supports it. Its heuristics for UDP stay off: they take too much for DNS."""
 
 NAMES = {
     "tls": tls.NAME,
@@ -61,165 +58,165 @@ NAMES = {
     "icmp": icmp.NAME,
     "icmpv6": icmp.NAME,
 }
-"""tshark's name of a protocol → this program's. Others are not compared."""
+"""tshark's protocol name → this program's. Other protocols are not compared."""
 DECODERS = {tls.NAME: "tls", ssh.NAME: "ssh", http.NAME: "http", ftp.NAME: "ftp", iec104.NAME: "iec60870_104"}
-"""This program's name of a protocol over TCP → what tshark is told to decode a port as."""
+"""This program's name of a protocol over TCP → tshark's name for "decode as"."""
 
 NUMBERS = {"igmp": 2, "gre": 47, "ah": 51, "ospf": 89, "pim": 103, "ipcomp": 108, "vrrp": 112, "sctp": 132}
-"""tshark's names of protocols above IP that are numbers here."""
+"""tshark's protocol name → IP protocol number, for those that this program shows as ``ip-<number>``."""
 ABOVE_IP = {"tcp": "tcp", "udp": "udp", "icmp": "icmp", "icmpv6": "icmpv6", "esp": "esp"}
 ERRORS = {"icmp": (3, 4, 5, 11, 12), "icmpv6": (1, 2, 3, 4)}
-"""Types of ICMP messages that quote a packet."""
+"""ICMP types that quote a packet."""
 
 LONGEST = (1 << 31) - 1
-"""Bytes of a packet at which tshark stops counting."""
+"""Packet length in bytes at which tshark's counter saturates."""
 
 UNREADABLE = "its headers are contradictory or cut off; this program counts {} such packets and puts them in no flow"
 
 End = tuple[str, int]
 Key = tuple[str, frozenset[End]]
-"""Transport and both ends; port 0 where there is none."""
+"""Transport and both ends; port 0 for transports without ports."""
 
 APDUS = "IEC 104 APDUs"
-"""The one fact that is a count; all others are sets of words."""
+"""The only fact that is a count; all others are sets of words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that this program and tshark see otherwise."""
+    """A difference between this program's and tshark's view of the flows between two ends."""
 
     subject: str
     """``flow``, ``packets``, ``bytes``, ``protocol``, or the name of a fact."""
     flow: str
-    """Transport and ends of all flows between them."""
+    """Transport and ends."""
     ours: str | None
     theirs: str | None
     explanation: str | None
-    """Why both are right in their ways; ``None``: one of the two is wrong."""
+    """Why both are right; ``None``: one of the two is wrong."""
     frames: tuple[Frame, ...]
     filter: str
 
 
 @dataclass(frozen=True, slots=True)
 class Crosscheck:
-    """The comparison of all flows of captures."""
+    """Result of comparing all flows of captures with tshark."""
 
     captures: tuple[CaptureFile, ...]
     flows: int
-    """Compared: pairs of ends with their transport."""
+    """Compared combinations of transport and ends."""
     facts: int
-    """Compared."""
+    """Compared facts."""
     differences: tuple[Difference, ...]
-    """In the order of the capture."""
+    """In capture order."""
 
     @property
     def agrees(self) -> bool:
-        """Whether each difference is explained."""
-        return all(each.explanation is not None for each in self.differences)
+        """Whether every difference has an explanation."""
+        return all(difference.explanation is not None for difference in self.differences)
 
 
 @dataclass(slots=True)
 class View:
-    """What one of the two sees of all flows between two ends."""
+    """All flows between two ends, as this program or as tshark sees them."""
 
     sent: defaultdict[End, int] = field(default_factory=lambda: defaultdict(int))
-    """Packets by who sent them."""
+    """Packets per sender."""
     bytes: int = 0
     protocols: set[str] = field(default_factory=set)
     facts: defaultdict[str, dict[str, list[Frame]]] = field(default_factory=lambda: defaultdict(dict))
-    """Name → value → frames that show it."""
+    """Fact → value → frames that show it."""
     counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     frames: list[Frame] = field(default_factory=list)
-    """The first few."""
+    """The first :data:`SHOWN`."""
     malformed: set[Frame] = field(default_factory=set)
-    """tshark's: packets that it calls malformed."""
-    pieces: int = 0
-    """Packets that are fragments of datagrams which never became whole."""
+    """Packets that tshark calls malformed."""
+    fragments: int = 0
+    """Packets that are fragments of incomplete datagrams."""
 
     @property
     def packets(self) -> int:
         return sum(self.sent.values())
 
-    def learn(self, name: str, values: Iterable[str], frame: Frame) -> None:
+    def add(self, fact: str, values: Iterable[str], frame: Frame) -> None:
+        """Record a frame that shows these values of a fact."""
         for value in values:
-            note(self.facts[name].setdefault(value, []), frame)
+            append_frame(self.facts[fact].setdefault(value, []), frame)
 
 
-def note(frames: list[Frame], frame: Frame) -> None:
+def append_frame(frames: list[Frame], frame: Frame) -> None:
     if len(frames) < SHOWN:
         frames.append(frame)
 
 
-def crosscheck(captures: Path | Sequence[Path]) -> Crosscheck:
-    """Compare what this program and tshark see in captures.
+def compare(captures: tuple[CaptureFile, ...], conversations: Conversations) -> Crosscheck:
+    """Compare conversations with tshark's view of the captures that they were read from.
 
-    ``CaptureError`` for a file that either of them cannot read, and if tshark cannot be run.
+    Raises ``CaptureError`` for a file that tshark cannot read, and if tshark cannot be run.
     """
-    read = listing(as_paths(captures))
-    ours, origins = our_views(read)
-    theirs = tshark_views(read.captures, {})
-    told = disputed_ports(ours, theirs)
-    again = tshark_views(read.captures, told) if told else theirs
-    columns = read.conversations.columns
+    ours, flows = our_views(conversations)
+    theirs = tshark_views(captures, {})
+    decode_as = disputed_ports(ours, theirs)
+    second = tshark_views(captures, decode_as) if decode_as else theirs
+    columns = conversations.columns
     unreadable = sum(columns.counts.unreadable.values()) if columns is not None else 0
-    alone = [view.packets - view.pieces for key, view in theirs.items() if key not in ours]
-    why = UNREADABLE.format(unreadable) if sum(alone) <= unreadable else None
+    unmatched = sum(view.packets - view.fragments for key, view in theirs.items() if key not in ours)
+    explanation = UNREADABLE.format(unreadable) if unmatched <= unreadable else None
     found: list[Difference] = []
     facts = 0
     for key in sorted({*ours, *theirs}, key=lambda key: (first_frame(ours.get(key), theirs.get(key)), key[0])):
-        one, two = ours.get(key), theirs.get(key)
-        if one is None or two is None:
-            found.append(absence(key, one, two, why))
+        our, their = ours.get(key), theirs.get(key)
+        if our is None or their is None:
+            found.append(missing_flow(key, our, their, explanation))
             continue
-        view = again.get(key, two)
-        found += differences(key, one, two, view, origins.get(key, []))
-        facts += len({*one.facts, *two.facts, *one.counts, *two.counts})
-    return Crosscheck(read.captures, len({*ours, *theirs}), facts, tuple(found))
+        decoded = second.get(key, their)
+        found += differences(key, our, their, decoded, flows.get(key, []))
+        facts += len({*our.facts, *their.facts, *our.counts, *their.counts})
+    return Crosscheck(captures, len({*ours, *theirs}), facts, tuple(found))
 
 
 def first_frame(*views: View | None) -> Frame:
-    return min(each.frames[0] for each in views if each is not None and each.frames)
+    return min(view.frames[0] for view in views if view is not None and view.frames)
 
 
 # -- this program's view ----------------------------------------------------------------------------------------
 
 
-def our_views(read: FlowListing) -> tuple[dict[Key, View], dict[Key, list[Conversation]]]:
-    """By ends; and the flows themselves."""
+def our_views(conversations: Conversations) -> tuple[dict[Key, View], dict[Key, list[Conversation]]]:
+    """The views by transport and ends, and the flows of each."""
     views: dict[Key, View] = {}
-    origins: dict[Key, list[Conversation]] = {}
-    columns = read.conversations.columns
-    for each in read.conversations.expand():
-        ends = (each.originator.address, each.originator.port or 0), (each.responder.address, each.responder.port or 0)
-        key = each.transport, frozenset(ends)
+    flows: dict[Key, list[Conversation]] = {}
+    columns = conversations.columns
+    for flow in conversations.expand():
+        ends = (flow.originator.address, flow.originator.port or 0), (flow.responder.address, flow.responder.port or 0)
+        key = flow.transport, frozenset(ends)
         view = views.setdefault(key, View())
-        origins.setdefault(key, []).append(each)
-        for end, packets, copies in zip(ends, each.packets, each.copies, strict=True):
-            view.sent[end] += packets + copies  # tshark counts copies, too
-        view.bytes += sum(each.bytes)
-        note(view.frames, each.first_frame)
-        if each.protocol is not None:
-            view.protocols.add(each.protocol)
-        for name, values in facts_of(each):
-            view.learn(name, values, each.first_frame)
-        facts = each.dissection.facts
+        flows.setdefault(key, []).append(flow)
+        for end, packets, copies in zip(ends, flow.packets, flow.copies, strict=True):
+            view.sent[end] += packets + copies  # tshark counts copies as well
+        view.bytes += sum(flow.bytes)
+        append_frame(view.frames, flow.first_frame)
+        if flow.protocol is not None:
+            view.protocols.add(flow.protocol)
+        for name, values in comparable_facts(flow):
+            view.add(name, values, flow.first_frame)
+        facts = flow.dissection.facts
         if isinstance(facts, iec104.Iec104Facts):
             view.counts[APDUS] += facts.apdus
-        count = len(each.icmp_errors) if columns is None else int(columns.flow["errors"][each.id - 1])
-        for number, error in enumerate(each.icmp_errors, 1):  # tshark shows them between router and host
+        errors = len(flow.icmp_errors) if columns is None else int(columns.flow["errors"][flow.id - 1])
+        for number, error in enumerate(flow.icmp_errors, 1):  # tshark puts them between router and host
             sent = (error.sender, 0), (ends[error.quoted][0], 0)
             control = views.setdefault(("icmpv6" if ":" in error.sender else "icmp", frozenset(sent)), View())
             control.sent[sent[0]] += 1
-            if number == len(each.icmp_errors):  # not all are kept: the others are held for more of the last one
-                control.sent[sent[0]] += count - number
+            if number == len(flow.icmp_errors):  # errors beyond the kept ones count as repetitions of the last
+                control.sent[sent[0]] += errors - number
             control.protocols.add(icmp.NAME)
-            note(control.frames, error.frame)
-    return views, origins
+            append_frame(control.frames, error.frame)
+    return views, flows
 
 
-def facts_of(each: Conversation) -> Iterator[tuple[str, Iterable[str]]]:
-    """What tshark tells as well, in words."""
-    facts = each.dissection.facts
+def comparable_facts(flow: Conversation) -> Iterator[tuple[str, Iterable[str]]]:
+    """Facts that tshark shows as well: name and values."""
+    facts = flow.dissection.facts
     if isinstance(facts, tls.TlsFacts):
         for name, value in (
             ("TLS version", facts.version),
@@ -229,33 +226,32 @@ def facts_of(each: Conversation) -> Iterator[tuple[str, Iterable[str]]]:
             if value is not None and facts._hello_seen:
                 yield name, [value]
     elif isinstance(facts, ike.IkeFacts):
-        for header, items in ike.messages_of(each.dissection.items):
-            parts = [proposal for _, proposal in messages(items, ike.Proposal)]
-            if header.major == 2 and header.exchange == ike.IKE_SA_INIT and parts:
+        for header, items in ike.messages_of(flow.dissection.items):
+            proposals = [proposal for _, proposal in messages(items, ike.Proposal)]
+            if header.major == 2 and header.exchange == ike.IKE_SA_INIT and proposals:
                 name = "IKE choice" if header.response else "IKE offer"
-                yield name, [transforms(one for part in parts for one in part.transforms)]
+                yield name, [transforms(part for proposal in proposals for part in proposal.transforms)]
     elif isinstance(facts, ssh.SshFacts):
         yield "SSH banners", [banner for banner in (facts.client_banner, facts.server_banner) if banner]
     elif isinstance(facts, dns.DnsFacts):
-        yield "DNS names", (name if name == dns.OTHERS else plain(name) for name in facts.queries)
+        yield "DNS names", (name if name == dns.OTHERS else comparable_name(name) for name in facts.queries)
     elif isinstance(facts, ntp.NtpFacts):
         yield "NTP modes", map(str, facts.modes)
     elif isinstance(facts, dhcp.DhcpFacts):
         yield "DHCP messages", [name for name in facts.messages if not name.startswith("BOOT")]
 
 
-def plain(name: str) -> str:
-    """A DNS name up to the first byte that is no printable ASCII: from there on each shows it in its own way."""
+def comparable_name(name: str) -> str:
+    """A DNS name up to its first byte that is not printable ASCII, which the two programs escape differently."""
     return re.sub(r"(\\x[0-9a-f]{2}|[^ -~]).*", "?", "." if name == "<Root>" else name, flags=re.DOTALL)
 
 
 def transforms(parts: Iterable[object]) -> str:
-    """Transforms of all proposals in words, those of a type together: tshark's fields do not tell them apart by
-    proposal."""
+    """The transforms of all proposals in words, by type: tshark's fields do not show which proposal has which."""
     found: dict[int, list[str]] = {ike.ENCR: [], ike.INTEG: [], ike.PRF: [], ike.KE: []}
-    for each in parts:
-        if isinstance(each, ike.Transform) and each.type in found:
-            found[each.type].append(ike.keyword(each) or "none")
+    for part in parts:
+        if isinstance(part, ike.Transform) and part.type in found:
+            found[part.type].append(ike.keyword(part) or "none")
     return "; ".join(" ".join(words) for words in found.values() if words)
 
 
@@ -266,43 +262,45 @@ Values = Mapping[str, Sequence[str]]
 
 
 def tshark_views(captures: Sequence[CaptureFile], decode_as: Mapping[str, str]) -> dict[Key, View]:
-    """By ends; the innermost of packets in tunnels."""
+    """The views by transport and ends; of tunnelled packets, those of the innermost one."""
     views: dict[Key, View] = {}
-    question = tshark.Question(fields=FIELDS, decode_as=decode_as, preferences=PREFERENCES)
+    query = client.Query(fields=FIELDS, decode_as=decode_as, preferences=PREFERENCES)
     for index, capture in enumerate(captures):
-        pieces: dict[tuple[str, ...], list[tuple[Frame, int]]] = {}
-        for told in tshark.ask(capture.path, question):
-            frame, length = Frame(index, int(told["frame_number"][0])), int(told["frame_len"][0])
-            placed = place(told)
+        pending: dict[tuple[str, ...], list[tuple[Frame, int]]] = {}
+        for packet in client.run(capture.path, query):
+            frame, length = Frame(index, int(packet["frame_number"][0])), int(packet["frame_len"][0])
+            placed = locate(packet)
             if placed is None:
                 continue
             key, sender, depth = placed
-            datagram = datagram_of(told, depth)
+            datagram = fragmented_datagram(packet, depth)
             if datagram is not None and key[0] not in ("tcp", "udp", "icmp", "icmpv6", "esp"):
-                pieces.setdefault(datagram, []).append((frame, length))
+                pending.setdefault(datagram, []).append((frame, length))
                 continue
             view = views.setdefault(key, View())
-            for each, size in (*pieces.pop(datagram or (), ()), (frame, length)):
+            for part, size in (*pending.pop(datagram or (), ()), (frame, length)):
                 view.sent[sender] += 1
                 view.bytes += size
-                note(view.frames, each)
-            learn(view, told, frame)
-        for (source, destination, protocol, _), parts in pieces.items():
+                append_frame(view.frames, part)
+            add_packet(view, packet, frame)
+        for (source, destination, protocol, _), parts in pending.items():
             transport = TRANSPORTS.get(int(protocol), f"ip-{protocol}")
             view = views.setdefault((transport, frozenset(((source, 0), (destination, 0)))), View())
             view.sent[source, 0] += len(parts)
             view.bytes += sum(size for _, size in parts)
-            view.pieces += len(parts)
-            view.frames += [each for each, _ in parts[:SHOWN]]
+            view.fragments += len(parts)
+            view.frames += [frame for frame, _ in parts[:SHOWN]]
     return views
 
 
-def place(told: Values) -> tuple[Key, End, int] | None:
-    """Ends and transport of a packet, its sender, and how many IP headers of the same version are around its own: the
-    innermost that is not quoted by an ICMP error. ``None``: it has no IP."""
+def locate(packet: Values) -> tuple[Key, End, int] | None:
+    """Transport and ends of a packet, its sender, and the number of IP headers of the same version around its own.
+
+    Tunnels are followed to the innermost packet, but not into what an ICMP error quotes. ``None``: not an IP packet.
+    """
     depth = {"ip": 0, "ipv6": 0, "tcp": 0, "udp": 0}
     version, transport = "", ""
-    for layer in told["frame_protocols"][0].split(":"):
+    for layer in packet["frame_protocols"][0].split(":"):
         if layer in ("ip", "ipv6"):
             version, transport = layer, ""
         if layer in depth:
@@ -314,82 +312,81 @@ def place(told: Values) -> tuple[Key, End, int] | None:
     if not version:
         return None
     level = depth[version] - 1
-    addresses = [at(told, f"{version}_{side}", level) for side in ("src", "dst")]
+    addresses = [value_at(packet, f"{version}_{side}", level) for side in ("src", "dst")]
     if None in addresses:
         return None
     source, destination = (address or "" for address in addresses)
     ports = ("0", "0")
     if transport in ("tcp", "udp"):
-        found = [at(told, f"{transport}_{side}port", depth[transport] - 1) for side in ("src", "dst")]
+        found = [value_at(packet, f"{transport}_{side}port", depth[transport] - 1) for side in ("src", "dst")]
         ports = (found[0] or "0", found[1] or "0")
     if transport in NUMBERS:
         transport = f"ip-{NUMBERS[transport]}"
     elif not transport:
-        transport = f"ip-{at(told, 'ip_proto' if version == 'ip' else 'ipv6_nxt', level)}"
+        transport = f"ip-{value_at(packet, 'ip_proto' if version == 'ip' else 'ipv6_nxt', level)}"
     sender = source, int(ports[0])
     return (transport, frozenset((sender, (destination, int(ports[1]))))), sender, level
 
 
-def at(told: Values, name: str, index: int) -> str | None:
-    """One of several values of a field."""
-    values = told.get(name, ())
+def value_at(packet: Values, name: str, index: int) -> str | None:
+    """The value of a field at an index; ``None`` if there are fewer values."""
+    values = packet.get(name, ())
     return values[index] if index < len(values) else None
 
 
-def datagram_of(told: Values, level: int) -> tuple[str, ...] | None:
-    """Addresses, protocol and number of the datagram that a fragment belongs to; ``None``: it is whole."""
-    offset, more = at(told, "ip_frag_offset", level), at(told, "ip_flags_mf", level)
+def fragmented_datagram(packet: Values, level: int) -> tuple[str, ...] | None:
+    """Addresses, protocol and identification of the datagram that a fragment belongs to; ``None``: not a fragment."""
+    offset, more = value_at(packet, "ip_frag_offset", level), value_at(packet, "ip_flags_mf", level)
     if more in ("1", "True", "true") or offset not in (None, "0"):
         names = ("ip_src", "ip_dst", "ip_proto", "ip_id")
-        return tuple(at(told, name, level) or "0" for name in names)
-    number = at(told, "ipv6_fraghdr_ident", 0)
+        return tuple(value_at(packet, name, level) or "0" for name in names)
+    number = value_at(packet, "ipv6_fraghdr_ident", 0)
     if number is not None:
-        return at(told, "ipv6_src", level) or "", at(told, "ipv6_dst", level) or "", "0", number
+        return value_at(packet, "ipv6_src", level) or "", value_at(packet, "ipv6_dst", level) or "", "0", number
     return None
 
 
-def learn(view: View, told: Values, frame: Frame) -> None:
-    """Add what tshark tells of one packet; not of what an ICMP error quotes."""
-    layers = told["frame_protocols"][0].split(":")
+def add_packet(view: View, packet: Values, frame: Frame) -> None:
+    """Add protocols and facts of one packet to a view, except those of a packet that an ICMP error quotes."""
+    layers = packet["frame_protocols"][0].split(":")
     for layer in layers:
         if layer in NAMES:
             view.protocols.add(NAMES[layer])
         if layer in ERRORS:
             return
-    if "_ws_malformed" in told:
+    if "_ws_malformed" in packet:
         view.malformed.add(frame)
-    types = told.get("tls_handshake_type", ())
+    types = packet.get("tls_handshake_type", ())
     if "2" in types and "1" not in types:
-        version = told.get("tls_handshake_extensions_supported_version") or told.get("tls_handshake_version", ())
-        view.learn("TLS version", [version_name(int(each, 0)) for each in version[-1:]], frame)
-        suites = told.get("tls_handshake_ciphersuite", ())
-        view.learn("TLS cipher suite", [cipher_suite_name(int(each, 0)) for each in suites[-1:]], frame)
-    view.learn("TLS server name", told.get("tls_handshake_extensions_server_name", ()), frame)
-    if told.get("isakmp_exchangetype", ()) == [str(ike.IKE_SA_INIT)] and "isakmp_tf_type" in told:
-        response = int(told["isakmp_flags"][0], 0) & 0x20
-        view.learn("IKE choice" if response else "IKE offer", [transforms(isakmp_transforms(told))], frame)
-    view.learn("SSH banners", told.get("ssh_protocol", ()), frame)
-    if told.get("dns_flags_response", ("1",))[0] in ("0", "False", "false") and "nbns" not in layers:
-        view.learn("DNS names", map(plain, told.get("dns_qry_name", ())), frame)
-    view.learn("NTP modes", told.get("ntp_flags_mode", ()), frame)
-    view.learn(
-        "DHCP messages", (dhcp.MESSAGE_TYPES.get(int(each), each) for each in told.get("dhcp_option_dhcp", ())), frame
-    )
-    apdus = len(told.get("iec60870_104_type", ()))
+        version = packet.get("tls_handshake_extensions_supported_version") or packet.get("tls_handshake_version", ())
+        view.add("TLS version", [version_name(int(value, 0)) for value in version[-1:]], frame)
+        suites = packet.get("tls_handshake_ciphersuite", ())
+        view.add("TLS cipher suite", [cipher_suite_name(int(value, 0)) for value in suites[-1:]], frame)
+    view.add("TLS server name", packet.get("tls_handshake_extensions_server_name", ()), frame)
+    if packet.get("isakmp_exchangetype", ()) == [str(ike.IKE_SA_INIT)] and "isakmp_tf_type" in packet:
+        response = int(packet["isakmp_flags"][0], 0) & 0x20
+        view.add("IKE choice" if response else "IKE offer", [transforms(isakmp_transforms(packet))], frame)
+    view.add("SSH banners", packet.get("ssh_protocol", ()), frame)
+    if packet.get("dns_flags_response", ("1",))[0] in ("0", "False", "false") and "nbns" not in layers:
+        view.add("DNS names", map(comparable_name, packet.get("dns_qry_name", ())), frame)
+    view.add("NTP modes", packet.get("ntp_flags_mode", ()), frame)
+    types = packet.get("dhcp_option_dhcp", ())
+    view.add("DHCP messages", (dhcp.MESSAGE_TYPES.get(int(value), value) for value in types), frame)
+    apdus = len(packet.get("iec60870_104_type", ()))
     if apdus:
         view.counts[APDUS] += apdus
 
 
-def isakmp_transforms(told: Values) -> Iterator[ike.Transform]:
-    """The transforms of an SA payload, put together again from tshark's lists."""
+def isakmp_transforms(packet: Values) -> Iterator[ike.Transform]:
+    """The transforms of an SA payload, reassembled from tshark's flat lists of values."""
     lists = {
-        ike.ENCR: iter(told.get("isakmp_tf_id_encr", ())),
-        ike.PRF: iter(told.get("isakmp_tf_id_prf", ())),
-        ike.INTEG: iter(told.get("isakmp_tf_id_integ", ())),
-        ike.KE: iter(told.get("isakmp_tf_id_dh", ())),
+        ike.ENCR: iter(packet.get("isakmp_tf_id_encr", ())),
+        ike.PRF: iter(packet.get("isakmp_tf_id_prf", ())),
+        ike.INTEG: iter(packet.get("isakmp_tf_id_integ", ())),
+        ike.KE: iter(packet.get("isakmp_tf_id_dh", ())),
     }
-    lengths = iter(told.get("isakmp_ike2_attr_key_length", ()))
-    for kind in map(int, told["isakmp_tf_type"]):
+    lengths = iter(packet.get("isakmp_ike2_attr_key_length", ()))
+    for kind in map(int, packet["isakmp_tf_type"]):
         number = next(lists[kind], None) if kind in lists else None
         if number is not None:
             sized = kind == ike.ENCR and "{}" in ike.ENCRYPTION.get(int(number), "")
@@ -401,97 +398,98 @@ def isakmp_transforms(told: Values) -> Iterator[ike.Transform]:
 
 
 def disputed_ports(ours: Mapping[Key, View], theirs: Mapping[Key, View]) -> dict[str, str]:
-    """Ports whose content tshark may have named by the number, and what to tell it instead."""
+    """Ports whose protocol tshark may have guessed from the number → the protocol to decode them as."""
     found: dict[str, str] = {}
-    for key, one in ours.items():
-        two = theirs.get(key)
-        names = one.protocols & DECODERS.keys()
-        if key[0] == "tcp" and two is not None and names and not names <= two.protocols:
+    for key, our in ours.items():
+        their = theirs.get(key)
+        names = our.protocols & DECODERS.keys()
+        if key[0] == "tcp" and their is not None and names and not names <= their.protocols:
             port = min(number for _, number in key[1])
             found.setdefault(f"tcp.port=={port}", DECODERS[sorted(names)[0]])
     return found
 
 
-def absence(key: Key, ours: View | None, theirs: View | None, why: str | None) -> Difference:
-    """A flow that only one of the two sees. ``why``: explains those of tshark."""
-    there = ours or theirs
-    assert there is not None
+def missing_flow(key: Key, ours: View | None, theirs: View | None, explanation: str | None) -> Difference:
+    """A flow that only one of the two sees; ``explanation`` applies to flows that only tshark sees."""
+    view = ours or theirs
+    assert view is not None
     if theirs is None:
-        why = None
-    elif theirs.pieces == theirs.packets:
-        why = "fragments of datagrams that never became whole: without the first one nobody knows the flow"
-    packets = sent(there)
-    return difference(key, "flow", packets if ours else None, packets if theirs else None, why, there.frames)
+        explanation = None
+    elif theirs.fragments == theirs.packets:
+        explanation = "fragments of datagrams that never became whole: without the first one nobody knows the flow"
+    packets = packets_text(view)
+    return difference(key, "flow", packets if ours else None, packets if theirs else None, explanation, view.frames)
 
 
 def difference(
-    key: Key, subject: str, ours: object, theirs: object, why: str | None, frames: Iterable[Frame]
+    key: Key, subject: str, ours: object, theirs: object, explanation: str | None, frames: Iterable[Frame]
 ) -> Difference:
     transport, ends = key
     flow = " ".join((transport, *(str(Endpoint(address, port or None)) for address, port in sorted(ends))))
-    one, two = (None if each is None else str(each) for each in (ours, theirs))
+    our, their = (None if value is None else str(value) for value in (ours, theirs))
     shown = tuple(sorted(set(frames))[:SHOWN])
-    return Difference(subject, flow, one, two, why, shown, frames_filter(shown))
+    return Difference(subject, flow, our, their, explanation, shown, frames_filter(shown))
 
 
-def differences(key: Key, ours: View, theirs: View, again: View, flows: Sequence[Conversation]) -> Iterator[Difference]:
-    """How both see the flows between two ends. ``again``: what tshark says once it is told what ports carry."""
+def differences(
+    key: Key, ours: View, theirs: View, decoded: View, flows: Sequence[Conversation]
+) -> Iterator[Difference]:
+    """All differences between two views of the flows between two ends.
+
+    ``decoded`` is tshark's view with the disputed ports decoded as the protocols that this program found.
+    """
     frames = theirs.frames
-    if +counted(ours) != +counted(theirs):
-        yield difference(key, "packets", sent(ours), sent(theirs), None, frames)
-    elif ours.bytes != theirs.bytes and not any(sum(each.copies) for each in flows) and key[0] not in ERRORS:
-        why = "a packet says that it was longer than tshark can count" if theirs.bytes >= LONGEST else None
-        yield difference(key, "bytes", ours.bytes, theirs.bytes, why, frames)
+    if +Counter(ours.sent) != +Counter(theirs.sent):
+        yield difference(key, "packets", packets_text(ours), packets_text(theirs), None, frames)
+    elif ours.bytes != theirs.bytes and not any(sum(flow.copies) for flow in flows) and key[0] not in ERRORS:
+        too_long = "a packet says that it was longer than tshark can count" if theirs.bytes >= LONGEST else None
+        yield difference(key, "bytes", ours.bytes, theirs.bytes, too_long, frames)
     if ours.protocols and theirs.protocols and not ours.protocols & theirs.protocols:
-        agreed = ours.protocols & again.protocols
-        why = "tshark goes by the port number; told what the port carries, it agrees" if agreed else None
-        names, others = (", ".join(sorted(each.protocols)) for each in (ours, theirs))
-        yield difference(key, "protocol", names, others, why, frames)
-    for fact in sorted({*ours.facts, *again.facts}):
-        one, two = ours.facts[fact], again.facts[fact]
-        if one.keys() != two.keys():
-            own, other = sorted(one.keys() - two.keys()), sorted(two.keys() - one.keys())
-            shown = [frame for value in other for frame in two[value]] or frames
-            why = explained(fact, own, flows)
-            if why is None and not own and set(shown) <= theirs.malformed:
-                why = "tshark calls the packet malformed, and shows what it could read of it"
-            yield difference(key, fact, ", ".join(own) or None, ", ".join(other) or None, why, shown)
-    for fact in sorted({*ours.counts, *again.counts}):
-        if ours.counts[fact] != again.counts[fact]:
-            yield difference(key, fact, ours.counts[fact], again.counts[fact], explained(fact, [], flows), frames)
+        agreed = ours.protocols & decoded.protocols
+        explanation = "tshark goes by the port number; told what the port carries, it agrees" if agreed else None
+        names, others = (", ".join(sorted(view.protocols)) for view in (ours, theirs))
+        yield difference(key, "protocol", names, others, explanation, frames)
+    for fact in sorted({*ours.facts, *decoded.facts}):
+        our, their = ours.facts[fact], decoded.facts[fact]
+        if our.keys() != their.keys():
+            extra, missing = sorted(our.keys() - their.keys()), sorted(their.keys() - our.keys())
+            shown = [frame for value in missing for frame in their[value]] or frames
+            explanation = explain(fact, extra, flows)
+            if explanation is None and not extra and set(shown) <= theirs.malformed:
+                explanation = "tshark calls the packet malformed, and shows what it could read of it"
+            yield difference(key, fact, ", ".join(extra) or None, ", ".join(missing) or None, explanation, shown)
+    for fact in sorted({*ours.counts, *decoded.counts}):
+        if ours.counts[fact] != decoded.counts[fact]:
+            yield difference(key, fact, ours.counts[fact], decoded.counts[fact], explain(fact, [], flows), frames)
 
 
-def counted(view: View) -> Counter[End]:
-    return Counter(view.sent)
-
-
-def sent(view: View) -> str:
-    """Packets by sender, in words."""
+def packets_text(view: View) -> str:
+    """Packets by sender: ``3 from 10.0.0.2:40000, 2 from 10.0.9.1:3001``."""
     return ", ".join(
         f"{count} from {Endpoint(end[0], end[1] or None)}" for end, count in sorted(view.sent.items()) if count
     )
 
 
-def explained(fact: str, own: Sequence[str], flows: Sequence[Conversation]) -> str | None:
-    """Why a fact differs although both are right; ``own``: what only this program says."""
-    facts = [each.dissection.facts for each in flows]
-    for each in facts:
-        if isinstance(each, iec104.Iec104Facts) and fact == APDUS:
-            if each.dialect == "lrr":
+def explain(fact: str, extra: Sequence[str], flows: Sequence[Conversation]) -> str | None:
+    """Why a fact differs although both are right; ``extra`` are the values that only this program shows."""
+    all_facts = [flow.dissection.facts for flow in flows]
+    for facts in all_facts:
+        if isinstance(facts, iec104.Iec104Facts) and fact == APDUS:
+            if facts.dialect == "lrr":
                 return "the LRR's dialect, of which tshark reads only what looks like the standard's"
-            if each.gaps:
+            if facts.gaps:
                 return "the capture lacks bytes of the stream, and tshark reads none behind them"
-        if isinstance(each, ssh.SshFacts) and each.preface_lines:
+        if isinstance(facts, ssh.SshFacts) and facts.preface_lines:
             return "other lines stand before the banner (RFC 4253, 4.2), which tshark does not pass over"
-        if isinstance(each, tls.TlsFacts) and each.version == "SSL 2.0":
+        if isinstance(facts, tls.TlsFacts) and facts.version == "SSL 2.0":
             return "tshark's fields do not tell what SSL 2.0 chose"
-    if own and set(own) != {dns.OTHERS}:
+    if extra and set(extra) != {dns.OTHERS}:
         return None
-    if fact.startswith("TLS") and not any(isinstance(each, tls.TlsFacts) for each in facts):
+    if fact.startswith("TLS") and not any(isinstance(facts, tls.TlsFacts) for facts in all_facts):
         return "the flow begins as another protocol, which it is called here, and goes on in TLS"
-    broken = [one.anomaly for each in flows for one in each.dissection.breaks]
-    if broken:
-        return f"a message is broken off ({broken[0].reason}), of which tshark shows the beginning"
-    if own or any(sum(each.packets) > len(each.head.datagrams) for each in flows if each.transport != "tcp"):
+    anomalies = [error.anomaly for flow in flows for error in flow.dissection.breaks]
+    if anomalies:
+        return f"a message is broken off ({anomalies[0].reason}), of which tshark shows the beginning"
+    if extra or any(sum(flow.packets) > len(flow.head.datagrams) for flow in flows if flow.transport != "tcp"):
         return "this program keeps the first messages of a flow only, and so many names"
     return None

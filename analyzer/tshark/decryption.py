@@ -1,39 +1,39 @@
-"""What is encrypted, opened with keys that the user gives: IKE_AUTH and what follows it, and the handshake of TLS 1.3.
+"""Decrypts IKE_AUTH and later IKE messages, and TLS 1.3 handshakes, with keys that the user provides.
 
-tshark decrypts, and nothing else: the plain text is read by the same dissectors as all other bytes, so that it becomes
-messages and facts like theirs, and the same checks judge it. Keys go to tshark's own process in files that only this
-user can read; no text of this program repeats any part of them.
+tshark only decrypts. The plaintext goes through the same dissectors as all other bytes, so it yields the same messages
+and facts, and the same checks apply. Keys reach tshark's process in files that only this user can read, and never
+appear in any output.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from analyzer import tshark
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Conversations, KeyUse
 from analyzer.expected import UsageError
 from analyzer.heads import DIRECTIONS, Direction, Frame
 from analyzer.messages import Item
 from analyzer.protocols import Dissection, ike, tls
+from analyzer.tshark import client
 from analyzer.wire import Reader, StopParsing
 
 SOURCE = "tshark"
-"""Who decrypts, as the facts say it."""
+"""Value of the fact ``decrypted``."""
 
 KEY_FILE = 16 << 20
-"""Bytes of a file with keys that are read."""
+"""Maximum size of a key file in bytes."""
 
 MAX_PORTS = 64
-"""Ports of which tshark is told what they carry."""
+"""Maximum ports that tshark is told to decode as TLS."""
 MAX_MESSAGES = 64
-"""Decrypted messages of a TLS connection that are read; a handshake has seven."""
+"""Maximum decrypted messages read per direction of a TLS connection; a handshake has seven."""
 
 TLS_SECRET = re.compile("[A-Z][A-Z0-9_]* [0-9A-Fa-f]{32,} [0-9A-Fa-f]{32,}")
 """A line of an SSLKEYLOGFILE (draft-ietf-tls-keylogfile)."""
@@ -48,137 +48,150 @@ ESP_KEYS = re.compile(r'"(IPv4|IPv6|ANY)"(,"[^"\\]*"){7,8}')
 
 
 UNUSED = ("IKEv1", "ESP")
-"""Kinds of keys that are known and open nothing that is judged."""
+"""Kinds of keys that are recognised but decrypt nothing that is judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What the user gave to decrypt with. The secrets themselves are in no text."""
+    """Where the user's keys are. The secrets themselves are never part of a ``repr``."""
 
     tls_keylog: str | None = None
     """Path, as given."""
     ike: str | None = None
     """Path, as given."""
     embedded: bool = False
-    """Also those that pcapng files carry."""
+    """Also use the keys that pcapng files carry."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """Conversations with what was decrypted of them, each flow a conversation of its own; and which keys served."""
+class Decrypted:
+    """The flows, one conversation each, with their decrypted messages; and what each source of keys decrypted."""
 
     conversations: Conversations
     uses: tuple[KeyUse, ...]
 
 
-Plain = Mapping[Frame, bytes]
-"""Decrypted payload of IKE, padding taken off, by the frame that carries it."""
+IkePlaintext = Mapping[Frame, bytes]
+"""Frame → decrypted IKE payload without padding."""
 
 Ends = tuple[str, int, str, int]
-"""Source and destination of a TCP segment, address and port."""
+"""Source address and port, destination address and port of a TCP segment."""
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
-    """A handshake message (``kind`` >= 0) or an alert (-1) of TLS 1.3 that was decrypted."""
+class TlsPlaintext:
+    """A decrypted TLS 1.3 handshake message, or an alert (``kind`` -1)."""
 
     kind: int
+    """HandshakeType (RFC 8446, section 4)."""
     data: bytes
-    """Its body."""
+    """Body."""
     frame: Frame
 
 
-def open_with(keys: Keys, captures: Sequence[CaptureFile], conversations: Conversations) -> Opened:
-    """Decrypt what the keys open.
+@dataclass(frozen=True, slots=True)
+class Plaintext:
+    """Everything that tshark decrypted."""
 
-    :class:`UsageError` for a file that holds no keys, :class:`CaptureError` if tshark fails.
+    ike: dict[Frame, bytes] = field(default_factory=dict)
+    tls: defaultdict[Ends, list[TlsPlaintext]] = field(default_factory=lambda: defaultdict(list))
+
+
+def decrypt(keys: Keys, captures: Sequence[CaptureFile], conversations: Conversations) -> Decrypted:
+    """Add to the conversations what the keys decrypt.
+
+    Raises :class:`UsageError` for a file without keys, :class:`CaptureError` if tshark fails.
     """
+    files, sources = read_keys(keys)
+    # Flows whose clear parts are equal may differ in their encrypted parts.
+    flows = list(conversations.expand())
+    query = query_for(flows, files, keys.embedded)
+    plaintext = Plaintext() if query is None else run_tshark(captures, query)
+    result = []
+    decrypted: defaultdict[str, list[int]] = defaultdict(list)
+    counts: defaultdict[str, int] = defaultdict(int)
+    for flow in flows:
+        dissection, count = flow.dissection, 0
+        if flow.protocol == ike.NAME and plaintext.ike:
+            dissection, count = add_ike(flow.dissection, plaintext.ike)
+        elif flow.protocol == tls.NAME and plaintext.tls:
+            dissection, count = add_tls(flow, plaintext.tls)
+        if count:
+            kind = "IKE" if flow.protocol == ike.NAME else "TLS"
+            decrypted[kind].append(flow.id)
+            counts[kind] += count
+        result.append(flow._replace(dissection=dissection) if count else flow)
+    uses = tuple(KeyUse(source, kind, counts[kind], tuple(decrypted[kind])) for kind, source in sources.items())
+    return Decrypted(Conversations(result), uses)
+
+
+# -- key files --------------------------------------------------------------------------------------------------
+
+
+def read_keys(keys: Keys) -> tuple[dict[str, str], dict[str, str]]:
+    """The files of tshark's profile that hold the keys (name → content), and the source of each kind of keys."""
     files: dict[str, str] = {}
-    kinds: dict[str, str] = {}
+    sources: dict[str, str] = {}
     if keys.tls_keylog is not None:
         files["keylog"] = key_lines(keys.tls_keylog, "an SSLKEYLOGFILE", (TLS_SECRET,))[0]
-        kinds["TLS"] = keys.tls_keylog
+        sources["TLS"] = keys.tls_keylog
     if keys.ike is not None:
-        wanted = "Wireshark's ikev2_decryption_table or esp_sa"
-        opening, *others = key_lines(keys.ike, wanted, (IKE_KEYS, IKE_1_KEYS, ESP_KEYS))
-        if opening:
-            files["ikev2_decryption_table"] = opening
-            kinds["IKE"] = keys.ike
-        kinds |= {kind: keys.ike for kind, table in zip(UNUSED, others, strict=True) if table}
-    # Flows whose clear parts are alike may differ in what is hidden.
-    found = list(conversations.expand())
-    plain: dict[Frame, bytes] = {}
-    secrets: defaultdict[Ends, list[Secret]] = defaultdict(list)
-    question = question_for(found, files, keys.embedded)
-    if question is not None:
-        for index, capture in enumerate(captures):
-            for layers in tshark.ask(capture.path, question):
-                frame = Frame(index, int(fields(layers, "frame", "frame.number")[0]))
-                plain.update((frame, text) for text in inside_isakmp(layers))
-                for ends, secret in inside_tls(layers, frame):
-                    secrets[ends].append(secret)
-    result = []
-    flows: defaultdict[str, list[int]] = defaultdict(list)
-    counts: defaultdict[str, int] = defaultdict(int)
-    for each in found:
-        opened, count = each.dissection, 0
-        if each.protocol == ike.NAME and plain:
-            opened, count = open_ike(each.dissection, plain)
-        elif each.protocol == tls.NAME and secrets:
-            opened, count = open_tls(each, secrets)
-        if count:
-            kind = "IKE" if each.protocol == ike.NAME else "TLS"
-            flows[kind].append(each.id)
-            counts[kind] += count
-        result.append(each._replace(dissection=opened) if count else each)
-    if keys.embedded and "TLS" not in kinds:
-        kinds["TLS"] = "the capture itself"
-    uses = tuple(KeyUse(source, kind, counts[kind], tuple(flows[kind])) for kind, source in kinds.items())
-    return Opened(Conversations(result), uses)
+        expected = "Wireshark's ikev2_decryption_table or esp_sa"
+        table, *others = key_lines(keys.ike, expected, (IKE_KEYS, IKE_1_KEYS, ESP_KEYS))
+        if table:
+            files["ikev2_decryption_table"] = table
+            sources["IKE"] = keys.ike
+        sources |= {kind: keys.ike for kind, lines in zip(UNUSED, others, strict=True) if lines}
+    if keys.embedded and "TLS" not in sources:
+        sources["TLS"] = "the capture itself"
+    return files, sources
 
 
-def key_lines(path: str | PathLike[str], wanted: str, kinds: Sequence[re.Pattern[str]]) -> list[str]:
-    """The lines of a file of keys, by kind. Of a line that is none of them only its number is told."""
+def key_lines(path: str | PathLike[str], expected: str, kinds: Sequence[re.Pattern[str]]) -> list[str]:
+    """The lines of a key file by kind. An error names the number of an invalid line, never its content."""
     try:
         with Path(path).open("rb") as file:
             content = file.read(KEY_FILE + 1)
     except OSError as error:
         raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     if len(content) > KEY_FILE:
-        raise UsageError(f"{path}: is larger than {KEY_FILE >> 20} MiB, so it is not {wanted}")
+        raise UsageError(f"{path}: is larger than {KEY_FILE >> 20} MiB, so it is not {expected}")
     found: list[list[str]] = [[] for _ in kinds]
     for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
         line = line.strip("\x00 \t\r")
         if not line or line.startswith("#"):
             continue
-        fitting = next((lines for kind, lines in zip(kinds, found, strict=True) if kind.fullmatch(line)), None)
-        if fitting is None:
-            raise UsageError(f"{path}: line {number} is no line of {wanted}")
-        fitting.append(line)
+        lines = next((lines for kind, lines in zip(kinds, found, strict=True) if kind.fullmatch(line)), None)
+        if lines is None:
+            raise UsageError(f"{path}: line {number} is no line of {expected}")
+        lines.append(line)
     if not any(found):
-        raise UsageError(f"{path}: holds no keys: it should be {wanted}")
+        raise UsageError(f"{path}: holds no keys: it should be {expected}")
     return ["".join(f"{line}\n" for line in lines) for lines in found]
 
 
-def question_for(found: Iterable[Conversation], files: Mapping[str, str], embedded: bool) -> tshark.Question | None:
-    """What to ask tshark; ``None``: there is nothing that such keys could open."""
-    kinds = {each.protocol for each in found}
+# -- tshark's output --------------------------------------------------------------------------------------------
+
+
+def query_for(flows: Sequence[Conversation], files: Mapping[str, str], embedded: bool) -> client.Query | None:
+    """The query for tshark; ``None`` if the captures hold nothing that such keys could decrypt."""
+    protocols = {flow.protocol for flow in flows}
     filters, layers = [], ["frame", "ip", "ipv6", "tcp"]
     preferences = {"tcp.reassemble_out_of_order": "TRUE"}
     decode_as: dict[str, str] = {}
-    if ike.NAME in kinds and "ikev2_decryption_table" in files:
+    if ike.NAME in protocols and "ikev2_decryption_table" in files:
         filters.append("(isakmp.enc.decrypted && !isakmp.ikev2.integrity_checksum)")
         layers.append("isakmp")
-    if tls.NAME in kinds and ("keylog" in files or embedded):
+    if tls.NAME in protocols and ("keylog" in files or embedded):
         filters.append("(tls.record.opaque_type && (tls.handshake || tls.alert_message))")
         layers.append("tls")
         if "keylog" in files:
             preferences["tls.keylog_file"] = "profile/keylog"
-        ports = dict.fromkeys(each.responder.port for each in found if each.protocol == tls.NAME)
+        ports = dict.fromkeys(flow.responder.port for flow in flows if flow.protocol == tls.NAME)
         decode_as = {f"tcp.port=={port}": "tls" for port in list(ports)[:MAX_PORTS]}
     if not filters:
         return None
-    return tshark.Question(
+    return client.Query(
         layers=tuple(layers),
         display_filter=" || ".join(filters),
         decode_as=decode_as,
@@ -187,125 +200,137 @@ def question_for(found: Iterable[Conversation], files: Mapping[str, str], embedd
     )
 
 
-# -- what tshark says -------------------------------------------------------------------------------------------
-
-
-def fields(layers: tshark.Layers, layer: str, name: str) -> list[str]:
-    """All values of a field in all layers of a kind, outermost first."""
-    found: list[str] = []
-    told = layers.get(layer)
-    for part in told if isinstance(told, list) else [told]:
-        value: Any = part.get(f"{layer}_{name.replace('.', '_')}") if isinstance(part, dict) else None
-        if value is not None:
-            found += [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
+def run_tshark(captures: Sequence[CaptureFile], query: client.Query) -> Plaintext:
+    """Everything that tshark decrypts in the captures."""
+    found = Plaintext()
+    for index, capture in enumerate(captures):
+        for layers in client.run(capture.path, query):
+            frame = Frame(index, int(field_values(layers, "frame", "frame.number")[0]))
+            found.ike.update((frame, data) for data in ike_plaintext(layers))
+            for ends, message in tls_plaintext(layers, frame):
+                found.tls[ends].append(message)
     return found
 
 
-def inside_isakmp(layers: tshark.Layers) -> Iterator[bytes]:
-    """The plain text of an encrypted payload, without padding and its length (RFC 7296, 3.14)."""
-    for raw in fields(layers, "isakmp", "isakmp.enc.decrypted_raw")[:1]:
-        text = bytes.fromhex(raw)
-        padding = text[-1] + 1 if text else 0
-        if 0 < padding <= len(text):
-            yield text[:-padding]
+def field_values(layers: client.Layers, layer: str, name: str) -> list[str]:
+    """All values of a field in all layers of a kind, outermost first."""
+    found: list[str] = []
+    parts = layers.get(layer)
+    for part in parts if isinstance(parts, list) else [parts]:
+        value: Any = part.get(f"{layer}_{name.replace('.', '_')}") if isinstance(part, dict) else None
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            found += [text for text in values if isinstance(text, str)]
+    return found
 
 
-def inside_tls(layers: tshark.Layers, frame: Frame) -> Iterator[tuple[Ends, Secret]]:
-    """The handshake messages and alerts of a frame that TLS 1.3 encrypts."""
+def ike_plaintext(layers: client.Layers) -> Iterator[bytes]:
+    """Content of an Encrypted payload without padding and pad length (RFC 7296, section 3.14)."""
+    for raw in field_values(layers, "isakmp", "isakmp.enc.decrypted_raw")[:1]:
+        data = bytes.fromhex(raw)
+        padding = data[-1] + 1 if data else 0
+        if 0 < padding <= len(data):
+            yield data[:-padding]
+
+
+def tls_plaintext(layers: client.Layers, frame: Frame) -> Iterator[tuple[Ends, TlsPlaintext]]:
+    """The encrypted TLS 1.3 handshake messages and alerts of a frame."""
     address = "ip" if "ip" in layers else "ipv6"
-    places = ((address, f"{address}.src"), ("tcp", "tcp.srcport"), (address, f"{address}.dst"), ("tcp", "tcp.dstport"))
-    told = [fields(layers, *place)[-1:] for place in places]
-    if not all(told) or not fields(layers, "tls", "tls.record.opaque_type"):
-        return  # TLS in something else than TCP
-    ends = told[0][0], int(told[1][0]), told[2][0], int(told[3][0])
-    for raw in fields(layers, "tls", "tls.handshake_raw"):
+    names = ((address, f"{address}.src"), ("tcp", "tcp.srcport"), (address, f"{address}.dst"), ("tcp", "tcp.dstport"))
+    values = [field_values(layers, *name)[-1:] for name in names]
+    if not all(values) or not field_values(layers, "tls", "tls.record.opaque_type"):
+        return  # TLS over something other than TCP
+    ends = values[0][0], int(values[1][0]), values[2][0], int(values[3][0])
+    for raw in field_values(layers, "tls", "tls.handshake_raw"):
         message = bytes.fromhex(raw)
         if len(message) >= 4 and message[0] in READ and int.from_bytes(message[1:4], "big") == len(message) - 4:
-            yield ends, Secret(message[0], message[4:], frame)
-    for raw in fields(layers, "tls", "tls.alert_message_raw"):
-        yield ends, Secret(-1, bytes.fromhex(raw), frame)
+            yield ends, TlsPlaintext(message[0], message[4:], frame)
+    for raw in field_values(layers, "tls", "tls.alert_message_raw"):
+        yield ends, TlsPlaintext(-1, bytes.fromhex(raw), frame)
 
 
 READ = (8, 11, 13, 15, 20)
-"""Kinds of handshake messages that TLS 1.3 encrypts and that say something to an auditor."""
+"""Handshake messages that TLS 1.3 encrypts and that checks use: EncryptedExtensions, Certificate, CertificateRequest,
+CertificateVerify, Finished (RFC 8446, section 4)."""
 
 
-# -- what becomes of a conversation -----------------------------------------------------------------------------
+# -- dissection of the plaintext --------------------------------------------------------------------------------
 
 
-def open_ike(dissection: Dissection, plain: Plain) -> tuple[Dissection, int]:
-    """An IKE conversation with the payloads inside of its encrypted ones, behind these; and of how many of them."""
+def add_ike(dissection: Dissection, plaintext: IkePlaintext) -> tuple[Dissection, int]:
+    """An IKE dissection with the payloads of each decrypted payload after it, and the number of decrypted payloads."""
     items: list[Item] = []
     count = 0
-    pieces: dict[tuple[bytes, int, int, Direction], dict[int, tuple[bytes, int]]] = {}
+    fragments: dict[tuple[bytes, int, int, Direction], dict[int, tuple[bytes, int]]] = {}
     header: ike.IkeHeader | None = None
     for item in dissection.items:
         items.append(item)
         message = item.message
         if isinstance(message, ike.IkeHeader):
             header = message
-        text = plain.get(item.frame)
-        if header is None or text is None:
+        data = plaintext.get(item.frame)
+        if header is None or data is None:
             continue
         if isinstance(message, ike.Encrypted) and header.major == 2:
             count += 1
-            items += payloads(item, text, message.next_payload)
+            items += inner_payloads(item, data, message.next_payload)
         elif isinstance(message, ike.EncryptedFragment):
             count += 1
             key = (header.initiator_spi, header.exchange, header.message_id, item.direction)
-            known = pieces.setdefault(key, {})
-            known[message.number] = text, message.next_payload
+            known = fragments.setdefault(key, {})
+            known[message.number] = data, message.next_payload
             if len(known) == message.total and set(known) == set(range(1, message.total + 1)):
                 whole = b"".join(known[number][0] for number in sorted(known))
-                items += payloads(item, whole, known[1][1])
+                items += inner_payloads(item, whole, known[1][1])
     if not count:
         return dissection, 0
     facts = replace(ike.facts(items), decrypted=SOURCE)
     return replace(dissection, items=tuple(items), facts=facts), count
 
 
-def payloads(item: Item, text: bytes, first: int) -> list[Item]:
-    """The payloads in a plain text; none if it makes no sense, for then its key was wrong and nobody is to blame."""
+def inner_payloads(item: Item, data: bytes, first: int) -> list[Item]:
+    """The payloads in a plaintext; none if it cannot be parsed, because then the key was wrong, not the sender."""
     try:
-        return [item._replace(message=message) for message in ike.opened(text, first)]
+        return [item._replace(message=message) for message in ike.opened(data, first)]
     except StopParsing:
         return []
 
 
-def open_tls(each: Conversation, secrets: Mapping[Ends, Sequence[Secret]]) -> tuple[Dissection, int]:
-    """A TLS 1.3 conversation with the messages that it encrypts, each where tshark shows it; and how many they are."""
-    told: list[Item] = []
+def add_tls(flow: Conversation, plaintext: Mapping[Ends, Sequence[TlsPlaintext]]) -> tuple[Dissection, int]:
+    """The dissection of a TLS 1.3 flow with its decrypted messages in frame order, and their number."""
+    added: list[Item] = []
     count = 0
-    ends = (each.originator, each.responder)
+    ends = (flow.originator, flow.responder)
     for direction in DIRECTIONS:
         sender, receiver = ends[direction], ends[1 - direction]
         key = (sender.address, sender.port or 0, receiver.address, receiver.port or 0)
-        own = [one for one in secrets.get(key, ()) if each.first_frame <= one.frame <= each.last_frame]
-        for secret in own[:MAX_MESSAGES]:
+        own = [message for message in plaintext.get(key, ()) if flow.first_frame <= message.frame <= flow.last_frame]
+        for message in own[:MAX_MESSAGES]:
             count += 1
-            told += messages(secret, direction, each.first)
-    if not told:
-        return each.dissection, 0
-    items = list(each.dissection.items)
+            added += tls_items(message, direction, flow.first)
+    if not added:
+        return flow.dissection, 0
+    items = list(flow.dissection.items)
     times = {item.frame: item.time for item in items}
-    for item in told:
+    for item in added:
         at = len(items)
         while at and items[at - 1].frame > item.frame:
             at -= 1
         items.insert(at, item._replace(time=times.get(item.frame, items[at - 1].time if at else item.time)))
-    return replace(each.dissection, items=tuple(items), facts=replace(tls.facts(items), decrypted=SOURCE)), count
+    facts = replace(tls.facts(items), decrypted=SOURCE)
+    return replace(flow.dissection, items=tuple(items), facts=facts), count
 
 
-def messages(secret: Secret, direction: Direction, time: int) -> list[Item]:
-    """The messages in one that was decrypted; as far as it can be read."""
-    if secret.kind < 0:
-        if len(secret.data) != 2:
+def tls_items(message: TlsPlaintext, direction: Direction, time: int) -> list[Item]:
+    """The messages in a decrypted one, as far as they can be parsed."""
+    if message.kind < 0:
+        if len(message.data) != 2:
             return []
-        return [Item(tls.Alert(secret.data[0], secret.data[1]), direction, secret.frame, time, 0)]
+        return [Item(tls.Alert(message.data[0], message.data[1]), direction, message.frame, time, 0)]
     found: list[Item] = []
     try:
-        for message in tls.opened(Reader(secret.data, 0, len(secret.data)), secret.kind):
-            found.append(Item(message, direction, secret.frame, time, 0))
+        for parsed in tls.opened(Reader(message.data, 0, len(message.data)), message.kind):
+            found.append(Item(parsed, direction, message.frame, time, 0))
     except StopParsing:
         pass
     return found

@@ -1,4 +1,4 @@
-"""What keys open, and what becomes of keys that open nothing. tshark decrypts; without it these tests are skipped."""
+"""What keys decrypt, and keys that decrypt nothing. Without tshark most of these tests are skipped."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from analyzer.messages import Item
 from analyzer.protocols import Dissection, ike, tls
 from analyzer.protocols.ike import IkeFacts
 from analyzer.protocols.tls import TlsFacts
+from analyzer.reports import FORMATS
 from analyzer.result import Audit
-from analyzer.tshark.decryption import open_ike
+from analyzer.tshark.decryption import add_ike
 from analyzer.wire import Reader, StopParsing
 from tests.leak_canaries import (
     TABLE,
@@ -44,12 +45,12 @@ needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark
 
 GCM128, GCM256, GCM_SHORT = (1, 20, 128), (1, 20, 256), (1, 18, 128)
 CBC, SHA256, NO_ESN, ESN, ECP256 = (1, 12, 128), (3, 12, None), (5, 0, None), (5, 1, None), (4, 19, None)
-ASKS, TELLS = 0xFBF1CCCF, 0x236AB764
-"""SPIs under which the initiator and the responder receive; the first is that of the ESP packets."""
+REQUEST_SPI, RESPONSE_SPI = 0xFBF1CCCF, 0x236AB764
+"""SPIs under which the initiator and the responder receive ESP; the ESP packets of the tests carry the first."""
 MOBIKE = notification(16396)
 
-GOOD_REQUEST: Payloads = (tunnel(ASKS, (GCM128, NO_ESN), (GCM256, ESN, NO_ESN)), MOBIKE)
-GOOD_RESPONSE: Payloads = (tunnel(TELLS, (GCM128, NO_ESN)), MOBIKE)
+GOOD_REQUEST: Payloads = (tunnel(REQUEST_SPI, (GCM128, NO_ESN), (GCM256, ESN, NO_ESN)), MOBIKE)
+GOOD_RESPONSE: Payloads = (tunnel(RESPONSE_SPI, (GCM128, NO_ESN)), MOBIKE)
 
 
 def tunnelled(
@@ -60,56 +61,64 @@ def tunnelled(
     fragments: int = 0,
     later: tuple[tuple[str, bytes], ...] = (),
 ) -> Audit:
-    """A base station that brings up a tunnel, audited with keys."""
-    asked = auth_in_fragments(request, fragments) if fragments else [auth(request)]
+    """Audit a base station that brings up a tunnel, with keys; ``later``: more datagrams on UDP/4500."""
+    requests = auth_in_fragments(request, fragments) if fragments else [auth(request)]
     scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT)
-    scene.udp(STATION, 4500, TPE, 4500, *((">", each) for each in asked), ("<", auth(response, response=True)), *later)
-    scene.udp(STATION, 4500, TPE, 4500, *((way, ESP) for way in "><><"))
+    scene.udp(
+        STATION,
+        4500,
+        TPE,
+        4500,
+        *((">", request) for request in requests),
+        ("<", auth(response, response=True)),
+        *later,
+    )
+    scene.udp(STATION, 4500, TPE, 4500, *((direction, ESP) for direction in "><><"))
     path = folder / "ikev2_decryption_table"
     path.write_text(keys or "")
     return scene.audited(folder, ike_keys=path if keys is not None else None)
 
 
 def ike_facts(result: Audit) -> IkeFacts:
-    (found,) = (each.dissection.facts for each in result.flows if each.responder.port == 4500)
-    assert isinstance(found, IkeFacts)
-    return found
+    (facts,) = (flow.dissection.facts for flow in result.flows if flow.responder.port == 4500)
+    assert isinstance(facts, IkeFacts)
+    return facts
 
 
 def tls_facts(result: Audit) -> TlsFacts:
-    (found,) = (each.dissection.facts for each in result.flows if each.protocol == "tls")
-    assert isinstance(found, TlsFacts)
-    return found
+    (facts,) = (flow.dissection.facts for flow in result.flows if flow.protocol == "tls")
+    assert isinstance(facts, TlsFacts)
+    return facts
 
 
 # -- IKE --------------------------------------------------------------------------------------------------------
 
 
 @needs_tshark
-def test_a_good_tunnel_is_opened_and_nothing_is_wrong_with_it(tmp_path: Path) -> None:
+def test_compliant_ike_auth_is_decrypted_without_findings(tmp_path: Path) -> None:
     result = tunnelled(tmp_path)
     facts = ike_facts(result)
     assert facts.esp_offered == ("aes128gcm16", "aes256gcm16-esn", "aes256gcm16")
     assert (facts.esp_chosen, facts.mobike, facts.decrypted) == ("aes128gcm16", True, "tshark")
-    assert {each.check for each in result.findings if each.rows == ("i2",) or each.rows == ("i1",)} <= {"TPE213"}
-    (used,) = found(result, "TPE014")
-    assert "decrypted 2 messages of 1 flow" in used.summary and used.severity.name == "INFO"
+    assert {finding.check for finding in result.findings if finding.rows in (("i1",), ("i2",))} <= {"TPE213"}
+    (note,) = found(result, "TPE014")
+    assert "decrypted 2 messages of 1 flow" in note.summary and note.severity.name == "INFO"
     assert statuses(result)["i2"] == "present"
 
 
 @needs_tshark
-def test_fragments_are_put_together(tmp_path: Path) -> None:
-    whole, pieces = tunnelled(tmp_path), tunnelled(tmp_path, fragments=40)
-    assert ike_facts(pieces).esp_offered == ike_facts(whole).esp_offered
-    assert len([each for each in pieces.findings if each.rows == ("i2",)]) == 0
+def test_encrypted_fragments_are_reassembled(tmp_path: Path) -> None:
+    whole, fragmented = tunnelled(tmp_path), tunnelled(tmp_path, fragments=40)
+    assert ike_facts(fragmented).esp_offered == ike_facts(whole).esp_offered
+    assert not [finding for finding in fragmented.findings if finding.rows == ("i2",)]
 
 
 @needs_tshark
-def test_an_esp_proposal_outside_of_the_list_is_high_and_its_row_malformed(tmp_path: Path) -> None:
+def test_disallowed_esp_proposal_is_high_and_makes_its_row_malformed(tmp_path: Path) -> None:
     result = tunnelled(
         tmp_path,
-        (tunnel(ASKS, (CBC, SHA256, NO_ESN)), MOBIKE),
-        (tunnel(TELLS, (CBC, SHA256, NO_ESN)), MOBIKE),
+        (tunnel(REQUEST_SPI, (CBC, SHA256, NO_ESN)), MOBIKE),
+        (tunnel(RESPONSE_SPI, (CBC, SHA256, NO_ESN)), MOBIKE),
     )
     (chosen,) = found(result, "TPE228")
     assert chosen.severity.name == "HIGH" and chosen.rows == ("i2",) and chosen.base_station == STATION
@@ -121,19 +130,19 @@ def test_an_esp_proposal_outside_of_the_list_is_high_and_its_row_malformed(tmp_p
 
 
 @needs_tshark
-def test_a_weaker_tag_is_outside_of_the_list_and_an_offer_beside_good_ones_is_low(tmp_path: Path) -> None:
-    result = tunnelled(tmp_path, (tunnel(ASKS, (GCM128, NO_ESN), (GCM_SHORT, NO_ESN)), MOBIKE))
+def test_disallowed_esp_offer_beside_allowed_ones_is_low(tmp_path: Path) -> None:
+    result = tunnelled(tmp_path, (tunnel(REQUEST_SPI, (GCM128, NO_ESN), (GCM_SHORT, NO_ESN)), MOBIKE))
     (offered,) = found(result, "TPE229")
     assert offered.severity.name == "LOW" and "aes128gcm8 beside the allowed" in offered.summary
     assert not found(result, "TPE228") and statuses(result)["i2"] == "present"
 
 
 @needs_tshark
-def test_rekeying_is_judged_too_and_a_key_exchange_of_its_own_does_no_harm(tmp_path: Path) -> None:
+def test_rekeying_is_checked_and_may_include_a_key_exchange(tmp_path: Path) -> None:
     def rekeyed(*transforms: tuple[int, int, int | None]) -> Audit:
-        asked = auth((tunnel(ASKS + 1, transforms),), exchange=36, message_id=2)
-        told = auth((tunnel(TELLS + 1, transforms),), response=True, exchange=36, message_id=2)
-        return tunnelled(tmp_path, later=((">", asked), ("<", told)))
+        request = auth((tunnel(REQUEST_SPI + 1, transforms),), exchange=36, message_id=2)
+        response = auth((tunnel(RESPONSE_SPI + 1, transforms),), response=True, exchange=36, message_id=2)
+        return tunnelled(tmp_path, later=((">", request), ("<", response)))
 
     assert not found(rekeyed(GCM256, ECP256, NO_ESN), "TPE228")
     (chosen,) = found(rekeyed(CBC, SHA256, NO_ESN), "TPE228")
@@ -142,21 +151,21 @@ def test_rekeying_is_judged_too_and_a_key_exchange_of_its_own_does_no_harm(tmp_p
 
 @needs_tshark
 @pytest.mark.parametrize(
-    ("request_", "response", "who"),
+    ("ike_request", "response", "beginning"),
     [
         (GOOD_REQUEST, GOOD_RESPONSE[:1], "The responder does not support"),
         (GOOD_REQUEST[:1], GOOD_RESPONSE[:1], "Neither peer supports"),
     ],
 )
-def test_a_peer_without_mobike_is_told(tmp_path: Path, request_: Payloads, response: Payloads, who: str) -> None:
-    result = tunnelled(tmp_path, request_, response)
-    (told,) = found(result, "TPE230")
-    assert told.summary.startswith(who) and told.severity.name == "LOW" and told.rows == ("i1",)
+def test_missing_mobike_is_low(tmp_path: Path, ike_request: Payloads, response: Payloads, beginning: str) -> None:
+    result = tunnelled(tmp_path, ike_request, response)
+    (finding,) = found(result, "TPE230")
+    assert finding.summary.startswith(beginning) and finding.severity.name == "LOW" and finding.rows == ("i1",)
     assert ike_facts(result).mobike is False and statuses(result)["i1"] == "present"
 
 
 @needs_tshark
-def test_a_refusal_inside_of_ike_auth_is_told(tmp_path: Path) -> None:
+def test_error_notification_inside_ike_auth_is_reported(tmp_path: Path) -> None:
     result = tunnelled(tmp_path, response=(notification(14),))
     (refused,) = found(result, "TPE205")
     assert "NO_PROPOSAL_CHOSEN inside IKE_AUTH 1 of the initiator; aes128gcm16" in refused.summary
@@ -166,7 +175,7 @@ def test_a_refusal_inside_of_ike_auth_is_told(tmp_path: Path) -> None:
     assert "TS_UNACCEPTABLE inside IKE_AUTH" in other.summary
 
 
-def test_without_keys_it_is_said_what_cannot_be_seen(tmp_path: Path) -> None:
+def test_without_keys_a_finding_lists_what_is_hidden(tmp_path: Path) -> None:
     result = tunnelled(tmp_path, keys=None)
     (hidden,) = found(result, "TPE220")
     assert "ESP proposal" in hidden.summary and "MOBIKE" in hidden.summary and "without keys" in hidden.summary
@@ -183,12 +192,12 @@ def test_without_keys_it_is_said_what_cannot_be_seen(tmp_path: Path) -> None:
         TABLE.replace("01" * 16, "07" * 16).replace("02" * 16, "07" * 16),  # only the checksum does
     ],
 )
-def test_keys_that_do_not_fit_blame_nobody(tmp_path: Path, keys: str) -> None:
+def test_wrong_keys_cause_no_finding_about_the_peers(tmp_path: Path, keys: str) -> None:
     result = tunnelled(tmp_path, keys=keys)
     assert found(result, "TPE220") and not found(result, "TPE228") and not found(result, "TPE122")
     assert ike_facts(result).esp_offered == () and statuses(result)["i1"] == "present"
-    (unused,) = found(result, "TPE014")
-    assert unused.severity.name == "LOW" and "open nothing" in unused.summary
+    (note,) = found(result, "TPE014")
+    assert note.severity.name == "LOW" and "open nothing" in note.summary
 
 
 # -- TLS --------------------------------------------------------------------------------------------------------
@@ -196,9 +205,9 @@ def test_keys_that_do_not_fit_blame_nobody(tmp_path: Path, keys: str) -> None:
 
 @needs_tshark
 @pytest.mark.parametrize("extra", [0, 3000])
-def test_an_expired_certificate_that_tls_13_hides_is_found_with_keys(tmp_path: Path, extra: int) -> None:
-    said, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1, extra=extra))
-    scene = tls_scene(said)
+def test_expired_certificate_of_tls_13_is_found_with_keys(tmp_path: Path, extra: int) -> None:
+    flights, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1, extra=extra))
+    scene = tls_scene(flights)
     (hidden,) = found(scene.audited(tmp_path), "TPE277")
     assert "cannot be seen without keys" in hidden.summary
 
@@ -212,9 +221,9 @@ def test_an_expired_certificate_that_tls_13_hides_is_found_with_keys(tmp_path: P
 
 
 @needs_tshark
-def test_a_client_that_refuses_the_certificate_does_not_go_on(tmp_path: Path) -> None:
-    said, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1), verify=True)
-    result = tls_scene(said).audited(tmp_path, tls_keylog=keylog)
+def test_rejected_expired_certificate_is_medium(tmp_path: Path) -> None:
+    flights, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1), verify=True)
+    result = tls_scene(flights).audited(tmp_path, tls_keylog=keylog)
     (expired,) = found(result, "TPE269")
     assert expired.severity.name == "MEDIUM" and "did not go on" in expired.summary
     (refused,) = found(result, "TPE264")
@@ -222,73 +231,73 @@ def test_a_client_that_refuses_the_certificate_does_not_go_on(tmp_path: Path) ->
 
 
 @needs_tshark
-def test_a_good_certificate_under_tls_13_is_seen_to_be_good(tmp_path: Path) -> None:
-    said, keylog = handshake(tmp_path, certificate(tmp_path))
-    result = tls_scene(said, service=3002).audited(tmp_path, tls_keylog=keylog)
-    assert not [each for each in result.findings if each.rows == ("i39",)]
+def test_valid_certificate_of_tls_13_causes_no_finding(tmp_path: Path) -> None:
+    flights, keylog = handshake(tmp_path, certificate(tmp_path))
+    result = tls_scene(flights, service=3002).audited(tmp_path, tls_keylog=keylog)
+    assert not [finding for finding in result.findings if finding.rows == ("i39",)]
     facts = tls_facts(result)
     assert facts.client_certificate is False and facts.client_certificate_requested is False
 
 
 @needs_tshark
-def test_flows_that_look_alike_are_opened_one_by_one(tmp_path: Path) -> None:
+def test_equal_looking_flows_are_decrypted_separately(tmp_path: Path) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     for folder in (good, bad):
         folder.mkdir()
-    one, first = handshake(good, certificate(good))
-    two, second = handshake(bad, certificate(bad, ends=-1))
-    scene = tls_scene(one)
-    scene.packets += [(time + 30, frame) for time, frame in tls_scene(two, port=40002).packets]
+    good_flights, good_keys = handshake(good, certificate(good))
+    bad_flights, bad_keys = handshake(bad, certificate(bad, ends=-1))
+    scene = tls_scene(good_flights)
+    scene.packets += [(time + 30, frame) for time, frame in tls_scene(bad_flights, port=40002).packets]
     keylog = tmp_path / "both.log"
-    keylog.write_text(first.read_text() + second.read_text())
+    keylog.write_text(good_keys.read_text() + bad_keys.read_text())
     result = scene.audited(tmp_path, tls_keylog=keylog)
     (expired,) = found(result, "TPE269")
     assert (expired.flow, expired.count) == (2, 1)
 
 
 @needs_tshark
-def test_tls_12_has_nothing_to_open(tmp_path: Path) -> None:
-    said, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1), newest=ssl.TLSVersion.TLSv1_2)
-    scene = tls_scene(said)
+def test_tls_12_needs_no_keys(tmp_path: Path) -> None:
+    flights, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1), newest=ssl.TLSVersion.TLSv1_2)
+    scene = tls_scene(flights)
     with_keys, without = scene.audited(tmp_path, tls_keylog=keylog), scene.audited(tmp_path)
-    assert [each for each in with_keys.findings if each.check != "TPE014"] == list(without.findings)
-    (unneeded,) = found(with_keys, "TPE014")
-    assert "were not needed" in unneeded.summary and unneeded.severity is Severity.INFO
+    assert [finding for finding in with_keys.findings if finding.check != "TPE014"] == list(without.findings)
+    (note,) = found(with_keys, "TPE014")
+    assert "were not needed" in note.summary and note.severity is Severity.INFO
 
 
 @needs_tshark
-def test_keys_that_a_capture_carries_are_used_when_asked() -> None:
+def test_embedded_keys_are_used_only_on_request() -> None:
     path = CAPTURES / "basics-keys-embedded.pcapng"
     assert found(audit(path), "TPE277") and not found(audit(path), "TPE014")
-    opened = audit(path, embedded_keys=True)
-    assert not found(opened, "TPE277")
-    assert "the capture itself" in found(opened, "TPE014")[0].summary
+    result = audit(path, embedded_keys=True)
+    assert not found(result, "TPE277")
+    assert "the capture itself" in found(result, "TPE014")[0].summary
 
 
-# -- plain text that nobody vouches for -------------------------------------------------------------------------
+# -- untrusted plaintext ----------------------------------------------------------------------------------------
 
 
 @given(st.binary(max_size=200), st.integers(0, 255))
-def test_any_plain_text_is_read_or_stops(plain: bytes, kind: int) -> None:
+def test_any_plaintext_is_parsed_or_stops(plaintext: bytes, kind: int) -> None:
     with contextlib.suppress(StopParsing):
-        list(ike.opened(plain, kind))
+        list(ike.opened(plaintext, kind))
     with contextlib.suppress(StopParsing):
-        list(tls.opened(Reader(plain, 0, len(plain)), kind))
+        list(tls.opened(Reader(plaintext, 0, len(plaintext)), kind))
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20])
-def test_plain_text_that_does_not_end_where_it_says_is_taken_for_a_wrong_key(cut: int) -> None:
-    whole = chain(GOOD_REQUEST)
+def test_plaintext_with_a_wrong_length_counts_as_wrong_key(cut: int) -> None:
+    payloads = chain(GOOD_REQUEST)
     header = Item(ike.IkeHeader(SPI_I, SPI_R, 46, 2, 0, 35, 8, 1, 200, True), Direction.ORIGINATOR, Frame(0, 1), 0, 4)
-    sealed = header._replace(message=ike.Encrypted(33, 160))
-    before = Dissection(ike.NAME, (header, sealed))
-    opened, count = open_ike(before, {Frame(0, 1): whole})
-    assert count == 1 and len(opened.items) > 2
-    opened, count = open_ike(before, {Frame(0, 1): whole[:-cut]})
-    assert opened.items == before.items
+    encrypted = header._replace(message=ike.Encrypted(33, 160))
+    before = Dissection(ike.NAME, (header, encrypted))
+    decrypted, count = add_ike(before, {Frame(0, 1): payloads})
+    assert count == 1 and len(decrypted.items) > 2
+    decrypted, count = add_ike(before, {Frame(0, 1): payloads[:-cut]})
+    assert decrypted.items == before.items
 
 
-# -- files of keys ----------------------------------------------------------------------------------------------
+# -- key files --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -302,26 +311,23 @@ def test_plain_text_that_does_not_end_where_it_says_is_taken_for_a_wrong_key(cut
         ("tls_keylog", TABLE.encode(), "line 1 is no line of an SSLKEYLOGFILE"),
     ],
 )
-def test_a_file_that_holds_no_keys_is_refused_in_one_line_that_tells_none(
+def test_invalid_key_file_is_an_error_that_quotes_no_key(
     tmp_path: Path, option: str, content: bytes, reason: str
 ) -> None:
     path = tmp_path / "keys"
     path.write_bytes(content)
     with pytest.raises(UsageError) as raised:
         audit(CAPTURES / "tls-compliant.pcap", **{option: path})
-    told = str(raised.value)
-    assert told.startswith(f"{path}: {reason}") and "\n" not in told
-    assert "mine" not in told and "0101" not in told
+    message = str(raised.value)
+    assert message.startswith(f"{path}: {reason}") and "\n" not in message
+    assert "mine" not in message and "0101" not in message
 
 
-def test_no_report_repeats_a_key(tmp_path: Path) -> None:
-    if shutil.which("tshark") is None:
-        pytest.skip("tshark is not installed")
-    from analyzer.reports import FORMATS
-
+@needs_tshark
+def test_no_report_contains_a_key(tmp_path: Path) -> None:
     result = tunnelled(tmp_path)
-    for module in FORMATS:
-        report = module.render(result)
+    for format_ in FORMATS:
+        report = format_.render(result)
         report = report if isinstance(report, str) else report.decode("latin-1")
         for secret in TABLE.strip().replace('"', "").split(",")[2:4] + TABLE.split(",")[5:7]:
             assert secret not in report
@@ -338,14 +344,14 @@ def test_standard_input_cannot_be_decrypted(tmp_path: Path) -> None:
 
 
 @needs_tshark
-def test_the_command_takes_keys(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reads_keys(capsys: pytest.CaptureFixture[str]) -> None:
     path = CAPTURES / "ipsec-esp-aes192gcm.pcap"
     assert cli.main(["audit", str(path)]) == 0
     assert cli.main(["audit", str(path), "--ike-keys", str(path.with_suffix(".ikev2_decryption_table"))]) == 1
     assert "TPE228" in capsys.readouterr().out
 
 
-def test_keys_for_what_is_not_there_need_no_tshark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_without_anything_to_decrypt_need_no_tshark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "keys").write_text(TABLE)
     result = audit(CAPTURES / "plain-link-only.pcap", ike_keys=tmp_path / "keys")
@@ -353,27 +359,27 @@ def test_keys_for_what_is_not_there_need_no_tshark(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "beginning"),
     [
         ('"IPv4","10.0.0.1","10.0.0.2","0x1232bd16","AES-GCM","0x00","NULL","0x"', "The ESP keys"),
         ("00112233445566aa,00112233", "The IKEv1 keys"),
     ],
 )
-def test_keys_that_are_known_and_not_used_are_said_to(tmp_path: Path, line: str, words: str) -> None:
+def test_unsupported_kinds_of_keys_are_reported(tmp_path: Path, line: str, beginning: str) -> None:
     (tmp_path / "keys").write_text(f"{line}\n")
-    (unused,) = found(audit(CAPTURES / "ipsec-full-raw-esp.pcap", ike_keys=tmp_path / "keys"), "TPE014")
-    assert unused.summary.startswith(words) and "are not used" in unused.summary
-    assert unused.severity.name == "LOW"
+    (note,) = found(audit(CAPTURES / "ipsec-full-raw-esp.pcap", ike_keys=tmp_path / "keys"), "TPE014")
+    assert note.summary.startswith(beginning) and "are not used" in note.summary
+    assert note.severity.name == "LOW"
 
 
-def test_without_tshark_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tshark_is_a_capture_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CaptureError, match="tshark is not installed: it comes with Wireshark"):
         tunnelled(tmp_path)
 
 
 @needs_tshark
-def test_the_recorded_keys_open_the_recorded_captures() -> None:
+def test_recorded_keys_decrypt_recorded_captures() -> None:
     for name in ("ipsec-esp-null", "ipsec-full-raw-esp", "ipsec-natt-lan-side"):
         result = audit(CAPTURES / f"{name}.pcap", ike_keys=CAPTURES / f"{name}.ikev2_decryption_table")
         assert ike_facts(result).decrypted == "tshark"
@@ -383,7 +389,7 @@ def test_the_recorded_keys_open_the_recorded_captures() -> None:
 
 
 @needs_tshark
-def test_what_only_the_recorded_keys_show(tmp_path: Path) -> None:
+def test_findings_that_need_the_recorded_keys(tmp_path: Path) -> None:
     path = CAPTURES / "ipsec-esp-aes192gcm.pcap"
     result = audit(path, ike_keys=path.with_suffix(".ikev2_decryption_table"))
     (chosen,) = found(result, "TPE228")
