@@ -7,10 +7,9 @@ takes in what stands between packets, and carries rare packets over the slow pat
 from __future__ import annotations
 
 import itertools
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analyzer import capture, scanner
-from analyzer.capture import Blocks, CaptureError, CaptureFile, Framing, Source
+from analyzer.capture import CaptureFile
 from analyzer.heads import (
     DIRECTIONS,
     Association,
@@ -34,37 +33,12 @@ from analyzer.heads import (
     Stream,
     newest,
 )
-from analyzer.scanner.decapsulation import CUT, DEPTH, IP_PROTOCOLS, UDP_PORTS, ethertype_name, peel
-from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
+from analyzer.scanner.decapsulation import CUT, ethertype_name
+from analyzer.scanner.driver import BUFFER, Records, Scan, secret
 from analyzer.wire import UNBOUNDED
-
-BUFFER = 1 << 21
-"""Bytes read at a time."""
-
-FLOWS = 1 << 18
-"""Flows that are kept apart. Of further ones those between two hosts with one service are folded into one flow, whose
-content is not read; a quarter as many again. What is then still new is counted only."""
-
-PIECES, ARENA = 1 << 21, 1 << 28
-"""Pieces of payload, and their bytes, that are kept of all flows together; that of further packets is left out."""
-
-NOTES = 1 << 16
-"""Different notes that are kept: tunnels can be made to differ with every packet."""
-
-FLOW_NOTES = 16
-"""Notes of one flow, likewise."""
-
-RAW = 101
-"""Link type of what a datagram put together is: an IP packet."""
 
 Progress = Callable[[int], object]
 """Told how much of a stage was done since the last call: of reading, bytes on disk."""
-
-Records = npt.NDArray[Any]
-
-FRAMINGS = {"pcap": scanner.PCAP, "pcapng": scanner.PCAPNG, "snoop": scanner.SNOOP}
-
-NO_INTERFACES: Records = np.zeros(1, scanner.INTERFACE)
 
 TRANSPORTS = {1: "icmp", 6: "tcp", 17: "udp", 50: "esp", 58: "icmpv6"}
 
@@ -373,11 +347,6 @@ class DuplicateGroups:
     """The first flow of those that also goes between the same hosts, to the same service, and ended the same way."""
 
 
-def secret() -> npt.NDArray[np.uint64]:
-    """Odd factors for hashes, other ones in each run, so that no capture can be made to collide."""
-    return np.frombuffer(os.urandom(24), np.uint64) | np.uint64(1)
-
-
 class LazyStreams(LazySequence[Stream]):
     """Both streams of a TCP flow: most are looked at once, and there are very many."""
 
@@ -462,345 +431,59 @@ def read(paths: Sequence[str], progress: Progress | None = None, buffer_size: in
     for number in capture.chronological(paths):
         files[number] = scan.file(number, paths[number])
     scan.finish()
-    return scan.flows(tuple(files[number] for number in range(len(paths))))
+    return flow_table(scan, tuple(files[number] for number in range(len(paths))))
 
 
-ROOM = 1 << 15
-"""Flows for which there is room at first, with some payload: a power of two. What is not used takes no memory."""
+def flow_table(scan: Scan, captures: tuple[CaptureFile, ...]) -> Flows:
+    """The flows of a finished scan, with everything that belongs to a flow next to each other."""
+    clock = scan.clock[0]
+    count = int(clock["flows"])
+    flow = scan.flow[:count]
+    pieces = scan.pieces[: int(clock["pieces"])]
+    pieces = pieces[np.argsort(pieces["flow"], kind="stable")]
+    starts = np.searchsorted(pieces["flow"], np.arange(count + 1)).astype(np.int64)
+    events = scan.events[: int(clock["events"])]
+    return Flows(
+        captures,
+        flow,
+        scan.side[: 2 * count].reshape(count, 2),
+        packet_counts(scan),
+        tuple(scan.noted),
+        pieces,
+        starts,
+        scan.arena[: int(clock["arena"])].data,
+        scan.links[: int(clock["links"])],
+        scan.lines[: 2 * int(clock["links"])].reshape(-1, 2),
+        scan.associations[: int(clock["associations"])],
+        events[np.argsort(events["flow"], kind="stable")],
+    )
 
 
-@dataclass(slots=True)
-class Scan:
-    """The arrays that the kernel fills, and their growth."""
-
-    buffer_size: int = BUFFER
-    progress: Progress | None = None
-    clock: Records = field(default_factory=lambda: np.zeros(1, scanner.CLOCK))
-    packets: Records = field(default_factory=lambda: np.zeros(2, scanner.PACKET))
-    slots: Records = field(default_factory=lambda: np.full(2 * ROOM, -1, np.int32))
-    flow: Records = field(default_factory=lambda: np.zeros(ROOM, scanner.FLOW))
-    side: Records = field(default_factory=lambda: np.zeros(2 * ROOM, scanner.SIDE))
-    pieces: Records = field(default_factory=lambda: np.zeros(4 * ROOM, scanner.PIECE))
-    arena: Records = field(default_factory=lambda: np.zeros(512 * ROOM, np.uint8))
-    links: Records = field(default_factory=lambda: np.zeros(1 << 6, scanner.LINK))
-    lines: Records = field(default_factory=lambda: np.zeros(1 << 7, scanner.LINE))
-    reorders: Records = field(default_factory=lambda: np.zeros(1 << 3, scanner.REORDER))
-    associations: Records = field(default_factory=lambda: np.zeros(1 << 6, scanner.ASSOCIATION))
-    events: Records = field(default_factory=lambda: np.zeros(1 << 8, scanner.EVENT))
-    ethertypes: Records = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
-    tunnels: Records = field(default_factory=lambda: np.zeros(256 + (1 << 16), np.bool_))
-    notes: dict[tuple[str, ...], int] = field(default_factory=dict)
-    """Index of each in ``noted``."""
-    noted: list[tuple[str, ...]] = field(default_factory=list)
-    not_ip: Counter[str] = field(default_factory=Counter)
-    unreadable: Counter[str] = field(default_factory=Counter)
-    fragments: Fragments = field(default_factory=Fragments)
-    total: int = 0
-    """Packets of the files before this one."""
-
-    def __post_init__(self) -> None:
-        self.clock["secret"] = secret()
-        self.clock["limit"] = FLOWS
-        self.clock["pieces_limit"], self.clock["arena_limit"] = PIECES, ARENA
-        self.tunnels[list(IP_PROTOCOLS)] = True
-        self.tunnels[[256 + port for port in UDP_PORTS]] = True
-
-    # -- one file -------------------------------------------------------------------------------------------
-
-    def file(self, number: int, path: str) -> CaptureFile:
-        """Account for all packets of one file."""
-        source = Source(path)
-        try:
-            framing, begin = capture.recognise(source.path, source.peek())
-            with Blocks(source, max(self.buffer_size, 64)) as blocks:
-                return self.walk(number, source, framing, begin, blocks)
-        finally:
-            source.close()
-
-    def walk(self, number: int, source: Source, framing: Framing, begin: int, blocks: Blocks) -> CaptureFile:
-        clock = self.clock[0]
-        clock["capture"], clock["frame"], clock["count_only"], clock["lost"] = number, 0, 0, 0
-        clock["framing"] = FRAMINGS[framing.format]
-        clock["interfaces"] = 0
-        interfaces = self.announce(framing, np.zeros(1, scanner.INTERFACE))
-        problems: list[str] = []
-        buffer, position, filled = blocks.behind(begin)
-        before = begin - position
-        """Offset in the unpacked file of the buffer's first byte."""
-        told = 0
-        """Bytes on disk that were reported."""
-        intact = -1
-        """Offset at which the next block must be whole, for it stands behind a damaged one."""
-        while True:
-            clock["position"] = position
-            outcome = self.scan(buffer, filled, interfaces)
-            position = int(clock["position"])
-            if outcome == scanner.SLOW:
-                self.slow(buffer)
-                continue
-            if outcome != scanner.EMPTY:
-                offset = before + position
-                size, problem = capture.take_in(framing, buffer[position:filled].data)
-                if problem is None:
-                    interfaces = self.announce(framing, interfaces)
-                else:
-                    if framing.format == "pcapng" and not offset:
-                        raise CaptureError(source.path, f"has a damaged section header: {problem}", 0)
-                    damage = f"damage at byte {offset}: {problem}"
-                    if not size or offset == intact or len(problems) == capture.PROBLEMS:
-                        left = filled - position + blocks.drain()
-                        problems.append(f"{damage}; the rest of the file, {left} bytes, was not read")
-                        break
-                    problems.append(f"{damage}; {size} bytes were skipped")
-                    intact = offset + size
-                if size:
-                    position += size
-                    continue
-            offset, rest = before + position, buffer[position:filled]
-            try:
-                buffer, position, filled = blocks.after(rest)
-            except CaptureError as error:
-                if not int(clock["frame"]):
-                    raise
-                problems.append(str(error).removeprefix(f"{source.path}: "))
-                break
-            self.report(source.consumed - told)
-            told = source.consumed
-            if filled - position == len(rest):
-                if len(rest):
-                    problems.append(f"ends within a record at byte {offset}: {len(rest)} bytes are left over")
-                break
-            before = offset - position
-        packets = int(clock["frame"])
-        self.total += packets
-        return CaptureFile(
-            source.path,
-            framing.format,
-            packets,
-            source.consumed,
-            int(clock["first"]) if packets else None,
-            int(clock["last"]) if packets else None,
-            framing.digits,
-            tuple(problems),
-            framing.facts(source.compression, int(clock["lost"])),
-        )
-
-    def report(self, count: int) -> None:
-        if self.progress:
-            self.progress(count)
-
-    def announce(self, framing: Framing, interfaces: Records) -> Records:
-        """Tell the kernel what the file's headers said; the interfaces as an array, in which the known ones stand."""
-        clock = self.clock[0]
-        clock["little"] = framing.little
-        clock["record_header"] = framing.record_header
-        clock["swapped"] = framing.swapped
-        clock["largest"] = capture.LARGEST_BLOCK if framing.format == "pcapng" else capture.LARGEST_RECORD
-        known, count = int(clock["interfaces"]), len(framing.interfaces)
-        if count < known:  # a new section
-            known = 0
-        clock["interfaces"] = count
-        if count > len(interfaces):
-            interfaces = np.concatenate((interfaces, np.zeros_like(interfaces)))
-        for row, interface in zip(interfaces[known:], framing.interfaces[known:], strict=False):
-            row["linktype"], row["snaplen"], row["offset"] = interface.linktype, interface.snaplen, interface.offset
-            row["multiplier"], row["divisor"], row["bits"] = interface.ticks
-            row["trailer"] = interface.frame_check
-        if framing.format != "pcapng":
-            clock["linktype"], clock["fraction"] = interfaces[0]["linktype"], interfaces[0]["multiplier"]
-            clock["trailer"] = interfaces[0]["trailer"]
-        return interfaces
-
-    # -- the kernel -----------------------------------------------------------------------------------------
-
-    def scan(self, buffer: Records, filled: int, interfaces: Records) -> int:
-        """Run the kernel until it needs something other than room."""
-        while True:
-            outcome = int(
-                scanner.scan(
-                    buffer,
-                    filled,
-                    self.packets,
-                    interfaces,
-                    self.tunnels,
-                    self.slots,
-                    self.flow,
-                    self.side,
-                    self.pieces,
-                    self.arena,
-                    self.ethertypes,
-                    self.clock,
-                    self.links,
-                    self.lines,
-                    self.reorders,
-                    self.associations,
-                    self.events,
-                )
-            )
-            if outcome == scanner.FLOWS_FULL:
-                self.flow, self.side = lengthened(self.flow), lengthened(self.side)
-                self.slots = np.full(2 * len(self.slots), -1, np.int32)
-                scanner.index(self.slots, self.flow, int(self.clock["flows"][0]), self.clock["secret"][0])
-            elif outcome == scanner.PIECES_FULL:
-                self.pieces = lengthened(self.pieces)
-            elif outcome == scanner.ARENA_FULL:
-                self.arena = lengthened(self.arena)
-            elif outcome == scanner.TABLES_FULL:
-                self.make_room()
-            else:
-                return outcome
-
-    def make_room(self) -> None:
-        """Lengthen the tables that are full."""
-        clock = self.clock[0]
-        if clock["links"] >= len(self.links):
-            self.links, self.lines = lengthened(self.links), lengthened(self.lines)
-        if clock["reorders"] >= len(self.reorders):
-            self.reorders = lengthened(self.reorders)
-        if clock["associations"] >= len(self.associations):
-            self.associations = lengthened(self.associations)
-        if clock["events"] + scanner.EVENTS > len(self.events):
-            self.events = lengthened(self.events)
-
-    # -- the slow path --------------------------------------------------------------------------------------
-
-    def slow(self, buffer: Records) -> None:
-        """Peel the packet that the kernel left aside, and account for it."""
-        # A copy by way of bytes: numpy's own goes field by field and takes many times as long.
-        packet = np.frombuffer(bytearray(self.packets[0].tobytes()), scanner.PACKET)[0]
-        frame = buffer[int(packet["start"]) : int(packet["end"])].tobytes()
-        peeled = peel(frame, int(packet["linktype"]), int(packet["wire"] - packet["trailer"]))
-        if peeled.carried:
-            self.not_ip[peeled.carried] += 1
-        elif peeled.reason:
-            self.unreadable[peeled.reason] += 1
-        else:
-            if peeled.mac >= 0:
-                packet["source_mac"] = peeled.mac
-            carriers = (Carrier(packet, int(self.clock["capture"][0])),)
-            self.take(Packet(frame, carriers, peeled.notes), peeled.network)
-
-    def take(self, packet: Packet, network: int, depth: int = 0) -> None:
-        """Account for a packet with its IP header at ``network``; of a fragment, once its datagram is whole."""
-        datagrams = None
-        if depth < DEPTH and not packet.count_only:
-            datagrams = self.fragments.add(packet.data[network:], packet.carriers, packet.notes)
-        if datagrams is None:
-            self.account(packet, network)
-        else:
-            self.unwrap(datagrams, depth + 1)
-
-    def unwrap(self, datagrams: list[Packet], depth: int = 1) -> None:
-        """Take what datagrams carry that were put together: it may be a tunnel, and there fragments again."""
-        for datagram in datagrams:
-            peeled = peel(datagram.data, RAW, scanner.LARGEST_PACKET)
-            if peeled.reason:
-                self.unreadable[peeled.reason] += len(datagram.carriers)
-            elif datagram.count_only and fragment_of(datagram.data[peeled.network :]):
-                self.account(datagram, 0)
-            else:
-                self.take(datagram._replace(notes=datagram.notes + peeled.notes), peeled.network, depth)
-
-    def account(self, packet: Packet, network: int) -> None:
-        """Account for each carrier of a packet, with the file that it was in."""
-        capture = int(self.clock["capture"][0])
-        for index, carrier in enumerate(packet.carriers, 1):
-            self.clock["capture"] = carrier.capture
-            count_only = packet.count_only or index < len(packet.carriers)
-            known = int(self.clock["pieces"][0])
-            self.single(packet.data, carrier.record, network, packet.notes, count_only)
-            if packet.unknown_length:
-                self.pieces["length"][known : int(self.clock["pieces"][0])] = -1
-        self.clock["capture"] = capture
-
-    def single(self, data: bytes, carrier: Records, network: int, notes: tuple[str, ...], count_only: bool) -> None:
-        """Run the kernel on one packet whose IP header is known; ``carrier`` tells time, frame and length."""
-        clock = self.clock[0]
-        framing, position = int(clock["framing"]), int(clock["position"])
-        packet = self.packets[0]
-        self.packets[0] = carrier
-        packet["network"], packet["start"], packet["end"] = network, 0, len(data)
-        clock["framing"], clock["count_only"], clock["flow"] = scanner.SINGLE, count_only, -1
-        self.scan(np.frombuffer(bytearray(data), np.uint8), len(data), NO_INTERFACES)
-        clock["framing"], clock["position"], clock["count_only"] = framing, position, 0
-        if notes and clock["flow"] >= 0:
-            self.note(int(clock["flow"]), notes)
-
-    def note(self, flow: int, notes: tuple[str, ...]) -> None:
-        """Add to the notes of a flow; where they are too many, only what tells of an attack."""
-        index = int(self.flow["note"][flow])
-        known = self.noted[index] if index >= 0 else ()
-        fresh = tuple(each for each in notes if each not in known)
-        if len(known) + len(fresh) > FLOW_NOTES or len(self.noted) >= NOTES:
-            fresh = tuple(each for each in fresh if each in (OVERLAPPING, OVERSIZED))
-        if not fresh:
-            return
-        index = self.notes.setdefault(known + fresh, len(self.noted))
-        if index == len(self.noted):
-            self.noted.append(known + fresh)
-        self.flow["note"][flow] = index
-
-    def finish(self) -> None:
-        """Account for the fragments whose datagram never became whole; in them may be others. So for APDUs."""
-        while self.fragments.pending:
-            self.unwrap(self.fragments.flush())
-        link = 0
-        while self.clock["reorders"][0] and link < self.clock["links"][0]:
-            link = int(scanner.settle(self.arena, self.links, self.lines, self.reorders, self.events, self.clock, link))
-            self.make_room()
-
-    # -- the result -----------------------------------------------------------------------------------------
-
-    def flows(self, captures: tuple[CaptureFile, ...]) -> Flows:
-        clock = self.clock[0]
-        count = int(clock["flows"])
-        flow = self.flow[:count]
-        pieces = self.pieces[: int(clock["pieces"])]
-        pieces = pieces[np.argsort(pieces["flow"], kind="stable")]
-        starts = np.searchsorted(pieces["flow"], np.arange(count + 1)).astype(np.int64)
-        events = self.events[: int(clock["events"])]
-        for ethertype in np.flatnonzero(self.ethertypes).tolist():
-            self.not_ip[ethertype_name(ethertype)] += int(self.ethertypes[ethertype])
-        if clock["cut"]:
-            self.unreadable[CUT] += int(clock["cut"])
-        if clock["unfollowed"]:
-            self.unreadable["too many flows to follow"] += int(clock["unfollowed"])
-        if clock["broken"]:
-            self.unreadable["contradictory IP header"] += int(clock["broken"])
-        tally = PacketCounts(
-            self.total,
-            int(clock["in_flows"]),
-            int(clock["in_errors"]),
-            int(clock["copies"]),
-            dict(sorted(self.not_ip.items())),
-            dict(sorted(self.unreadable.items())),
-            int(np.count_nonzero((flow["port0"] == scanner.FOLDED) | (flow["port1"] == scanner.FOLDED))),
-            int(clock["unkept"]),
-            int(np.count_nonzero((flow["account"] == scanner.UNFOLLOWED) & (flow["protocol"] == scanner.TCP))),
-            int(clock["esp_unfollowed"]),
-            int(clock["snapped"]),
-            self.fragments.overlapping,
-            self.fragments.incomplete,
-            self.fragments.abandoned,
-        )
-        return Flows(
-            captures,
-            flow,
-            self.side[: 2 * count].reshape(count, 2),
-            tally,
-            tuple(self.noted),
-            pieces,
-            starts,
-            self.arena[: int(clock["arena"])].data,
-            self.links[: int(clock["links"])],
-            self.lines[: 2 * int(clock["links"])].reshape(-1, 2),
-            self.associations[: int(clock["associations"])],
-            events[np.argsort(events["flow"], kind="stable")],
-        )
-
-
-def lengthened(column: Records) -> Records:
-    """Twice the room; what nobody has used of it yet takes no memory."""
-    longer = np.zeros(2 * len(column), column.dtype)
-    longer.view(np.uint8)[: column.nbytes] = column.view(np.uint8)  # numpy copies records field by field
-    return longer
+def packet_counts(scan: Scan) -> PacketCounts:
+    """Packet accounting of a finished scan."""
+    clock, flow = scan.clock[0], scan.flow[: int(scan.clock["flows"][0])]
+    not_ip, unreadable = Counter(scan.not_ip), Counter(scan.unreadable)
+    for ethertype in np.flatnonzero(scan.ethertypes).tolist():
+        not_ip[ethertype_name(ethertype)] += int(scan.ethertypes[ethertype])
+    if clock["cut"]:
+        unreadable[CUT] += int(clock["cut"])
+    if clock["unfollowed"]:
+        unreadable["too many flows to follow"] += int(clock["unfollowed"])
+    if clock["broken"]:
+        unreadable["contradictory IP header"] += int(clock["broken"])
+    return PacketCounts(
+        scan.total,
+        int(clock["in_flows"]),
+        int(clock["in_errors"]),
+        int(clock["copies"]),
+        dict(sorted(not_ip.items())),
+        dict(sorted(unreadable.items())),
+        int(np.count_nonzero((flow["port0"] == scanner.FOLDED) | (flow["port1"] == scanner.FOLDED))),
+        int(clock["unkept"]),
+        int(np.count_nonzero((flow["account"] == scanner.UNFOLLOWED) & (flow["protocol"] == scanner.TCP))),
+        int(clock["esp_unfollowed"]),
+        int(clock["snapped"]),
+        scan.fragments.overlapping,
+        scan.fragments.incomplete,
+        scan.fragments.abandoned,
+    )

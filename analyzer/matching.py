@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from analyzer.conversations import Conversation, FtpDataFacts, State
+from analyzer.conversations import Conversation, State
 from analyzer.expected import ExpectedFlow, ExpectedTable, Peer
+from analyzer.ftp_data import FtpDataFacts
 from analyzer.heads import Direction
 from analyzer.messages import messages
 from analyzer.protocols import dns, ftp, icmp, ssh

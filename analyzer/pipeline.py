@@ -20,6 +20,7 @@ from analyzer.conversations import Conversation, Conversations, KeyUse, Service,
 from analyzer.expected import Deployment, ExpectedTable, UsageError, parse_version
 from analyzer.findings import AuditContext, Finding, Kind, Severity
 from analyzer.flows import Progress
+from analyzer.ftp_data import identify_data_connections
 from analyzer.matching import FTP_VERBS, StationMatches, match_flows
 from analyzer.protocols import dhcp, ftp
 from analyzer.result import Audit, AuditTotals, FlowListing, addresses
@@ -66,7 +67,8 @@ def dissected(
 ) -> tuple[flows.Flows, Conversations]:
     """The first two stages: captures into flows, and flows into conversations."""
     read = flows.read(paths, watch("reading", sum(map(size_of, paths)), "bytes"))
-    return read, converse(read, known, watch("dissecting", len(read), "flows"))
+    conversations = converse(read, known, watch("dissecting", len(read), "flows"))
+    return read, identify_data_connections(conversations)
 
 
 def size_of(path: str) -> int:

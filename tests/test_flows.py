@@ -19,6 +19,7 @@ from analyzer.findings import Severity
 from analyzer.flows import Flows
 from analyzer.heads import Direction, Stream
 from analyzer.pipeline import audit
+from analyzer.scanner import driver
 from tests import build
 from tests.build import ACK, FIN, RST, SERVER, STATION, SYN, Packet
 
@@ -367,7 +368,7 @@ def test_neither_the_size_of_the_buffer_nor_the_room_at_first_matters(drawn: lis
     for size in (64, 100, 1000):
         assert shown(build.read_files(content, buffer_size=size)) == whole
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flows, "ROOM", 2)
+        patch.setattr(driver, "ROOM", 2)
         assert shown(build.read_files(content)) == whole
 
 
@@ -392,7 +393,7 @@ def test_every_packet_is_accounted_for(drawn: list[bytes]) -> None:
 
 def test_above_the_limit_flows_are_folded_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By hosts and service; what is new even then is counted."""
-    monkeypatch.setattr(flows, "FLOWS", 40)
+    monkeypatch.setattr(driver, "FLOWS", 40)
     drawn = [build.udp(STATION, 20000 + n, SERVER, 53, bytes(n)) for n in range(40)]
     drawn += [build.tcp(STATION, 30000 + n, SERVER, 443, SYN, n) for n in range(500)]
     drawn += [build.tcp(SERVER, 443, STATION, 30000 + n, SYN | ACK, n, b"") for n in range(500)]

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from analyzer import conversations, flows
+from analyzer import conversations
 from analyzer import stations as hosts
 from analyzer.capture import OPTIONS, SECTION, Unpacked
 from analyzer.findings import Severity
 from analyzer.pipeline import audit
+from analyzer.scanner import driver
 from tests import build
 from tests import resource_limits as traps
 from tests.fuzz.targets import assert_judged
@@ -114,7 +115,7 @@ def test_payload_above_the_limit_is_left_out_and_this_is_said(tmp_path: Path, mo
     assert not found(audit(path), "TPE016")
     for limit, value in (("PIECES", 10), ("ARENA", 1000)):
         with monkeypatch.context() as patch:
-            patch.setattr(flows, limit, value)
+            patch.setattr(driver, limit, value)
             result = audit(path)
         assert_judged(result)
         (notice,) = found(result, "TPE016")

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from analyzer.community_id import community_ids
-from analyzer.conversations import Conversation, Conversations, FtpDataFacts, State
+from analyzer.conversations import Conversation, Conversations, State
 from analyzer.expected import Requirement, UsageError
 from analyzer.findings import Kind, Severity
+from analyzer.ftp_data import FtpDataFacts
 from analyzer.messages import public_fields, to_json
 from analyzer.protocols import PROTOCOLS
 from analyzer.verdicts import Certainty, Status

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer import flows
+from analyzer.scanner import driver
 from analyzer.scanner.decapsulation import CUT, DEPTH, LINKS, LINKTYPES, peel
 from tests import build
 from tests.build import MAC, OTHER_MAC, SERVER, SERVER6, STATION, STATION6, ethernet, hardware, ip4, ip6, udp_datagram
@@ -343,14 +343,14 @@ def test_only_what_has_new_notes_is_slow(
     frames: list[bytes], slow: int, notes: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
-    before = flows.Scan.slow
+    before = driver.Scan.slow
 
-    def counted(self: flows.Scan, buffer: flows.Records) -> None:
+    def counted(self: driver.Scan, buffer: driver.Records) -> None:
         nonlocal calls
         calls += 1
         before(self, buffer)
 
-    monkeypatch.setattr(flows.Scan, "slow", counted)
+    monkeypatch.setattr(driver.Scan, "slow", counted)
     found = build.read(frames)
     assert build.accounted(found)
     assert calls == slow

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer import flows, scanner
+from analyzer import scanner
 from analyzer.conversations import address
 from analyzer.flows import Flows
+from analyzer.scanner import driver
 from analyzer.scanner.decapsulation import LINKS
 from tests import build
 from tests.build import ACK, MAC, RESOLVER, ROUTER, SERVER, SERVER6, STATION, STATION6, SYN
@@ -208,7 +209,7 @@ def test_a_host_that_talks_to_itself() -> None:
 
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flows, "ROOM", 1 << 8)
+    monkeypatch.setattr(driver, "ROOM", 1 << 8)
 
 
 @pytest.mark.usefixtures("little_room")
