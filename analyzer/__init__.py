@@ -1,7 +1,7 @@
 """tpe-pcap: audits packet captures of LoRaWAN base stations against the flows that ThingPark Enterprise expects.
 
 >>> from analyzer import audit
->>> audit("captures/tls-full-tls12-mutual.pcap").base_stations[0].mode
+>>> audit("captures/tls/full-tls12-mutual/tls-full-tls12-mutual.pcap").base_stations[0].mode
 'tls'
 """
 

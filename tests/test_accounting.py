@@ -10,10 +10,10 @@ import pytest
 from analyzer.capture import CaptureError
 from analyzer.flows import read
 from analyzer.pipeline import audit
-from tests import build
-from tests.fuzz.targets import CAPTURES, assert_judged, kind_of, records
+from tests import build, samples
+from tests.fuzz.targets import assert_judged, kind_of, records
 
-SAMPLES = sorted(CAPTURES.glob("*.pcap*"))
+SAMPLES = samples.all_captures()
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
 PACKET_BLOCKS = (2, 3, 6)
 

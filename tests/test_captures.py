@@ -6,10 +6,7 @@ A capture is one file, NAME.pcap or NAME.pcapng, or several that are read as one
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
-import tomllib
-from collections import defaultdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,13 +17,10 @@ from analyzer import Audit, audit
 from analyzer.checks import CHECKS
 from analyzer.expected import MODES, Requirement, load
 from analyzer.findings import Finding, Kind, Severity
+from tests import samples
+from tests.samples import audit_of, expectation
 
-CAPTURES = Path(__file__).parent.parent / "captures"
-FILES: dict[str, list[Path]] = defaultdict(list)
-for _path in sorted(CAPTURES.iterdir()):
-    if _path.suffix in (".pcap", ".pcapng"):
-        _alone = _path.with_suffix(".toml").is_file()
-        FILES[_path.stem if _alone else re.sub(r"\.\d$", "", _path.stem)].append(_path)
+FILES: dict[str, list[Path]] = {name: samples.files(name) for name in samples.names()}
 
 NEVER_RECORDED = (
     ("flows-folded", "it speaks of captures of hundreds of thousands of flows, and a recording stays below 500 kB"),
@@ -39,29 +33,19 @@ NEVER_RECORDED = (
 """Checks that no recording can show, and why."""
 
 
-def description(name: str) -> dict[str, Any]:
-    return tomllib.loads((CAPTURES / f"{name}.toml").read_text())
-
-
-@cache
-def audited(name: str) -> Audit:
-    told = description(name)
-    return audit(FILES[name], deployment=told["expected"]["deployment"], **told.get("audit", {}))
-
-
 @cache
 def opened(name: str) -> Audit:
     """Audited with the secrets beside the capture."""
-    told = description(name)
-    beside = {Path(key).suffix: CAPTURES / key for key in told["origin"]["keys"]}
+    told = expectation(name)
+    beside = {Path(key).suffix: FILES[name][0].parent / key for key in told["origin"]["keys"]}
     keys = {"tls_keylog": beside.get(".keylog"), "ike_keys": beside.get(".ikev2_decryption_table")}
     return audit(FILES[name], deployment=told["expected"]["deployment"], **told.get("audit", {}), **keys)
 
 
 def fired(name: str) -> set[str]:
     """Checks that speak, with keys, too, where the description tells what they show."""
-    result = {each.slug for each in audited(name).findings}
-    if TSHARK and "with_keys" in description(name):
+    result = {each.slug for each in audit_of(name).findings}
+    if TSHARK and "with_keys" in expectation(name):
         result |= {each.slug for each in opened(name).findings}
     return result
 
@@ -70,31 +54,34 @@ TSHARK = shutil.which("tshark") is not None
 
 
 def fires(name: str) -> list[str]:
-    told = description(name)
+    told = expectation(name)
     return told["expected"].get("fires", []) + told.get("with_keys", {}).get("fires", [])
 
 
 def test_every_capture_has_its_description_and_every_description_its_capture() -> None:
-    assert set(FILES) == {path.stem for path in CAPTURES.glob("*.toml")}
+    assert sorted(path for paths in FILES.values() for path in paths) == sorted(samples.CAPTURES.rglob("*.pcap*"))
     for name, paths in FILES.items():
+        mode = name.partition("-")[0]
+        where = f"{mode}/{name.removeprefix(f'{mode}-')}" if mode in MODES else f"other/{name}"
+        assert {path.parent for path in paths} == {samples.CAPTURES / where}
         alone = [path.stem for path in paths] == [name]
         assert alone or [path.stem for path in paths] == [f"{name}.{number}" for number in range(len(paths))]
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_capture_is_the_one_that_was_described(name: str) -> None:
-    origin = description(name)["origin"]
+    origin = expectation(name)["origin"]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in FILES[name]]
     assert digests == (origin["sha256"] if len(digests) > 1 else [origin["sha256"]])
     assert origin["licence"] == "CC0-1.0, recorded for this project"
     assert len(origin["how"]) < 600, "the daemons that were recorded, not the whole machine"
     for key in origin.get("keys", []):
-        assert (CAPTURES / key).is_file()
+        assert (FILES[name][0].parent / key).is_file()
     assert all(path.stat().st_size < 500_000 for path in FILES[name])
 
 
 def test_the_folder_stays_small() -> None:
-    assert sum(path.stat().st_size for path in CAPTURES.rglob("*") if path.is_file()) < 12_000_000
+    assert sum(path.stat().st_size for path in samples.CAPTURES.rglob("*") if path.is_file()) < 12_000_000
 
 
 @pytest.mark.parametrize("slug", [check.slug for check in CHECKS])
@@ -114,7 +101,7 @@ def test_what_is_never_recorded_exists() -> None:
 @pytest.mark.parametrize("status", ["present", "missing", "blocked", "malformed"])
 @pytest.mark.parametrize("mode", MODES)
 def test_every_demanded_row_is_recorded_in_every_status(mode: str, status: str) -> None:
-    stations = [each for name in FILES for each in description(name)["expected"]["base_station"]]
+    stations = [each for name in FILES for each in expectation(name)["expected"]["base_station"]]
     recorded = {row for each in stations if each["mode"] == mode for row, at in each["rows"].items() if at == status}
     demanded = {row.id for row in load()[mode].flows if row.standalone is Requirement.MUST}
     assert demanded <= recorded
@@ -122,8 +109,8 @@ def test_every_demanded_row_is_recorded_in_every_status(mode: str, status: str) 
 
 @pytest.mark.parametrize("name", FILES)
 def test_verdict(name: str) -> None:
-    expected = description(name)["expected"]
-    result = audited(name)
+    expected = expectation(name)["expected"]
+    result = audit_of(name)
 
     assert {each.station.address: each.mode for each in result.base_stations} == {
         each["address"]: each["mode"] for each in expected["base_station"]
@@ -161,16 +148,16 @@ def test_verdict(name: str) -> None:
 
 
 @pytest.mark.skipif(not TSHARK, reason="tshark is not installed")
-@pytest.mark.parametrize("name", [name for name in FILES if "with_keys" in description(name)])
+@pytest.mark.parametrize("name", [name for name in FILES if "with_keys" in expectation(name)])
 def test_verdict_with_keys(name: str) -> None:
-    told = description(name)["with_keys"]
+    told = expectation(name)["with_keys"]
     result = opened(name)
     (station,) = result.base_stations
     rows = {row.row.id: row.status.value for row in station.rows}
-    without = {row.row.id: row.status.value for row in audited(name).base_stations[0].rows}
+    without = {row.row.id: row.status.value for row in audit_of(name).base_stations[0].rows}
     assert rows == without | told.get("rows", {})
     assert set(told["fires"]) <= {each.slug for each in result.findings}
-    assert not set(told["fires"]) & {each.slug for each in audited(name).findings}
+    assert not set(told["fires"]) & {each.slug for each in audit_of(name).findings}
     assert int(result.fails()) == told["exit_code"]
 
 

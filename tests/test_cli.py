@@ -24,11 +24,11 @@ from analyzer import capture, checks, cli, pipeline
 from analyzer.reports import FORMATS
 from analyzer.reports.json import schema
 from analyzer.verdicts import Status
-from tests import build
+from tests import build, samples
 from tests.synthetic import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene
 
 COMMAND = [sys.executable, "-m", "analyzer"]
-HTTP_ON_3001 = Path(__file__).parent.parent / "captures" / "tls-http-on-3001.pcap"
+HTTP_ON_3001 = samples.capture("tls-http-on-3001")
 
 
 def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from pathlib import Path
 
 import pytest
 
@@ -23,9 +22,8 @@ from analyzer.findings import (
     to_finding,
 )
 from analyzer.heads import Frame
+from tests import samples
 from tests.reports.audits import flow
-
-CAPTURES = Path(__file__).parent.parent / "captures"
 
 FIRED_BY_CAPTURES = {
     "TPE005", "TPE101", "TPE102", "TPE103", "TPE111", "TPE112", "TPE121", "TPE122", "TPE132", "TPE133", "TPE201",
@@ -73,14 +71,14 @@ def test_a_check_is_found_by_id_and_slug(check: Check) -> None:
 
 def test_the_recorded_captures_fire_what_they_were_recorded_for() -> None:
     fired: set[str] = set()
-    for path in sorted(CAPTURES.glob("*.pcap*")):
+    for path in samples.all_captures():
         result = audit(path)
         fired |= {each.check for each in result.findings}
         for each in result.findings:
             assert each.summary.endswith(".") and each.summary.isprintable()
             assert each.count >= 1
             assert list(each.frames) == sorted(set(each.frames))
-    named = CAPTURES / "unknown-only-optional-flows.pcap"
+    named = samples.capture("unknown-only-optional-flows")
     fired |= {each.check for each in audit(named, base_stations=["10.20.30.10"]).findings}
     assert fired >= FIRED_BY_CAPTURES
     assert fired <= {check.id for check in checks.CHECKS}

@@ -20,10 +20,8 @@ from analyzer.flows import Flows
 from analyzer.heads import Direction, Stream
 from analyzer.pipeline import audit
 from analyzer.scanner import driver
-from tests import build
+from tests import build, samples
 from tests.build import ACK, FIN, RST, SERVER, STATION, SYN, Packet
-
-CAPTURES = Path(__file__).parents[1] / "captures"
 
 PORT = 50000
 WRAP = 1 << 32
@@ -237,9 +235,9 @@ def test_streams_are_put_together_at_once_as_alone(segments: list[tuple[bool, in
     assert_put_together(build.read([*handshake(), *frames]))
 
 
-@pytest.mark.parametrize("name", ["plain-link-only.pcap", "tls-packets-lost.pcapng", "mixed-two-base-stations.pcap"])
+@pytest.mark.parametrize("name", ["plain-link-only", "tls-packets-lost", "mixed-two-base-stations"])
 def test_streams_of_recordings_are_put_together_at_once_as_alone(name: str) -> None:
-    assert_put_together(flows.read([str(CAPTURES / name)]))
+    assert_put_together(flows.read([str(samples.capture(name))]))
 
 
 # -- limits -----------------------------------------------------------------------------------------------------

@@ -25,13 +25,12 @@ from analyzer.pipeline import listing
 from analyzer.reports import FORMATS, Format
 from analyzer.reports import json as json_report
 from analyzer.safetext import is_printable
-from tests import build
+from tests import build, samples
 from tests import injection as hostile
 from tests.injection import ATTACKS
 from tests.reports.audits import HOSTILE_AUDIT, finding
 from tests.synthetic import STATION, TPE
 
-CAPTURES = Path(__file__).parent.parent / "captures"
 HOSTILE_NAME = "\x1b[2J\u202ea|b`<img src=x onerror=alert(1)>\n[x](javascript:alert(1)).pcapng"
 
 
@@ -280,7 +279,7 @@ def test_a_defect_is_confessed_without_harm(
 def filters() -> list[str]:
     """One filter of each shape that any capture of the collection, or the hostile one, brings forth."""
     shapes: dict[str, str] = {}
-    results = [audited(), *(audit(path) for path in sorted(CAPTURES.glob("*.pcap")))]
+    results = [audited(), *(audit(path) for path in samples.all_captures())]
     for result in results:
         for each in result.findings:
             if each.filter:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-import tomllib
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-CAPTURES = Path(__file__).parent.parent / "captures"
+from tests import samples
+from tests.samples import CAPTURES, expectation
+
 SCENARIOS = sorted(path.stem for path in (CAPTURES / "lab" / "scenarios").glob("*.toml"))
-WITHOUT_SCENARIO = {"bs-real-station-2.0.6": "the station is not in Debian"}
+WITHOUT_SCENARIO = {"basics-real-station-2.0.6": "the station is not in Debian"}
 """Captures that nobody can record anew with the recorder alone, and why, as their descriptions say it too."""
 
 
@@ -52,28 +52,29 @@ def test_nothing_can_run_that_no_scenario_runs(recorder: ModuleType) -> None:
 
 
 def test_every_capture_has_its_scenario() -> None:
-    described = {path.stem for path in CAPTURES.glob("*.toml")}
-    assert described - set(SCENARIOS) == set(WITHOUT_SCENARIO)
+    assert set(samples.names()) - set(SCENARIOS) == set(WITHOUT_SCENARIO)
     for name, reason in WITHOUT_SCENARIO.items():
-        assert reason in (CAPTURES / f"{name}.toml").read_text()
+        assert reason in expectation(name)["origin"]["how"]
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario_has_its_capture(name: str) -> None:
-    assert f'ran = "lab/scenarios/{name}.toml"' in (CAPTURES / f"{name}.toml").read_text()
+    assert expectation(name)["origin"]["ran"] == f"lab/scenarios/{name}.toml"
 
 
 def test_secrets_are_those_of_their_capture(recorder: ModuleType) -> None:
     """Of the same recording, that is: what they are for occurs in it."""
     written = set()
-    for description in CAPTURES.glob("*.toml"):
-        captured = b"".join(each.read_bytes() for each in CAPTURES.glob(f"{description.stem}.*pcap*"))
-        for name in tomllib.loads(description.read_text())["origin"].get("keys", []):
+    for sample in samples.names():
+        captured = b"".join(path.read_bytes() for path in samples.files(sample))
+        for name in expectation(sample)["origin"].get("keys", []):
             ending = name.rpartition(".")[2]
-            lines = [line for line in (CAPTURES / name).read_text().splitlines() if not line.startswith("#")]
+            lines = [
+                line for line in (samples.folders()[sample] / name).read_text().splitlines() if not line.startswith("#")
+            ]
             assert lines and all(recorder.decryption.identifier(ending, line) in captured for line in lines), name
             written.add(name)
-    assert written == {each.name for ending in recorder.decryption.ENDINGS for each in CAPTURES.glob(f"*.{ending}")}
+    assert written == {each.name for ending in recorder.decryption.ENDINGS for each in CAPTURES.rglob(f"*.{ending}")}
 
 
 def test_readme_shows_every_capture(recorder: ModuleType) -> None:

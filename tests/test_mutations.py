@@ -13,10 +13,10 @@ import pytest
 
 from analyzer import audit
 from analyzer.capture import CaptureError
+from tests import samples
 from tests.fuzz.targets import MEGABYTES, SECONDS, assert_judged
 
-CAPTURES = Path(__file__).parents[1] / "captures"
-SAMPLES = sorted(path for path in CAPTURES.glob("*.pcap*") if path.stat().st_size > 100)
+SAMPLES = [path for path in samples.all_captures() if path.stat().st_size > 100]
 MUTATIONS = int(os.environ.get("TPE_PCAP_MUTATIONS", "2"))
 """Of each sample; ``TPE_PCAP_MUTATIONS=1000`` is an hour's work."""
 

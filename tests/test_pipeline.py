@@ -17,13 +17,11 @@ from analyzer.findings import SHOWN, Kind, Severity
 from analyzer.heads import Frame
 from analyzer.reports import FORMATS
 from analyzer.scanner import ACK, SYN
-from tests import build
+from tests import build, samples
 from tests.checks.test_tls import handshake
 from tests.protocols.test_tls import CHANGE_CIPHER_SPEC, FINISHED, message, record
 from tests.reports.audits import finding
 from tests.synthetic import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene, found, statuses
-
-CAPTURES = Path(__file__).parent.parent / "captures"
 
 
 def test_findings_that_say_the_same_of_several_conversations_are_one() -> None:
@@ -107,7 +105,7 @@ def test_a_malformed_flow_outweighs_a_good_one_whichever_comes_first(tmp_path: P
 
 
 def test_every_flow_and_every_packet_is_accounted_for(tmp_path: Path) -> None:
-    for path in sorted(CAPTURES.glob("*.pcap*")):
+    for path in samples.all_captures():
         result = audit(path)
         told = result.totals
         assert told.packets == sum(each.packets for each in result.captures)
@@ -131,7 +129,7 @@ def test_findings_come_most_severe_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", FORMATS, ids=lambda module: module.NAME)
 def test_the_same_capture_gives_the_same_report(module: object) -> None:
-    path = CAPTURES / "mixed-two-base-stations.pcap"
+    path = samples.capture("mixed-two-base-stations")
     assert module.render(audit(path)) == module.render(audit(path))  # type: ignore[attr-defined]
 
 
@@ -182,7 +180,7 @@ def test_what_cannot_be_audited_is_said_by_an_exception(tmp_path: Path) -> None:
 def test_a_profile_of_ones_own_without_all_modes(tmp_path: Path) -> None:
     rules = tmp_path / "own"
     rules.mkdir()
-    shutil.copy(CAPTURES.parent / "rules" / "tpe-self-hosted" / "tls.toml", rules)
+    shutil.copy(samples.ROOT / "rules" / "tpe-self-hosted" / "tls.toml", rules)
     path = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 2404).save(tmp_path / "a.pcap")
     result = audit(path, profile=str(rules))
     assert [each.mode for each in result.base_stations] == ["tls"]
@@ -238,7 +236,7 @@ def test_an_uplink_without_link_layer_addresses_hides_nothing(tmp_path: Path) ->
 
 
 def test_an_audit_that_nobody_holds_takes_no_memory() -> None:
-    result = audit(CAPTURES / "tls-compliant.pcap")
+    result = audit(samples.capture("tls-compliant"))
     assert any(list(each.dissection.items) for each in result.conversations)
     assert result.conversations.columns is not None
     table = weakref.ref(result.conversations.columns.flow)

@@ -15,8 +15,8 @@ from analyzer import audit
 from analyzer.capture import CaptureError
 from analyzer.messages import to_json
 from analyzer.result import Audit
+from tests import samples
 
-CAPTURES = Path(__file__).parents[1] / "captures"
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
 CUTS = 8 if os.environ.get("CI") else 2
 """Ways in which each capture is cut."""
@@ -62,8 +62,7 @@ def records(content: bytes) -> tuple[bytes, list[bytes]] | None:
 
 
 def cuttable() -> list[Path]:
-    folders = [CAPTURES, *([Path(CORPUS)] if CORPUS else [])]
-    paths = [path for folder in folders for path in sorted(folder.glob("*.pcap*"))]
+    paths = [*samples.all_captures(), *(sorted(Path(CORPUS).glob("*.pcap*")) if CORPUS else [])]
     found = ((path, records(path.read_bytes())) for path in paths)
     return [path for path, parts in found if parts is not None and len(parts[1]) > 1]
 

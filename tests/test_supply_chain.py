@@ -19,6 +19,7 @@ from packaging.version import Version
 
 from analyzer import scanner
 from analyzer.reports import FORMATS
+from tests import samples
 
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -30,7 +31,7 @@ EXTRAS = [
     if requirement.name != PROJECT["project"]["name"]
 ]
 TOOLS = [Requirement(each) for each in (*PROJECT["dependency-groups"]["dev"], *PROJECT["build-system"]["requires"])]
-CAPTURE = ROOT / "captures" / "tls-http-on-3001.pcap"
+CAPTURE = samples.capture("tls-http-on-3001")
 
 
 def lock() -> dict[str, tuple[str, int]]:

@@ -13,6 +13,7 @@ from analyzer.findings import AuditContext, Check, Scope, Severity
 from analyzer.heads import Direction, Head
 from analyzer.matching import Match
 from analyzer.protocols import dns
+from tests import samples
 from tests.checks.test_ssh import fit_of, remarks
 from tests.protocols.test_dns import (
     ASKED_A,
@@ -234,12 +235,9 @@ def test_tunnels_of_the_corpus() -> None:
     assert fired == {(TUNNEL, "dns-tunnel-names"), (TUNNEL, "dns-tunnel-records")}
 
 
-CAPTURES = Path(__file__).parents[2] / "captures"
-
-
 ODD = ("tls-dns-tunnel", "tls-dns-trailing-bytes", "tls-overlapping-fragments", "basics-dns-guessed")
 """Samples that were recorded to show what these checks flag."""
-OTHERS = sorted(path for path in CAPTURES.glob("*.pcap*") if path.stem not in ODD)
+OTHERS = [path for path in samples.all_captures() if path.stem not in ODD]
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.name)

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from analyzer import audit, scanner
+from analyzer import scanner
 from analyzer.checks import iec104 as checks
 from analyzer.conversations import converse
 from analyzer.findings import Check, Kind, Severity
 from analyzer.heads import Head
 from analyzer.protocols import iec104
-from tests import build
+from tests import build, samples
 from tests.build import ACK, FIN, SECOND, SYN, Packet
 from tests.checks.test_ssh import fit_of, remarks
 from tests.protocols.test_iec104 import (
@@ -23,7 +23,7 @@ from tests.protocols.test_iec104 import (
     lrr,
     s_frame,
 )
-from tests.protocols.test_ssh import CAPTURES, head_of
+from tests.protocols.test_ssh import head_of
 
 
 def followed(head: Head) -> Head:
@@ -136,7 +136,7 @@ def test_acknowledgements_that_go_back_or_too_far() -> None:
 
 def test_what_the_capture_lacks_may_well_have_been_acknowledged() -> None:
     """20 bytes of the server's stream are missing before frame 152 (tshark: previous segment not captured)."""
-    checked = {each.check for each in audit(CAPTURES / "plain-sll-nano.pcap").findings}
+    checked = {each.check for each in samples.audit_of("plain-sll-nano").findings}
     assert "TPE310" in checked
     assert "TPE305" not in checked
 

@@ -21,13 +21,13 @@ from analyzer.reports import difference
 from analyzer.reports import json as report
 from analyzer.result import Audit
 from analyzer.verdicts import Status
-from tests import build
+from tests import build, samples
 from tests.reports.audits import EXAMPLE, HOSTILE, UNKNOWN_STATION, finding
 from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Scene
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
-CAPTURES = sorted((ROOT / "captures").glob("*.pcap*"))
+CAPTURES = samples.all_captures()
 
 OLD = replace(EXAMPLE, findings=EXAMPLE.findings[:4])
 NEW = replace(

@@ -22,13 +22,12 @@ from analyzer.capture import CaptureError
 from analyzer.export import evidence
 from analyzer.heads import Frame
 from analyzer.result import Audit
-from tests import build
+from tests import build, samples
 from tests.build import SECOND, Packet
 from tests.reports.audits import BARE, finding
 from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Scene
 
-CAPTURES = Path(__file__).parents[2] / "captures"
-SAMPLES = sorted(CAPTURES.glob("**/*.pcap*"))
+SAMPLES = samples.all_captures()
 FRAMES = [build.udp("192.0.2.1", 1000 + number, "192.0.2.2", 2000, bytes(number)) for number in range(1, 8)]
 START = 1_700_000_000 * SECOND
 PACKETS = [Packet(frame, START + number * 1_234_567) for number, frame in enumerate(FRAMES)]
@@ -234,7 +233,7 @@ def test_without_findings_it_is_an_empty_capture(tmp_path: Path) -> None:
     assert tshark(target, "frame.number") == []
 
 
-@pytest.mark.parametrize("path", [each for each in SAMPLES if each.parent == CAPTURES], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_the_evidence_of_every_sample_holds_what_its_findings_cite(path: Path, tmp_path: Path) -> None:
     result = audit(path)
     cited = sorted({frame.number for each in result.findings for frame in each.frames})

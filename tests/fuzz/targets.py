@@ -29,9 +29,8 @@ from analyzer.reports import FORMATS
 from analyzer.result import Audit
 from analyzer.scanner.decapsulation import ETHERTYPES, IP_PROTOCOLS, LINKS, UDP_PORTS
 from analyzer.wire import Cause
-from tests import build
+from tests import build, samples
 
-CAPTURES = Path(__file__).parents[2] / "captures"
 SECONDS, MEGABYTES = 5, 500
 """Processor time and memory of one input, above which it counts as a crash."""
 SEEDS, SEED_BYTES = 200, 4096
@@ -135,7 +134,7 @@ PACKERS: dict[bytes, Callable[[bytes], bytes]] = {
 
 def captured(count: int = SEEDS) -> Iterator[bytes]:
     """The beginnings of the recorded captures, up to the end of a record."""
-    paths = sorted(CAPTURES.glob("*.pcap*"), key=lambda path: (path.stat().st_size, path.name))
+    paths = sorted(samples.all_captures(), key=lambda path: (path.stat().st_size, path.name))
     for path in islice(paths, count):
         yield b"".join(upto(records(path.read_bytes()), SEED_BYTES))
 
@@ -354,7 +353,7 @@ def recorded_heads(module: ProtocolModule) -> list[bytes]:
 @cache
 def heads_by_protocol() -> dict[str, set[bytes]]:
     found: dict[str, set[bytes]] = {}
-    for path in sorted(CAPTURES.glob("*.pcap*")):
+    for path in samples.all_captures():
         for each in pipeline.listing(str(path)).conversations:
             if each.protocol is not None and each.transport in TRANSPORTS:
                 data = b"".join(upto((packed([piece]) for piece in pieces_of(each.head)), 2 * SEED_BYTES))

@@ -13,7 +13,8 @@ from analyzer.messages import to_json
 from analyzer.protocols import Dissection, dissect_as, ftp
 from analyzer.protocols.ftp import Command, DataConnection, Endpoint, FtpFacts, Reply
 from analyzer.wire import Cause
-from tests.protocols.test_ssh import CAPTURES, CORPUS, conversations, head_of, one_side
+from tests import samples
+from tests.protocols.test_ssh import CORPUS, conversations, head_of, one_side
 
 Line = tuple[str, str]
 
@@ -337,7 +338,7 @@ def test_a_hostile_banner_is_shown_and_bounded() -> None:
 
 
 def test_recorded_sessions_are_read_whole() -> None:
-    found = [each for each in conversations(CAPTURES / "plain-full-passive.pcap") if each.protocol == "ftp"]
+    found = [each for each in conversations(samples.capture("plain-full-passive")) if each.protocol == "ftp"]
     assert not any(each.dissection.breaks for each in found)
     paths = []
     for each in found:

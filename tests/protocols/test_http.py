@@ -9,7 +9,8 @@ from analyzer.messages import to_json
 from analyzer.protocols import Dissection, dissect_as, http
 from analyzer.protocols.http import HttpFacts, RequestLine, WebSocketFrame
 from analyzer.wire import Cause
-from tests.protocols.test_ssh import CAPTURES, conversations, head_of, one_side
+from tests import samples
+from tests.protocols.test_ssh import conversations, head_of, one_side
 
 UPGRADE = (
     b"GET /router-info HTTP/1.1\r\nHost: 172.16.40.10:4443\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -205,13 +206,13 @@ def test_a_prefix_says_less_and_never_other_things(size: int, direction: Directi
 
 
 def test_recorded_cleartext_is_named() -> None:
-    found = [each for each in conversations(CAPTURES / "tls-http-on-3001.pcap") if each.protocol == "http"]
+    found = [each for each in conversations(samples.capture("tls-http-on-3001")) if each.protocol == "http"]
     said = [each.dissection.facts for each in found]
     assert [(each.method, each.path, each.status) for each in said if isinstance(each, HttpFacts)] == [
         ("GET", "/", 200),
         ("POST", "/lrc", 501),
     ]
-    stations = [each for each in conversations(CAPTURES / "bs-ws-plain-4443.pcap") if each.protocol == "http"]
+    stations = [each for each in conversations(samples.capture("basics-ws-plain-4443")) if each.protocol == "http"]
     assert len(stations) == 2
     for each in stations:
         assert isinstance(each.dissection.facts, HttpFacts)

@@ -12,7 +12,8 @@ from analyzer.messages import to_json
 from analyzer.protocols import Dissection, dissect_as, iec104
 from analyzer.protocols.iec104 import Asdu, Function, Iec104Facts, IFrame, LrrPayload, SFrame, UFrame
 from analyzer.wire import UNBOUNDED, Cause, Reader
-from tests.protocols.test_ssh import CAPTURES, CORPUS, conversations, head_of
+from tests import samples
+from tests.protocols.test_ssh import CORPUS, conversations, head_of
 
 STARTDT_ACT, STARTDT_CON = bytes.fromhex("680407000000"), bytes.fromhex("68040b000000")
 TESTFR_ACT, TESTFR_CON = bytes.fromhex("680443000000"), bytes.fromhex("680483000000")
@@ -251,15 +252,14 @@ def test_common_apdus_are_read_as_all_are(
 
 
 def test_recorded_links_are_read() -> None:
-    (whole,) = [each for each in conversations(CAPTURES / "plain-full-passive.pcap") if each.protocol == "iec104"]
+    (whole,) = [each for each in conversations(samples.capture("plain-full-passive")) if each.protocol == "iec104"]
     assert not whole.dissection.breaks
     said = whole.dissection.facts
     assert isinstance(said, Iec104Facts)
     assert (said.apdus, said.dialect) == (30, "standard")
 
-    broken = [
-        each for each in conversations(CAPTURES / "plain-iec104-broken-framing.pcap") if each.protocol == "iec104"
-    ]
+    recorded = conversations(samples.capture("plain-iec104-broken-framing"))
+    broken = [each for each in recorded if each.protocol == "iec104"]
     assert [[one.anomaly.field for one in each.dissection.malformed] for each in broken] == [
         ["start byte"],
         ["APDU length"],

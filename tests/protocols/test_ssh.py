@@ -16,9 +16,9 @@ from analyzer.messages import to_json
 from analyzer.protocols import Dissection, dissect_as, ssh
 from analyzer.protocols.ssh import Disconnect, Identification, KexInit, NewKeys, Packet, PrefaceLine, SshFacts
 from analyzer.wire import Cause
+from tests import samples
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
-CAPTURES = Path(__file__).parents[2] / "captures"
 
 BANNER = b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"
 MODERN = (
@@ -329,7 +329,7 @@ def test_a_prefix_says_less_and_never_other_things(size: int) -> None:
 
 
 def test_recorded_sessions_are_read_whole() -> None:
-    found = [each for each in conversations(CAPTURES / "plain-full-passive.pcap") if each.protocol == "ssh"]
+    found = [each for each in conversations(samples.capture("plain-full-passive")) if each.protocol == "ssh"]
     assert len(found) == 1 and not found[0].dissection.breaks
     said = found[0].dissection.facts
     assert isinstance(said, SshFacts)

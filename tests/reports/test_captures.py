@@ -10,10 +10,11 @@ import pytest
 
 from analyzer import audit
 from analyzer.reports import FORMATS, json, text
+from tests import samples
 from tests.reports.audits import rendered
 from tests.reports.test_text import wide_lines
 
-CAPTURES = sorted((Path(__file__).parents[2] / "captures").glob("**/*.pcap*"))
+CAPTURES = samples.all_captures()
 VALIDATOR = jsonschema.Draft202012Validator(
     json.schema(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
 )

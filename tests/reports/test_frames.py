@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
@@ -11,9 +9,9 @@ from analyzer import audit
 from analyzer.expected import UsageError
 from analyzer.protocols import PROTOCOLS
 from analyzer.reports.frames import ECS, FINDINGS, FLOWS, ROWS, findings_frame, flows_frame, rows_frame
+from tests import samples
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT
 
-CAPTURES = Path(__file__).parent.parent.parent / "captures"
 NAMES = [*(module.NAME for module in PROTOCOLS), "ftp-data"]
 
 
@@ -54,7 +52,7 @@ def test_the_audit_offers_them_itself() -> None:
 
 
 def test_flows_that_are_listed_together_are_told_apart() -> None:
-    result = audit(CAPTURES / "tls-blocked-rst-drop-icmp.pcap")
+    result = audit(samples.capture("tls-blocked-rst-drop-icmp"))
     flows = flows_frame(result)
     assert len(flows) == result.totals.flows > len(result.conversations)
     for each, row in zip(result.flows, flows.to_dict("records"), strict=True):
@@ -65,7 +63,7 @@ def test_flows_that_are_listed_together_are_told_apart() -> None:
 
 
 def test_severities_have_an_order_and_frames_of_several_audits_go_together() -> None:
-    several = [findings_frame(audit(CAPTURES / name)) for name in ("tls-http-on-3001.pcap", "tls-link-only.pcap")]
+    several = [findings_frame(audit(samples.capture(name))) for name in ("tls-http-on-3001", "tls-link-only")]
     together = pd.concat(several)
     assert together["severity"].dtype == several[0]["severity"].dtype
     assert set(together.loc[together["severity"] >= "medium", "severity"]) <= {"medium", "high"}
@@ -74,13 +72,13 @@ def test_severities_have_an_order_and_frames_of_several_audits_go_together() -> 
 
 
 def test_a_finding_names_its_frames_in_one_file() -> None:
-    finding = findings_frame(audit(CAPTURES / "tls-http-on-3001.pcap")).iloc[0]
+    finding = findings_frame(audit(samples.capture("tls-http-on-3001"))).iloc[0]
     assert (finding["capture"], finding["frames"]) == (0, [75, 77, 277, 279])
     assert finding["filter"] == "frame.number in {75, 77, 277, 279}"
 
 
 def test_the_facts_of_a_protocol_are_columns() -> None:
-    tls = flows_frame(audit(CAPTURES / "tls-expired-cert.pcap"), facts="tls")
+    tls = flows_frame(audit(samples.capture("tls-expired-cert")), facts="tls")
     assert set(tls["protocol"]) == {"tls"}
     assert "facts" not in tls
     assert tls["tls_version"].dtype == "string"
@@ -92,7 +90,7 @@ def test_the_facts_of_a_protocol_are_columns() -> None:
 @pytest.mark.parametrize("protocol", NAMES)
 def test_columns_of_facts_do_not_depend_on_the_content(protocol: str) -> None:
     none = flows_frame(BARE, facts=protocol)
-    some = flows_frame(audit(CAPTURES / "mixed-two-base-stations.pcap"), facts=protocol)
+    some = flows_frame(audit(samples.capture("mixed-two-base-stations")), facts=protocol)
     assert none.dtypes.astype(str).to_dict() == some.dtypes.astype(str).to_dict()
     assert len(none) == 0
     assert any(name.startswith(f"{protocol}_") for name in none)
@@ -103,7 +101,7 @@ def test_names_of_the_elastic_common_schema() -> None:
     assert set(ECS) < set(FLOWS)
     assert set(flows) == {*ECS.values(), *(f"tpe_pcap.{name}" for name in FLOWS.keys() - ECS.keys())}
     assert flows["source.ip"].tolist() == flows_frame(EXAMPLE)["originator"].tolist()
-    ping = flows_frame(audit(CAPTURES / "plain-ipv6.pcap"), names="ecs")["network.transport"]
+    ping = flows_frame(audit(samples.capture("plain-ipv6")), names="ecs")["network.transport"]
     assert "ipv6-icmp" in set(ping)
     assert "icmpv6" not in set(ping)
 

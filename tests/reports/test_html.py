@@ -23,11 +23,11 @@ from analyzer.reports.drawings import BINS, LANES, PEERS, SHARED_LANES, STATIONS
 from analyzer.result import Audit
 from analyzer.safetext import is_printable
 from analyzer.version import __version__
+from tests import samples
 from tests.reports.audits import BARE, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, SECOND, START, TLS_STATION, finding, flow
 from tests.synthetic import HTTP, STATION, TLS, TPE, Scene
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-CAPTURES = Path(__file__).parents[2] / "captures"
 VOID = {"meta", "input", "path", "rect"}
 SCRIPT = "<script>alert(1)</script>"
 
@@ -171,7 +171,7 @@ def test_passwords_and_tokens_are_not_in_it(tmp_path: Path) -> None:
 
 
 def test_an_anonymised_audit_shows_no_packet() -> None:
-    result = audit(CAPTURES / "tls-in-clear-on-all-ports.pcap")
+    result = audit(samples.capture("tls-in-clear-on-all-ports"))
     open_, closed = Page(html.render(result)), Page(html.render(anonymous(result, bytes(32))))
     addresses = {end.address for each in result.conversations for end in (each.originator, each.responder)}
     private = {each for each in addresses if each != "255.255.255.255"}
@@ -236,7 +236,7 @@ def test_of_too_many_findings_and_stations_the_page_says_what_it_leaves_out() ->
 
 
 def test_the_same_audit_gives_the_same_bytes() -> None:
-    path = CAPTURES / "mixed-two-base-stations.pcap"
+    path = samples.capture("mixed-two-base-stations")
     assert html.render(audit(path)) == html.render(audit(path))
     assert "".join(html.pieces(EXAMPLE)) == html.render(EXAMPLE)
 
@@ -331,7 +331,7 @@ def test_many_strangers_share_a_node() -> None:
 
 
 def test_the_diagram_tells_tpe_services_and_strangers_apart() -> None:
-    drawn = diagram(audit(CAPTURES / "tls-in-clear-on-all-ports.pcap"))
+    drawn = diagram(audit(samples.capture("tls-in-clear-on-all-ports")))
     assert drawn is not None
     assert [node.kind for node in drawn.peers] == ["TPE", "service", "service"]
     assert drawn.peers[0].name == "172.16.40.10"
@@ -343,7 +343,7 @@ def test_the_diagram_tells_tpe_services_and_strangers_apart() -> None:
 
 
 def test_what_is_worst_is_drawn_last() -> None:
-    drawn = diagram(audit(CAPTURES / "tls-in-clear-on-all-ports.pcap"))
+    drawn = diagram(audit(samples.capture("tls-in-clear-on-all-ports")))
     assert drawn is not None
     assert drawn.edges[-1].status == "malformed"
 

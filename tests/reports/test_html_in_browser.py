@@ -17,8 +17,9 @@ from analyzer import audit
 from analyzer.conversations import Conversations, Endpoint
 from analyzer.reports import html
 from analyzer.result import Audit
+from tests import samples
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT, TLS_STATION, finding, flow
-from tests.reports.test_html import CAPTURES, SCRIPT, many, spoilt
+from tests.reports.test_html import SCRIPT, many, spoilt
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -124,7 +125,7 @@ def test_hostile_and_long_names_stay_text_and_in_their_place(
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE, {"width": 320, "height": 600}], ids=["wide", "phone", "narrow"])
 def test_nothing_is_wider_than_the_window(opened: Opener, viewport: dict[str, int]) -> None:
-    for result in (EXAMPLE, many(40), audit(CAPTURES / "tls-in-clear-on-all-ports.pcap")):
+    for result in (EXAMPLE, many(40), audit(samples.capture("tls-in-clear-on-all-ports"))):
         page = opened(result, viewport=viewport).page
         page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
@@ -248,7 +249,7 @@ def test_landmarks_and_headings_are_in_order(opened: Opener) -> None:
 def test_axe_finds_nothing(opened: Opener, scheme: str, name: str) -> None:
     """Contrast, names and roles by the rules of axe-core for WCAG 2.2, level AA."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    result = EXAMPLE if name == "example" else audit(CAPTURES / f"{name}.pcap")
+    result = EXAMPLE if name == "example" else audit(samples.capture(name))
     page = opened(result, color_scheme=scheme).page
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     found = axe.Axe().run(page)

@@ -13,10 +13,11 @@ from analyzer import audit
 from analyzer.findings import Kind, Severity
 from analyzer.reports import junit
 from analyzer.result import Audit
+from tests import samples
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, HOSTILE_AUDIT, finding
 
 ROOT = Path(__file__).parents[2]
-CAPTURES = sorted((ROOT / "captures").glob("*.pcap*"))
+CAPTURES = samples.all_captures()
 SCHEMA = etree.XMLSchema(etree.parse(str(Path(__file__).parent / "schemas" / "junit-10.xsd")))
 
 

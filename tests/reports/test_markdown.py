@@ -17,10 +17,11 @@ from analyzer import audit
 from analyzer.findings import Severity
 from analyzer.reports import markdown
 from analyzer.result import Audit
+from tests import samples
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, GW, HOSTILE_AUDIT, NANO, finding
 
 ROOT = Path(__file__).parents[2]
-CAPTURES = sorted((ROOT / "captures").glob("*.pcap*"))
+CAPTURES = samples.all_captures()
 OWN = {
     "heading_open", "heading_close", "paragraph_open", "paragraph_close", "inline", "text", "text_special", "softbreak",
     "strong_open", "strong_close", "code_inline", "bullet_list_open", "bullet_list_close", "list_item_open",

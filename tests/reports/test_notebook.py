@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
 from analyzer import audit
 from analyzer.reports.notebook import SHOWN, render
 from analyzer.result import Audit
+from tests import samples
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT
 
-CAPTURES = Path(__file__).parent.parent.parent / "captures"
 TAGS = {"div", "p", "table", "thead", "tbody", "tr", "th", "td"}
 
 
@@ -75,5 +74,5 @@ def test_a_notebook_asks_the_audit_itself() -> None:
 
 def test_a_prompt_shows_one_short_line() -> None:
     assert repr(BARE) == "<Audit: captures 0, packets 0, flows 0, base stations 0, findings none>"
-    shown = repr(audit(CAPTURES / "tls-http-on-3001.pcap"))
+    shown = repr(audit(samples.capture("tls-http-on-3001")))
     assert shown == "<Audit: captures 1, packets 289, flows 7, base stations 1, findings 1 high>"

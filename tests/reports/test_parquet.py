@@ -19,9 +19,8 @@ from analyzer.conversations import Conversations
 from analyzer.reports import parquet
 from analyzer.reports.frames import FINDINGS, FLOWS, findings_frame, flow_rows, flows_frame, frame
 from analyzer.result import Audit
+from tests import samples
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT
-
-CAPTURES = Path(__file__).parents[2] / "captures"
 
 
 def read(pieces: Iterable[bytes]) -> pd.DataFrame:
@@ -42,7 +41,7 @@ def plain(value: object) -> object:
     return None if pd.isna(value) else value  # type: ignore[call-overload]
 
 
-AUDITS = [EXAMPLE, BARE, audit(CAPTURES / "mixed-two-base-stations.pcap")]
+AUDITS = [EXAMPLE, BARE, audit(samples.capture("mixed-two-base-stations"))]
 
 
 @pytest.mark.parametrize("audited", AUDITS, ids=["example", "bare", "capture"])
@@ -89,7 +88,7 @@ def test_without_pyarrow_the_extra_is_named(
 
     monkeypatch.setattr(builtins, "__import__", without)
     target = tmp_path / "flows.parquet"
-    path = CAPTURES / "tls-http-on-3001.pcap"
+    path = samples.capture("tls-http-on-3001")
     assert cli.main(["flows", str(path), "--format", "parquet", "--output", str(target)]) == 2
     out, err = capsys.readouterr()
     assert (out, err) == ("", "tpe-pcap: the format parquet needs pyarrow: pip install 'tpe-pcap[parquet]'\n")

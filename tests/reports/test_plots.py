@@ -5,25 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from analyzer import audit
 from analyzer.reports import plots
 from analyzer.reports.plots import STATUSES, bytes_per_row, esp_lengths, iec104_heartbeat, timeline, tls_versions
 from analyzer.result import Audit
 from analyzer.verdicts import Status
+from tests import samples
 from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT
 
-CAPTURES = Path(__file__).parent.parent.parent / "captures"
 PLOTS = (timeline, bytes_per_row, esp_lengths, iec104_heartbeat, tls_versions)
 
 
 def of(name: str) -> Audit:
-    return audit(CAPTURES / name)
+    return samples.audit_of(name)
 
 
 def lanes(figure: Figure) -> list[str]:
@@ -59,12 +57,12 @@ def test_every_audit_can_be_drawn(plot: Callable[[Audit], Figure], example: Audi
 
 @pytest.mark.parametrize("plot", PLOTS)
 def test_the_same_audit_gives_the_same_picture(plot: Callable[[Audit], Figure]) -> None:
-    one, two = (plot(of("mixed-two-base-stations.pcap"))._repr_png_() for _ in range(2))  # type: ignore[attr-defined]
+    one, two = (plot(of("mixed-two-base-stations"))._repr_png_() for _ in range(2))  # type: ignore[attr-defined]
     assert one == two
 
 
 def test_a_timeline_has_a_lane_for_each_row_that_has_flows() -> None:
-    figure = timeline(of("tls-http-on-3001.pcap"))
+    figure = timeline(of("tls-http-on-3001"))
     assert lanes(figure)[3] == "i38  IEC 104 over TLS"
     assert [name.split("  ")[0] for name in lanes(figure)] == ["i3", "i4", "i4, i5", "i38", "i39", "i40"]
     assert list(colours(figure)) == ["malformed", "undecided", "present"]
@@ -74,38 +72,38 @@ def test_a_timeline_has_a_lane_for_each_row_that_has_flows() -> None:
 
 
 def test_a_timeline_of_one_base_station_leaves_out_the_others() -> None:
-    result = of("mixed-two-base-stations.pcap")
+    result = of("mixed-two-base-stations")
     one, two = (lanes(timeline(result, each.station.address)) for each in result.base_stations)
     assert one != two
     assert set(one) | set(two) == set(lanes(timeline(result)))
 
 
 def test_flows_that_fit_no_row_have_a_lane_of_their_own() -> None:
-    figure = timeline(of("plain-portscan-of-bs.pcap"))
+    figure = timeline(of("plain-portscan-of-bs"))
     assert lanes(figure)[-1] == "no row"
     assert "no row" in colours(figure)
 
 
 def test_the_bars_of_all_rows_are_all_bytes() -> None:
-    result = of("plain-portscan-of-bs.pcap")
+    result = of("plain-portscan-of-bs")
     flows = result.flows_frame()
     total = sum(bar.get_width() for bar in bytes_per_row(result).axes[0].patches)  # type: ignore[attr-defined]
     assert total == (flows["bytes_originator"] + flows["bytes_responder"]).sum()
 
 
 def test_padding_to_a_block_shows() -> None:
-    cbc, gcm = esp_lengths(of("ipsec-esp-cbc.pcap")), esp_lengths(of("ipsec-full-raw-esp.pcap"))
+    cbc, gcm = esp_lengths(of("ipsec-esp-cbc")), esp_lengths(of("ipsec-full-raw-esp"))
     assert words(cbc)[:-1] == ["100%", "100%"]
     assert len(words(gcm)[:-1]) == 2 * 4
     assert "22 packets" in lanes(gcm)[1]
     lengths = {segment[0][0] for lines in gcm.axes[0].collections for segment in lines.get_segments()}  # type: ignore
-    assert lengths == {4 * bit for each in of("ipsec-full-raw-esp.pcap").conversations
+    assert lengths == {4 * bit for each in of("ipsec-full-raw-esp").conversations
                        for association in each.head.associations
                        for bit in range(512) if association.lengths >> bit & 1}  # fmt: skip
 
 
 def test_the_tests_of_a_link_show() -> None:
-    figure = iec104_heartbeat(of("plain-ha-stopped-link.pcap"))
+    figure = iec104_heartbeat(of("plain-ha-stopped-link"))
     assert "2 APDUs, 1 TESTFR act, 1 answered" in words(figure)[1]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "I frame", "S frame", "STARTDT, STOPDT", "TESTFR act", "TESTFR con",
@@ -113,10 +111,10 @@ def test_the_tests_of_a_link_show() -> None:
 
 
 def test_versions_are_counted_by_flows() -> None:
-    figure = tls_versions(of("tls-10-on-3001.pcap"))
+    figure = tls_versions(of("tls-10-on-3001"))
     assert lanes(figure) == ["TLS 1.0", "TLS 1.3"]
     assert [bar.get_width() for bar in figure.axes[0].patches] == [1, 0, 0, 1, 0, 1]  # type: ignore[attr-defined]
-    assert lanes(tls_versions(of("tls-hello-never-answered.pcap")))[-1] == "none agreed"
+    assert lanes(tls_versions(of("tls-hello-never-answered")))[-1] == "none agreed"
 
 
 def test_nothing_of_matplotlib_is_changed() -> None:
@@ -124,7 +122,7 @@ def test_nothing_of_matplotlib_is_changed() -> None:
     code = (
         "import matplotlib; before = dict(matplotlib.rcParams)\n"
         "from analyzer import audit; from analyzer.reports import plots\n"
-        f"plots.timeline(audit({str(CAPTURES / 'tls-link-only.pcap')!r}))._repr_png_()\n"
+        f"plots.timeline(audit({str(samples.capture('tls-link-only'))!r}))._repr_png_()\n"
         "assert dict(matplotlib.rcParams) == before\n"
         "assert not __import__('matplotlib._pylab_helpers')._pylab_helpers.Gcf.figs\n"
     )

@@ -16,10 +16,11 @@ from analyzer.capture import CaptureFile
 from analyzer.findings import Severity
 from analyzer.reports import sarif
 from analyzer.result import Audit
+from tests import samples
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, GW, HOSTILE_AUDIT, NANO, finding
 
 ROOT = Path(__file__).parents[2]
-CAPTURES = sorted((ROOT / "captures").glob("*.pcap*"))
+CAPTURES = samples.all_captures()
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "sarif-2.1.0.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft4Validator(SCHEMA, format_checker=jsonschema.Draft4Validator.FORMAT_CHECKER)
 

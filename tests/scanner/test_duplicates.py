@@ -22,14 +22,13 @@ from analyzer.conversations import Conversation, converse
 from analyzer.flows import DuplicateGroups, Flows
 from analyzer.reports import json as report
 from analyzer.result import Audit
-from tests import build
+from tests import build, samples
 from tests.protocols import test_ntp
 
 STATION, OTHER, SERVER = "10.0.0.2", "10.0.0.3", "10.0.9.53"
-CAPTURES = Path(__file__).parents[2] / "captures"
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
-SHIPPED = sorted(CAPTURES.glob("*.pcap*"))
-REAL = [path for folder in (CAPTURES, *([Path(CORPUS)] if CORPUS else [])) for path in sorted(folder.glob("*.pcap*"))]
+SHIPPED = samples.all_captures()
+REAL = [*SHIPPED, *(sorted(Path(CORPUS).glob("*.pcap*")) if CORPUS else [])]
 
 
 def each_its_own(found: Flows, _: npt.NDArray[np.bool_]) -> DuplicateGroups:

@@ -15,8 +15,9 @@ import pytest
 from analyzer import CaptureError, audit, crosscheck
 from analyzer.tshark import client
 from analyzer.tshark.client import Query, run
+from tests import samples
 
-CAPTURE = Path(__file__).parents[2] / "captures" / "tls-http-on-3001.pcap"
+CAPTURE = samples.capture("tls-http-on-3001")
 PACKETS = audit(CAPTURE).totals.packets
 NUMBERS = Query(fields=("frame.number",))
 needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")

@@ -16,10 +16,9 @@ from analyzer import CaptureError, cli, crosscheck
 from analyzer.reports import json as report
 from analyzer.tshark import client
 from analyzer.tshark.crosscheck import Crosscheck
-from tests import build
+from tests import build, samples
 from tests.synthetic import OTHER, STATION, TPE, Scene
 
-CAPTURES = Path(__file__).parents[2] / "captures"
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
 pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 
@@ -37,19 +36,19 @@ def unexplained(result: Crosscheck) -> list[tuple[str, str | None, str | None]]:
 @pytest.mark.parametrize(
     "name",
     [
-        "basics-compliant.pcap",
-        "ipsec-peer-gone.pcap",
-        "ipsec-ike-invalid-ke-retry.pcap",
-        "plain-iec104-by-the-book.pcap",
-        "plain-ipv6.pcap",
-        "tls-captured-twice.pcap",
-        "tls-dns-tunnel.pcap",
-        "tls-overlapping-fragments.pcap",
-        "tls-scans-the-network.pcap",
+        "basics-compliant",
+        "ipsec-peer-gone",
+        "ipsec-ike-invalid-ke-retry",
+        "plain-iec104-by-the-book",
+        "plain-ipv6",
+        "tls-captured-twice",
+        "tls-dns-tunnel",
+        "tls-overlapping-fragments",
+        "tls-scans-the-network",
     ],
 )
 def test_recorded_captures_agree(name: str) -> None:
-    result = crosscheck(CAPTURES / name)
+    result = crosscheck(samples.capture(name))
     assert result.agrees and {difference.subject for difference in result.differences} <= {"IEC 104 APDUs"}
     assert result.flows > 0 and result.facts > 0
 
@@ -57,16 +56,16 @@ def test_recorded_captures_agree(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("plain-link-only.pcap", "the LRR's dialect"),
-        ("plain-ftp-auth-tls.pcap", "goes on in TLS"),
-        ("tls-snaplen-96.pcap", "a message is broken off"),
-        ("tls-broken-dns-and-ntp.pcap", "tshark calls the packet malformed"),
-        ("basics-ssh-on-443-random-on-4443.pcap", "tshark goes by the port number"),
-        ("plain-sll-nano.pcap", "the capture lacks bytes of the stream"),
+        ("plain-link-only", "the LRR's dialect"),
+        ("plain-ftp-auth-tls", "goes on in TLS"),
+        ("tls-snaplen-96", "a message is broken off"),
+        ("tls-broken-dns-and-ntp", "tshark calls the packet malformed"),
+        ("basics-ssh-on-443-random-on-4443", "tshark goes by the port number"),
+        ("plain-sll-nano", "the capture lacks bytes of the stream"),
     ],
 )
 def test_known_differences_are_explained(name: str, reason: str) -> None:
-    result = crosscheck(CAPTURES / name)
+    result = crosscheck(samples.capture(name))
     assert result.agrees
     assert any(reason in (difference.explanation or "") for difference in result.differences)
     assert all(difference.frames and difference.filter for difference in result.differences)
@@ -83,7 +82,7 @@ def test_unreadable_packets_and_orphan_fragments_are_explained(tmp_path: Path) -
 
 
 def test_several_captures_are_compared_as_one() -> None:
-    paths = sorted(CAPTURES.glob("plain-ring-of-three-files.*.pcap"))
+    paths = samples.files("plain-ring-of-three-files")
     result = crosscheck(paths)
     assert result.agrees and len(result.captures) == len(paths) > 1
 
@@ -139,8 +138,8 @@ def test_unexplained_difference(
     monkeypatch: pytest.MonkeyPatch, change: Change, subject: str, ours: str | None, theirs: str | None
 ) -> None:
     monkeypatch.setattr(client, "run", altered(change))
-    name = "tls-full-tls12-mutual.pcap" if subject.startswith("TLS") else "tls-compliant.pcap"
-    result = crosscheck(CAPTURES / name)
+    name = "tls-full-tls12-mutual" if subject.startswith("TLS") else "tls-compliant"
+    result = crosscheck(samples.capture(name))
     found = [
         difference
         for difference in result.differences
@@ -154,7 +153,7 @@ def test_unexplained_difference(
 
 def test_ike_offers_and_choices_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "run", altered(substitute("isakmp_ike2_attr_key_length", "128", "192")))
-    result = crosscheck(CAPTURES / "ipsec-full-raw-esp.pcap")
+    result = crosscheck(samples.capture("ipsec-full-raw-esp"))
     assert {difference.subject for difference in result.differences} == {"IKE offer", "IKE choice"}
     assert not result.agrees
 
@@ -163,7 +162,7 @@ def test_ike_offers_and_choices_are_compared(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_command_exits_0_if_every_difference_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["crosscheck", str(CAPTURES / "plain-link-only.pcap")]) == 0
+    assert cli.main(["crosscheck", str(samples.capture("plain-link-only"))]) == 0
     output = capsys.readouterr()
     assert "1 pair of ends and 1 fact compared: 1 difference, 1 explained." in output.out
     assert "differs IEC 104 APDUs" in output.out and "LRR's dialect" in output.out and output.err == ""
@@ -174,7 +173,7 @@ def test_command_exits_1_for_an_unexplained_difference(
 ) -> None:
     monkeypatch.setattr(client, "run", altered(substitute("ssh_protocol", "OpenSSH", "\x1b[31mOpenSSH")))
     output = tmp_path / "report.json"
-    path = str(CAPTURES / "tls-compliant.pcap")
+    path = str(samples.capture("tls-compliant"))
     assert cli.main(["crosscheck", path]) == 1
     text = capsys.readouterr().out
     assert "DIFFERS SSH banners" in text and "\x1b" not in text
@@ -204,8 +203,7 @@ UNEXPLAINED = {
     "path",
     [
         path
-        for folder in (CAPTURES, Path(CORPUS or "."))
-        for path in sorted(folder.iterdir())
+        for path in (*samples.all_captures(), *sorted(Path(CORPUS or ".").iterdir()))
         if CORPUS and {".pcap", ".pcapng", ".snoop", ".cap", ".gz"} & set(path.suffixes)
     ],
     ids=lambda path: path.name,

@@ -25,6 +25,7 @@ from analyzer.reports import FORMATS
 from analyzer.result import Audit
 from analyzer.tshark.decryption import add_ike
 from analyzer.wire import Reader, StopParsing
+from tests import samples
 from tests.leak_canaries import (
     TABLE,
     Payloads,
@@ -40,7 +41,6 @@ from tests.leak_canaries import (
 from tests.protocols.test_ike import SPI_I, SPI_R
 from tests.synthetic import ESP, IKE_INIT, STATION, TPE, Scene, found, statuses
 
-CAPTURES = Path(__file__).parents[2] / "captures"
 needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 
 GCM128, GCM256, GCM_SHORT = (1, 20, 128), (1, 20, 256), (1, 18, 128)
@@ -267,7 +267,7 @@ def test_tls_12_needs_no_keys(tmp_path: Path) -> None:
 
 @needs_tshark
 def test_embedded_keys_are_used_only_on_request() -> None:
-    path = CAPTURES / "basics-keys-embedded.pcapng"
+    path = samples.capture("basics-keys-embedded")
     assert found(audit(path), "TPE277") and not found(audit(path), "TPE014")
     result = audit(path, embedded_keys=True)
     assert not found(result, "TPE277")
@@ -317,7 +317,7 @@ def test_invalid_key_file_is_an_error_that_quotes_no_key(
     path = tmp_path / "keys"
     path.write_bytes(content)
     with pytest.raises(UsageError) as raised:
-        audit(CAPTURES / "tls-compliant.pcap", **{option: path})
+        audit(samples.capture("tls-compliant"), **{option: path})
     message = str(raised.value)
     assert message.startswith(f"{path}: {reason}") and "\n" not in message
     assert "mine" not in message and "0101" not in message
@@ -337,15 +337,15 @@ def test_no_report_contains_a_key(tmp_path: Path) -> None:
 def test_standard_input_cannot_be_decrypted(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(TABLE)
     command = [sys.executable, "-m", "analyzer", "audit", "-", "--ike-keys", str(tmp_path / "keys")]
-    capture = (CAPTURES / "ipsec-full-raw-esp.pcap").read_bytes()
-    done = subprocess.run(command, input=capture, capture_output=True, check=False, cwd=CAPTURES.parent)
+    capture = samples.capture("ipsec-full-raw-esp").read_bytes()
+    done = subprocess.run(command, input=capture, capture_output=True, check=False, cwd=samples.ROOT)
     assert done.returncode == 2
     assert done.stderr.decode() == "tpe-pcap: -: tshark needs a file that can be read more than once\n"
 
 
 @needs_tshark
 def test_command_reads_keys(capsys: pytest.CaptureFixture[str]) -> None:
-    path = CAPTURES / "ipsec-esp-aes192gcm.pcap"
+    path = samples.capture("ipsec-esp-aes192gcm")
     assert cli.main(["audit", str(path)]) == 0
     assert cli.main(["audit", str(path), "--ike-keys", str(path.with_suffix(".ikev2_decryption_table"))]) == 1
     assert "TPE228" in capsys.readouterr().out
@@ -354,7 +354,7 @@ def test_command_reads_keys(capsys: pytest.CaptureFixture[str]) -> None:
 def test_keys_without_anything_to_decrypt_need_no_tshark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "keys").write_text(TABLE)
-    result = audit(CAPTURES / "plain-link-only.pcap", ike_keys=tmp_path / "keys")
+    result = audit(samples.capture("plain-link-only"), ike_keys=tmp_path / "keys")
     assert "open nothing" in found(result, "TPE014")[0].summary
 
 
@@ -367,7 +367,7 @@ def test_keys_without_anything_to_decrypt_need_no_tshark(tmp_path: Path, monkeyp
 )
 def test_unsupported_kinds_of_keys_are_reported(tmp_path: Path, line: str, beginning: str) -> None:
     (tmp_path / "keys").write_text(f"{line}\n")
-    (note,) = found(audit(CAPTURES / "ipsec-full-raw-esp.pcap", ike_keys=tmp_path / "keys"), "TPE014")
+    (note,) = found(audit(samples.capture("ipsec-full-raw-esp"), ike_keys=tmp_path / "keys"), "TPE014")
     assert note.summary.startswith(beginning) and "are not used" in note.summary
     assert note.severity.name == "LOW"
 
@@ -381,7 +381,7 @@ def test_missing_tshark_is_a_capture_error(tmp_path: Path, monkeypatch: pytest.M
 @needs_tshark
 def test_recorded_keys_decrypt_recorded_captures() -> None:
     for name in ("ipsec-esp-null", "ipsec-full-raw-esp", "ipsec-natt-lan-side"):
-        result = audit(CAPTURES / f"{name}.pcap", ike_keys=CAPTURES / f"{name}.ikev2_decryption_table")
+        result = audit(samples.capture(name), ike_keys=samples.keys(name, "ikev2_decryption_table"))
         assert ike_facts(result).decrypted == "tshark"
         chosen = "null-sha256" if name == "ipsec-esp-null" else "aes128gcm16"
         assert ike_facts(result).esp_chosen == chosen
@@ -390,14 +390,14 @@ def test_recorded_keys_decrypt_recorded_captures() -> None:
 
 @needs_tshark
 def test_findings_that_need_the_recorded_keys(tmp_path: Path) -> None:
-    path = CAPTURES / "ipsec-esp-aes192gcm.pcap"
+    path = samples.capture("ipsec-esp-aes192gcm")
     result = audit(path, ike_keys=path.with_suffix(".ikev2_decryption_table"))
     (chosen,) = found(result, "TPE228")
     assert chosen.severity.name == "HIGH" and "aes192gcm16" in chosen.summary
     assert statuses(result, "10.20.30.10")["i2"] == "malformed"
     assert found(audit(path), "TPE220") and not found(audit(path), "TPE228")
 
-    path = CAPTURES / "basics-tls-13-expired-cert.pcap"
+    path = samples.capture("basics-tls-13-expired-cert")
     result = audit(path, tls_keylog=path.with_suffix(".keylog"))
     (expired,) = found(result, "TPE269")
     assert expired.rows == ("i42",) and statuses(result, "10.20.30.10")["i42"] == "malformed"
