@@ -1,27 +1,24 @@
-"""Reading bytes that nobody vouches for.
+"""A bounds-checked reader for untrusted input.
 
-A :class:`Reader` walks over bytes and keeps two limits apart:
+A :class:`Reader` keeps two limits apart:
 
-* *seen*: the bytes that the capture gave. Past it the truth is unknown: ``TRUNCATED``, nobody's fault.
-* *fence*: the end that the sender declared (a datagram's end, a length field). Past it, or short of it where
-  the protocol demands exact use, the sender contradicts itself: ``MALFORMED``.
+* the *captured end*: the end of the bytes that the capture holds. A field beyond it is ``TRUNCATED``: nobody's fault.
+* the *fence*: the end that the sender declared (the length of a datagram, a length field). A field that crosses it, or
+  bytes left over where the protocol demands exact use, are ``MALFORMED``: the sender contradicts itself.
 
-A dissector reads straight on and never catches anything: the reader stops it with the private :class:`StopParsing`,
-which only :mod:`analyzer.protocols` catches and turns into an :class:`Anomaly`.
+A dissector reads field after field and catches nothing. The reader ends it with :class:`StopParsing`, which only
+:mod:`analyzer.protocols` catches and turns into an :class:`Anomaly`.
 """
 
 from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, TypeVar
-
-T = TypeVar("T")
+from typing import Any, NoReturn
 
 UNBOUNDED = 1 << 62
-"""Fence of a stream whose end is not known."""
+"""Fence of a stream whose end is unknown."""
 
 CARRIAGE_RETURN = 0x0D
 
@@ -30,28 +27,28 @@ class Cause(enum.Enum):
     """Why a dissection ended early."""
 
     TRUNCATED = "truncated"
-    """The capture holds no more bytes (snap length, loss, head limit, start or end of the capture)."""
+    """The capture holds no more bytes: snap length, packet loss, head limit, start or end of the capture."""
     MALFORMED = "malformed"
-    """The sender's bytes contradict themselves or the protocol."""
+    """The bytes contradict themselves or the protocol."""
     DEFECT = "defect"
-    """This program failed; never blamed on a station."""
+    """A bug of this program; never blamed on a station."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """What stopped a dissection, and where."""
+    """Why and where a dissection ended early."""
 
     cause: Cause
     field: str
     """Name of the field that could not be read, in the protocol's own words."""
     offset: int
-    """Position of the field in the stream or datagram, in bytes from its beginning."""
+    """Position of the field in its stream or datagram, in bytes."""
     reason: str
     """One clause without a full stop: "needs 4 bytes, 2 are left of the declared length"."""
 
 
-class StopParsing(Exception):  # noqa: N818 (it ends a reading; it is no error)
-    """Ends a dissection. Raised by the reader only; caught in :mod:`analyzer.protocols` only."""
+class StopParsing(Exception):  # noqa: N818 (control flow, not an error)
+    """Ends a dissection. Raised by the reader only, caught in :mod:`analyzer.protocols` only."""
 
     def __init__(self, anomaly: Anomaly) -> None:
         super().__init__(anomaly.reason)
@@ -59,27 +56,27 @@ class StopParsing(Exception):  # noqa: N818 (it ends a reading; it is no error)
 
 
 class Layout:
-    """Fields that stand one behind the other, big-endian: the name of each and its format in :mod:`struct`'s words.
+    """Adjacent big-endian fields: ``Layout(("SPI", "I"), ("Sequence Number", "I"))``.
 
-    ``Layout(("SPI", "I"), ("Sequence Number", "I"))``. For a struct whose fields need no look until all are read.
+    A field is a name and a :mod:`struct` format. For fields of which none decides how the next one is read.
     """
 
     __slots__ = ("fields", "size", "unpack_from")
 
     def __init__(self, *fields: tuple[str, str]) -> None:
-        whole = struct.Struct(">" + "".join(code for _, code in fields))
-        self.unpack_from = whole.unpack_from
-        self.size = whole.size
+        layout = struct.Struct(">" + "".join(code for _, code in fields))
+        self.unpack_from = layout.unpack_from
+        self.size = layout.size
         """In bytes."""
         self.fields = tuple((name, struct.calcsize(">" + code)) for name, code in fields)
-        """Name and size in bytes of each."""
+        """Name and size in bytes of every field."""
 
 
 class Reader:
-    """A cursor over ``data[pos:]`` with a fence; all integers are big-endian unless a name says otherwise.
+    """A cursor over ``data[pos:fence]``. Integers are big-endian.
 
-    ``fence`` is the declared end, in bytes from the beginning of ``data``; it may lie behind the bytes seen.
-    ``UNBOUNDED`` means that no end was declared (a stream that goes on). Only ``pos`` ever changes.
+    ``fence`` is the declared end, in bytes from the beginning of ``data``; it may lie beyond the captured end.
+    ``UNBOUNDED``: no end is declared (a stream that goes on). Reading changes only ``pos``.
     """
 
     __slots__ = ("data", "fence", "limit", "pos")
@@ -89,30 +86,30 @@ class Reader:
         self.pos = pos
         self.fence = fence
         self.limit = fence if fence < len(data) else len(data)
-        """Up to where reading is possible: the fence or the end of what was seen, whichever comes first."""
+        """End of the readable bytes: the fence or the captured end, whichever comes first."""
 
-    # -- where we are -------------------------------------------------------------------------------------
+    # -- position -----------------------------------------------------------------------------------------
 
     @property
     def left(self) -> int:
-        """Bytes up to the fence or the end of what was seen, whichever comes first."""
+        """Readable bytes: up to the fence or the captured end, whichever comes first."""
         left = self.limit - self.pos
         return left if left > 0 else 0
 
     @property
-    def more(self) -> bool:
-        """Whether the sender declared more bytes, seen or not. On a stream: whether any byte is left to read."""
+    def has_more(self) -> bool:
+        """Whether the sender declared more bytes, captured or not. In an unbounded stream: whether any are readable."""
         return self.pos < (self.limit if self.fence == UNBOUNDED else self.fence)
 
     def peek(self, count: int) -> bytes:
-        """Up to ``count`` next bytes, without moving and without ever stopping."""
+        """Up to ``count`` next bytes. Never moves the cursor, never stops."""
         end = self.pos + count
         return self.data[self.pos : end if end < self.limit else self.limit]
 
     # -- reading ------------------------------------------------------------------------------------------
 
     def take(self, count: int, field: str) -> bytes:
-        """The next ``count`` bytes, or a stop that names ``field``."""
+        """The next ``count`` bytes. Raises :class:`StopParsing` that names ``field``, as do all methods below."""
         pos = self.pos
         end = pos + count
         if end > self.limit:
@@ -121,14 +118,14 @@ class Reader:
         return self.data[pos:end]
 
     def stop(self, count: int, field: str) -> NoReturn:
-        """Stop because ``field`` would need ``count`` bytes: is that the sender's fault, or the capture's?"""
+        """Stop because ``field`` needs ``count`` bytes: malformed beyond the fence, else truncated."""
         if self.pos + count > self.fence:
             self.malformed(field, f"needs {count} bytes, {self.fence - self.pos} are left of the declared length")
         reason = f"needs {count} bytes, the capture holds {len(self.data) - self.pos}"
         raise StopParsing(Anomaly(Cause.TRUNCATED, field, self.pos, reason))
 
     def unpack(self, layout: Layout) -> tuple[Any, ...]:
-        """The values of all fields of a layout, or a stop that names the first that is not there as a whole."""
+        """The values of a layout. A stop names the first field that is incomplete."""
         pos = self.pos
         end = pos + layout.size
         if end > self.limit:
@@ -158,12 +155,12 @@ class Reader:
         return int.from_bytes(self.take(4, field), "big")
 
     def rest(self, field: str) -> bytes:
-        """All bytes up to the fence; on a stream without one, all that was seen."""
+        """All bytes up to the fence; of an unbounded stream, all that were captured."""
         end = self.limit if self.fence == UNBOUNDED else self.fence
         return self.take(end - self.pos if end > self.pos else 0, field)
 
     def line(self, limit: int, field: str) -> bytes:
-        """The next line without its end (CR LF or bare LF); no end within ``limit`` bytes is malformed."""
+        """The next line without its end (CR LF or LF). Malformed if no line ends within ``limit`` bytes."""
         pos = self.pos
         end = self.data.find(b"\n", pos, self.limit if self.limit < pos + limit else pos + limit)
         if end < 0:
@@ -173,32 +170,34 @@ class Reader:
         self.pos = end + 1
         return self.data[pos : end - 1 if end > pos and self.data[end - 1] == CARRIAGE_RETURN else end]
 
-    def block(self, count: int, field: str) -> Block:
-        """A reader fenced to the next ``count`` bytes, which the ``with`` body must use up exactly.
+    # -- lengths that the sender declares -----------------------------------------------------------------
 
-        A block that reaches behind this reader's own fence is malformed at once. A body that wants to leave
-        bytes unread says so with ``inner.rest(...)``.
+    def block(self, count: int, field: str) -> Block:
+        """A reader of the next ``count`` bytes, for a ``with`` statement whose body must use them up exactly.
+
+        Malformed at once if the block crosses this reader's fence. A body that ignores bytes says so with
+        ``inner.rest(...)``.
         """
         return Block(self, count, field)
 
     def fenced(self, count: int, field: str) -> Reader:
-        """A reader over the next ``count`` bytes; this reader does not move (see :meth:`block`)."""
+        """A reader of the next ``count`` bytes, as :meth:`block`, but this reader does not move."""
         end = self.pos + count
         if end > self.fence:
             self.overlong(count, field)
         return Reader(self.data, self.pos, end)
 
     def overlong(self, count: int, field: str) -> NoReturn:
-        """Stop because the next ``count`` bytes, declared by ``field``, reach behind this reader's own fence."""
+        """Stop because ``field`` declares ``count`` bytes, which cross this reader's fence."""
         self.malformed(field, f"declares {count} bytes, {self.fence - self.pos} are left of the enclosing length")
 
     def malformed(self, field: str, reason: str, offset: int | None = None) -> NoReturn:
-        """Stop: the sender contradicts itself or the protocol."""
+        """Stop because the sender contradicts itself or the protocol, at ``offset`` (default: here)."""
         raise StopParsing(Anomaly(Cause.MALFORMED, field, self.pos if offset is None else offset, reason))
 
 
 class Block(Reader):
-    """The reader, and the context, of :meth:`Reader.block`."""
+    """The reader and context manager of :meth:`Reader.block`."""
 
     __slots__ = ("field", "outer")
 
@@ -222,35 +221,3 @@ class Block(Reader):
                 declared = self.fence - self.outer.pos
                 self.malformed(self.field, f"{self.fence - self.pos} bytes of {declared} declared are left over")
             self.outer.pos = self.fence
-
-
-class Repeats(Generic[T]):
-    """A reading of what stations of one make all send alike: bytes that were read before are not read again.
-
-    ``read`` takes a fenced reader, and arguments on which its result depends too. What it gave is kept once it came to
-    its end, for at most ``most`` different readings of at most ``longest`` bytes.
-    """
-
-    __slots__ = ("known", "longest", "most", "read")
-
-    def __init__(self, read: Callable[..., T], longest: int, most: int = 1024) -> None:
-        self.read = read
-        self.longest = longest
-        self.most = most
-        self.known: dict[object, tuple[T, int]] = {}
-        """What was read and how many bytes of it were used, by all bytes up to the fence and the arguments."""
-
-    def __call__(self, reader: Reader, *arguments: object) -> T:
-        """``read(reader, *arguments)``."""
-        start, fence = reader.pos, reader.fence
-        if fence > reader.limit or fence - start > self.longest:
-            return self.read(reader, *arguments)
-        key = (reader.data[start:fence], arguments)
-        found = self.known.get(key)
-        if found is not None:
-            reader.pos = start + found[1]
-            return found[0]
-        value = self.read(reader, *arguments)
-        if len(self.known) < self.most:
-            self.known[key] = value, reader.pos - start
-        return value

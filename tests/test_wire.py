@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.wire import UNBOUNDED, Anomaly, Cause, Layout, Reader, Repeats, StopParsing
+from analyzer.wire import UNBOUNDED, Anomaly, Cause, Layout, Reader, StopParsing
 
 
 def stopped(action: Callable[[], object]) -> Anomaly:
@@ -22,7 +22,7 @@ def test_integers_are_big_endian() -> None:
     assert (reader.u8("a"), reader.u16("b"), reader.u24("c"), reader.u32("d")) == (1, 0x0203, 0x040506, 0x0708090A)
 
 
-def test_past_the_capture_is_truncated_past_the_fence_is_malformed() -> None:
+def test_beyond_the_captured_end_is_truncated_beyond_the_fence_is_malformed() -> None:
     cut = stopped(lambda: Reader(b"abc", 0, 10).take(5, "name"))
     assert (cut.cause, cut.field, cut.offset) == (Cause.TRUNCATED, "name", 0)
     assert cut.reason == "needs 5 bytes, the capture holds 3"
@@ -31,15 +31,15 @@ def test_past_the_capture_is_truncated_past_the_fence_is_malformed() -> None:
     assert lie.reason == "needs 5 bytes, 3 are left of the declared length"
 
 
-def test_past_both_blames_the_sender() -> None:
+def test_beyond_both_is_malformed() -> None:
     assert stopped(lambda: Reader(b"abc", 0, 3).u32("name")).cause is Cause.MALFORMED
 
 
-def test_an_open_end_is_never_malformed() -> None:
+def test_an_unbounded_stream_is_never_malformed() -> None:
     assert stopped(lambda: Reader(b"abc").u32("name")).cause is Cause.TRUNCATED
 
 
-def test_a_block_must_be_used_up() -> None:
+def test_bytes_left_over_in_a_block_are_malformed() -> None:
     def read() -> None:
         reader = Reader(b"\x04abcdX")
         with reader.block(reader.u8("length"), "list") as inner:
@@ -50,7 +50,7 @@ def test_a_block_must_be_used_up() -> None:
     assert anomaly.reason == "1 bytes of 4 declared are left over"
 
 
-def test_a_block_cannot_reach_behind_its_enclosing_block() -> None:
+def test_a_block_that_crosses_its_enclosing_block_is_malformed() -> None:
     def read() -> None:
         with Reader(bytes(100)).block(10, "outer") as outer, outer.block(11, "inner"):
             pass
@@ -59,7 +59,7 @@ def test_a_block_cannot_reach_behind_its_enclosing_block() -> None:
     assert (anomaly.cause, anomaly.field) == (Cause.MALFORMED, "inner")
 
 
-def test_a_block_behind_the_capture_is_only_cut() -> None:
+def test_a_block_beyond_the_captured_end_is_truncated() -> None:
     def read() -> None:
         with Reader(b"ab").block(10, "list") as inner:
             inner.rest("items")
@@ -67,36 +67,36 @@ def test_a_block_behind_the_capture_is_only_cut() -> None:
     assert stopped(read).cause is Cause.TRUNCATED
 
 
-def test_reading_goes_on_behind_a_block() -> None:
+def test_reading_continues_after_a_block() -> None:
     reader = Reader(b"abcd")
     with reader.block(3, "list") as inner:
         assert inner.rest("items") == b"abc"
     assert reader.u8("next") == ord("d")
 
 
-def test_more_counts_declared_bytes_left_counts_seen_ones() -> None:
+def test_has_more_counts_declared_bytes_and_left_counts_captured_bytes() -> None:
     reader = Reader(b"ab", 0, 5)
-    assert (reader.more, reader.left) == (True, 2)
+    assert (reader.has_more, reader.left) == (True, 2)
     reader.take(2, "all")
-    assert (reader.more, reader.left) == (True, 0)
-    assert not Reader(b"").more
-    assert not Reader(b"ab", 2, 2).more
+    assert (reader.has_more, reader.left) == (True, 0)
+    assert not Reader(b"").has_more
+    assert not Reader(b"ab", 2, 2).has_more
 
 
-def test_peek_never_stops_nor_moves() -> None:
+def test_peek_neither_stops_nor_moves() -> None:
     reader = Reader(b"abcdef", 2, 4)
     assert reader.peek(100) == b"cd"
     assert reader.pos == 2
 
 
 @pytest.mark.parametrize(("ending", "left"), [(b"\r\n", b""), (b"\n", b"")])
-def test_lines_end_with_crlf_or_lf(ending: bytes, left: bytes) -> None:
+def test_a_line_ends_with_crlf_or_lf(ending: bytes, left: bytes) -> None:
     reader = Reader(b"220 ready" + ending)
     assert reader.line(100, "reply") == b"220 ready"
     assert reader.peek(1) == left
 
 
-def test_a_line_without_an_end_is_cut_unless_it_is_too_long() -> None:
+def test_a_line_without_an_end_is_truncated_unless_it_exceeds_its_limit() -> None:
     assert stopped(lambda: Reader(b"220 rea").line(100, "reply")).cause is Cause.TRUNCATED
     assert stopped(lambda: Reader(b"a" * 101).line(100, "reply")).cause is Cause.MALFORMED
     assert stopped(lambda: Reader(b"220 rea\n", 0, 7).line(100, "reply")).cause is Cause.MALFORMED
@@ -110,7 +110,7 @@ def field_by_field(reader: Reader) -> tuple[object, ...]:
 
 
 @given(st.binary(max_size=14), st.integers(0, 3), st.integers(0, 16) | st.just(UNBOUNDED))
-def test_a_layout_reads_and_stops_as_its_fields_one_by_one(data: bytes, pos: int, fence: int) -> None:
+def test_a_layout_reads_and_stops_like_its_fields_one_by_one(data: bytes, pos: int, fence: int) -> None:
     whole, parts = Reader(data, pos, fence), Reader(data, pos, fence)
     try:
         expected = field_by_field(parts)
@@ -121,56 +121,8 @@ def test_a_layout_reads_and_stops_as_its_fields_one_by_one(data: bytes, pos: int
     assert whole.pos == parts.pos
 
 
-def listed(reader: Reader, most: int) -> tuple[bytes, ...]:
-    """Strings behind their length, at most so many."""
-    found: list[bytes] = []
-    while reader.more and len(found) < most:
-        found.append(reader.take(reader.u8("length"), "string"))
-    return tuple(found)
-
-
-@given(st.lists(st.tuples(st.binary(max_size=8), st.integers(0, 9), st.integers(0, 3)), max_size=20), st.integers(0, 2))
-def test_a_repeated_reading_gives_and_stops_as_the_reading_itself(
-    readings: list[tuple[bytes, int, int]], most: int
-) -> None:
-    repeated = Repeats(listed, longest=6, most=most)
-    for data, fence, count in readings * 2:
-        once, again = Reader(data, 0, fence), Reader(data, 0, fence)
-        try:
-            expected = listed(once, count)
-        except StopParsing as stop:
-            assert stopped(lambda: repeated(again, count)) == stop.anomaly  # noqa: B023 (called at once)
-        else:
-            assert repeated(again, count) == expected
-        assert again.pos == once.pos
-        assert len(repeated.known) <= most
-
-
-def test_bytes_that_come_again_are_read_once() -> None:
-    read: list[bytes] = []
-
-    def rest(reader: Reader) -> int:
-        read.append(reader.rest("all"))
-        return len(read)
-
-    repeated = Repeats(rest, longest=4)
-    assert [repeated(Reader(data, 0, len(data))) for data in (b"ab", b"cd", b"ab", b"long!", b"long!")] == [
-        1,
-        2,
-        1,
-        3,
-        4,
-    ]
-
-
-def test_what_the_capture_cut_is_no_repetition() -> None:
-    repeated = Repeats(lambda reader: reader.rest("all"), longest=9)
-    assert repeated(Reader(b"ab", 0, 2)) == b"ab"
-    assert stopped(lambda: repeated(Reader(b"ab", 0, 3))).cause is Cause.TRUNCATED
-
-
 @given(st.binary(max_size=40), st.integers(0, 60) | st.just(UNBOUNDED), st.lists(st.integers(0, 20), max_size=10))
-def test_a_reader_gives_each_byte_once_up_to_the_nearer_limit(data: bytes, fence: int, counts: list[int]) -> None:
+def test_a_reader_returns_every_byte_once_up_to_the_nearer_limit(data: bytes, fence: int, counts: list[int]) -> None:
     reader = Reader(data, 0, fence)
     given_ = b""
     try:

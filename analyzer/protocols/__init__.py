@@ -226,7 +226,7 @@ def messages_of(module: ProtocolModule, reader: Reader, direction: Direction, mo
 
 def limited(found: Iterator[object], reader: Reader, most: int) -> Iterator[object]:
     yield from itertools.islice(found, most)
-    if reader.more:
+    if reader.has_more:
         raise StopParsing(Anomaly(Cause.TRUNCATED, "message", reader.pos, CROWDED))
 
 

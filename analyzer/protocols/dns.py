@@ -200,13 +200,13 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
 
 
 def framed_messages(reader: Reader) -> Iterator[object]:
-    while reader.more:
+    while reader.has_more:
         with reader.block(reader.u16("length"), "message") as message:
             yield from read_message(message)
 
 
 def trailer(reader: Reader) -> Iterator[object]:
-    if reader.fence != UNBOUNDED and reader.more:
+    if reader.fence != UNBOUNDED and reader.has_more:
         yield Trailer(len(reader.rest("trailer")))
 
 
@@ -338,7 +338,7 @@ def record_data(reader: Reader, kind: int, length: int, start: int, names: Names
             port = inner.u16("port")
             return f"{domain_name(inner, start, names)}:{port}"
         parts = []
-        while inner.more:
+        while inner.has_more:
             if kind == OPT:
                 inner.u16("option code")
                 inner.take(inner.u16("option length"), "option")

@@ -182,7 +182,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
 def commands(reader: Reader) -> Iterator[Command]:
     """What a client sends (RFC 959, section 5.3)."""
     protected = False
-    while reader.more:
+    while reader.has_more:
         if protected and not reader.peek(1).isalpha():
             return  # TLS after AUTH
         start = reader.pos
@@ -211,7 +211,7 @@ def commands(reader: Reader) -> Iterator[Command]:
 def replies(reader: Reader) -> Iterator[Reply]:
     """What a server sends (RFC 959, section 4.2)."""
     protected = False
-    while reader.more:
+    while reader.has_more:
         if protected and not reader.peek(1).isdigit():
             return  # TLS after 234
         start = reader.pos

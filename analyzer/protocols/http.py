@@ -151,7 +151,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         if switching and not reader.peek(1).isupper():
             yield from websocket_frames(reader)
         return
-    while reader.more:
+    while reader.has_more:
         start = reader.pos
         answer = STATUS_LINE.fullmatch(reader.line(LINE_LIMIT, "status line"))
         if answer is None:
@@ -188,7 +188,7 @@ def field_lines(reader: Reader) -> Iterator[FieldLine]:
 def websocket_frames(reader: Reader) -> Iterator[WebSocketFrame]:
     """The frames of one direction (RFC 6455, section 5.2)."""
     for _ in range(FRAMES_LIMIT):
-        if not reader.more:
+        if not reader.has_more:
             return
         start = reader.pos
         first, second = reader.u8("opcode"), reader.u8("payload length")

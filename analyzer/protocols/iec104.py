@@ -298,7 +298,7 @@ def consistent(data: bytes) -> bool:
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     """APDU after APDU."""
-    while reader.more:
+    while reader.has_more:
         yield common_apdu(reader) or apdu(reader)
 
 
@@ -365,11 +365,11 @@ def apdu(reader: Reader) -> UFrame | SFrame | IFrame:
 
 def payload(body: Reader) -> LrrPayload | Asdu | None:
     """What an I frame carries; an LRR's payload begins with 1, 0, which would be a standard ASDU without objects."""
-    if not body.more:
+    if not body.has_more:
         return None
     start = body.pos
     first = body.u8("payload")
-    if body.more and not body.left:
+    if body.has_more and not body.left:
         body.take(1, "payload")  # cut where the next byte would tell the dialect
     if first in (0, 1) and body.peek(1) in (b"\x00", b""):
         return lrr_payload(body, first, start)

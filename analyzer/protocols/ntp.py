@@ -236,7 +236,7 @@ def read_packet(reader: Reader, first: int) -> Iterator[object]:
             reader.malformed("extension field length", f"{length} bytes", reader.pos - 2)
         reader.take(length - 4, "extension field")
         yield Extension(kind, length)
-    if reader.more:
+    if reader.has_more:
         key = reader.u32("key identifier")
         digest = reader.rest("digest")
         if len(digest) % 4:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
 from analyzer.safetext import SafeText, decode_text
-from analyzer.wire import Reader, Repeats
+from analyzer.wire import Reader
 
 NAME = "ssh"
 
@@ -186,7 +186,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         return
     if protoversion == "1.99" and reader.peek(6)[5:] not in (b"", bytes([KEXINIT])):
         return  # this server was asked for SSH 1 and answers in its packet format
-    while reader.more:
+    while reader.has_more:
         message = packet(reader)
         yield message
         if isinstance(message, NewKeys):
@@ -214,7 +214,7 @@ def message(payload: Reader) -> object:
     number = payload.u8("message number")
     if number == KEXINIT:
         payload.take(16, "cookie")
-        return repeated_offer(payload)
+        return offer(payload)
     if number == NEWKEYS:
         return NewKeys()
     if number == DISCONNECT:
@@ -247,9 +247,6 @@ def offer(payload: Reader) -> KexInit:
     return found
 
 
-repeated_offer = Repeats(offer, longest=4096, most=256)
-
-
 NEGOTIATED = KexInit._fields[:8]
 """The lists of which one algorithm each is agreed upon."""
 
@@ -271,7 +268,7 @@ def reply(payload: Reader, number: int) -> object:
     outer, inner = int.from_bytes(start[:4], "big"), int.from_bytes(start[4:], "big")
     if number == 31 and not 4 <= inner + 4 <= outer:  # the first bytes of a prime are no length
         prime = string(payload, "p")
-        if not payload.more:  # a token of a GSS-API key exchange (RFC 4462) or a secret of an RSA one (RFC 4432)
+        if not payload.has_more:  # a token of a GSS-API key exchange (RFC 4462) or a secret of an RSA one (RFC 4432)
             return Packet(number)
         payload.rest("g")
         return GexGroup(int.from_bytes(prime, "big").bit_length())

@@ -31,7 +31,6 @@ from analyzer.protocols.tls import (
     Handshake,
     ServerHello,
     TlsFacts,
-    handshake,
     records,
     registry,
 )
@@ -454,8 +453,6 @@ def test_a_hello_in_clear_is_not_taken_for_the_encrypted_record_that_stood_there
 
 def forget() -> None:
     """As if nothing had been read yet."""
-    for memory in (handshake.repeated_offers, handshake.repeated_choices, handshake.repeated_certificate):
-        memory.known.clear()
     records.patterns.clear()
     tls_facts.known.clear()
 

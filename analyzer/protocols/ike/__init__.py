@@ -18,7 +18,7 @@ from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
 from analyzer.protocols import esp
 from analyzer.safetext import SafeText, decode_text
-from analyzer.wire import Layout, Reader, Repeats
+from analyzer.wire import Layout, Reader
 
 NAME = "ike"
 
@@ -942,7 +942,7 @@ def message(reader: Reader, non_esp_marker: bool) -> Iterator[object]:
             reader.pos = body.pos
             yield found
     reader.pos = body.fence
-    if reader.fence != body.fence and reader.more:
+    if reader.fence != body.fence and reader.has_more:
         reader.malformed("Length", f"{reader.fence - reader.pos} bytes follow the declared end of the message")
 
 
@@ -1077,7 +1077,7 @@ def gateway(data: Reader, kind: int) -> Gateway:
         data.malformed("GW Ident Len", f"{size} bytes, an address of type {form} has {GATEWAYS[form]}", data.pos - 1)
     with data.block(size, "GW Ident Len") as inner:
         identity = inner.rest("New Responder GW Identity")
-    if kind == REDIRECTED_FROM and data.more:
+    if kind == REDIRECTED_FROM and data.has_more:
         data.malformed("GW Ident Len", f"{data.fence - data.pos} bytes are left over behind the gateway")
     return Gateway(str(ipaddress.ip_address(identity)) if form in GATEWAYS else decode_text(identity))
 
@@ -1101,7 +1101,7 @@ def proposals(inner: Reader, major: int) -> Iterator[object]:
         with inner.block(length - 4, "Proposal Length") as part:
             number, protocol, size, count = part.unpack(PROPOSAL)
             spi = part.take(size, "SPI")
-            read = repeated_transforms if major == 2 else repeated_isakmp_transforms
+            read = transforms if major == 2 else isakmp_transforms
             yield Proposal(number, protocol, spi, read(part, count))
 
 
@@ -1111,10 +1111,6 @@ def transforms(part: Reader, count: int) -> tuple[Transform, ...]:
 
 def isakmp_transforms(part: Reader, count: int) -> tuple[IsakmpTransform, ...]:
     return tuple(isakmp_transform(part, left) for left in reversed(range(count)))
-
-
-repeated_transforms = Repeats(transforms, longest=1024)
-repeated_isakmp_transforms = Repeats(isakmp_transforms, longest=1024)
 
 
 def chained(part: Reader, field: str, value: int, left: int) -> None:
@@ -1148,7 +1144,7 @@ def isakmp_transform(part: Reader, left: int) -> IsakmpTransform:
 def attributes(inner: Reader) -> tuple[tuple[int, int], ...]:
     """Transform attributes up to the fence (RFC 7296, 3.3.5; RFC 2408, 3.3)."""
     found = []
-    while inner.more:
+    while inner.has_more:
         kind, value = inner.unpack(ATTRIBUTE)
         if not kind & 0x8000:
             value = int.from_bytes(inner.take(value, "Attribute Value")[:8], "big")

@@ -7,10 +7,10 @@ draft-hickman-netscape-ssl-00 (SSL 2.0).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from analyzer.protocols.tls.registry import (
     EXTENSION_NAMES,
@@ -20,7 +20,7 @@ from analyzer.protocols.tls.registry import (
     cipher_suite_name,
 )
 from analyzer.safetext import decode_text
-from analyzer.wire import Layout, Reader, Repeats
+from analyzer.wire import Layout, Reader
 
 HELLO_RETRY_RANDOM: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """A ServerHello with this random is a HelloRetryRequest (RFC 8446 section 4.1.3)."""
@@ -141,50 +141,6 @@ class ClientMasterKey(NamedTuple):
     cipher_kind: int
 
 
-Read = Callable[..., Iterator[object]]
-
-
-class RepeatedMessages:
-    """A reading of what every conversation with the same peer holds: the same bytes yield the same messages again.
-
-    As :class:`~analyzer.wire.Repeats`, for a generator: each message is still yielded with the reader where it stood.
-    What came to its end is kept, for at most ``most`` different bytes of at most ``longest``, and only if it is
-    ``worth`` it.
-    """
-
-    __slots__ = ("known", "longest", "most", "read", "worth")
-
-    def __init__(self, read: Read, longest: int, most: int, worth: Callable[[object], bool]) -> None:
-        self.read = read
-        self.longest = longest
-        self.most = most
-        self.worth = worth
-        """Told the last message."""
-        self.known: dict[Hashable, list[tuple[object, int]]] = {}
-        """The messages, and how many bytes were used by then, by all bytes up to the fence and the arguments."""
-
-    def __call__(self, reader: Reader, *arguments: Hashable) -> Iterator[object]:
-        """``read(reader, *arguments)``."""
-        start, fence = reader.pos, reader.fence
-        if fence > reader.limit or fence - start > self.longest:
-            yield from self.read(reader, *arguments)
-            return
-        key = (reader.data[start:fence], *arguments)
-        found = self.known.get(key)
-        if found is None:
-            found = []
-            for message in self.read(reader, *arguments):
-                found.append((message, reader.pos - start))
-                yield message
-            if len(self.known) < self.most and reader.pos == fence and self.worth(found[-1][0]):
-                self.known[key] = found
-        else:
-            for message, used in found:
-                reader.pos = start + used
-                yield message
-            reader.pos = fence
-
-
 def handshake(message: Reader, kind: int, suite: int | None) -> Iterator[object]:
     """The messages in one handshake message's body. ``suite``: the last that this direction's ServerHello chose."""
     read = BODIES.get(kind)
@@ -197,17 +153,9 @@ def client_hello(message: Reader) -> Iterator[object]:
     """RFC 8446 section 4.1.2."""
     version, random, session_size = message.unpack(CLIENT_HELLO)
     session_id = message.take(session_size, "session_id")
-    offers = repeated_offers(message)
-    suites, compression_methods = cast(tuple[tuple[int, ...], bytes], next(offers))
-    yield ClientHello(version, random, session_id, suites, compression_methods)
-    yield from offers
-
-
-def client_offers(message: Reader) -> Iterator[object]:
-    """What stands in a ClientHello behind what is new each time: cipher suites and compression methods, then the
-    extensions."""
     suites = u16_list(message, message.u16("cipher_suites length"), "cipher_suites")
-    yield suites, message.take(message.u8("compression_methods length"), "compression_methods")
+    compression_methods = message.take(message.u8("compression_methods length"), "compression_methods")
+    yield ClientHello(version, random, session_id, suites, compression_methods)
     yield from extensions(message, HandshakeType.CLIENT_HELLO, False)
 
 
@@ -216,18 +164,10 @@ def server_hello(message: Reader) -> Iterator[object]:
     version, random = message.unpack(SERVER_HELLO)
     early_draft = 0x7F00 <= version < 0x7F16
     session_id = b"" if early_draft else message.take(message.u8("session_id length"), "session_id")
-    choices = repeated_choices(message, early_draft, random == HELLO_RETRY_RANDOM)
-    suite, compression_method = cast(tuple[int, int], next(choices))
-    yield ServerHello(version, random, session_id, suite, compression_method)
-    yield from choices
-
-
-def server_choices(message: Reader, early_draft: bool, retry: bool) -> Iterator[object]:
-    """What stands in a ServerHello behind what is new each time: cipher suite and compression method, then the
-    extensions."""
     suite = message.u16("cipher_suite")
-    yield suite, 0 if early_draft else message.u8("compression_method")
-    yield from extensions(message, HandshakeType.SERVER_HELLO, retry)
+    compression_method = 0 if early_draft else message.u8("compression_method")
+    yield ServerHello(version, random, session_id, suite, compression_method)
+    yield from extensions(message, HandshakeType.SERVER_HELLO, random == HELLO_RETRY_RANDOM)
 
 
 def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[object]:
@@ -235,9 +175,9 @@ def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[o
     from_client = hello is HandshakeType.CLIENT_HELLO
     types: list[int] = []
     lists: dict[str, tuple[int, ...]] = {}
-    if message.more:
+    if message.has_more:
         with message.block(message.u16("extensions length"), "extensions") as block:
-            while block.more:
+            while block.has_more:
                 kind, size = EXTENSION_HEADER.unpack(block.take(4, "extension type and length"))
                 types.append(kind)
                 if kind not in EXTENSION_NAMES:
@@ -245,8 +185,7 @@ def extensions(message: Reader, hello: HandshakeType, retry: bool) -> Iterator[o
                     continue
                 name = EXTENSION_NAMES[kind]
                 with block.block(size, name) as body:
-                    read = extension if kind in UNIQUE else repeated_extension
-                    found = read(body, kind, from_client, retry)
+                    found = extension(body, kind, from_client, retry)
                 if type(found) is tuple:  # a message is a named tuple
                     lists[name] = found
                 elif found is not None:
@@ -284,23 +223,13 @@ def extension(body: Reader, kind: int, from_client: bool, retry: bool) -> object
 
 UNIQUE: Final = frozenset((ExtensionType.KEY_SHARE, ExtensionType.PRE_SHARED_KEY))
 """Extensions that differ from hello to hello."""
-repeated_extension: Final = Repeats(extension, longest=256)
-
-
-def comes_again(last: object) -> bool:
-    """Whether a hello that ended with this message holds nothing that differs from hello to hello."""
-    return type(last) is Extensions and UNIQUE.isdisjoint(last.types)
-
-
-repeated_offers: Final = RepeatedMessages(client_offers, 2048, 1024, comes_again)
-repeated_choices: Final = RepeatedMessages(server_choices, 512, 1024, comes_again)
 
 
 def server_names(body: Reader) -> tuple[str, ...]:
     """RFC 6066 section 3."""
     names = []
     with body.block(body.u16("server_name_list length"), "server_name_list") as entries:
-        while entries.more:
+        while entries.has_more:
             kind = entries.u8("name_type")
             name = entries.take(entries.u16("server_name length"), "server_name")
             if kind == 0:
@@ -312,7 +241,7 @@ def protocol_names(body: Reader) -> tuple[bytes, ...]:
     """RFC 7301 section 3.1."""
     names = []
     with body.block(body.u16("protocol_name_list length"), "protocol_name_list") as entries:
-        while entries.more:
+        while entries.has_more:
             names.append(entries.take(entries.u8("protocol_name length"), "protocol_name"))
     return tuple(names)
 
@@ -321,7 +250,7 @@ def key_shares(body: Reader) -> tuple[int, ...]:
     """The groups of KeyShareClientHello (RFC 8446 section 4.2.8)."""
     groups = []
     with body.block(body.u16("client_shares length"), "client_shares") as shares:
-        while shares.more:
+        while shares.has_more:
             groups.append(shares.u16("group"))
             shares.take(shares.u16("key_exchange length"), "key_exchange")
     return tuple(groups)
@@ -341,11 +270,11 @@ def pre_shared_keys(body: Reader, from_client: bool) -> None:
         body.u16("selected_identity")
         return
     with body.block(body.u16("identities length"), "identities") as identities:
-        while identities.more:
+        while identities.has_more:
             identities.take(identities.u16("identity length"), "identity")
             identities.u32("obfuscated_ticket_age")
     with body.block(body.u16("binders length"), "binders") as binders:
-        while binders.more:
+        while binders.has_more:
             binders.take(binders.u8("binder length"), "binder")
 
 
@@ -362,19 +291,16 @@ def certificate(message: Reader) -> Iterator[object]:
     """RFC 5246 section 7.4.2. In TLS 1.3 this message is encrypted."""
     position = 0
     with message.block(message.u24("certificate_list length"), "certificate_list") as entries:
-        while entries.more:
+        while entries.has_more:
             yield CertificateEntry(position, entries.take(entries.u24("certificate length"), "certificate"))
             position += 1
     yield Certificate(position)
 
 
-repeated_certificate: Final = RepeatedMessages(certificate, 1 << 14, 512, lambda last: True)
-
-
 BODIES: Final[Mapping[int, Callable[[Reader], Iterator[object]]]] = {
     int(HandshakeType.CLIENT_HELLO): client_hello,
     int(HandshakeType.SERVER_HELLO): server_hello,
-    int(HandshakeType.CERTIFICATE): repeated_certificate,
+    int(HandshakeType.CERTIFICATE): certificate,
 }
 """How to read the messages that are read, but for the key exchange."""
 
@@ -425,7 +351,7 @@ def opened(message: Reader, kind: int) -> Iterator[object]:
         position = 0
         message.take(message.u8("certificate_request_context length"), "certificate_request_context")
         with message.block(message.u24("certificate_list length"), "certificate_list") as entries:
-            while entries.more:
+            while entries.has_more:
                 yield CertificateEntry(position, entries.take(entries.u24("cert_data length"), "cert_data"))
                 entries.take(entries.u16("extensions length"), "extensions")
                 position += 1

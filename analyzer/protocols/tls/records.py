@@ -268,7 +268,7 @@ def read(reader: Reader, notes: Notes) -> Iterator[object]:
     cipher_changed = False
     if begins_like_ssl2(reader) and (yield from ssl2_records(reader)):
         return
-    while reader.more:
+    while reader.has_more:
         content_type, version, length = record_header(reader)
         if content_type == HANDSHAKE:
             body = reader.fenced(length, "handshake record")
@@ -282,7 +282,7 @@ def read(reader: Reader, notes: Notes) -> Iterator[object]:
                 continue
             body = reader.fenced(length, "handshake record")
             end = body.fence
-            while body.more:
+            while body.has_more:
                 header = handshake_header(body)
                 if header is None:
                     reader.pos = end
