@@ -1,4 +1,4 @@
-"""Opinions on what the facts say. Checks never parse; each is listed here once, in the order of the reports."""
+"""Checks: opinions on facts. A check never parses."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CHECKS: tuple[Check, ...] = (
     *dhcp.CHECKS,
     *http.CHECKS,
 )
-"""Every check there is."""
+"""All checks, in the order in which they run and in which the catalogue lists them."""
 
 
 def find(name: str) -> Check | None:
-    """The check with an id or slug, in any context."""
+    """The check with an id or slug, in upper or lower case; ``None``: there is none."""
     return next((check for check in CHECKS if name.lower() in (check.id.lower(), check.slug)), None)

@@ -1,4 +1,4 @@
-"""What the capture itself could not show."""
+"""The capture itself: what is damaged, missing, too much, or was read with keys."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def no_base_station(context: AuditContext) -> Iterator[Issue]:
     Remedy: Name the base station with --base-station, or capture where its traffic passes.
     """
     if not context.stations:
-        flows = sum(each.flow_count for each in context.conversations)
+        flows = sum(conversation.flow_count for conversation in context.conversations)
         yield Issue(f"No base station was recognised among {flows} conversations.")
 
 
@@ -99,7 +99,7 @@ def named_host_unseen(context: AuditContext) -> Iterator[Issue]:
     """
     if not context.conversations:
         return
-    stations = [(address, each.station.mac) for each in context.stations for address in each.station.addresses]
+    stations = [(address, found.station.mac) for found in context.stations for address in found.station.addresses]
     for name in dict.fromkeys(context.names.base_stations):
         if not any(matches(name, address, mac) for address, mac in stations):
             yield Issue(f"The base station {name} is not in the capture.")
@@ -136,29 +136,40 @@ def overlapping_fragments(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Find out who sends these fragments, and let the firewall drop fragments that overlap.
     """
-    stations = {address: each.station.address for each in context.stations for address in each.station.addresses}
-    flows: dict[str | None, list[Conversation]] = {}
-    for each in context.conversations:
-        if OVERLAPPING in each.notes or OVERSIZED in each.notes:
-            ends = (each.originator.address, each.responder.address)
-            flows.setdefault(next((stations[end] for end in ends if end in stations), None), []).append(each)
     count = context.counts.overlapping_datagrams
     total = "1 datagram of the capture is" if count == 1 else f"{count} datagrams of the capture are"
-    for station, found in flows.items():
-        first = found[0]
-        ends = (first.originator.address, first.responder.address)
-        prefix = family(ends[0]).removesuffix(".addr")
-        odd = f"({prefix}.fragment.overlap == 1 || {prefix}.fragment.toolongfragment == 1)"
+    by_station = overlapping_by_station(context)
+    for station, conversations in by_station.items():
+        flows = "1 flow has" if len(conversations) == 1 else f"{len(conversations)} flows have"
         yield Issue(
-            f"{'1 flow has' if len(found) == 1 else f'{len(found)} flows have'} fragments that overlap or reach past "
-            f"the largest datagram: {total} made so.",
+            f"{flows} fragments that overlap or reach past the largest datagram: {total} made so.",
             base_station=station,
-            conversations=tuple(found),
-            filter=" && ".join([*(f"{family(end)} == {end}" for end in ends), odd]),
+            conversations=tuple(conversations),
+            filter=fragments_filter(conversations[0]),
             severity=Severity.MEDIUM if station else None,
         )
-    if count and not flows:
+    if count and not by_station:
         yield Issue(f"{total} made of fragments that overlap or reach past the largest datagram.")
+
+
+def overlapping_by_station(context: AuditContext) -> dict[str | None, list[Conversation]]:
+    """Conversations with overlapping or oversized fragments, by the base station at an end; ``None``: at neither."""
+    stations = {address: station.address for station in context.stations for address in station.station.addresses}
+    found: dict[str | None, list[Conversation]] = {}
+    for conversation in context.conversations:
+        if OVERLAPPING in conversation.notes or OVERSIZED in conversation.notes:
+            ends = (conversation.originator.address, conversation.responder.address)
+            owner = next((stations[end] for end in ends if end in stations), None)
+            found.setdefault(owner, []).append(conversation)
+    return found
+
+
+def fragments_filter(conversation: Conversation) -> str:
+    """A display filter for the overlapping and oversized fragments between a conversation's ends."""
+    ends = (conversation.originator.address, conversation.responder.address)
+    protocol = family(ends[0]).removesuffix(".addr")
+    wrong = f"({protocol}.fragment.overlap == 1 || {protocol}.fragment.toolongfragment == 1)"
+    return " && ".join([*(f"{family(end)} == {end}" for end in ends), wrong])
 
 
 @check("TPE009", "incomplete-datagrams", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
@@ -176,14 +187,14 @@ def incomplete_datagrams(context: AuditContext) -> Iterator[Issue]:
     """
     count, abandoned = context.counts.incomplete_datagrams, context.counts.abandoned_datagrams
     if count:
-        lack = "1 fragmented datagram is" if count == 1 else f"{count} fragmented datagrams are"
+        datagrams = "1 fragmented datagram is" if count == 1 else f"{count} fragmented datagrams are"
         early = f"; {abandoned} of them had to be given up early" if abandoned else ""
-        headless = tuple(each for each in context.conversations if is_headless(each))
-        ports = "; without their first fragment their ports are unknown" if headless else ""
+        without_ports = tuple(conversation for conversation in context.conversations if is_headless(conversation))
+        ports = "; without their first fragment their ports are unknown" if without_ports else ""
         yield Issue(
-            f"{lack} not whole in the capture{early}{ports}.",
-            conversations=headless,
-            severity=Severity.LOW if abandoned or headless else None,
+            f"{datagrams} not whole in the capture{early}{ports}.",
+            conversations=without_ports,
+            severity=Severity.LOW if abandoned or without_ports else None,
         )
 
 
@@ -199,7 +210,7 @@ def flows_folded(context: AuditContext) -> Iterator[Issue]:
     Remedy: Cut the capture into shorter ones and audit each, and find out who opens so many flows.
     """
     if context.counts.folded:
-        folded = tuple(each for each in context.conversations if FOLDED in each.notes)
+        folded = tuple(conversation for conversation in context.conversations if FOLDED in conversation.notes)
         flows = "1 flow stands" if context.counts.folded == 1 else f"{context.counts.folded} flows stand"
         yield Issue(f"{flows} for several, whose content was not read: there were too many.", conversations=folded)
 
@@ -273,7 +284,7 @@ def keys_used(context: AuditContext) -> Iterator[Issue]:
             flows = f"{len(use.flows)} flow{'s' if len(use.flows) > 1 else ''}"
             messages = f"{use.messages} message{'s' if use.messages > 1 else ''}"
             sentence = f"With the {use.kind} keys of {use.source} tshark decrypted {messages} of {flows}"
-        elif use.kind == "TLS" and not hides_certificates(context):
+        elif use.kind == "TLS" and not has_hidden_certificates(context):
             yield Issue(f"The TLS keys of {use.source} were not needed: no handshake of TLS 1.3 is in the capture.")
             continue
         else:
@@ -281,10 +292,13 @@ def keys_used(context: AuditContext) -> Iterator[Issue]:
         yield Issue(f"{sentence}.", severity=None if use.messages else Severity.LOW)
 
 
-def hides_certificates(context: AuditContext) -> bool:
+def has_hidden_certificates(context: AuditContext) -> bool:
     """Whether a handshake of the capture encrypts its certificates, as TLS 1.3 does."""
-    facts = (each.dissection.facts for each in context.conversations)
-    return any(isinstance(each, TlsFacts) and bool(each.certificates_hidden) for each in facts)
+    for conversation in context.conversations:
+        facts = conversation.dissection.facts
+        if isinstance(facts, TlsFacts) and facts.certificates_hidden:
+            return True
+    return False
 
 
 @check("TPE016", "content-not-read", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)
@@ -299,20 +313,20 @@ def content_not_read(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Cut the capture into shorter ones, or by base station, and audit each.
     """
-    tally = context.counts
-    if tally.unkept:
-        yield Issue(f"The payload of {tally.unkept} packets was left out: too much of it was kept before.")
+    counts = context.counts
+    if counts.unkept:
+        yield Issue(f"The payload of {counts.unkept} packets was left out: too much of it was kept before.")
     crowded = tuple(
-        each
-        for each in context.conversations
-        if any(broken.anomaly.reason == CROWDED for broken in each.dissection.breaks)
+        conversation
+        for conversation in context.conversations
+        if any(error.anomaly.reason == CROWDED for error in conversation.dissection.breaks)
     )
     if crowded:
         yield Issue("Of these conversations only the first messages were read.", conversations=crowded)
-    if tally.unfollowed_links:
-        yield Issue(f"{tally.unfollowed_links} IEC 104 links were judged by their first bytes alone.")
-    if tally.unfollowed_esp:
-        yield Issue(f"{tally.unfollowed_esp} ESP packets belong to associations above those that are told apart.")
+    if counts.unfollowed_links:
+        yield Issue(f"{counts.unfollowed_links} IEC 104 links were judged by their first bytes alone.")
+    if counts.unfollowed_esp:
+        yield Issue(f"{counts.unfollowed_esp} ESP packets belong to associations above those that are told apart.")
 
 
 @check("TPE017", "base-stations-not-judged", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)
@@ -340,13 +354,13 @@ def program_defect(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Report the defect with the capture, if you may share it.
     """
-    for each in context.conversations:
-        for broken in each.dissection.breaks:
-            if broken.anomaly.cause is Cause.DEFECT:
+    for conversation in context.conversations:
+        for error in conversation.dissection.breaks:
+            if error.anomaly.cause is Cause.DEFECT:
                 yield Issue(
-                    f"Reading {each.protocol} of flow {each.id} failed: {broken.anomaly.reason}.",
-                    conversations=(each,),
-                    frames=(broken.frame,),
+                    f"Reading {conversation.protocol} of flow {conversation.id} failed: {error.anomaly.reason}.",
+                    conversations=(conversation,),
+                    frames=(error.frame,),
                 )
 
 

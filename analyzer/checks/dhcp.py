@@ -1,4 +1,4 @@
-"""DHCP: one server gives the base station its address."""
+"""DHCP: one server leases the base station its address."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from analyzer.findings import (
     Kind,
     Severity,
     check,
+    cited_frames,
     frames_filter,
 )
 from analyzer.heads import Direction, Frame
@@ -32,51 +33,55 @@ from analyzer.protocols.dhcp import (
     whole,
 )
 
-FRAMES_SHOWN = 8
+FRAMES_PER_SERVER = 4
+"""Maximum frames of one server that an issue about several cites."""
 ROUTES_SHOWN = 4
+"""Maximum routes that a sentence lists."""
 
 
-def typed(match: Match, *types: int) -> list[Frame]:
-    """The frames of messages of some types, ascending."""
-    return sorted({each.item.frame for each in whole(match.conversation.dissection.items) if each.type in types})
+def frames_of_type(match: Match, *types: int) -> list[Frame]:
+    """The frames of a conversation's messages of some types."""
+    return [message.item.frame for message in whole(match.conversation.dissection.items) if message.type in types]
 
 
 @dataclass(frozen=True, slots=True)
-class Gift:
+class Lease:
     """An address that a server offers or confirms."""
 
     server: str
-    """Its identifier; where it tells none, the sender's address."""
+    """The server identifier; where it is missing, the sender's address."""
     relay: str
-    lease: tuple[int, bytes, str]
-    """The exchange that it belongs to: transaction, client's hardware address, and the address given."""
+    """Address of the relay agent, :data:`UNSPECIFIED` without one."""
+    binding: tuple[int, bytes, str]
+    """Transaction, client's hardware address, and leased address."""
     frame: Frame
 
 
-def gifts(match: Match) -> list[Gift]:
+def leases(match: Match) -> list[Lease]:
     """The offers and acknowledgements of a conversation."""
-    each = match.conversation
+    conversation = match.conversation
     found = []
-    for message in whole(each.dissection.items):
+    for message in whole(conversation.dissection.items):
         if message.type in (OFFER, ACK):
             header, item = message.header, message.item
-            sender = each.originator if item.direction is Direction.ORIGINATOR else each.responder
-            lease = header.xid, header.chaddr, header.yiaddr
-            found.append(Gift(message.server or sender.address, header.giaddr, lease, item.frame))
+            by_originator = item.direction is Direction.ORIGINATOR
+            sender = conversation.originator if by_originator else conversation.responder
+            binding = header.xid, header.chaddr, header.yiaddr
+            found.append(Lease(message.server or sender.address, header.giaddr, binding, item.frame))
     return found
 
 
-def givers(given: Sequence[Gift]) -> dict[str, list[Frame]]:
-    """The servers of gifts, each with its frames.
+def frames_by_server(found: Sequence[Lease]) -> dict[str, list[Frame]]:
+    """The servers of leases, with the frames of each.
 
-    A relay agent may put itself in the server's place towards the client (RFC 5107): the same gift then comes from
-    the server to the relay agent, and under the relay agent's own address to the client.
+    A relay agent may put its own address in the server's place towards the client (RFC 5107): the same lease then
+    comes from the server to the relay agent, and under the relay agent's address to the client. Only the server counts.
     """
-    behind = {(each.relay, each.lease) for each in given if each.server != each.relay != UNSPECIFIED}
+    relayed = {(lease.relay, lease.binding) for lease in found if lease.server != lease.relay != UNSPECIFIED}
     frames: dict[str, list[Frame]] = {}
-    for each in given:
-        if (each.server, each.lease) not in behind:
-            frames.setdefault(each.server, []).append(each.frame)
+    for lease in found:
+        if (lease.server, lease.binding) not in relayed:
+            frames.setdefault(lease.server, []).append(lease.frame)
     return frames
 
 
@@ -91,10 +96,12 @@ def several_servers(match: Match) -> Iterator[Issue]:
 
     Remedy: Find the DHCP server that does not belong there and switch it off.
     """
-    frames = givers(gifts(match))
-    if len(frames) > 1:
-        shown = sorted({frame for each in frames.values() for frame in each[: FRAMES_SHOWN // 2]})[:FRAMES_SHOWN]
-        yield Issue(f"Addresses are offered by {len(frames)} servers: {', '.join(sorted(frames))}.", tuple(shown))
+    servers = frames_by_server(leases(match))
+    if len(servers) > 1:
+        yield Issue(
+            f"Addresses are offered by {len(servers)} servers: {', '.join(sorted(servers))}.",
+            cited_frames(frame for frames in servers.values() for frame in frames[:FRAMES_PER_SERVER]),
+        )
 
 
 @check("TPE342", "dhcp-refused", Severity.LOW, protocol="dhcp", kind=Kind.NOTICE)
@@ -107,9 +114,9 @@ def refused(match: Match) -> Iterator[Issue]:
 
     Remedy: Look up on the DHCP server why it refused the address.
     """
-    frames = typed(match, NAK)
+    frames = frames_of_type(match, NAK)
     if frames:
-        yield Issue("The DHCP server refuses the address that was asked for (DHCPNAK).", tuple(frames[:FRAMES_SHOWN]))
+        yield Issue("The DHCP server refuses the address that was asked for (DHCPNAK).", cited_frames(frames))
 
 
 @check("TPE343", "dhcp-plain-bootp", Severity.LOW, protocol="dhcp")
@@ -122,9 +129,9 @@ def plain_bootp(match: Match) -> Iterator[Issue]:
 
     Remedy: Find out which device or boot loader speaks BOOTP and configure DHCP or a static address there.
     """
-    frames = sorted({item.frame for item, _ in messages(match.conversation.dissection.items, Bootp)})
+    frames = [item.frame for item, _ in messages(match.conversation.dissection.items, Bootp)]
     if frames:
-        yield Issue("The messages are plain BOOTP, which has no leases, instead of DHCP.", tuple(frames[:FRAMES_SHOWN]))
+        yield Issue("The messages are plain BOOTP, which has no leases, instead of DHCP.", cited_frames(frames))
 
 
 @check("TPE344", "dhcp-rival-servers", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
@@ -138,22 +145,21 @@ def rival_servers(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Find the DHCP server that does not belong there and switch it off.
     """
-    for matched in context.stations:
-        matches = [match for match in matched.matches if match.conversation.protocol == NAME]
-        by_fit = [(match, given) for match in matches if (given := gifts(match))]
-        servers = givers([each for _, given in by_fit for each in given])
-        if len(servers) < 2 or any(len(givers(given)) >= len(servers) for _, given in by_fit):
-            continue  # one server, or one conversation shows them all
-        giving = [match for match, given in by_fit if any(each.server in servers for each in given)]
-        shown = sorted({frames[0] for frames in servers.values()})[:FRAMES_SHOWN]
+    for station in context.stations:
+        matches = [match for match in station.matches if match.conversation.protocol == NAME]
+        with_leases = [(match, found) for match in matches if (found := leases(match))]
+        servers = frames_by_server([lease for _, found in with_leases for lease in found])
+        if len(servers) < 2 or any(len(frames_by_server(found)) >= len(servers) for _, found in with_leases):
+            continue  # one server only; or one conversation shows them all, and TPE341 reports it
+        leasing = [match for match, found in with_leases if any(lease.server in servers for lease in found)]
+        frames = cited_frames(frames[0] for frames in servers.values())
         yield Issue(
-            f"Addresses are offered to {matched.station.address} by {len(servers)} servers: "
-            f"{', '.join(sorted(servers))}.",
-            base_station=matched.station.address,
-            rows=tuple(dict.fromkeys(row.id for match in giving for row in match.rows)),
-            conversations=tuple(match.conversation for match in giving),
-            frames=tuple(shown),
-            filter=frames_filter(shown),
+            f"Addresses are offered to {station.address} by {len(servers)} servers: {', '.join(sorted(servers))}.",
+            base_station=station.address,
+            rows=tuple(dict.fromkeys(row.id for match in leasing for row in match.rows)),
+            conversations=tuple(match.conversation for match in leasing),
+            frames=frames,
+            filter=frames_filter(frames),
         )
 
 
@@ -168,10 +174,13 @@ def server_unnamed(match: Match) -> Iterator[Issue]:
 
     Remedy: Find the host that sent them and replace or switch off its DHCP server.
     """
-    found = whole(match.conversation.dissection.items)
-    frames = sorted({each.item.frame for each in found if each.type in (OFFER, ACK) and each.server is None})
+    frames = [
+        message.item.frame
+        for message in whole(match.conversation.dissection.items)
+        if message.type in (OFFER, ACK) and message.server is None
+    ]
     if frames:
-        yield Issue("Addresses are given by a server that does not name itself.", tuple(frames[:FRAMES_SHOWN]))
+        yield Issue("Addresses are given by a server that does not name itself.", cited_frames(frames))
 
 
 @check("TPE346", "dhcp-address-in-use", Severity.LOW, protocol="dhcp", kind=Kind.NOTICE)
@@ -184,11 +193,9 @@ def address_in_use(match: Match) -> Iterator[Issue]:
 
     Remedy: Find the other host that uses the address, and take the address out of the server's range or of the host.
     """
-    frames = typed(match, DECLINE)
+    frames = frames_of_type(match, DECLINE)
     if frames:
-        yield Issue(
-            "The address that the server gave is used by another host (DHCPDECLINE).", tuple(frames[:FRAMES_SHOWN])
-        )
+        yield Issue("The address that the server gave is used by another host (DHCPDECLINE).", cited_frames(frames))
 
 
 @check("TPE347", "dhcp-static-routes", Severity.LOW, protocol="dhcp", kind=Kind.NOTICE)
@@ -203,14 +210,14 @@ def static_routes(match: Match) -> Iterator[Issue]:
     Remedy: Check that these routes are meant, and make the base station ignore such options where it needs none.
     """
     facts = match.conversation.dissection.facts
-    ways = facts.static_routes if isinstance(facts, DhcpFacts) else ()
-    if ways:
+    routes = facts.static_routes if isinstance(facts, DhcpFacts) else ()
+    if routes:
         codes = {CLASSLESS_ROUTES, MICROSOFT_ROUTES}
         found = whole(match.conversation.dissection.items)
-        frames = sorted({each.item.frame for each in found if not codes.isdisjoint(each.options)})
-        more = f" and {len(ways) - ROUTES_SHOWN} more" if len(ways) > ROUTES_SHOWN else ""
+        more = f" and {len(routes) - ROUTES_SHOWN} more" if len(routes) > ROUTES_SHOWN else ""
         yield Issue(
-            f"The DHCP server hands out routes: {', '.join(ways[:ROUTES_SHOWN])}{more}.", tuple(frames[:FRAMES_SHOWN])
+            f"The DHCP server hands out routes: {', '.join(routes[:ROUTES_SHOWN])}{more}.",
+            cited_frames(message.item.frame for message in found if not codes.isdisjoint(message.options)),
         )
 
 

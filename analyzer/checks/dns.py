@@ -1,4 +1,4 @@
-"""DNS: names that somebody may look up, not data that travel as names; and answers that are the server's own."""
+"""DNS: tunnels in names and records, forged answers, and names that do not resolve."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from analyzer.findings import (
     Kind,
     Severity,
     check,
+    cited_frames,
     frames_filter,
 )
 from analyzer.heads import Direction, Frame
@@ -37,97 +38,128 @@ from analyzer.protocols.dns import (
 )
 
 FRAMES_SHOWN = 8
-PARENT_LABELS = 2
-"""Labels at a name's end that are taken as its owner's: ``example.com``."""
+"""Maximum frames that the issue of a tunnel cites: the first that show it."""
+DOMAIN_LABELS = 2
+"""Labels at a name's end that make its domain: ``example.com``."""
 LONG_LABEL = 40
 """Characters from which on a label is longer than people and most machines make one."""
-SEVERAL = 3
-"""Different such names below one owner that make a tunnel; one alone may be a cloud's load balancer."""
+LONG_NAMES = 3
+"""Different names with long labels below one domain that make a tunnel; one alone may be a cloud's load balancer."""
 BULKY_NAME = 100
-"""Characters of such labels in a single name that no host has."""
+"""Characters in long labels of a single name that make a tunnel: no host has such a name."""
 MANY_NAMES, MANY_CHARACTERS = 64, 2048
-"""Different names below one owner, and characters in them, that make a tunnel of shorter labels, too."""
+"""Different names below one domain, and characters in them, that make a tunnel of shorter labels."""
 BULKY_TEXT = 2048
-"""Bytes of different text records; mail domains have some hundred in an answer."""
+"""Bytes of different text records below one domain; mail domains have some hundred in an answer."""
 PRIVATE_TYPES = range(65280, 65535)
 """Types of records for private use (RFC 6895, section 3.1)."""
-OWNERS = 1024
-"""Owners of names that are told apart for one base station; those of all others count as one."""
-REMEMBERED = 4096
-"""Names, or text records, of one owner that are told apart."""
-UNASKED = 3
+MAX_DOMAINS = 1024
+"""Maximum domains kept apart per base station; all further ones count as :data:`FURTHER_DOMAINS`."""
+FURTHER_DOMAINS = "many domains"
+MAX_REMEMBERED = 4096
+"""Maximum names, text records and conversations kept per domain."""
+UNREQUESTED = 3
 """Answers without a question that make an attempt at guessing; one may be a late one."""
+ADDRESSES_SHOWN = 4
+"""Maximum addresses of one answer that a sentence lists."""
 FACTORY_NAMES = frozenset(
     {"lrc1.thingpark.com", "lrc2.thingpark.com", "support1.actility.com", "support2.actility.com"}
 )
-"""What base stations ask for as they leave the factory."""
+"""Names that base stations with factory settings look up, in lower case."""
 
 
-# -- tunnels: judged over all conversations of a base station, for each query may come from another port ---------
+# -- tunnels: over all conversations of a base station, for each query may come from another port ---------------
 
 
 @dataclass(slots=True)
-class Owner:
-    """What one base station asks for below one domain."""
+class Evidence:
+    """Conversations of one base station that show the same, with their rows and first frames."""
 
-    long: set[str] = field(default_factory=set)
-    """Names with labels that are too long for anything but data."""
-    names: set[str] = field(default_factory=set)
-    characters: int = 0
-    """In ``names``, without the owner's own labels."""
-    bulky: bool = False
-    """One name alone carries more than any host's."""
     frames: list[Frame] = field(default_factory=list)
     conversations: dict[int, Conversation] = field(default_factory=dict)
+    """By id."""
     rows: dict[str, ExpectedFlow] = field(default_factory=dict)
+    """By id."""
 
-    @property
-    def tunnel(self) -> bool:
-        many = len(self.names) >= MANY_NAMES and self.characters >= MANY_CHARACTERS
-        return self.bulky or len(self.long) >= SEVERAL or many
-
-    def shown_by(self, each: Conversation, rows: tuple[ExpectedFlow, ...], frame: Frame) -> None:
-        """Remember a conversation, and a frame of it, as evidence."""
+    def add(self, conversation: Conversation, rows: tuple[ExpectedFlow, ...], frame: Frame) -> None:
         if len(self.frames) < FRAMES_SHOWN and frame not in self.frames:
             self.frames.append(frame)
-        if len(self.conversations) < REMEMBERED:
-            self.conversations[each.id] = each
+        if len(self.conversations) < MAX_REMEMBERED:
+            self.conversations[conversation.id] = conversation
         self.rows |= {row.id: row for row in rows}
 
+    def issue(self, station: StationMatches, sentence: str) -> Issue:
+        frames = tuple(sorted(self.frames))
+        return Issue(
+            sentence,
+            base_station=station.address,
+            rows=tuple(self.rows),
+            conversations=tuple(self.conversations.values()),
+            frames=frames,
+            filter=frames_filter(frames),
+        )
 
-def lookups(matched: StationMatches) -> Iterator[tuple[Conversation, tuple[ExpectedFlow, ...], DnsFacts]]:
-    """The DNS conversations of a base station, expected or not; those by which hosts find each other left out."""
-    found: list[tuple[Conversation, tuple[ExpectedFlow, ...]]] = []
-    found += ((match.conversation, match.rows) for match in matched.matches)
-    found += ((unexpected_flow.conversation, ()) for unexpected_flow in matched.unexpected)
-    for each, rows in found:
-        facts = each.dissection.facts
-        if isinstance(facts, DnsFacts) and each.responder.port not in MULTICAST_PORTS:
-            yield each, rows, facts
+
+@dataclass(slots=True)
+class DomainQueries(Evidence):
+    """The names that one base station looks up below one domain."""
+
+    names: set[str] = field(default_factory=set)
+    long_names: set[str] = field(default_factory=set)
+    """Those with long labels."""
+    characters: int = 0
+    """In ``names``, without the domain's own labels."""
+    bulky: bool = False
+    """A single name carries more than any host's."""
+
+    @property
+    def is_tunnel(self) -> bool:
+        many = len(self.names) >= MANY_NAMES and self.characters >= MANY_CHARACTERS
+        return self.bulky or len(self.long_names) >= LONG_NAMES or many
+
+    def is_new(self, name: str) -> bool:
+        return name not in self.names and len(self.names) < MAX_REMEMBERED
+
+    def add_name(self, name: str, labels: list[str]) -> None:
+        """Count a new name, whose ``labels`` stand below the domain."""
+        self.names.add(name)
+        self.characters += sum(map(len, labels))
+        size = long_label_characters(labels)
+        if size:
+            self.long_names.add(name)
+            self.bulky |= size >= BULKY_NAME
 
 
-def owner_of(name: str) -> tuple[str, list[str]]:
+@dataclass(slots=True)
+class DomainTexts(Evidence):
+    """The text records that one base station gets below one domain."""
+
+    texts: set[tuple[str, str | bytes]] = field(default_factory=set)
+    """Name and content."""
+    size: int = 0
+    """Bytes of the different records."""
+
+    def is_new(self, text: tuple[str, str | bytes]) -> bool:
+        return text not in self.texts and len(self.texts) < MAX_REMEMBERED
+
+
+def lookups(station: StationMatches) -> Iterator[tuple[Conversation, tuple[ExpectedFlow, ...], DnsFacts]]:
+    """The DNS conversations of a base station with their rows; multicast name discovery is left out."""
+    for conversation, rows in station.conversations():
+        facts = conversation.dissection.facts
+        if isinstance(facts, DnsFacts) and conversation.responder.port not in MULTICAST_PORTS:
+            yield conversation, rows, facts
+
+
+def split_name(name: str) -> tuple[str, list[str]]:
     """The domain that a name belongs to, and the labels below it."""
     labels = name.split(".")
-    return ".".join(labels[-PARENT_LABELS:]).lower(), labels[:-PARENT_LABELS]
+    return ".".join(labels[-DOMAIN_LABELS:]).lower(), labels[:-DOMAIN_LABELS]
 
 
-def carried(labels: list[str]) -> int:
+def long_label_characters(labels: list[str]) -> int:
     """Characters of the labels that are too long for anything but data."""
     return sum(len(label) for label in labels if len(label) >= LONG_LABEL)
-
-
-def charged(matched: StationMatches, owner: Owner, sentence: str) -> Issue:
-    """The charge that names one owner's evidence."""
-    frames = tuple(sorted(owner.frames))
-    return Issue(
-        sentence,
-        base_station=matched.station.address,
-        rows=tuple(owner.rows),
-        conversations=tuple(owner.conversations.values()),
-        frames=frames,
-        filter=frames_filter(frames),
-    )
 
 
 @check("TPE331", "dns-tunnel-names", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
@@ -142,54 +174,43 @@ def tunnel_names(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Find the program that asks for these names, and let base stations reach your own resolver only.
     """
-    for matched in context.stations:
-        owners: dict[str, Owner] = {}
-        for each, rows, facts in lookups(matched):
-            names = dict.fromkeys(facts.queries, each.first_frame)
-            if OTHERS in names or any(carried(owner_of(name)[1]) for name in names):
-                names = asked_names(each)
-            for name, frame in names.items():
-                parent, below = owner_of(name)
-                if below and not parent.endswith(".arpa"):
-                    note(owners, parent, name, below, each, rows, frame)
-        for parent, owner in owners.items():
-            if owner.tunnel:
-                chosen = owner.long or owner.names
+    for station in context.stations:
+        for domain, queries in queries_by_domain(station).items():
+            if queries.is_tunnel:
+                chosen = queries.long_names or queries.names
                 count = "1 name" if len(chosen) == 1 else f"{len(chosen)} names"
-                looks = "of long random labels" if owner.long else f"with {owner.characters} characters"
-                sentence = f"Queries ask for {count} {looks} below {parent}, as a tunnel through DNS does."
-                yield charged(matched, owner, sentence)
+                looks = "of long random labels" if queries.long_names else f"with {queries.characters} characters"
+                yield queries.issue(
+                    station, f"Queries ask for {count} {looks} below {domain}, as a tunnel through DNS does."
+                )
 
 
-def asked_names(each: Conversation) -> dict[str, Frame]:
-    """All names that a conversation asks for, each with its first frame."""
-    found: dict[str, Frame] = {}
-    for item, question in messages(each.dissection.items, Question):
-        if not question.header.response:
-            found.setdefault(question.name, item.frame)
+def queries_by_domain(station: StationMatches) -> dict[str, DomainQueries]:
+    """The names that a base station looks up, by their domain; reverse lookups are left out."""
+    found: dict[str, DomainQueries] = {}
+    for conversation, rows, facts in lookups(station):
+        # Facts list the first names only, and without frames: those of ordinary names need not be exact.
+        names = dict.fromkeys(facts.queries, conversation.first_frame)
+        if OTHERS in names or any(long_label_characters(split_name(name)[1]) for name in names):
+            names = frames_by_name(conversation)
+        for name, frame in names.items():
+            domain, labels = split_name(name)
+            if labels and not domain.endswith(".arpa"):
+                known = domain in found or len(found) < MAX_DOMAINS
+                queries = found.setdefault(domain if known else FURTHER_DOMAINS, DomainQueries())
+                if queries.is_new(name):
+                    queries.add_name(name, labels)
+                    queries.add(conversation, rows, frame)
     return found
 
 
-def note(
-    owners: dict[str, Owner],
-    parent: str,
-    name: str,
-    below: list[str],
-    each: Conversation,
-    rows: tuple[ExpectedFlow, ...],
-    frame: Frame,
-) -> None:
-    """Take in one name that was asked for."""
-    owner = owners.setdefault(parent if parent in owners or len(owners) < OWNERS else "many domains", Owner())
-    if name in owner.names or len(owner.names) >= REMEMBERED:
-        return
-    owner.names.add(name)
-    owner.characters += sum(map(len, below))
-    size = carried(below)
-    if size:
-        owner.long.add(name)
-        owner.bulky |= size >= BULKY_NAME
-    owner.shown_by(each, rows, frame)
+def frames_by_name(conversation: Conversation) -> dict[str, Frame]:
+    """All names that a conversation asks for, each with its first frame."""
+    found: dict[str, Frame] = {}
+    for item, question in messages(conversation.dissection.items, Question):
+        if not question.header.response:
+            found.setdefault(question.name, item.frame)
+    return found
 
 
 @check("TPE332", "dns-tunnel-records", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
@@ -203,42 +224,52 @@ def tunnel_records(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Find the program that asks for these records, and let base stations reach your own resolver only.
     """
-    for matched in context.stations:
-        raw: dict[int, Owner] = {}
-        texts: dict[str, tuple[Owner, set[tuple[str, str | bytes]], list[int]]] = {}
-        for each, rows, facts in lookups(matched):
-            if OTHERS in facts.types or any(map(holds_data, facts.types)):
-                for item, question in messages(each.dissection.items, Question):
-                    if question.type == NULL or question.type in PRIVATE_TYPES:
-                        raw.setdefault(question.type, Owner()).shown_by(each, rows, item.frame)
-            if not facts._texts:
-                continue
-            for item, record in messages(each.dissection.items, Record):
-                if record.type == TXT:
-                    parent = owner_of(record.name)[0]
-                    parent = parent if parent in texts or len(texts) < OWNERS else "many domains"
-                    owner, known, volume = texts.setdefault(parent, (Owner(), set(), [0]))
-                    said = record.name, record.data
-                    if said not in known and len(known) < REMEMBERED:
-                        known.add(said)
-                        volume[0] += record.length
-                        owner.shown_by(each, rows, item.frame)
-        for kind, owner in sorted(raw.items()):
+    for station in context.stations:
+        for kind, evidence in sorted(raw_queries(station).items()):
             name = f"type {TYPES[kind]}" if kind in TYPES else f"the private type {kind}"
-            yield charged(matched, owner, f"Records of {name} are asked for, which hold raw data and no address.")
-        for parent, (owner, known, volume) in texts.items():
-            if volume[0] > BULKY_TEXT:
-                yield charged(
-                    matched,
-                    owner,
-                    f"Text records below {parent} carry {volume[0]} bytes in {len(known)} records, as a tunnel through "
-                    "DNS does.",
+            yield evidence.issue(station, f"Records of {name} are asked for, which hold raw data and no address.")
+        for domain, texts in texts_by_domain(station).items():
+            if texts.size > BULKY_TEXT:
+                yield texts.issue(
+                    station,
+                    f"Text records below {domain} carry {texts.size} bytes in {len(texts.texts)} records, as a tunnel "
+                    "through DNS does.",
                 )
 
 
-def holds_data(kind: str) -> bool:
-    """Whether a type of record, by its name in the facts, takes any bytes."""
-    return kind == TYPES[NULL] or (kind.isdecimal() and int(kind) in PRIVATE_TYPES)
+def raw_queries(station: StationMatches) -> dict[int, Evidence]:
+    """Queries and answers of types that take any bytes, by type."""
+    found: dict[int, Evidence] = {}
+    for conversation, rows, facts in lookups(station):
+        if OTHERS in facts.types or any(map(holds_data, facts.types)):
+            for item, question in messages(conversation.dissection.items, Question):
+                if question.type == NULL or question.type in PRIVATE_TYPES:
+                    found.setdefault(question.type, Evidence()).add(conversation, rows, item.frame)
+    return found
+
+
+def texts_by_domain(station: StationMatches) -> dict[str, DomainTexts]:
+    """The text records that a base station gets, by their domain."""
+    found: dict[str, DomainTexts] = {}
+    for conversation, rows, facts in lookups(station):
+        if not facts._texts:
+            continue
+        for item, record in messages(conversation.dissection.items, Record):
+            if record.type == TXT:
+                domain = split_name(record.name)[0]
+                known = domain in found or len(found) < MAX_DOMAINS
+                texts = found.setdefault(domain if known else FURTHER_DOMAINS, DomainTexts())
+                text = record.name, record.data
+                if texts.is_new(text):
+                    texts.texts.add(text)
+                    texts.size += record.length
+                    texts.add(conversation, rows, item.frame)
+    return found
+
+
+def holds_data(name: str) -> bool:
+    """Whether records of a type take any bytes; ``name`` is the type's as facts show it."""
+    return name == TYPES[NULL] or (name.isdecimal() and int(name) in PRIVATE_TYPES)
 
 
 # -- one conversation ---------------------------------------------------------------------------------------------
@@ -254,11 +285,13 @@ def trailing_bytes(match: Match) -> Iterator[Issue]:
 
     Remedy: Look at the bytes behind the message, and find out which program appends them.
     """
-    found = list(messages(match.conversation.dissection.items, Trailer))
+    found = messages(match.conversation.dissection.items, Trailer)
     if found:
-        most = max(trailer.length for _, trailer in found)
-        frames = tuple(sorted({item.frame for item, _ in found}))[:FRAMES_SHOWN]
-        yield Issue(f"Up to {most} bytes follow behind the DNS message in its datagram.", frames)
+        longest = max(trailer.length for _, trailer in found)
+        yield Issue(
+            f"Up to {longest} bytes follow behind the DNS message in its datagram.",
+            cited_frames(item.frame for item, _ in found),
+        )
 
 
 @check("TPE334", "dns-no-answer", Severity.INFO, protocol=NAME, kind=Kind.NOTICE, pure=True)
@@ -272,17 +305,17 @@ def no_answer(match: Match) -> Iterator[Issue]:
     Remedy: Correct the name on the base station, or enter it into the DNS zone.
     """
     items = match.conversation.dissection.items
-    asked = {question.header.id: question.name for _, question in messages(items, Question)}
+    names = {question.header.id: question.name for _, question in messages(items, Question)}
     failed: dict[tuple[int, str], list[Frame]] = {}
     for item, header in messages(items, Header):
         if header.response and header.rcode:
-            failed.setdefault((header.rcode, asked.get(header.id, "an unknown name")), []).append(item.frame)
+            failed.setdefault((header.rcode, names.get(header.id, "an unknown name")), []).append(item.frame)
     for (code, name), frames in failed.items():
-        sentence = f"The name server answers {RESPONSE_CODES.get(code, f'code {code}')} for {name}."
-        yield Issue(sentence, tuple(frames[:FRAMES_SHOWN]))
+        response = RESPONSE_CODES.get(code, f"code {code}")
+        yield Issue(f"The name server answers {response} for {name}.", tuple(frames[:FRAMES_SHOWN]))
 
 
-Asked = tuple[int, str, int]
+QuestionKey = tuple[int, str, int]
 """Identifier, name in lower case and type: what an answer must repeat (RFC 5452, section 9.1)."""
 
 
@@ -291,38 +324,40 @@ class Exchange:
     """One question with all of its answers."""
 
     questions: int = 0
+    """Times that it was sent."""
     answers: dict[int, frozenset[str]] = field(default_factory=dict)
-    """The addresses of each answer, by its number among the conversation's messages."""
+    """The addresses in each answer, by the answer's number among the conversation's messages."""
     frames: list[Frame] = field(default_factory=list)
-    """Of the answers."""
+    """Those of the answers."""
 
 
-def answered(each: Conversation) -> int:
-    """Answers beyond one to each question of a conversation over UDP, as far as its head shows."""
-    facts = each.dissection.facts
-    if not isinstance(facts, DnsFacts) or each.transport != "udp":
+def surplus_answers(conversation: Conversation) -> int:
+    """Answers beyond one per question of a conversation over UDP, as far as its facts show."""
+    facts = conversation.dissection.facts
+    if not isinstance(facts, DnsFacts) or conversation.transport != "udp":
         return 0
     return sum(facts.response_codes.values()) - sum(facts.queries.values())
 
 
-def exchanges(each: Conversation) -> dict[Asked, Exchange]:
-    """Questions and answers of a conversation, by what they ask."""
-    found: dict[Asked, Exchange] = {}
+def exchanges(conversation: Conversation) -> dict[QuestionKey, Exchange]:
+    """The questions and answers of a conversation, by what they ask."""
+    found: dict[QuestionKey, Exchange] = {}
     number = 0
-    own: Exchange | None = None
-    for item in each.dissection.items:
+    current: Exchange | None = None
+    for item in conversation.dissection.items:
         message = item.message
         if type(message) is Header:
-            number, own = number + 1, None
+            number, current = number + 1, None
         elif type(message) is Question:
-            own = found.setdefault((message.header.id, message.name.lower(), message.type), Exchange())
+            key = message.header.id, message.name.lower(), message.type
+            current = found.setdefault(key, Exchange())
             if message.header.response:
-                own.answers[number] = frozenset()
-                own.frames.append(item.frame)
+                current.answers[number] = frozenset()
+                current.frames.append(item.frame)
             else:
-                own.questions += 1
-        elif type(message) is Record and own and message.type in ADDRESS_TYPES and number in own.answers:
-            own.answers[number] |= {str(message.data)}
+                current.questions += 1
+        elif type(message) is Record and current and message.type in ADDRESS_TYPES and number in current.answers:
+            current.answers[number] |= {str(message.data)}
     return found
 
 
@@ -337,14 +372,17 @@ def contradicting_answers(match: Match) -> Iterator[Issue]:
 
     Remedy: Find out which of the two answers your name server gave, and look for the host that gave the other one.
     """
-    if answered(match.conversation) <= 0:
+    if surplus_answers(match.conversation) <= 0:
         return
     for (_, name, _), exchange in exchanges(match.conversation).items():
-        told = [each for each in exchange.answers.values() if each]
-        if len(exchange.answers) > exchange.questions > 0 and len(told) > 1 and told[0].isdisjoint(told[-1]):
-            both = f"{', '.join(sorted(told[0])[:4])}, then {', '.join(sorted(told[-1])[:4])}"
-            frames = tuple(sorted(set(exchange.frames)))[:FRAMES_SHOWN]
-            yield Issue(f"The one question for {name} got contradicting answers: {both}.", frames)
+        answers = [addresses for addresses in exchange.answers.values() if addresses]
+        surplus = len(exchange.answers) > exchange.questions > 0
+        if surplus and len(answers) > 1 and answers[0].isdisjoint(answers[-1]):
+            first, last = (", ".join(sorted(answer)[:ADDRESSES_SHOWN]) for answer in (answers[0], answers[-1]))
+            yield Issue(
+                f"The one question for {name} got contradicting answers: {first}, then {last}.",
+                cited_frames(exchange.frames),
+            )
 
 
 @check("TPE336", "dns-unasked-answers", Severity.MEDIUM, protocol=NAME, pure=True)
@@ -358,15 +396,18 @@ def unasked_answers(match: Match) -> Iterator[Issue]:
 
     Remedy: Find the host that sends these answers; let only your own resolver's packets reach the base station.
     """
-    each = match.conversation
-    if answered(each) < UNASKED or Direction.ORIGINATOR not in {item.direction for item in each.dissection.items[:1]}:
+    conversation = match.conversation
+    if surplus_answers(conversation) < UNREQUESTED:
         return
-    kept = sum(1 for datagram in each.head.datagrams if datagram.direction is Direction.ORIGINATOR)
-    unasked = [exchange for exchange in exchanges(each).values() if not exchange.questions]
-    frames = sorted({frame for exchange in unasked for frame in exchange.frames})
-    if kept >= each.packets[Direction.ORIGINATOR] and len(frames) >= UNASKED:
-        sentence = f"The base station gets {len(frames)} answers to questions that it never asked."
-        yield Issue(sentence, tuple(frames[:FRAMES_SHOWN]))
+    if not any(item.direction == Direction.ORIGINATOR for item in conversation.dissection.items[:1]):
+        return  # the questions may lie before the capture
+    kept = sum(1 for datagram in conversation.head.datagrams if datagram.direction is Direction.ORIGINATOR)
+    unrequested = [exchange for exchange in exchanges(conversation).values() if not exchange.questions]
+    frames = {frame for exchange in unrequested for frame in exchange.frames}
+    if kept >= conversation.packets[Direction.ORIGINATOR] and len(frames) >= UNREQUESTED:
+        yield Issue(
+            f"The base station gets {len(frames)} answers to questions that it never asked.", cited_frames(frames)
+        )
 
 
 @check("TPE337", "dns-factory-name", Severity.INFO, protocol=NAME, kind=Kind.NOTICE, pure=True)
@@ -381,11 +422,13 @@ def factory_name(match: Match) -> Iterator[Issue]:
     Remedy: Enter your own TPE's names on the base station wherever these are left.
     """
     facts = match.conversation.dissection.facts
-    found = [name for name in facts.queries if name.lower() in FACTORY_NAMES] if isinstance(facts, DnsFacts) else []
-    if found:
-        asked = messages(match.conversation.dissection.items, Question)
-        frames = tuple(sorted({item.frame for item, question in asked if question.name in found}))[:FRAMES_SHOWN]
-        yield Issue(f"The base station asks for {', '.join(found)}, as it was delivered to do.", frames)
+    names = [name for name in facts.queries if name.lower() in FACTORY_NAMES] if isinstance(facts, DnsFacts) else []
+    if names:
+        questions = messages(match.conversation.dissection.items, Question)
+        yield Issue(
+            f"The base station asks for {', '.join(names)}, as it was delivered to do.",
+            cited_frames(item.frame for item, question in questions if question.name in names),
+        )
 
 
 @check("TPE338", "dns-over-tcp", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
@@ -399,37 +442,45 @@ def over_tcp(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Find out which program on the base station asks over TCP.
     """
-    for matched in context.stations:
-        over = [
-            match
-            for match in matched.matches
-            if match.conversation.transport == "tcp" and match.conversation.protocol == NAME
-        ]
-        cut = cut_answers(match.conversation for match in matched.matches) if over else {}
-        by_server: dict[str, list[Match]] = {}
-        for match in over:
-            each = match.conversation
-            if cut.get((each.originator.address, each.responder.address), each.first + 1) > each.first:
-                by_server.setdefault(each.responder.address, []).append(match)
-        for server, matches in by_server.items():
+    for station in context.stations:
+        for server, matches in tcp_without_truncation(station).items():
             count = sum(match.conversation.flow_count for match in matches)
             times = "once" if count == 1 else f"in {count} flows"
             yield Issue(
                 f"The base station asks {server} over TCP, {times}, though no answer of it was cut short before.",
-                base_station=matched.station.address,
+                base_station=station.address,
                 rows=tuple(dict.fromkeys(row.id for match in matches for row in match.rows)),
                 conversations=tuple(match.conversation for match in matches),
                 mismatch="transport",
             )
 
 
-def cut_answers(conversations: Iterable[Conversation]) -> dict[tuple[str, str], int]:
-    """(client, DNS server) → when the first conversation began in which the server cut an answer short (TC)."""
+def tcp_without_truncation(station: StationMatches) -> dict[str, list[Match]]:
+    """A base station's DNS conversations over TCP that no truncated answer precedes, by server."""
+    over_tcp = [
+        match
+        for match in station.matches
+        if match.conversation.transport == "tcp" and match.conversation.protocol == NAME
+    ]
+    truncated = first_truncation(match.conversation for match in station.matches) if over_tcp else {}
+    found: dict[str, list[Match]] = {}
+    for match in over_tcp:
+        conversation = match.conversation
+        client, server = conversation.originator.address, conversation.responder.address
+        since = truncated.get((client, server))
+        if since is None or since > conversation.first:
+            found.setdefault(server, []).append(match)
+    return found
+
+
+def first_truncation(conversations: Iterable[Conversation]) -> dict[tuple[str, str], int]:
+    """By client and DNS server: beginning of the first conversation with a truncated answer (TC), nanoseconds."""
     found: dict[tuple[str, str], int] = {}
-    for each in conversations:
-        facts = each.dissection.facts
-        if each.transport == "udp" and isinstance(facts, DnsFacts) and facts.truncated:
-            found.setdefault((each.originator.address, each.responder.address), each.first)
+    for conversation in conversations:
+        facts = conversation.dissection.facts
+        if conversation.transport == "udp" and isinstance(facts, DnsFacts) and facts.truncated:
+            ends = conversation.originator.address, conversation.responder.address
+            found.setdefault(ends, conversation.first)
     return found
 
 

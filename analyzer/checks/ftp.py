@@ -1,15 +1,25 @@
-"""FTP: how data connections are opened, and towards whom. A refused login is the row's status, no defect of content."""
+"""FTP: how data connections are opened, and to which hosts; failed transfers and refused logins.
+
+One refused login is no issue here: it makes the row blocked.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 
-from analyzer.findings import Issue, Kind, Severity, check
+from analyzer.findings import Issue, Kind, Severity, check, cited_frames
 from analyzer.heads import DIRECTIONS, Frame
 from analyzer.matching import Match
 from analyzer.messages import messages
 from analyzer.protocols.ftp import TRANSFERS, Command, FtpFacts, Reply
+
+GUESSES = 3
+"""Refused logins from which on a client is guessing passwords: a base station has one and gives up."""
+NOT_LOGGED_IN = 530
+"""Reply to a refused login (RFC 959, section 4.2)."""
+TARGETS_SHOWN = 3
+"""Maximum addresses that a sentence lists."""
 
 
 @check("TPE311", "ftp-active-mode", Severity.INFO, protocol="ftp", kind=Kind.NOTICE)
@@ -22,14 +32,10 @@ def active_mode(match: Match) -> Iterator[Issue]:
 
     Remedy: Set the base station's FTP client to passive mode.
     """
-    found = [
-        (item.frame, said.verb)
-        for item, said in messages(match.conversation.dissection.items, Command)
-        if said.verb in ("PORT", "EPRT")
-    ]
+    found = commands(match, "PORT", "EPRT")
     if found:
-        verbs = " and ".join(dict.fromkeys(verb for _, verb in found))
-        yield Issue(f"The client asks for active mode ({verbs}).", shown(frame for frame, _ in found))
+        verbs = " and ".join(dict.fromkeys(command.verb for _, command in found))
+        yield Issue(f"The client asks for active mode ({verbs}).", cited_frames(frame for frame, _ in found))
 
 
 @check("TPE312", "ftp-auth-tls", Severity.INFO, protocol="ftp", kind=Kind.NOTICE)
@@ -42,15 +48,12 @@ def auth_tls(match: Match) -> Iterator[Issue]:
 
     Remedy: Verify that TLS is wanted here, and use the TLS mode's own port if it is.
     """
-    found = [
-        (item.frame, said.argument)
-        for item, said in messages(match.conversation.dissection.items, Command)
-        if said.verb == "AUTH"
-    ]
+    found = commands(match, "AUTH")
     facts = match.conversation.dissection.facts
     if found and isinstance(facts, FtpFacts):
         outcome = "and the server accepts" if facts.auth_tls else "and the server is not seen to accept"
-        yield Issue(f"The client asks for AUTH {found[0][1]} {outcome}.", shown(frame for frame, _ in found))
+        mechanism = found[0][1].argument
+        yield Issue(f"The client asks for AUTH {mechanism} {outcome}.", cited_frames(frame for frame, _ in found))
 
 
 @check("TPE313", "ftp-bounce", Severity.HIGH, protocol="ftp")
@@ -63,18 +66,22 @@ def bounce(match: Match) -> Iterator[Issue]:
 
     Remedy: Let the FTP server refuse PORT and EPRT to any address but the client's.
     """
-    client = plain(match.conversation.originator.address)
+    client = unmapped(match.conversation.originator.address)
     found = [
-        (item.frame, f"{said.endpoint.address}:{said.endpoint.port}", said.endpoint.address)
-        for item, said in messages(match.conversation.dissection.items, Command)
-        if said.endpoint is not None and said.endpoint.address not in (None, client)
+        (item.frame, command.endpoint)
+        for item, command in messages(match.conversation.dissection.items, Command)
+        if command.endpoint is not None and command.endpoint.address not in (None, client)
     ]
     if found:
-        targets = list(dict.fromkeys(target for _, target, _ in found))
-        named = " and ".join(targets[:3]) + (", …" if len(targets) > 3 else "")
-        translated = ip_address(client).is_global and all(is_private(address) for _, _, address in found)
-        sentence = f"The client {client} asks the server to connect to {named}."
-        yield Issue(sentence, shown(frame for frame, _, _ in found), Severity.LOW if translated else None)
+        targets = list(dict.fromkeys(f"{endpoint.address}:{endpoint.port}" for _, endpoint in found))
+        listed = " and ".join(targets[:TARGETS_SHOWN]) + (", …" if len(targets) > TARGETS_SHOWN else "")
+        # Behind NAT a client names its private address, while the capture shows its public one.
+        translated = ip_address(client).is_global and all(is_private(endpoint.address) for _, endpoint in found)
+        yield Issue(
+            f"The client {client} asks the server to connect to {listed}.",
+            cited_frames(frame for frame, _ in found),
+            Severity.LOW if translated else None,
+        )
 
 
 @check("TPE314", "ftp-passive-elsewhere", Severity.LOW, protocol="ftp")
@@ -87,15 +94,18 @@ def passive_elsewhere(match: Match) -> Iterator[Issue]:
 
     Remedy: Set the FTP server's passive address to the one that base stations connect to.
     """
-    server = plain(match.conversation.responder.address)
+    server = unmapped(match.conversation.responder.address)
     found = [
-        (item.frame, f"{said.endpoint.address}:{said.endpoint.port}")
-        for item, said in messages(match.conversation.dissection.items, Reply)
-        if said.endpoint is not None and said.endpoint.address not in (None, server)
+        (item.frame, reply.endpoint)
+        for item, reply in messages(match.conversation.dissection.items, Reply)
+        if reply.endpoint is not None and reply.endpoint.address not in (None, server)
     ]
     if found:
-        sentence = f"The server {server} sends the client to {found[0][1]} for data."
-        yield Issue(sentence, shown(frame for frame, _ in found))
+        endpoint = found[0][1]
+        yield Issue(
+            f"The server {server} sends the client to {endpoint.address}:{endpoint.port} for data.",
+            cited_frames(frame for frame, _ in found),
+        )
 
 
 @check("TPE315", "ftp-control-not-read-whole", Severity.INFO, protocol="ftp", kind=Kind.NOTICE)
@@ -109,15 +119,16 @@ def not_read_whole(match: Match) -> Iterator[Issue]:
 
     Remedy: Capture shorter, or without loss; look at the rest of the connection by hand.
     """
-    each = match.conversation
-    facts = each.dissection.facts
+    conversation = match.conversation
+    facts = conversation.dissection.facts
     if isinstance(facts, FtpFacts) and facts.auth_tls:
         return
-    for direction, who in zip(DIRECTIONS, ("client", "server"), strict=True):
-        stream, sent = each.head.streams[direction], each.payload[direction]
+    for direction, side in zip(DIRECTIONS, ("client", "server"), strict=True):
+        stream, sent = conversation.head.streams[direction], conversation.payload[direction]
         if stream.marks and sent > len(stream.data):
             yield Issue(
-                f"Of what the {who} says, {len(stream.data):,} of {sent:,} bytes were read.", (stream.marks[-1].frame,)
+                f"Of what the {side} says, {len(stream.data):,} of {sent:,} bytes were read.",
+                (stream.marks[-1].frame,),
             )
 
 
@@ -136,13 +147,15 @@ def transfer_failed(match: Match) -> Iterator[Issue]:
     if not isinstance(facts, FtpFacts):
         return
     failed = [
-        each for each in facts._transfers if each.verb in TRANSFERS and each.reply is not None and each.reply >= 400
+        transfer
+        for transfer in facts._transfers
+        if transfer.verb in TRANSFERS and transfer.reply is not None and transfer.reply >= 400
     ]
     if failed:
         first = failed[0]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         sentence = f"{first.verb} of {first.path or 'a file without a name'} fails with {first.reply}{more}."
-        yield Issue(sentence, shown(each.frame for each in failed))
+        yield Issue(sentence, cited_frames(transfer.frame for transfer in failed))
 
 
 @check("TPE317", "ftp-logins-refused", Severity.LOW, protocol="ftp", kind=Kind.NOTICE)
@@ -157,8 +170,11 @@ def logins_refused(match: Match) -> Iterator[Issue]:
     """
     facts = match.conversation.dissection.facts
     if isinstance(facts, FtpFacts) and facts.refusals >= GUESSES:
-        frames = (item.frame for item, said in messages(match.conversation.dissection.items, Reply) if said.code == 530)
-        yield Issue(f"The server refuses {facts.refusals} logins.", shown(frames))
+        replies = messages(match.conversation.dissection.items, Reply)
+        yield Issue(
+            f"The server refuses {facts.refusals} logins.",
+            cited_frames(item.frame for item, reply in replies if reply.code == NOT_LOGGED_IN),
+        )
 
 
 @check("TPE318", "ftp-path-escapes", Severity.LOW, protocol="ftp")
@@ -172,13 +188,13 @@ def path_escapes(match: Match) -> Iterator[Issue]:
     Remedy: Lock the FTP user in its directory, and find out what asks for such a path.
     """
     found = [
-        (item.frame, said)
-        for item, said in messages(match.conversation.dissection.items, Command)
-        if said.verb in TRANSFERS and ".." in said.argument.replace("\\", "/").split("/")
+        (frame, command)
+        for frame, command in commands(match, *TRANSFERS)
+        if ".." in command.argument.replace("\\", "/").split("/")
     ]
     if found:
-        said = found[0][1]
-        yield Issue(f"The client asks for {said.verb} of {said.argument}.", shown(frame for frame, _ in found))
+        first = found[0][1]
+        yield Issue(f"The client asks for {first.verb} of {first.argument}.", cited_frames(frame for frame, _ in found))
 
 
 CHECKS = (
@@ -192,12 +208,18 @@ CHECKS = (
     path_escapes,
 )
 
-GUESSES = 3
-"""Refused logins from which on somebody is guessing."""
+
+def commands(match: Match, *verbs: str) -> list[tuple[Frame, Command]]:
+    """The client's commands with these verbs, each with its frame."""
+    return [
+        (item.frame, command)
+        for item, command in messages(match.conversation.dissection.items, Command)
+        if command.verb in verbs
+    ]
 
 
-def plain(address: str) -> str:
-    """An address as FTP's commands name it: IPv4 where it is only mapped to IPv6."""
+def unmapped(address: str) -> str:
+    """An address as FTP's commands name it: IPv4-mapped IPv6 becomes IPv4."""
     parsed = ip_address(address)
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
     return str(mapped or parsed)
@@ -205,8 +227,3 @@ def plain(address: str) -> str:
 
 def is_private(address: str | None) -> bool:
     return address is not None and ip_address(address).is_private
-
-
-def shown(frames: Iterator[Frame]) -> tuple[Frame, ...]:
-    """The first few frames, ascending."""
-    return tuple(sorted(set(frames))[:8])

@@ -1,4 +1,4 @@
-"""HTTP in clear: what it gives away beside its content."""
+"""HTTP in clear: credentials in its header fields."""
 
 from __future__ import annotations
 
@@ -14,25 +14,13 @@ from analyzer.findings import (
     Kind,
     Severity,
     check,
+    cited_frames,
     frames_filter,
 )
 from analyzer.heads import Frame
 from analyzer.matching import StationMatches
 from analyzer.messages import messages
 from analyzer.protocols.http import CREDENTIALS, FieldLine, HttpFacts
-
-FRAMES_SHOWN = 8
-
-
-def spoken(matched: StationMatches) -> Iterator[tuple[Conversation, tuple[ExpectedFlow, ...], HttpFacts]]:
-    """The HTTP conversations of a base station, expected or not."""
-    found: list[tuple[Conversation, tuple[ExpectedFlow, ...]]] = []
-    found += ((match.conversation, match.rows) for match in matched.matches)
-    found += ((unexpected_flow.conversation, ()) for unexpected_flow in matched.unexpected)
-    for each, rows in found:
-        facts = each.dissection.facts
-        if isinstance(facts, HttpFacts):
-            yield each, rows, facts
 
 
 @check("TPE351", "http-credentials-in-clear", Severity.HIGH, scope=CAPTURE, kind=Kind.MALFORMED)
@@ -45,27 +33,39 @@ def credentials_in_clear(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Use https and wss addresses on the base station, and replace the credentials that were sent.
     """
-    for matched in context.stations:
-        found: dict[tuple[str, tuple[str, ...]], list[tuple[Conversation, tuple[ExpectedFlow, ...]]]] = {}
-        for each, rows, facts in spoken(matched):
-            if facts.credentials:
-                found.setdefault((each.responder.address, facts.credentials), []).append((each, rows))
-        for (server, names), several in found.items():
-            frames = sorted({frame for each, _ in several for frame in secret_frames(each)})[:FRAMES_SHOWN]
+    for station in context.stations:
+        for (server, names), conversations in with_credentials(station).items():
+            rows = (row.id for _, matched_rows in conversations for row in matched_rows)
+            frames = cited_frames(
+                frame for conversation, _ in conversations for frame in credential_frames(conversation)
+            )
             yield Issue(
-                f"Between {matched.station.address} and {server} {' and '.join(names)} "
+                f"Between {station.address} and {server} {' and '.join(names)} "
                 f"{'crosses' if len(names) == 1 else 'cross'} the network in clear.",
-                base_station=matched.station.address,
-                rows=tuple(dict.fromkeys(row.id for _, rows in several for row in rows)),
-                conversations=tuple(each for each, _ in several),
-                frames=tuple(frames),
+                base_station=station.address,
+                rows=tuple(dict.fromkeys(rows)),
+                conversations=tuple(conversation for conversation, _ in conversations),
+                frames=frames,
                 filter=frames_filter(frames),
             )
 
 
-def secret_frames(each: Conversation) -> Iterator[Frame]:
-    """The frames that carry such header fields."""
-    return (item.frame for item, line in messages(each.dissection.items, FieldLine) if line.name in CREDENTIALS)
+def with_credentials(
+    station: StationMatches,
+) -> dict[tuple[str, tuple[str, ...]], list[tuple[Conversation, tuple[ExpectedFlow, ...]]]]:
+    """A base station's conversations that carry credentials, with their rows, by server and names of the fields."""
+    found: dict[tuple[str, tuple[str, ...]], list[tuple[Conversation, tuple[ExpectedFlow, ...]]]] = {}
+    for conversation, rows in station.conversations():
+        facts = conversation.dissection.facts
+        if isinstance(facts, HttpFacts) and facts.credentials:
+            found.setdefault((conversation.responder.address, facts.credentials), []).append((conversation, rows))
+    return found
+
+
+def credential_frames(conversation: Conversation) -> Iterator[Frame]:
+    """The frames of the header fields that carry credentials."""
+    lines = messages(conversation.dissection.items, FieldLine)
+    return (item.frame for item, line in lines if line.name in CREDENTIALS)
 
 
 CHECKS: tuple[Check, ...] = (credentials_in_clear,)

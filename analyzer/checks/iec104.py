@@ -1,19 +1,23 @@
-"""IEC 104: what the framing cannot say of an LRR's link. All checks judge the whole stream."""
+"""IEC 104: ASDUs, sequence numbers and timers of an LRR's link, over the whole stream."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from analyzer import scanner
-from analyzer.findings import Issue, Kind, Severity, check
-from analyzer.heads import DIRECTIONS, Direction, Event, Frame, Iec104Link, LinkDirection
+from analyzer.findings import Issue, Kind, Severity, check, cited_frames
+from analyzer.heads import DIRECTIONS, Direction, Event, Frame, LinkDirection
 from analyzer.matching import Match
 from analyzer.protocols.iec104 import Iec104Facts
 
 T1 = 60
-"""Seconds after which a side closes a link on which its I frame or TESTFR is unanswered (an LRR's setting)."""
-SILENCE = 60
-"""Seconds without any APDU that no working link lets pass: each side tests a silent one after 20 (T3)."""
+"""Seconds after which a side closes a link that leaves its I frame or TESTFR unanswered (an LRR's setting)."""
+MAX_SILENCE = 60
+"""Seconds without any APDU that a working link never reaches: each side tests a silent link after 20 (T3)."""
+NANOSECONDS = 10**9
+"""Per second."""
+TYPES_SHOWN = 4
+"""Maximum types of ASDUs or payloads that a sentence lists."""
 
 
 @check("TPE301", "iec104-standard-asdu", Severity.INFO, protocol="iec104", kind=Kind.NOTICE)
@@ -29,9 +33,9 @@ def standard_asdu(match: Match) -> Iterator[Issue]:
     facts = match.conversation.dissection.facts
     found = events(match, scanner.STANDARD_ASDU)
     if found and isinstance(facts, Iec104Facts):
-        kinds = ", ".join(f"{count} {name}" for name, count in list(facts.type_ids.items())[:4])
-        more = ", …" if len(facts.type_ids) > 4 else ""
-        yield Issue(f"The link carries standard ASDUs instead of LRR payloads: {kinds}{more}.", shown(found))
+        listed = ", ".join(f"{count} {name}" for name, count in list(facts.type_ids.items())[:TYPES_SHOWN])
+        more = ", …" if len(facts.type_ids) > TYPES_SHOWN else ""
+        yield Issue(f"The link carries standard ASDUs instead of LRR payloads: {listed}{more}.", frames_of(found))
 
 
 @check("TPE302", "iec104-lrr-type-unknown", Severity.LOW, protocol="iec104")
@@ -46,10 +50,10 @@ def lrr_type_unknown(match: Match) -> Iterator[Issue]:
     """
     found = events(match, scanner.UNKNOWN)
     if found:
-        kinds = sorted({each.value for each in found})
-        named = ", ".join(map(str, kinds[:4])) + (", …" if len(kinds) > 4 else "")
-        sentence = f"LRR payloads of unknown type {named}; {scanner.HIGHEST_LRR_TYPE} is the highest known."
-        yield Issue(sentence, shown(found))
+        types = sorted({event.value for event in found})
+        listed = ", ".join(map(str, types[:TYPES_SHOWN])) + (", …" if len(types) > TYPES_SHOWN else "")
+        sentence = f"LRR payloads of unknown type {listed}; {scanner.HIGHEST_LRR_TYPE} is the highest known."
+        yield Issue(sentence, frames_of(found))
 
 
 @check("TPE303", "iec104-sequence-gap", Severity.LOW, protocol="iec104")
@@ -62,13 +66,13 @@ def sequence_gap(match: Match) -> Iterator[Issue]:
 
     Remedy: Update the side that miscounts, or look for who injects APDUs into the connection.
     """
-    for direction, line in lines(match):
+    for direction, counts in link_directions(match):
         found = events(match, scanner.JUMP, direction)
         if found:
-            number, before = found[0].value, found[0].other
-            after = f"{number} follows {before}" if before >= 0 else f"the first is {number} instead of 0"
-            count = "" if line.jumps == 1 else f" (the first of {line.jumps} jumps)"
-            yield Issue(f"Send sequence numbers of the {name(direction)} jump: {after}{count}.", shown(found))
+            number, previous = found[0].value, found[0].other
+            jump = f"{number} follows {previous}" if previous >= 0 else f"the first is {number} instead of 0"
+            more = "" if counts.jumps == 1 else f" (the first of {counts.jumps} jumps)"
+            yield Issue(f"Send sequence numbers of the {role(direction)} jump: {jump}{more}.", frames_of(found))
 
 
 @check("TPE304", "iec104-startdt-by-base-station", Severity.INFO, protocol="iec104", kind=Kind.NOTICE)
@@ -83,7 +87,9 @@ def startdt_by_base_station(match: Match) -> Iterator[Issue]:
     """
     found = events(match, scanner.STARTDT, Direction.ORIGINATOR)
     if found:
-        yield Issue("The base station starts data transfer itself; an LRR leaves STARTDT to the server.", shown(found))
+        yield Issue(
+            "The base station starts data transfer itself; an LRR leaves STARTDT to the server.", frames_of(found)
+        )
 
 
 @check("TPE305", "iec104-acknowledgement-wrong", Severity.LOW, protocol="iec104")
@@ -97,14 +103,14 @@ def acknowledgement_wrong(match: Match) -> Iterator[Issue]:
 
     Remedy: Update the side that miscounts, or look for who injects APDUs into the connection.
     """
-    for direction, line in lines(match):
+    for direction, counts in link_directions(match):
         found = events(match, scanner.WRONG, direction)
         if found:
-            count = "" if line.wrong == 1 else f" (the first of {line.wrong})"
+            more = "" if counts.wrong == 1 else f" (the first of {counts.wrong})"
             yield Issue(
-                f"The {name(direction)} acknowledges wrongly: receive sequence number {found[0].value} after "
-                f"{found[0].other}{count}.",
-                shown(found),
+                f"The {role(direction)} acknowledges wrongly: receive sequence number {found[0].value} after "
+                f"{found[0].other}{more}.",
+                frames_of(found),
             )
 
 
@@ -122,13 +128,13 @@ def window_exceeded(match: Match) -> Iterator[Issue]:
     facts = match.conversation.dissection.facts
     if not isinstance(facts, Iec104Facts) or facts.dialect != "lrr":
         return
-    for direction, line in lines(match):
+    for direction, counts in link_directions(match):
         found = events(match, scanner.EXCESS, direction)
         if found:
             yield Issue(
-                f"The {name(direction)} sends up to {line.outstanding} I frames without an acknowledgement; "
+                f"The {role(direction)} sends up to {counts.outstanding} I frames without an acknowledgement; "
                 f"{scanner.WINDOW} are allowed.",
-                shown(found),
+                frames_of(found),
             )
 
 
@@ -144,15 +150,15 @@ def testfr_unanswered(match: Match) -> Iterator[Issue]:
     Remedy: Look at the load of the side that does not answer, and at firewalls between that keep dead connections.
     """
     link = match.conversation.head.link
-    for direction, line in lines(match):
+    for direction, counts in link_directions(match):
         found = events(match, scanner.UNANSWERED, direction)
-        at_last = line.testing and link is not None and link.last - line.test_time > T1 * 10**9
-        count = line.unanswered + bool(at_last)
+        last_unanswered = counts.testing and link is not None and link.last - counts.test_time > T1 * NANOSECONDS
+        count = counts.unanswered + bool(last_unanswered)
         if count:
             times = "once" if count == 1 else f"{count} times"
             yield Issue(
-                f"The {name(Direction(1 - direction))} leaves TESTFR act unanswered {times}.",
-                shown(found) or (match.conversation.last_frame,),
+                f"The {role(Direction(1 - direction))} leaves TESTFR act unanswered {times}.",
+                frames_of(found) or (match.conversation.last_frame,),
             )
 
 
@@ -168,8 +174,8 @@ def link_silent(match: Match) -> Iterator[Issue]:
     Remedy: Compare T3 of both sides, and whether the capture lacks packets at that time.
     """
     link = match.conversation.head.link
-    if link and link.silence > SILENCE * 10**9:
-        yield Issue(f"No APDU passes for {link.silence / 1e9:.0f} seconds.", (link.silence_frame,))
+    if link and link.silence > MAX_SILENCE * NANOSECONDS:
+        yield Issue(f"No APDU passes for {link.silence / NANOSECONDS:.0f} seconds.", (link.silence_frame,))
 
 
 @check("TPE309", "iec104-several-lrr-ids", Severity.LOW, protocol="iec104")
@@ -183,10 +189,12 @@ def several_lrr_ids(match: Match) -> Iterator[Issue]:
     Remedy: Find out which base station has the second identifier, and why it is on this one's link.
     """
     link = match.conversation.head.link
-    ids = [each for each in link.lrr_ids if each] if link else []
-    if len(ids) > 1:
-        found = [each for each in events(match, scanner.IDENTIFIED) if each.value]
-        yield Issue(f"The link carries the LRR-IDs {', '.join(f'{each:08x}' for each in ids)}.", shown(found))
+    # 0 identifies no LRR.
+    lrr_ids = [lrr_id for lrr_id in link.lrr_ids if lrr_id] if link else []
+    if len(lrr_ids) > 1:
+        found = [event for event in events(match, scanner.IDENTIFIED) if event.value]
+        listed = ", ".join(f"{lrr_id:08x}" for lrr_id in lrr_ids)
+        yield Issue(f"The link carries the LRR-IDs {listed}.", frames_of(found))
 
 
 @check("TPE310", "iec104-stream-incomplete", Severity.INFO, protocol="iec104", kind=Kind.NOTICE)
@@ -199,12 +207,13 @@ def stream_incomplete(match: Match) -> Iterator[Issue]:
 
     Remedy: Capture without loss: nearer to the base station, with a larger buffer and whole frames.
     """
-    gaps, missing = (sum(getattr(line, what) for _, line in lines(match)) for what in ("gaps", "missing"))
+    gaps = sum(counts.gaps for _, counts in link_directions(match))
+    missing = sum(counts.missing for _, counts in link_directions(match))
     if gaps:
         places = "one place" if gaps == 1 else f"{gaps} places"
         yield Issue(
             f"The capture lacks {missing:,} bytes of the link; APDUs may be missing in {places}.",
-            shown(events(match, scanner.GAP)),
+            frames_of(events(match, scanner.GAP)),
         )
 
 
@@ -222,24 +231,25 @@ CHECKS = (
 )
 
 
-def lines(match: Match) -> Iterator[tuple[Direction, LinkDirection]]:
-    """Both directions of a link that was followed."""
-    link: Iec104Link | None = match.conversation.head.link
+def link_directions(match: Match) -> Iterator[tuple[Direction, LinkDirection]]:
+    """Both directions of a link with their counters; none where the scanner did not follow the link."""
+    link = match.conversation.head.link
     if link is not None:
         yield from zip(DIRECTIONS, link.lines, strict=True)
 
 
 def events(match: Match, kind: int, direction: Direction | None = None) -> list[Event]:
-    """Where something happened, in the order of the capture."""
+    """A link's events of one kind, in the order of the capture; ``None``: of both directions."""
     link = match.conversation.head.link
-    found = link.events if link else ()
-    return [each for each in found if each.kind == kind and direction in (None, each.direction)]
+    recorded = link.events if link else ()
+    return [event for event in recorded if event.kind == kind and direction in (None, event.direction)]
 
 
-def name(direction: Direction) -> str:
+def frames_of(found: Iterable[Event]) -> tuple[Frame, ...]:
+    """The first frames of events, ascending."""
+    return cited_frames(event.frame for event in found)
+
+
+def role(direction: Direction) -> str:
+    """Name of the side that sends in a direction."""
     return "client" if direction is Direction.ORIGINATOR else "server"
-
-
-def shown(found: Iterable[Event]) -> tuple[Frame, ...]:
-    """The first few frames, ascending."""
-    return tuple(sorted({each.frame for each in found})[:8])

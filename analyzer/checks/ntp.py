@@ -1,10 +1,10 @@
-"""NTP: clients that ask and servers that answer, in today's versions; nothing else on the port."""
+"""NTP: time of versions 3 and 4 between client and server, and nothing else on the port."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from analyzer.findings import Issue, Kind, Severity, check
+from analyzer.findings import Issue, Kind, Severity, check, cited_frames
 from analyzer.heads import Frame
 from analyzer.matching import Match
 from analyzer.messages import Item, messages
@@ -23,18 +23,26 @@ from analyzer.protocols.ntp import (
 )
 
 VERSIONS = (3, 4)
-ASSOCIATIONS = {SYMMETRIC_ACTIVE: "symmetric active", SYMMETRIC_PASSIVE: "symmetric passive", BROADCAST: "broadcast"}
-FRAMES_SHOWN = 8
+"""Versions in use: RFC 1305 and RFC 5905."""
+WRONG_MODES = {
+    0: "reserved",
+    SYMMETRIC_ACTIVE: "symmetric active",
+    SYMMETRIC_PASSIVE: "symmetric passive",
+    BROADCAST: "broadcast",
+}
+"""Modes of time packets that are neither client nor server (RFC 5905, figure 10), with their names."""
 KISSES_SHOWN = 4
+"""Maximum kiss codes that a sentence lists."""
 
 
-def said(code: str) -> str:
+def described(code: str) -> str:
     """A kiss code with its meaning: ``RATE: rate exceeded``."""
     return f"{code}: {KISSES[code]}" if code in KISSES else code
 
 
-def first_frames(items: Sequence[Item]) -> tuple[Frame, ...]:
-    return tuple(sorted({item.frame for item in items})[:FRAMES_SHOWN])
+def packets(match: Match) -> list[tuple[Item, Packet]]:
+    """The time packets of a conversation (modes 0 to 5), each with its place in the capture."""
+    return messages(match.conversation.dissection.items, Packet)
 
 
 @check("TPE321", "ntp-control-message", Severity.MEDIUM, protocol="ntp", pure=True)
@@ -48,9 +56,12 @@ def control_message(match: Match) -> Iterator[Issue]:
 
     Remedy: Find out which program sends control messages and refuse them on the time server with "restrict noquery".
     """
-    found = [item for item, _ in messages(match.conversation.dissection.items, Control)]
+    found = messages(match.conversation.dissection.items, Control)
     if found:
-        yield Issue("NTP control messages (mode 6) use the port that is meant for the time.", first_frames(found))
+        yield Issue(
+            "NTP control messages (mode 6) use the port that is meant for the time.",
+            cited_frames(item.frame for item, _ in found),
+        )
 
 
 @check("TPE322", "ntp-private-message", Severity.MEDIUM, protocol="ntp", pure=True)
@@ -64,12 +75,14 @@ def private_message(match: Match) -> Iterator[Issue]:
 
     Remedy: Update the time server to an ntpd of 4.2.7p26 or later, and disable its private messages.
     """
-    found = [(item, message) for item, message in messages(match.conversation.dissection.items, Private)]
+    found = messages(match.conversation.dissection.items, Private)
     for monlist in (True, False):
         chosen = [(item, message) for item, message in found if (message.request in MONLIST) is monlist]
         if chosen:
-            what = "the monitor list (monlist)" if monlist else f"request code {chosen[0][1].request}"
-            yield Issue(f"Private NTP messages (mode 7) carry {what}.", first_frames([item for item, _ in chosen]))
+            content = "the monitor list (monlist)" if monlist else f"request code {chosen[0][1].request}"
+            yield Issue(
+                f"Private NTP messages (mode 7) carry {content}.", cited_frames(item.frame for item, _ in chosen)
+            )
 
 
 @check("TPE323", "ntp-version", Severity.MEDIUM, protocol="ntp", pure=True)
@@ -82,14 +95,12 @@ def version(match: Match) -> Iterator[Issue]:
 
     Remedy: Configure NTP version 4 on the base station and its time server.
     """
-    found = [
-        (item, packet)
-        for item, packet in messages(match.conversation.dissection.items, Packet)
-        if packet.version not in VERSIONS
-    ]
-    for number in sorted({packet.version for _, packet in found}):
-        sent = [item for item, packet in found if packet.version == number]
-        yield Issue(f"Time packets have NTP version {number} instead of 3 or 4.", first_frames(sent))
+    frames: dict[int, list[Frame]] = {}
+    for item, packet in packets(match):
+        if packet.version not in VERSIONS:
+            frames.setdefault(packet.version, []).append(item.frame)
+    for number in sorted(frames):
+        yield Issue(f"Time packets have NTP version {number} instead of 3 or 4.", cited_frames(frames[number]))
 
 
 @check("TPE324", "ntp-mode", Severity.MEDIUM, protocol="ntp", pure=True)
@@ -103,16 +114,14 @@ def association_mode(match: Match) -> Iterator[Issue]:
 
     Remedy: Configure the time source as a server, not as a peer or broadcast source.
     """
-    found = [
-        (item, packet)
-        for item, packet in messages(match.conversation.dissection.items, Packet)
-        if packet.mode in ASSOCIATIONS or packet.mode == 0
-    ]
-    modes = sorted({packet.mode for _, packet in found})
-    if modes:
-        names = " and ".join(f"{mode} ({ASSOCIATIONS.get(mode, 'reserved')})" for mode in modes)
-        sentence = f"Time packets have mode {names} instead of 3 (client) and 4 (server)."
-        yield Issue(sentence, first_frames([item for item, _ in found]))
+    found = [(item.frame, packet.mode) for item, packet in packets(match) if packet.mode in WRONG_MODES]
+    if found:
+        modes = sorted({mode for _, mode in found})
+        names = " and ".join(f"{mode} ({WRONG_MODES[mode]})" for mode in modes)
+        yield Issue(
+            f"Time packets have mode {names} instead of 3 (client) and 4 (server).",
+            cited_frames(frame for frame, _ in found),
+        )
 
 
 @check("TPE325", "ntp-kiss-o-death", Severity.LOW, protocol="ntp", kind=Kind.NOTICE, pure=True)
@@ -125,15 +134,13 @@ def kiss_of_death(match: Match) -> Iterator[Issue]:
 
     Remedy: Ask the time server less often, or choose one that serves this base station.
     """
-    found = [
-        (item, packet)
-        for item, packet in messages(match.conversation.dissection.items, Packet)
-        if packet.kiss is not None
-    ]
+    found = [(item.frame, packet.kiss) for item, packet in packets(match) if packet.kiss is not None]
     if found:
-        codes = ", ".join(said(code) for code in sorted({packet.kiss or "" for _, packet in found})[:KISSES_SHOWN])
-        sentence = f"The time server answers with a kiss-o'-death ({codes})."
-        yield Issue(sentence, first_frames([item for item, _ in found]))
+        codes = sorted({code for _, code in found})[:KISSES_SHOWN]
+        listed = ", ".join(described(code) for code in codes)
+        yield Issue(
+            f"The time server answers with a kiss-o'-death ({listed}).", cited_frames(frame for frame, _ in found)
+        )
 
 
 @check("TPE326", "ntp-unsynchronized", Severity.LOW, protocol="ntp", kind=Kind.NOTICE, pure=True)
@@ -148,15 +155,17 @@ def unsynchronized(match: Match) -> Iterator[Issue]:
     Remedy: Give the time server a source of time, or choose another server.
     """
     found = [
-        (item, packet)
-        for item, packet in messages(match.conversation.dissection.items, Packet)
+        (item.frame, packet)
+        for item, packet in packets(match)
         if packet.mode == SERVER and packet.kiss is None and not packet.synchronized
     ]
     if found:
         first = found[0][1]
         sign = "leap indicator 3" if first.leap == UNSYNCHRONIZED else f"stratum {first.stratum}"
-        sentence = f"The time server says that its own clock is not synchronized ({sign})."
-        yield Issue(sentence, first_frames([item for item, _ in found]))
+        yield Issue(
+            f"The time server says that its own clock is not synchronized ({sign}).",
+            cited_frames(frame for frame, _ in found),
+        )
 
 
 @check("TPE327", "ntp-crypto-nak", Severity.LOW, protocol="ntp", kind=Kind.NOTICE, pure=True)
@@ -170,12 +179,13 @@ def crypto_nak(match: Match) -> Iterator[Issue]:
 
     Remedy: Give the base station and the time server the same key under the same identifier.
     """
-    items = match.conversation.dissection.items
-    answers = {item.frame for item, packet in messages(items, Packet) if packet.mode == SERVER}
-    refusals = [item for item, code in messages(items, Authenticator) if code.refuses and item.frame in answers]
+    answers = {item.frame for item, packet in packets(match) if packet.mode == SERVER}
+    authenticators = messages(match.conversation.dissection.items, Authenticator)
+    refusals = [item.frame for item, code in authenticators if code.refuses and item.frame in answers]
     if refusals:
-        sentence = "The time server does not accept how requests are authenticated (crypto-NAK)."
-        yield Issue(sentence, first_frames(refusals))
+        yield Issue(
+            "The time server does not accept how requests are authenticated (crypto-NAK).", cited_frames(refusals)
+        )
 
 
 CHECKS = (control_message, private_message, version, association_mode, kiss_of_death, unsynchronized, crypto_nak)

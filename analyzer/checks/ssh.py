@@ -1,19 +1,19 @@
-"""SSH: the protocol's version, what both sides settled on, and whether the key exchange ended.
+"""SSH: protocol version, negotiated algorithms, and completion of the key exchange.
 
-Which algorithms are not to be relied upon stands in rules/ssh-algorithms.toml.
+rules/ssh-algorithms.toml lists the algorithms that are considered broken.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from analyzer.expected import Row, RuleError, rules_folder
-from analyzer.findings import Issue, Kind, Severity, check
+from analyzer.findings import Issue, Kind, Severity, check, cited_frames
 from analyzer.heads import Direction, Frame
 from analyzer.matching import Match
 from analyzer.messages import messages
@@ -30,42 +30,45 @@ from analyzer.protocols.ssh import (
 )
 
 KIND_NAMES = ("key exchange method", "cipher", "MAC", "host key algorithm")
-"""Kinds of algorithms on which there is a policy."""
+"""Kinds of algorithms that the policy covers, as its file and the sentences name them."""
 
 
 class Objection(NamedTuple):
-    """What speaks against an algorithm."""
+    """Why an algorithm is considered broken."""
 
     severity: Severity
     reason: str
     """One clause."""
     source: str
+    """Document that says so, with its section."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which algorithms are not to be relied upon any more: the content of rules/ssh-algorithms.toml."""
+    """The algorithms that are considered broken: the content of rules/ssh-algorithms.toml."""
 
     date: str
-    """When it was last held against its sources: ``2026-11``."""
+    """Month of the last comparison with the sources: ``2026-11``."""
     shortest_prime: int
-    """Of a group exchange, in bits."""
+    """Minimum length of a Diffie-Hellman group exchange's prime, bits."""
     shortest_rsa_key: int
-    """In bits."""
+    """Minimum length of an RSA host key, bits."""
     objections: Mapping[tuple[str, str], Objection]
-    """By kind and name; a name that ends with ``*`` stands for all that begin so."""
+    """By kind and name; a name that ends with ``*`` is a prefix."""
 
     def objection(self, kind: str, name: str) -> Objection | None:
-        """What speaks against an algorithm; ``None``: nothing."""
-        found = self.objections.get((kind, name))
-        if found is not None:
-            return found
-        prefixes = ((each, what) for (of, each), what in self.objections.items() if of == kind and each.endswith("*"))
-        return next((what for each, what in prefixes if name.startswith(each[:-1])), None)
+        """Why an algorithm is considered broken; ``None``: it is not."""
+        exact = self.objections.get((kind, name))
+        if exact is not None:
+            return exact
+        for (listed_kind, pattern), objection in self.objections.items():
+            if listed_kind == kind and pattern.endswith("*") and name.startswith(pattern[:-1]):
+                return objection
+        return None
 
 
 def read_policy(path: Path) -> Policy:
-    """The policy in a file. :class:`RuleError`: it does not hold one; the line names the file and the entry."""
+    """Read a policy from a file. Raises :class:`RuleError`, whose line names the file and the entry."""
     shown = f"rules/{path.name}"
     try:
         content = tomllib.loads(path.read_bytes().decode("utf-8"))
@@ -76,7 +79,7 @@ def read_policy(path: Path) -> Policy:
     table = Row(content, shown)
     date = table.pattern("date", r"20\d\d-(0[1-9]|1[0-2])")
     limits = Row(table.table("shortest"), f"{shown}: 'shortest'")
-    prime, rsa_key = bits(limits, "prime"), bits(limits, "rsa_key")
+    prime, rsa_key = read_bits(limits, "prime"), read_bits(limits, "rsa_key")
     limits.finish()
     objections: dict[tuple[str, str], Objection] = {}
     for number, values in enumerate(table.tables("algorithm"), 1):
@@ -96,8 +99,8 @@ def read_policy(path: Path) -> Policy:
     return Policy(date, prime, rsa_key, objections)
 
 
-def bits(limits: Row, name: str) -> int:
-    """A length in bits, with its source."""
+def read_bits(limits: Row, name: str) -> int:
+    """Read a length in bits; its source must be there, too."""
     value = limits.take(name)
     limits.text(f"{name}_source")
     if type(value) is not int or not 0 < value <= 1 << 16:
@@ -107,16 +110,16 @@ def bits(limits: Row, name: str) -> int:
 
 @cache
 def policy() -> Policy:
-    """The policy that comes with the program, read when the first SSH session is judged."""
+    """The policy that comes with the program, read when the first SSH session is checked."""
     return read_policy(rules_folder() / "ssh-algorithms.toml")
 
 
-KINDS = {"kex_algorithms": "key exchange method", "server_host_key_algorithms": "host key algorithm"} | {
+NEGOTIATED = {"kex_algorithms": "key exchange method", "server_host_key_algorithms": "host key algorithm"} | {
     f"{kind}_algorithms_{way}": name
     for kind, name in (("encryption", "cipher"), ("mac", "MAC"), ("compression", "compression method"))
     for way in ("client_to_server", "server_to_client")
 }
-"""What must be agreed upon, in plain words."""
+"""Name-lists of a KEXINIT on which both sides must agree (RFC 4253 section 7.1), with the name of what they list."""
 
 
 @check("TPE251", "ssh-protocol-below-2", Severity.HIGH, protocol="ssh")
@@ -130,15 +133,20 @@ def protocol_below_2(match: Match) -> Iterator[Issue]:
     Remedy: Disable SSH protocol version 1 on the side that announces it.
     """
     old = [
-        (item, said)
-        for item, said in messages(match.conversation.dissection.items, Identification)
-        if said.protoversion != "2.0"
+        (item, identification)
+        for item, identification in messages(match.conversation.dissection.items, Identification)
+        if identification.protoversion != "2.0"
     ]
     if old:
-        frames = shown(item.frame for item, _ in old)
-        who = " and ".join(f"the {side(item.direction)} announces {said.protoversion}" for item, said in old)
-        both = all(said.protoversion == "1.99" for _, said in old)
-        yield Issue(f"SSH protocol below 2.0: {who}.", frames, Severity.MEDIUM if both else None)
+        announced = " and ".join(
+            f"the {role(item.direction)} announces {identification.protoversion}" for item, identification in old
+        )
+        both_offered = all(identification.protoversion == "1.99" for _, identification in old)
+        yield Issue(
+            f"SSH protocol below 2.0: {announced}.",
+            cited_frames(item.frame for item, _ in old),
+            Severity.MEDIUM if both_offered else None,
+        )
 
 
 @check("TPE252", "ssh-key-exchange-broken", Severity.MEDIUM, protocol="ssh")
@@ -152,12 +160,14 @@ def key_exchange_broken(match: Match) -> Iterator[Issue]:
     Remedy: Remove SHA-1 and 1024-bit key exchange methods on both sides and offer curve25519-sha256 or better.
     """
     facts = facts_of(match)
-    yield from judged("key exchange method", (facts.kex,), match)
-    least = policy().shortest_prime
-    if facts.group_bits is not None and facts.group_bits < least:
-        frames = shown(item.frame for item, _ in messages(match.conversation.dissection.items, GexGroup))
-        sentence = f"The server picked a Diffie-Hellman group of {facts.group_bits} bits; {least} are needed."
-        yield Issue(sentence, frames)
+    yield from broken_algorithms("key exchange method", (facts.kex,), match)
+    minimum = policy().shortest_prime
+    if facts.group_bits is not None and facts.group_bits < minimum:
+        groups = messages(match.conversation.dissection.items, GexGroup)
+        yield Issue(
+            f"The server picked a Diffie-Hellman group of {facts.group_bits} bits; {minimum} are needed.",
+            cited_frames(item.frame for item, _ in groups),
+        )
 
 
 @check("TPE253", "ssh-cipher-broken", Severity.HIGH, protocol="ssh")
@@ -171,7 +181,7 @@ def cipher_broken(match: Match) -> Iterator[Issue]:
     Remedy: Allow only AES in CTR or GCM mode and ChaCha20-Poly1305 as SSH ciphers.
     """
     facts = facts_of(match)
-    yield from judged("cipher", (facts.cipher_client_to_server, facts.cipher_server_to_client), match)
+    yield from broken_algorithms("cipher", (facts.cipher_client_to_server, facts.cipher_server_to_client), match)
 
 
 @check("TPE254", "ssh-mac-broken", Severity.MEDIUM, protocol="ssh")
@@ -185,7 +195,7 @@ def mac_broken(match: Match) -> Iterator[Issue]:
     Remedy: Allow only HMAC with SHA-2, or ciphers that authenticate by themselves, as SSH MACs.
     """
     facts = facts_of(match)
-    yield from judged("MAC", (facts.mac_client_to_server, facts.mac_server_to_client), match)
+    yield from broken_algorithms("MAC", (facts.mac_client_to_server, facts.mac_server_to_client), match)
 
 
 @check("TPE255", "ssh-host-key-broken", Severity.MEDIUM, protocol="ssh")
@@ -199,11 +209,14 @@ def host_key_broken(match: Match) -> Iterator[Issue]:
     Remedy: Give the server an Ed25519, ECDSA or RSA host key of at least 2048 bits and disable ssh-dss and ssh-rsa.
     """
     facts = facts_of(match)
-    yield from judged("host key algorithm", (facts.host_key,), match)
-    least = policy().shortest_rsa_key
-    if facts.host_key_bits is not None and facts.host_key_bits < least:
-        frames = shown(item.frame for item, _ in messages(match.conversation.dissection.items, KexReply))
-        yield Issue(f"The server's RSA host key has {facts.host_key_bits} bits; {least} are needed.", frames)
+    yield from broken_algorithms("host key algorithm", (facts.host_key,), match)
+    minimum = policy().shortest_rsa_key
+    if facts.host_key_bits is not None and facts.host_key_bits < minimum:
+        replies = messages(match.conversation.dissection.items, KexReply)
+        yield Issue(
+            f"The server's RSA host key has {facts.host_key_bits} bits; {minimum} are needed.",
+            cited_frames(item.frame for item, _ in replies),
+        )
 
 
 @check("TPE256", "ssh-key-exchange-not-completed", Severity.MEDIUM, protocol="ssh")
@@ -219,14 +232,16 @@ def key_exchange_not_completed(match: Match) -> Iterator[Issue]:
     conversation, facts = match.conversation, facts_of(match)
     if facts.key_exchange_completed or not (facts.client_banner and facts.server_banner):
         return
-    items = conversation.dissection.items
-    old = any(said.protoversion not in ("2.0", "1.99") for _, said in messages(items, Identification))
-    if old or conversation.dissection.malformed:
+    identifications = messages(conversation.dissection.items, Identification)
+    ssh1 = any(identification.protoversion not in ("2.0", "1.99") for _, identification in identifications)
+    if ssh1 or conversation.dissection.malformed:
         return  # SSH 1 has no NEWKEYS; broken packets are a finding of their own
-    closed = [stream.marks[-1].frame for stream in conversation.head.streams if stream.ends]
-    if closed:
-        sentence = f"The connection was closed before the key exchange was completed{why_not(match)}."
-        yield Issue(sentence, shown(closed))
+    closing_frames = [stream.marks[-1].frame for stream in conversation.head.streams if stream.ends]
+    if closing_frames:
+        reason = failure_reason(match)
+        yield Issue(
+            f"The connection was closed before the key exchange was completed{reason}.", cited_frames(closing_frames)
+        )
 
 
 @check("TPE257", "ssh-terrapin", Severity.LOW, protocol="ssh", aggregated=True)
@@ -242,17 +257,17 @@ def terrapin(match: Match) -> Iterator[Issue]:
     Remedy: Update the SSH software of the side without strict key exchange, or allow only AES-GCM and AES-CTR.
     """
     facts = facts_of(match)
-    ways = (
+    negotiated = (
         (facts.cipher_client_to_server, facts.mac_client_to_server),
         (facts.cipher_server_to_client, facts.mac_server_to_client),
     )
     exposed = dict.fromkeys(
         cipher if cipher.startswith("chacha20-poly1305") else f"{cipher} with {mac}"
-        for cipher, mac in ways
+        for cipher, mac in negotiated
         if cipher and (cipher.startswith("chacha20-poly1305") or ("-cbc" in cipher and "-etm@" in (mac or "")))
     )
     if facts.strict_kex is False and exposed:
-        yield Issue(f"Negotiated cipher {' and '.join(exposed)} without strict key exchange.", offers(match))
+        yield Issue(f"Negotiated cipher {' and '.join(exposed)} without strict key exchange.", kexinit_frames(match))
 
 
 @check("TPE258", "ssh-strict-key-exchange-broken", Severity.MEDIUM, protocol="ssh")
@@ -266,10 +281,12 @@ def strict_key_exchange_broken(match: Match) -> Iterator[Issue]:
     Remedy: Look for who sits between the base station and TPE and changes what is sent.
     """
     if facts_of(match).strict_kex:
-        for item, said in messages(match.conversation.dissection.items, Packet):
-            if said.message_number in OUT_OF_PLACE:
-                sentence = f"Message {said.message_number} of the {side(item.direction)} breaks a strict key exchange."
-                yield Issue(sentence, (item.frame,))
+        for item, packet in messages(match.conversation.dissection.items, Packet):
+            if packet.message_number in OUT_OF_PLACE:
+                sender = role(item.direction)
+                yield Issue(
+                    f"Message {packet.message_number} of the {sender} breaks a strict key exchange.", (item.frame,)
+                )
 
 
 @check("TPE259", "ssh-preface-lines", Severity.INFO, protocol="ssh", kind=Kind.NOTICE)
@@ -286,7 +303,7 @@ def preface_lines(match: Match) -> Iterator[Issue]:
     if lines:
         count = f"{len(lines)} lines" if len(lines) > 1 else "a line"
         sentence = f"The server sent {count} before its identification string: {lines[0][1].text[:80]!a}."
-        yield Issue(sentence, shown(item.frame for item, _ in lines))
+        yield Issue(sentence, cited_frames(item.frame for item, _ in lines))
 
 
 CHECKS = (
@@ -303,43 +320,40 @@ CHECKS = (
 
 
 def facts_of(match: Match) -> SshFacts:
-    """The conversation's facts; empty if they could not be made."""
+    """The facts of a conversation; empty where there are none."""
     facts = match.conversation.dissection.facts
     return facts if isinstance(facts, SshFacts) else SshFacts()
 
 
-def judged(kind: str, names: Collection[str | None], match: Match) -> Iterator[Issue]:
-    """One remark on the algorithms of a kind that the policy objects to, of the worst one's severity."""
+def broken_algorithms(kind: str, names: Collection[str | None], match: Match) -> Iterator[Issue]:
+    """One issue for all negotiated algorithms of a kind that are considered broken; the worst sets its severity."""
     objections = {name: policy().objection(kind, name) for name in names if name is not None}
-    found = {name: what for name, what in objections.items() if what is not None}
-    if found:
-        severity = max(what.severity for what in found.values())
-        reasons = " and ".join(f"{name} ({what.reason})" for name, what in found.items())
-        yield Issue(f"Negotiated {kind} {reasons}.", offers(match), severity)
+    broken = {name: objection for name, objection in objections.items() if objection is not None}
+    if broken:
+        severity = max(objection.severity for objection in broken.values())
+        reasons = " and ".join(f"{name} ({objection.reason})" for name, objection in broken.items())
+        yield Issue(f"Negotiated {kind} {reasons}.", kexinit_frames(match), severity)
 
 
-def offers(match: Match) -> tuple[Frame, ...]:
+def kexinit_frames(match: Match) -> tuple[Frame, ...]:
     """The frames of the KEXINIT messages."""
-    return shown(item.frame for item, _ in messages(match.conversation.dissection.items, KexInit))
+    return cited_frames(item.frame for item, _ in messages(match.conversation.dissection.items, KexInit))
 
 
-def why_not(match: Match) -> str:
-    """What the packets say about a key exchange that came to nothing, as the end of a sentence."""
+def failure_reason(match: Match) -> str:
+    """Why a key exchange failed, as the end of a sentence; empty where the packets do not tell."""
     facts = facts_of(match)
-    for item, said in messages(match.conversation.dissection.items, Disconnect):
-        return f"; the {side(item.direction)} gave reason {said.reason_code}, {said.description or 'no description'}"
+    for item, disconnect in messages(match.conversation.dissection.items, Disconnect):
+        description = disconnect.description or "no description"
+        return f"; the {role(item.direction)} gave reason {disconnect.reason_code}, {description}"
     if facts._client and facts._server:
-        for field, name in KINDS.items():
-            theirs = frozenset(getattr(facts._server, field))
-            if not any(algorithm in theirs for algorithm in getattr(facts._client, field)):
+        for field, name in NEGOTIATED.items():
+            offered_by_server = frozenset(getattr(facts._server, field))
+            if offered_by_server.isdisjoint(getattr(facts._client, field)):
                 return f": the two sides have no {name} in common"
     return ""
 
 
-def side(direction: Direction) -> str:
+def role(direction: Direction) -> str:
+    """Name of the side that sends in a direction."""
     return "client" if direction is Direction.ORIGINATOR else "server"
-
-
-def shown(frames: Iterable[Frame]) -> tuple[Frame, ...]:
-    """The first few frames, ascending."""
-    return tuple(sorted(set(frames))[:8])

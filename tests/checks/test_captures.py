@@ -1,4 +1,4 @@
-"""What is said of the capture itself."""
+"""Checks of the capture itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.findings import Severity
+from analyzer.findings import Kind, Severity
 from analyzer.pipeline import audit
 from analyzer.reports import FORMATS
 from analyzer.scanner import fragments
@@ -19,7 +19,7 @@ def tls(folder: Path) -> Path:
     return Scene().tcp(STATION, 40000, TPE, 3001, TLS).echo(STATION, TPE).save(folder / "a.pcap")
 
 
-def test_a_file_that_ends_in_the_middle_of_a_packet_is_audited_up_to_there(tmp_path: Path) -> None:
+def test_damaged_capture_is_audited_up_to_the_damage(tmp_path: Path) -> None:
     path = tls(tmp_path)
     whole = audit(path)
     path.write_bytes(path.read_bytes()[:-11])
@@ -32,7 +32,7 @@ def test_a_file_that_ends_in_the_middle_of_a_packet_is_audited_up_to_there(tmp_p
     assert not found(whole, "TPE001")
 
 
-def test_packets_cut_by_the_snap_length_are_counted(tmp_path: Path) -> None:
+def test_cut_packets(tmp_path: Path) -> None:
     path = tls(tmp_path)
     data = path.read_bytes()
     packets, at = [], 24
@@ -46,10 +46,10 @@ def test_packets_cut_by_the_snap_length_are_counted(tmp_path: Path) -> None:
     (notice,) = found(result, "TPE003")
     assert notice.severity is Severity.INFO
     assert statuses(result)["i38"] == "present"
-    assert not [each for each in result.findings if each.kind.value == "malformed"]
+    assert not [finding for finding in result.findings if finding.kind is Kind.MALFORMED]
 
 
-def test_packets_whose_headers_cannot_be_read_are_counted(tmp_path: Path) -> None:
+def test_unreadable_packets(tmp_path: Path) -> None:
     scene = Scene().tcp(STATION, 40000, TPE, 3001, TLS)
     scene.packets.append((scene.packets[-1][0] + 1, scene.packets[-1][1][:12] + b"\x08\x00\x45\x00"))
     result = scene.audited(tmp_path)
@@ -57,13 +57,13 @@ def test_packets_whose_headers_cannot_be_read_are_counted(tmp_path: Path) -> Non
     assert notice.summary.startswith("1 packet could not be read: ")
 
 
-def test_an_empty_capture_is_a_clear_statement(tmp_path: Path) -> None:
+def test_empty_capture_fails(tmp_path: Path) -> None:
     result = Scene().audited(tmp_path)
-    assert [each.summary for each in found(result, "TPE004")] == ["The capture holds no packet."]
+    assert [finding.summary for finding in found(result, "TPE004")] == ["The capture holds no packet."]
     assert result.fails(Severity.HIGH)
 
 
-def test_a_capture_without_a_base_station_is_a_clear_statement(tmp_path: Path) -> None:
+def test_no_base_station_fails(tmp_path: Path) -> None:
     result = Scene().ask("10.7.7.7", 123, OTHER, 123, NTP).audited(tmp_path)
     (notice,) = found(result, "TPE005")
     assert "among 1 conversation" in notice.summary
@@ -71,10 +71,10 @@ def test_a_capture_without_a_base_station_is_a_clear_statement(tmp_path: Path) -
     assert not found(result, "TPE004")
 
 
-def test_a_named_host_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_named_host_unseen(tmp_path: Path) -> None:
     path = tls(tmp_path)
     named = audit(path, base_stations=[STATION, "10.9.9.9", "70:76:ff:00:00:01"], tpe=["10.0.9.0/24", "10.8.8.8"])
-    assert [each.summary for each in found(named, "TPE006")] == [
+    assert [finding.summary for finding in found(named, "TPE006")] == [
         "TPE 10.8.8.8 is not in the capture.",
         "The base station 10.9.9.9 is not in the capture.",
         "The base station 70:76:ff:00:00:01 is not in the capture.",
@@ -102,7 +102,7 @@ def station() -> Scene:
     return Scene().tcp(STATION, 40000, TPE, 3001, TLS).echo(STATION, TPE)
 
 
-def test_overlapping_fragments_towards_a_base_station_weigh_more(tmp_path: Path) -> None:
+def test_overlapping_fragments_of_a_base_station_are_medium(tmp_path: Path) -> None:
     scene = fragmented(station(), OTHER, STATION, (0, 24), (16, 40), (40, 48))
     (notice,) = found(scene.audited(tmp_path), "TPE008")
     assert (notice.severity, notice.base_station, notice.count) == (Severity.MEDIUM, STATION, 1)
@@ -114,7 +114,7 @@ def test_overlapping_fragments_towards_a_base_station_weigh_more(tmp_path: Path)
     )
 
 
-def test_overlapping_fragments_among_others_are_a_notice_of_the_capture(tmp_path: Path) -> None:
+def test_overlapping_fragments_of_other_hosts_are_low(tmp_path: Path) -> None:
     scene = station()
     for number, server in enumerate(("192.0.2.81", "192.0.2.82")):
         fragmented(scene, OTHER, server, (0, 24), (16, 48), identification=number)
@@ -122,7 +122,7 @@ def test_overlapping_fragments_among_others_are_a_notice_of_the_capture(tmp_path
     assert (notice.severity, notice.base_station, notice.count) == (Severity.LOW, None, 2)
 
 
-def test_overlapping_fragments_of_what_is_no_flow_are_said_too(tmp_path: Path) -> None:
+def test_overlapping_fragments_without_a_flow(tmp_path: Path) -> None:
     scene = station()
     error = build.icmp_error(OTHER, STATION, 3, 1, scene.packets[0][1])[34:]
     for start, end in ((0, 16), (8, 32), (32, len(error))):
@@ -134,13 +134,13 @@ def test_overlapping_fragments_of_what_is_no_flow_are_said_too(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("cut", [((0, 24), (24, 48)), ((24, 48), (0, 24)), ((0, 24), (0, 24), (24, 48), (24, 48))])
-def test_good_fragments_are_no_notice(tmp_path: Path, cut: tuple[tuple[int, int], ...]) -> None:
+def test_complete_fragments_are_no_issue(tmp_path: Path, cut: tuple[tuple[int, int], ...]) -> None:
     result = fragmented(station(), STATION, TPE, *cut).audited(tmp_path)
     assert not found(result, "TPE008")
     assert not found(result, "TPE009")
 
 
-def test_datagrams_that_never_became_whole_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_datagrams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = fragmented(station(), STATION, TPE, (0, 24))
     (notice,) = found(scene.audited(tmp_path), "TPE009")
     assert (notice.severity, notice.summary) == (
@@ -158,7 +158,7 @@ def test_datagrams_that_never_became_whole_are_counted(tmp_path: Path, monkeypat
 
 
 def with_blocks(folder: Path, *blocks: bytes) -> Path:
-    """A capture in pcapng that holds these blocks too."""
+    """The capture of :func:`tls` in pcapng, followed by these blocks."""
     plain, path = tls(folder).read_bytes(), folder / "a.pcapng"
     parts, at = [build.section(), build.interface()], 24
     while at < len(plain):
@@ -169,26 +169,26 @@ def with_blocks(folder: Path, *blocks: bytes) -> Path:
     return path
 
 
-def test_packets_that_the_capturing_machine_lost_are_said(tmp_path: Path) -> None:
+def test_lost_packets(tmp_path: Path) -> None:
     result = audit(with_blocks(tmp_path, build.statistics(2, 3)))
     (notice,) = found(result, "TPE011")
     assert notice.severity is Severity.LOW
     assert notice.summary == f"{tmp_path / 'a.pcapng'}: 5 packets were lost by the machine that captured."
-    for whole in (with_blocks(tmp_path, build.statistics(0)), with_blocks(tmp_path), tls(tmp_path)):
-        assert not found(audit(whole), "TPE011")
+    for path in (with_blocks(tmp_path, build.statistics(0)), with_blocks(tmp_path), tls(tmp_path)):
+        assert not found(audit(path), "TPE011")
 
 
-def test_secrets_in_the_file_are_said_but_not_shown(tmp_path: Path) -> None:
+def test_embedded_secrets_are_not_shown(tmp_path: Path) -> None:
     secrets = build.block(10, struct.pack("<II", 0x544C534B, 13) + b"CLIENT_RANDOM")
     result = audit(with_blocks(tmp_path, secrets))
     (notice,) = found(result, "TPE012")
     assert notice.severity is Severity.INFO
     assert notice.summary == f"{tmp_path / 'a.pcapng'}: 13 bytes of TLS key log are embedded."
-    assert "CLIENT_RANDOM" not in "".join(str(each.render(result)) for each in FORMATS)
+    assert "CLIENT_RANDOM" not in "".join(str(report.render(result)) for report in FORMATS)
     assert not found(audit(with_blocks(tmp_path)), "TPE012")
 
 
-def test_blocks_of_unknown_kinds_are_said(tmp_path: Path) -> None:
+def test_unknown_blocks(tmp_path: Path) -> None:
     result = audit(with_blocks(tmp_path, build.block(0xBAD, bytes(8)), build.block(77, b""), build.block(77, b"")))
     (notice,) = found(result, "TPE013")
     assert notice.severity is Severity.INFO

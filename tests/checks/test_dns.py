@@ -1,20 +1,20 @@
+"""Checks of DNS."""
+
 from __future__ import annotations
 
-import dataclasses
 import random
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from analyzer import conversations, flows
 from analyzer.checks import dns as checks
-from analyzer.findings import AuditContext, Check, Scope, Severity
+from analyzer.findings import AuditContext, Check, Issue, Scope, Severity
 from analyzer.heads import Direction, Head
 from analyzer.matching import Match
 from analyzer.protocols import dns
 from tests import samples
-from tests.checks.test_ssh import fit_of, remarks
+from tests.checks.matches import issues, match_of, shown, station_of
 from tests.protocols.test_dns import (
     ASKED_A,
     CORPUS,
@@ -33,32 +33,21 @@ from tests.synthetic import found as findings_of
 TUNNEL = "ndpi_dns-tunnel-iodine.pcap"
 
 
-def fits(*heads: Head, packets: tuple[int, int] | None = None) -> list[Match]:
+def matches_of(*heads: Head) -> list[Match]:
     """A conversation of one base station for each head."""
-    found = []
-    for number, head in enumerate(heads, start=1):
-        fit = fit_of(dns, head)
-        sent = [sum(each.direction == side for each in head.datagrams) for side in Direction]
-        changes = {"id": number, "transport": head.transport, "packets": packets or tuple(sent)}
-        found.append(dataclasses.replace(fit, conversation=fit.conversation._replace(**changes)))
-    return found
+    return [match_of(dns, head, number=number) for number, head in enumerate(heads, start=1)]
 
 
-def case_of(*heads: Head, strays: tuple[Head, ...] = ()) -> AuditContext:
-    """A case as far as the checks of names look at it."""
-    beside = tuple(SimpleNamespace(conversation=fit.conversation) for fit in fits(*strays))
-    station = SimpleNamespace(address="10.20.30.10")
-    return SimpleNamespace(stations=(SimpleNamespace(station=station, matches=tuple(fits(*heads)), unexpected=beside),))
+def capture_issues(check: Check, *expected: Head, unexpected: tuple[Head, ...] = ()) -> list[Issue]:
+    """The issues of a check about the capture; DNS checks look at the stations of its context only."""
+    context: AuditContext = SimpleNamespace(stations=(station_of(matches_of(*expected), matches_of(*unexpected)),))
+    return list(check.run(context))
 
 
-def said(check: Check, *heads: Head) -> list[tuple[Severity, str]]:
+def issues_of(check: Check, *heads: Head) -> list[tuple[Severity, str]]:
     if check.scope is Scope.FLOW:
-        return remarks(check, fits(*heads)[0])
-    found = list(check.run(case_of(*heads)))
-    for charge in found:
-        assert charge.sentence[0].isupper() and charge.sentence.endswith(".")
-        assert charge.frames == tuple(sorted(set(charge.frames))) and 0 < len(charge.frames) <= 8
-    return [(check.severity if each.severity is None else each.severity, each.sentence) for each in found]
+        return issues(check, matches_of(*heads)[0])
+    return [shown(check, issue)[:2] for issue in capture_issues(check, *heads)]
 
 
 def query(name: str, kind: int = 1) -> bytes:
@@ -72,11 +61,11 @@ def data_name(seed: int, labels: int = 1, length: int = 60) -> str:
 
 
 @pytest.mark.parametrize(
-    "check", [each for each in checks.CHECKS if each is not checks.over_tcp], ids=lambda each: each.id
+    "check", [check for check in checks.CHECKS if check is not checks.over_tcp], ids=lambda check: check.id
 )
 @pytest.mark.parametrize("head", EXAMPLES)
-def test_ordinary_lookups_are_fine(check: Check, head: Head) -> None:
-    assert said(check, head) == []
+def test_no_issue_with_ordinary_lookups(check: Check, head: Head) -> None:
+    assert issues_of(check, head) == []
 
 
 @pytest.mark.parametrize(
@@ -87,64 +76,64 @@ def test_ordinary_lookups_are_fine(check: Check, head: Head) -> None:
         ["lns-of-a-quite-long-name.some-department.some-company.example", "cups.example", "a.b.c.d.e.example"],
     ],
 )
-def test_long_but_honest_names_are_no_tunnel(names: list[str]) -> None:
-    assert said(checks.tunnel_names, asked(*map(query, names))) == []
+def test_long_ordinary_names_are_no_tunnel(names: list[str]) -> None:
+    assert issues_of(checks.tunnel_names, asked(*map(query, names))) == []
 
 
-def test_a_tunnel_in_names() -> None:
+def test_tunnel_names() -> None:
     several = asked(*(query(data_name(seed)) for seed in range(20)))
-    ((severity, sentence),) = said(checks.tunnel_names, several)
+    ((severity, sentence),) = issues_of(checks.tunnel_names, several)
     assert severity is Severity.MEDIUM and "20 names" in sentence and "t.example" in sentence
-    assert said(checks.tunnel_names, asked(query(data_name(1)), query(data_name(1)))) == []
-    assert len(said(checks.tunnel_names, asked(query(data_name(1, labels=3))))) == 1
+    assert issues_of(checks.tunnel_names, asked(query(data_name(1)), query(data_name(1)))) == []
+    assert len(issues_of(checks.tunnel_names, asked(query(data_name(1, labels=3))))) == 1
 
 
-def test_a_tunnel_in_records() -> None:
-    ((_, sentence),) = said(checks.tunnel_records, asked(query("a.example", kind=10)))
+def test_tunnel_records() -> None:
+    ((_, sentence),) = issues_of(checks.tunnel_records, asked(query("a.example", kind=10)))
     assert "type NULL" in sentence
-    ((_, sentence),) = said(checks.tunnel_records, asked(query("a.example", kind=65399)))
+    ((_, sentence),) = issues_of(checks.tunnel_records, asked(query("a.example", kind=65399)))
     assert "65399" in sentence
     texts = [message(record(16, (b"\xff" + bytes((letter,)) * 255) * 4)) for letter in b"xyz"]
-    ((severity, sentence),) = said(checks.tunnel_records, answered(*texts))
+    ((severity, sentence),) = issues_of(checks.tunnel_records, answered(*texts))
     assert severity is Severity.MEDIUM and "3072 bytes" in sentence and "lab.example" in sentence
-    assert said(checks.tunnel_records, answered(texts[0])) == []
-    assert said(checks.tunnel_records, answered(*texts[:1] * 9)) == [], "the same text again says nothing new"
+    assert issues_of(checks.tunnel_records, answered(texts[0])) == []
+    assert issues_of(checks.tunnel_records, answered(*texts[:1] * 9)) == [], "the same text again says nothing new"
 
 
-def test_a_tunnel_whose_every_query_comes_from_another_port() -> None:
-    apart = [asked(query(data_name(seed)), ports=(40000 + seed, 53)) for seed in range(20)]
-    assert said(checks.tunnel_names, *apart[:2]) == []
-    ((severity, sentence),) = said(checks.tunnel_names, *apart)
+def test_tunnel_spread_over_ports() -> None:
+    heads = [asked(query(data_name(seed)), ports=(40000 + seed, 53)) for seed in range(20)]
+    assert issues_of(checks.tunnel_names, *heads[:2]) == []
+    ((severity, sentence),) = issues_of(checks.tunnel_names, *heads)
     assert severity is Severity.MEDIUM and "20 names" in sentence and "t.example" in sentence
-    (charge,) = checks.tunnel_names.run(case_of(*apart))
-    assert [each.id for each in charge.conversations] == list(range(1, 21))
+    (issue,) = capture_issues(checks.tunnel_names, *heads)
+    assert [conversation.id for conversation in issue.conversations] == list(range(1, 21))
     texts = [answered(message(record(16, b"\xff" + bytes((letter,)) * 255))) for letter in range(97, 107)]
-    ((_, sentence),) = said(checks.tunnel_records, *texts)
+    ((_, sentence),) = issues_of(checks.tunnel_records, *texts)
     assert "2560 bytes in 10 records" in sentence
-    assert said(checks.tunnel_records, *texts[:8]) == []
+    assert issues_of(checks.tunnel_records, *texts[:8]) == []
 
 
-def test_a_tunnel_of_shorter_labels() -> None:
-    apart = [asked(query(data_name(seed, length=35)), ports=(40000 + seed, 53)) for seed in range(70)]
-    ((_, sentence),) = said(checks.tunnel_names, *apart)
+def test_tunnel_names_with_shorter_labels() -> None:
+    heads = [asked(query(data_name(seed, length=35)), ports=(40000 + seed, 53)) for seed in range(70)]
+    ((_, sentence),) = issues_of(checks.tunnel_names, *heads)
     assert "70 names with" in sentence
-    assert said(checks.tunnel_names, *apart[:40]) == []
+    assert issues_of(checks.tunnel_names, *heads[:40]) == []
     reverse = [asked(query(f"{n}." + "0." * 31 + "ip6.arpa"), ports=(40000 + n, 53)) for n in range(100)]
-    assert said(checks.tunnel_names, *reverse) == []
+    assert issues_of(checks.tunnel_names, *reverse) == []
 
 
-def test_a_tunnel_to_a_resolver_that_no_row_expects() -> None:
+def test_tunnel_names_in_unexpected_flows() -> None:
     names = tuple(asked(query(data_name(seed)), ports=(40000 + seed, 53)) for seed in range(5))
-    assert len(list(checks.tunnel_names.run(case_of(unexpected=names)))) == 1
+    assert len(capture_issues(checks.tunnel_names, unexpected=names)) == 1
     multicast = tuple(asked(query(data_name(seed)), ports=(5353, 5353)) for seed in range(5))
-    assert list(checks.tunnel_names.run(case_of(unexpected=multicast))) == []
+    assert capture_issues(checks.tunnel_names, unexpected=multicast) == []
 
 
-def test_names_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "OWNERS", 4)
-    monkeypatch.setattr(checks, "REMEMBERED", 10)
+def test_domains_and_names_kept_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "MAX_DOMAINS", 4)
+    monkeypatch.setattr(checks, "MAX_REMEMBERED", 10)
     many = [asked(query(data_name(seed) + f".d{seed}.example"), ports=(40000 + seed, 53)) for seed in range(40)]
-    ((_, sentence),) = said(checks.tunnel_names, *many)
+    ((_, sentence),) = issues_of(checks.tunnel_names, *many)
     assert "10 names" in sentence and "many domains" in sentence
 
 
@@ -157,32 +146,32 @@ def question_of(identifier: int = 7) -> bytes:
 
 
 def exchange_of(questions: int, *answers: bytes) -> Head:
-    both = [(Direction.ORIGINATOR, question_of())] * questions
-    return udp((40000, 53), *both, *((Direction.RESPONDER, each) for each in answers))
+    sent = [(Direction.ORIGINATOR, question_of())] * questions
+    return udp((40000, 53), *sent, *((Direction.RESPONDER, answer) for answer in answers))
 
 
-def test_two_answers_to_one_question_that_contradict_each_other() -> None:
+def test_contradicting_answers() -> None:
     good, bad = answer_of(b"\x0a\0\x09\1", b"\x0a\0\x09\2"), answer_of(b"\xc0\0\2\x42")
-    assert said(checks.contradicting_answers, exchange_of(1, bad, good)) == [
+    assert issues_of(checks.contradicting_answers, exchange_of(1, bad, good)) == [
         (
             Severity.MEDIUM,
             "The one question for lns.lab.example got contradicting answers: 192.0.2.66, then 10.0.9.1, 10.0.9.2.",
         )
     ]
-    assert said(checks.contradicting_answers, exchange_of(2, bad, good)) == []
-    assert said(checks.contradicting_answers, exchange_of(1, good, answer_of(b"\x0a\0\x09\1"))) == []
-    assert said(checks.contradicting_answers, exchange_of(1, message(flags=0x8182), good)) == []
+    assert issues_of(checks.contradicting_answers, exchange_of(2, bad, good)) == []
+    assert issues_of(checks.contradicting_answers, exchange_of(1, good, answer_of(b"\x0a\0\x09\1"))) == []
+    assert issues_of(checks.contradicting_answers, exchange_of(1, message(flags=0x8182), good)) == []
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_an_answer_forged_to_look_like_a_copy_of_the_true_one(first: bool, tmp_path: Path) -> None:
-    """It has the true one's identification, length and beginning, and comes from another host within the instant."""
+def test_forged_answer_is_no_duplicate_of_the_true_one(first: bool, tmp_path: Path) -> None:
+    """It has the true one's identification, length and beginning, and another sender; 0.4 ms lie between them."""
     scene = Scene().tcp(STATION, 41000, TPE, 2404, IEC104).ask(STATION, 40000, "10.0.0.53", 53, DNS)
     time, answer = scene.packets[-1]
     forged = bytearray(answer)
     forged[11] ^= 1  # the sender's link-layer address
     forged[22] -= 1  # the time to live
-    forged[-1] ^= 0x40  # the address that is told
+    forged[-1] ^= 0x40  # the address in the answer
     scene.packets.append((time + (-0.0004 if first else 0.0004), bytes(forged)))
     (finding,) = findings_of(scene.audited(tmp_path), checks.contradicting_answers.id)
     assert finding.severity is Severity.MEDIUM
@@ -190,58 +179,58 @@ def test_an_answer_forged_to_look_like_a_copy_of_the_true_one(first: bool, tmp_p
     assert not findings_of(scene.audited(tmp_path), checks.contradicting_answers.id)
 
 
-def test_answers_that_nobody_asked_for() -> None:
+def test_unasked_answers() -> None:
     guesses = [answer_of(b"\xc0\0\2\x42", identifier=number) for number in range(100, 120)]
-    assert said(checks.unasked_answers, exchange_of(1, *guesses)) == [
+    assert issues_of(checks.unasked_answers, exchange_of(1, *guesses)) == [
         (Severity.MEDIUM, "The base station gets 20 answers to questions that it never asked.")
     ]
-    assert said(checks.unasked_answers, exchange_of(1, *guesses[:2])) == []
-    assert said(checks.unasked_answers, answered(*guesses)) == [], "the questions may lie before the capture"
-    (more,) = fits(exchange_of(1, *guesses), packets=(9, 20))
-    assert remarks(checks.unasked_answers, more) == [], "a question may lie behind what was kept"
+    assert issues_of(checks.unasked_answers, exchange_of(1, *guesses[:2])) == []
+    assert issues_of(checks.unasked_answers, answered(*guesses)) == [], "the questions may lie before the capture"
+    longer = match_of(dns, exchange_of(1, *guesses), packets=(9, 20))
+    assert issues(checks.unasked_answers, longer) == [], "a question may lie beyond what was kept"
 
 
-def test_names_of_the_factory() -> None:
-    ((severity, sentence),) = said(checks.factory_name, asked(query("LRC1.thingpark.com"), query("a.example")))
+def test_factory_name() -> None:
+    ((severity, sentence),) = issues_of(checks.factory_name, asked(query("LRC1.thingpark.com"), query("a.example")))
     assert severity is Severity.INFO and "LRC1.thingpark.com," in sentence
 
 
-def test_bytes_behind_a_message() -> None:
-    ((severity, sentence),) = said(checks.trailing_bytes, asked(ASKED_A, ASKED_A + b"data"))
+def test_trailing_bytes() -> None:
+    ((severity, sentence),) = issues_of(checks.trailing_bytes, asked(ASKED_A, ASKED_A + b"data"))
     assert severity is Severity.LOW and "4 bytes" in sentence
 
 
-def test_a_name_that_does_not_resolve() -> None:
+def test_no_answer() -> None:
     refused = message(flags=0x8183)
-    assert said(checks.no_answer, answered(refused, refused)) == [
+    assert issues_of(checks.no_answer, answered(refused, refused)) == [
         (Severity.INFO, "The name server answers NXDOMAIN for lns.lab.example.")
     ]
     assert NAME in refused
 
 
-APART = (checks.no_answer, checks.over_tcp)
-"""Of these a server may be guilty that does not answer, and a question that nothing came before."""
+NOT_OF_TUNNELS = (checks.no_answer, checks.over_tcp)
+"""Checks that fire on captures without an attack: a name may not resolve, a question may lie before the capture."""
 
 
 @pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
-def test_tunnels_of_the_corpus() -> None:
+def test_issues_of_corpus() -> None:
     fired = set()
-    for truth, found in whole_captures():
-        for each in found:
-            if each.protocol == "dns":
+    for capture, found in whole_captures():
+        for conversation in found:
+            if conversation.protocol == "dns":
                 for check in checks.CHECKS:
-                    if check not in APART and said(check, each.head):
-                        fired.add((truth["name"], check.slug))
+                    if check not in NOT_OF_TUNNELS and issues_of(check, conversation.head):
+                        fired.add((capture["name"], check.slug))
     assert fired == {(TUNNEL, "dns-tunnel-names"), (TUNNEL, "dns-tunnel-records")}
 
 
-ODD = ("tls-dns-tunnel", "tls-dns-trailing-bytes", "tls-overlapping-fragments", "basics-dns-guessed")
-"""Samples that were recorded to show what these checks flag."""
-OTHERS = [path for path in samples.all_captures() if path.stem not in ODD]
+RECORDED_ISSUES = ("tls-dns-tunnel", "tls-dns-trailing-bytes", "tls-overlapping-fragments", "basics-dns-guessed")
+"""Samples that were recorded to show issues of these checks."""
 
 
-@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.name)
-def test_no_other_sample_is_a_tunnel(path: Path) -> None:
-    for each in conversations.converse(flows.read([str(path)])).expand():
-        if each.protocol == "dns":
-            assert not [say for check in checks.CHECKS if check not in APART for say in said(check, each.head)]
+@pytest.mark.parametrize("name", [name for name in samples.names() if name not in RECORDED_ISSUES])
+def test_no_issue_in_other_samples(name: str) -> None:
+    for conversation in samples.audit_of(name).flows:
+        if conversation.protocol == "dns":
+            for check in checks.CHECKS:
+                assert check in NOT_OF_TUNNELS or not issues_of(check, conversation.head)

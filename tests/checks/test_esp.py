@@ -19,7 +19,7 @@ from analyzer.heads import Datagram, Direction, Frame, Head
 from analyzer.protocols import esp, ike
 from tests import build
 from tests.build import SECOND, Packet
-from tests.checks.test_ike import fit_of, judged
+from tests.checks.matches import issues_by_check, match_of
 from tests.protocols.test_esp import NULL_PACKET
 from tests.protocols.test_ike import BACK, MARKED_AUTH, SENT
 
@@ -61,7 +61,7 @@ def traffic(lengths: Iterable[int]) -> Head:
 
 
 def said(given: Head) -> dict[str, tuple[Severity, str, tuple[int, ...]]]:
-    return judged(fit_of(esp, given, "i2"), checks.CHECKS)
+    return issues_by_check(match_of(esp, given, "i2"), checks.CHECKS)
 
 
 def inner_ipv6(length: int) -> bytes:
@@ -229,7 +229,7 @@ def test_esp_inside_an_ike_flow_is_judged_as_well() -> None:
         Datagram(SENT, MARKED_AUTH, len(MARKED_AUTH), Frame(0, 1), 0),
         Datagram(SENT, NULL_PACKET, 112, Frame(0, 2), MILLISECOND),
     )
-    found = judged(fit_of(ike, Head("udp", (4500, 4500), datagrams=datagrams), "i2"), checks.CHECKS)
+    found = issues_by_check(match_of(ike, Head("udp", (4500, 4500), datagrams=datagrams), "i2"), checks.CHECKS)
     assert found["TPE224"][2] == (2,)
 
 
@@ -266,8 +266,8 @@ def test_few_packets_or_few_lengths_prove_nothing() -> None:
 
 
 def test_lengths_are_not_judged_where_the_row_allows_other_ciphers() -> None:
-    fit = fit_of(esp, traffic([109] * 20), "i2")
-    assert "TPE225" in judged(fit, checks.CHECKS)
+    fit = match_of(esp, traffic([109] * 20), "i2")
+    assert "TPE225" in issues_by_check(fit, checks.CHECKS)
     for proposals in ((), ("aes128gcm128", "aes128-sha256")):
         free = dataclasses.replace(fit, rows=(dataclasses.replace(fit.row, esp_proposals=proposals),))
-        assert judged(free, checks.CHECKS) == {}
+        assert issues_by_check(free, checks.CHECKS) == {}

@@ -1,4 +1,4 @@
-"""What is said of flows that should not be there, and of those that should and are not."""
+"""Checks of unexpected, missing and malformed flows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import pytest
 
 from analyzer.findings import Kind, Severity
 from tests.synthetic import (
+    DISCOVER,
     HTTP,
     IEC104,
     NTP,
+    OFFER,
     OTHER,
+    RIVAL_OFFER,
     SSH,
     STATION,
     TLS,
@@ -31,27 +34,27 @@ def tls() -> Scene:
 # -- unexpected -------------------------------------------------------------------------------------------------
 
 
-def test_one_finding_for_each_peer_transport_port_and_direction(tmp_path: Path) -> None:
+def test_one_finding_per_peer_service_and_direction(tmp_path: Path) -> None:
     scene = tls()
     for number in range(3):
         scene.tcp(STATION, 41000 + number, OTHER, 8080, HTTP)
     scene.tcp(STATION, 42000, OTHER, 8081, HTTP).tcp(STATION, 42001, "192.0.2.81", 8080, HTTP)
     scene.ask(STATION, 5000, OTHER, 8080, (b"a", b"b")).tcp(OTHER, 5000, STATION, 8080, HTTP)
     result = scene.audited(tmp_path)
-    outbound = {each.summary.split(":")[0]: each.count for each in found(result, "TPE101")}
+    outbound = {finding.summary.split(":")[0]: finding.count for finding in found(result, "TPE101")}
     assert outbound == {
         "10.0.0.2 talks to 192.0.2.80, HTTP in clear on tcp/8080, in 3 flows": 3,
         "10.0.0.2 talks to 192.0.2.80, HTTP in clear on tcp/8081, once": 1,
         "10.0.0.2 talks to 192.0.2.81, HTTP in clear on tcp/8080, once": 1,
         "10.0.0.2 talks to 192.0.2.80, udp/8080, once": 1,
     }
-    assert [each.count for each in found(result, "TPE102")] == [1]
+    assert [finding.count for finding in found(result, "TPE102")] == [1]
 
 
-def test_a_finding_says_where_to_look(tmp_path: Path) -> None:
+def test_unexpected_finding_has_its_evidence(tmp_path: Path) -> None:
     result = tls().tcp(STATION, 41000, TPE, 8080, HTTP).tcp(STATION, 41001, TPE, 8080, HTTP).audited(tmp_path)
     (finding,) = found(result, "TPE101")
-    first, second = (each for each in result.flows if each.responder.port == 8080)
+    first, second = (flow for flow in result.flows if flow.responder.port == 8080)
     assert (finding.kind, finding.severity) == (Kind.UNEXPECTED, Severity.MEDIUM)
     assert (finding.base_station, finding.flow, finding.time) == (STATION, first.id, first.first)
     assert finding.frames == (first.first_frame, second.first_frame)
@@ -69,7 +72,7 @@ def test_a_finding_says_where_to_look(tmp_path: Path) -> None:
         (tls().packet(STATION, OTHER, 47, b"\0\0\x88\xb5" + bytes(20)), (), None),
     ],
 )
-def test_the_nearest_row_and_what_fails(
+def test_nearest_row_and_mismatch(
     tmp_path: Path, scene: Scene, rows: tuple[str, ...] | None, mismatch: str | None
 ) -> None:
     finding = found(scene.audited(tmp_path, tpe=[TPE]), "TPE101")[-1]
@@ -78,40 +81,40 @@ def test_the_nearest_row_and_what_fails(
 
 
 @pytest.mark.parametrize("ports", [200, 5])
-def test_a_port_scan_is_one_finding(tmp_path: Path, ports: int) -> None:
+def test_port_scan_is_one_finding(tmp_path: Path, ports: int) -> None:
     scene = tls()
     for port in range(1, ports + 1):
         scene.syn(ATTACKER, 50000, STATION, port, reset=True)
     result = scene.audited(tmp_path)
-    (finding,) = (each for each in result.findings if each.kind is Kind.UNEXPECTED)
+    (finding,) = (finding for finding in result.findings if finding.kind is Kind.UNEXPECTED)
     assert (finding.check, finding.severity, finding.count) == ("TPE103", Severity.HIGH, ports)
     assert f"tried {ports} TCP ports of 10.0.0.2" in finding.summary
     assert len(finding.frames) <= 16
     assert finding.filter == f"ip.addr == {ATTACKER} && ip.addr == {STATION} && tcp"
 
 
-def test_an_answer_among_a_scan_stands_alone(tmp_path: Path) -> None:
+def test_answered_port_of_a_scan_is_its_own_finding(tmp_path: Path) -> None:
     scene = tls()
     for port in range(101, 130):
         scene.syn(ATTACKER, 50000, STATION, port, reset=True)
     scene.tcp(ATTACKER, 50001, STATION, 22, (SSH[1], SSH[0]))
     result = scene.audited(tmp_path)
-    assert [each.count for each in found(result, "TPE103")] == [29]
+    assert [finding.count for finding in found(result, "TPE103")] == [29]
     (open_port,) = found(result, "TPE102")
     assert open_port.severity is Severity.HIGH
     assert "SSH on tcp/22" in open_port.summary
 
 
-def test_a_few_ports_are_no_scan(tmp_path: Path) -> None:
+def test_few_ports_are_no_scan(tmp_path: Path) -> None:
     scene = tls()
     for port in range(1, 5):
         scene.syn(ATTACKER, 50000, STATION, port)
     result = scene.audited(tmp_path)
-    assert [each.severity for each in found(result, "TPE102")] == [Severity.MEDIUM] * 4
+    assert [finding.severity for finding in found(result, "TPE102")] == [Severity.MEDIUM] * 4
     assert not found(result, "TPE103")
 
 
-def test_a_scan_by_the_base_station_is_one_finding_too(tmp_path: Path) -> None:
+def test_scan_by_the_base_station_is_one_finding(tmp_path: Path) -> None:
     scene = tls()
     for port in range(5001, 5030):
         scene.syn(STATION, 50000, OTHER, port)
@@ -121,14 +124,14 @@ def test_a_scan_by_the_base_station_is_one_finding_too(tmp_path: Path) -> None:
     assert not found(result, "TPE101")
 
 
-def test_who_began_must_be_certain_for_more_than_low_severity(tmp_path: Path) -> None:
+def test_inbound_flow_with_uncertain_originator_is_low(tmp_path: Path) -> None:
     chatter = b"\x05\x00\x00\x01"
     scene = tls().tcp(ATTACKER, 40000, STATION, 700, (chatter, chatter), begins=False)
     (finding,) = found(scene.audited(tmp_path), "TPE102")
     assert finding.severity is Severity.LOW
 
 
-def test_a_scan_of_which_no_beginning_was_seen_is_low(tmp_path: Path) -> None:
+def test_scan_with_uncertain_originator_is_low(tmp_path: Path) -> None:
     scene = tls()
     for port in range(701, 710):
         scene.segment(ATTACKER, 40000, STATION, port, 0x10)
@@ -136,18 +139,19 @@ def test_a_scan_of_which_no_beginning_was_seen_is_low(tmp_path: Path) -> None:
     assert finding.severity is Severity.LOW
 
 
-def test_a_reply_of_which_the_request_was_not_captured_is_no_attack(tmp_path: Path) -> None:
+def test_reply_without_captured_request_is_low_at_most(tmp_path: Path) -> None:
     result = tls().echo(STATION, TPE, asked=False).audited(tmp_path)
-    assert not [each for each in result.findings if each.kind is Kind.UNEXPECTED and each.severity > Severity.LOW]
+    unexpected = [finding for finding in result.findings if finding.kind is Kind.UNEXPECTED]
+    assert all(finding.severity <= Severity.LOW for finding in unexpected)
 
 
-def test_an_answer_between_equal_ports_is_no_proof_of_who_asked(tmp_path: Path) -> None:
+def test_equal_ports_leave_the_originator_uncertain(tmp_path: Path) -> None:
     scene = Scene().udp(STATION, 123, OTHER, 123, ("<", NTP[1]), (">", NTP[0]), ("<", NTP[1]))
     result = scene.tcp(STATION, 40000, TPE, 3001, TLS).audited(tmp_path)
-    assert [each.severity for each in found(result, "TPE102")] == [Severity.LOW]
+    assert [finding.severity for finding in found(result, "TPE102")] == [Severity.LOW]
 
 
-def test_a_ping_from_outside_is_unexpected(tmp_path: Path) -> None:
+def test_inbound_ping_is_high(tmp_path: Path) -> None:
     (finding,) = found(tls().echo(TPE, STATION).audited(tmp_path), "TPE102")
     assert (finding.rows, finding.mismatch, finding.severity) == (("i3",), "direction", Severity.HIGH)
 
@@ -162,32 +166,32 @@ def test_a_ping_from_outside_is_unexpected(tmp_path: Path) -> None:
         ("10.0.0.255", 138, "NetBIOS"),
     ],
 )
-def test_looking_for_other_hosts_is_low(tmp_path: Path, group: str, port: int, name: str) -> None:
+def test_name_discovery_is_low(tmp_path: Path, group: str, port: int, name: str) -> None:
     scene = tls()
     for number in range(3):
         scene.udp(STATION, 40000 + number, group, port, (">", b"hello"))
     result = scene.audited(tmp_path)
-    (finding,) = (each for each in result.findings if each.kind is Kind.UNEXPECTED)
+    (finding,) = (finding for finding in result.findings if finding.kind is Kind.UNEXPECTED)
     assert (finding.check, finding.severity, finding.count) == ("TPE105", Severity.LOW, 3)
     assert name in finding.summary
 
 
-def test_the_same_port_towards_the_internet_is_no_chatter(tmp_path: Path) -> None:
+def test_discovery_port_towards_the_internet_is_unexpected(tmp_path: Path) -> None:
     scene = tls().udp(STATION, 40000, "8.8.8.8", 5353, (">", b"hello"))
-    assert [each.severity for each in found(scene.audited(tmp_path), "TPE101")] == [Severity.MEDIUM]
+    assert [finding.severity for finding in found(scene.audited(tmp_path), "TPE101")] == [Severity.MEDIUM]
 
 
-def test_of_two_base_stations_each_has_its_own_findings(tmp_path: Path) -> None:
+def test_findings_name_their_base_station(tmp_path: Path) -> None:
     scene = tls().tcp("10.0.0.3", 40000, TPE, 3001, TLS).tcp("10.0.0.3", 41000, OTHER, 8080, HTTP)
     (finding,) = found(scene.audited(tmp_path), "TPE101")
     assert finding.base_station == "10.0.0.3"
 
 
-def test_one_base_station_that_opens_another_is_told_by_both(tmp_path: Path) -> None:
+def test_flow_between_base_stations_is_found_at_both(tmp_path: Path) -> None:
     scene = tls().tcp("10.0.0.3", 40000, TPE, 3001, TLS).tcp("10.0.0.3", 41000, STATION, 8080, HTTP)
     result = scene.audited(tmp_path)
-    assert [each.base_station for each in found(result, "TPE101")] == ["10.0.0.3"]
-    assert [each.base_station for each in found(result, "TPE102")] == [STATION]
+    assert [finding.base_station for finding in found(result, "TPE101")] == ["10.0.0.3"]
+    assert [finding.base_station for finding in found(result, "TPE102")] == [STATION]
 
 
 # -- malformed --------------------------------------------------------------------------------------------------
@@ -208,7 +212,7 @@ def test_one_base_station_that_opens_another_is_told_by_both(tmp_path: Path) -> 
         ((b"", b"220 mail ESMTP\r\n"), Severity.MEDIUM, "looks like SMTP or FTP"),
     ],
 )
-def test_other_content_is_called_by_its_name(
+def test_wrong_protocol_names_the_content(
     tmp_path: Path, content: tuple[bytes, bytes], severity: Severity, words: str
 ) -> None:
     result = Scene().tcp(STATION, 40000, TPE, 3001, content).audited(tmp_path)
@@ -218,7 +222,7 @@ def test_other_content_is_called_by_its_name(
     assert finding.summary.isprintable()
 
 
-def test_content_of_rows_that_share_a_port_is_one_finding(tmp_path: Path) -> None:
+def test_wrong_protocol_of_rows_that_share_a_port_is_one_finding(tmp_path: Path) -> None:
     result = tls().tcp(STATION, 41000, TPE, 22, HTTP).audited(tmp_path)
     (finding,) = found(result, "TPE121")
     assert finding.rows == ("i4", "i5")
@@ -226,14 +230,14 @@ def test_content_of_rows_that_share_a_port_is_one_finding(tmp_path: Path) -> Non
     assert statuses(result)["i4"] == statuses(result)["i5"] == "malformed"
 
 
-def test_a_connection_without_content_breaks_nothing(tmp_path: Path) -> None:
+def test_connection_without_content_is_present(tmp_path: Path) -> None:
     result = tls().tcp(STATION, 41000, TPE, 3002).audited(tmp_path)
     assert statuses(result)["i39"] == "present"
     assert not found(result, "TPE121")
     assert "without any content" in (result.base_stations[0].rows[4].reason or "")
 
 
-def test_a_length_that_contradicts_itself_is_broken(tmp_path: Path) -> None:
+def test_broken_protocol_names_the_byte(tmp_path: Path) -> None:
     hello = bytearray(TLS[0])
     hello[6:9] = (len(hello) + 99).to_bytes(3, "big")
     result = Scene().tcp(STATION, 40000, TPE, 3001, (bytes(hello), TLS[1])).audited(tmp_path)
@@ -242,7 +246,7 @@ def test_a_length_that_contradicts_itself_is_broken(tmp_path: Path) -> None:
     assert statuses(result)["i38"] == "malformed"
 
 
-def test_what_the_capture_cut_off_is_not_broken(tmp_path: Path) -> None:
+def test_truncated_content_is_not_broken(tmp_path: Path) -> None:
     result = Scene().tcp(STATION, 40000, TPE, 3001, (TLS[0][:60], b"")).audited(tmp_path)
     assert not found(result, "TPE122")
     assert statuses(result)["i38"] != "malformed"
@@ -251,33 +255,31 @@ def test_what_the_capture_cut_off_is_not_broken(tmp_path: Path) -> None:
 # -- DHCP over several conversations ----------------------------------------------------------------------------
 
 
-def test_offers_of_two_servers_each_from_its_own_address(tmp_path: Path) -> None:
-    from tests.synthetic import DISCOVER, OFFER, RIVAL_OFFER
-
+def test_rival_dhcp_servers_in_different_flows(tmp_path: Path) -> None:
     macs = {"10.20.30.10": "70:76:ff:00:aa:10", "0.0.0.0": "70:76:ff:00:aa:10"}
     station = "10.20.30.10"
-    honest = Scene(macs).udp("0.0.0.0", 68, "255.255.255.255", 67, (">", DISCOVER))
-    honest.udp("10.20.30.2", 67, station, 68, (">", OFFER)).tcp(station, 40000, TPE, 3001, TLS)
-    result = honest.audited(tmp_path)
+    capture = Scene(macs).udp("0.0.0.0", 68, "255.255.255.255", 67, (">", DISCOVER))
+    capture.udp("10.20.30.2", 67, station, 68, (">", OFFER)).tcp(station, 40000, TPE, 3001, TLS)
+    result = capture.audited(tmp_path)
     assert statuses(result, station)["n4"] == "present"
     assert not found(result, "TPE344") and not found(result, "TPE341")
 
-    honest.udp("10.20.30.66", 67, station, 68, (">", RIVAL_OFFER))
-    result = honest.audited(tmp_path)
+    capture.udp("10.20.30.66", 67, station, 68, (">", RIVAL_OFFER))
+    result = capture.audited(tmp_path)
     (finding,) = found(result, "TPE344")
     assert (finding.kind, finding.severity, finding.count) == (Kind.MALFORMED, Severity.MEDIUM, 2)
     assert "2 servers: 10.20.30.2, 10.20.30.66" in finding.summary
     assert statuses(result, station)["n4"] == "malformed"
 
 
-def test_time_from_several_servers_is_fine(tmp_path: Path) -> None:
+def test_several_time_servers_are_no_issue(tmp_path: Path) -> None:
     result = tls().ask(STATION, 123, OTHER, 123, NTP).ask(STATION, 123, "192.0.2.81", 123, NTP).audited(tmp_path)
     assert statuses(result)["n1"] == "present"
-    assert not [each for each in result.findings if each.severity >= Severity.MEDIUM]
+    assert not [finding for finding in result.findings if finding.severity >= Severity.MEDIUM]
 
 
-def test_a_crowd_that_nobody_answers_is_one_finding(tmp_path: Path) -> None:
-    """Forged senders: one finding, not one for each address."""
+def test_unanswered_flows_of_many_peers_are_one_finding(tmp_path: Path) -> None:
+    """The senders may be forged."""
     scene = tls()
     for number in range(300):
         scene.udp(f"203.0.{113 + number // 250}.{number % 250}", 4000, STATION, 9, (">", b"x"))

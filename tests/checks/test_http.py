@@ -1,4 +1,4 @@
-"""HTTP in clear where TLS belongs: what is said of it, and that no secret is ever repeated."""
+"""HTTP in clear where TLS belongs: its issues, and that no secret is ever repeated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.findings import Severity
-from analyzer.reports import FORMATS
+from analyzer.reports import FORMATS, Format
 from tests.protocols.test_http import SWITCHING, UPGRADE
 from tests.synthetic import OTHER, STATION, TLS, TPE, Scene, found, statuses
 
@@ -29,9 +29,9 @@ def scene() -> Scene:
     )
 
 
-def test_what_a_basics_station_sends_in_clear_is_named(tmp_path: Path) -> None:
+def test_service_in_clear_is_named(tmp_path: Path) -> None:
     result = scene().audited(tmp_path, mode="basics")
-    assert {(each.rows, each.severity, each.summary) for each in found(result, "TPE121")} == {
+    assert {(finding.rows, finding.severity, finding.summary) for finding in found(result, "TPE121")} == {
         (
             ("i43",),
             Severity.HIGH,
@@ -49,8 +49,8 @@ def test_what_a_basics_station_sends_in_clear_is_named(tmp_path: Path) -> None:
 
 def test_credentials_in_clear(tmp_path: Path) -> None:
     result = scene().audited(tmp_path, mode="basics")
-    told = {each.summary: (each.severity, each.rows, each.count) for each in found(result, "TPE351")}
-    assert told == {
+    issues = {finding.summary: (finding.severity, finding.rows, finding.count) for finding in found(result, "TPE351")}
+    assert issues == {
         f"Between {STATION} and {TPE} Authorization and Cookie and Set-Cookie cross the network in clear.": (
             Severity.HIGH,
             ("i43",),
@@ -70,20 +70,20 @@ def test_credentials_in_clear(tmp_path: Path) -> None:
     assert statuses(result)["i42"] == "malformed"
 
 
-def test_http_without_credentials_carries_none(tmp_path: Path) -> None:
+def test_no_issue_without_credentials(tmp_path: Path) -> None:
     plain = Scene().tcp(STATION, 40000, TPE, 443, (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"")).audited(tmp_path)
     assert found(plain, "TPE351") == []
 
 
-@pytest.mark.parametrize("module", FORMATS, ids=lambda module: module.NAME)
-def test_no_secret_reaches_a_report(module: object, tmp_path: Path) -> None:
-    assert CANARY not in str(module.render(scene().audited(tmp_path, mode="basics")))  # type: ignore[attr-defined]
+@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.NAME)
+def test_no_secret_in_reports(report: Format, tmp_path: Path) -> None:
+    assert CANARY not in str(report.render(scene().audited(tmp_path, mode="basics")))
 
 
-def test_no_secret_reaches_a_frame_or_a_text_of_an_object(tmp_path: Path) -> None:
+def test_no_secret_in_frames_and_texts(tmp_path: Path) -> None:
     result = scene().audited(tmp_path, mode="basics")
     for shown in (repr(result), repr(result.flows), repr(result.conversations), result.flows_frame().to_csv()):
         assert CANARY not in shown
     assert CANARY not in result.findings_frame().to_csv() + result.rows_frame().to_csv()
-    for each in result.flows:
-        assert CANARY not in repr(each) and CANARY not in repr(list(each.dissection.items))
+    for conversation in result.flows:
+        assert CANARY not in repr(conversation) and CANARY not in repr(list(conversation.dissection.items))

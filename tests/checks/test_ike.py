@@ -9,13 +9,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from analyzer import expected
 from analyzer.checks import ike as checks
-from analyzer.conversations import Conversation, Endpoint, State
-from analyzer.findings import Check, Kind, Scope, Severity
-from analyzer.heads import Direction, Frame, Head
-from analyzer.matching import Match
-from analyzer.protocols import ProtocolModule, dissect_as, ike
+from analyzer.findings import Kind, Scope, Severity
+from analyzer.heads import Direction, Frame
+from analyzer.protocols import ike
+from tests.checks.matches import STATION, TPE, issues_by_check, match_of
 from tests.protocols.test_ike import (
     AES128,
     AES256,
@@ -42,51 +40,11 @@ from tests.protocols.test_ike import (
     sealed,
 )
 
-STATION, TPE = "10.20.30.10", "172.16.40.10"
-
-
-def fit_of(module: ProtocolModule, given: Head, row: str) -> Match:
-    """A conversation of a base station with TPE in mode ipsec, as matching hands it to the checks."""
-    counts = [sum(1 for each in given.datagrams if each.direction is direction) for direction in Direction]
-    times = [each.time for each in given.datagrams]
-    conversation = Conversation(
-        id=1,
-        transport=given.transport,
-        originator=Endpoint(STATION, given.ports[0] or None),
-        responder=Endpoint(TPE, given.ports[1] or None),
-        originator_certain=True,
-        state=State.TWOWAY if all(counts) else State.ONEWAY,
-        packets=(counts[0], counts[1]),
-        bytes=(100 * counts[0], 100 * counts[1]),
-        payload=(60 * counts[0], 60 * counts[1]),
-        first=min(times),
-        last=max(times),
-        first_frame=given.datagrams[0].frame,
-        last_frame=given.datagrams[-1].frame,
-        macs=(None, None),
-        head=given,
-        dissection=dissect_as(module, given),
-    )
-    return Match(STATION, conversation, (expected.load()["ipsec"].flow(row),))
-
-
-def judged(given: Match, all_checks: tuple[Check, ...]) -> dict[str, tuple[Severity, str, tuple[int, ...]]]:
-    """What all checks say: severity, sentence and frame numbers by check; each says at most one thing here."""
-    found: dict[str, tuple[Severity, str, tuple[int, ...]]] = {}
-    for check in all_checks:
-        for remark in check.run(given):
-            assert check.id not in found
-            assert remark.sentence[0].isupper() and remark.sentence.endswith(".")
-            assert remark.frames == tuple(sorted(set(remark.frames))) and 0 < len(remark.frames) <= 8
-            severity = check.severity if remark.severity is None else remark.severity
-            found[check.id] = (severity, remark.sentence, tuple(frame.number for frame in remark.frames))
-    return found
-
 
 def said(
     *sent: tuple[Direction, bytes], ports: tuple[int, int] = (500, 500)
 ) -> dict[str, tuple[Severity, str, tuple[int, ...]]]:
-    return judged(fit_of(ike, head(*sent, ports=ports), "i1"), CONTENT)
+    return issues_by_check(match_of(ike, head(*sent, ports=ports), "i1"), CONTENT)
 
 
 CONTENT = tuple(check for check in checks.CHECKS if check.scope is Scope.FLOW)
@@ -185,9 +143,9 @@ def test_authentication_failed_and_other_errors_in_clear() -> None:
 
 
 def test_weak_transforms_are_told_where_the_row_has_no_list() -> None:
-    fit = fit_of(ike, head((SENT, offer(WEAK)), (BACK, choice(WEAK))), "i1")
+    fit = match_of(ike, head((SENT, offer(WEAK)), (BACK, choice(WEAK))), "i1")
     free = dataclasses.replace(fit, rows=(dataclasses.replace(fit.row, ike_proposals=()),))
-    found = judged(free, CONTENT)
+    found = issues_by_check(free, CONTENT)
     assert set(found) == {"TPE208"} and "modp1024" in found["TPE208"][1]
 
 
