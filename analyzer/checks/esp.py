@@ -12,7 +12,7 @@ from analyzer import scanner
 from analyzer.findings import Issue, Severity, check
 from analyzer.heads import Frame
 from analyzer.matching import Match
-from analyzer.protocols.esp import AES_CBC, TDES_CBC, Association, EspFacts, Sent
+from analyzer.protocols.esp import AES_CBC, TDES_CBC, Association, EspFacts, SentPacket
 from analyzer.protocols.ike import IkeFacts
 
 MAX_FRAMES = 8
@@ -171,7 +171,7 @@ def demands_gcm(match: Match) -> bool:
     return bool(proposals) and all(re.match(r"aes\d*gcm(128|16)(-|$)", each) for each in proposals)
 
 
-def encrypted(match: Match) -> list[Sent]:
+def encrypted(match: Match) -> list[SentPacket]:
     """The packets whose lengths tell about the cipher: all of SAs that are not found unencrypted."""
     facts = facts_of(match)
     return [each for sa in facts._associations if sa not in facts._readable for each in sa.sent] if facts else []

@@ -12,32 +12,22 @@ from analyzer.heads import Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.messages import messages
 from analyzer.protocols.esp import NAT_TRAVERSAL_PORT, EspFacts, EspPacket
-from analyzer.protocols.ike import (
+from analyzer.protocols.ike import IKE_AUTH, IKE_SA_INIT, KE, IkeFacts, IkeSa, Proposal
+from analyzer.protocols.ike.proposals import alternatives, contains, notation
+from analyzer.protocols.ike.registry import (
     AGGRESSIVE_MODE,
     AUTHENTICATED,
     AUTHENTICATION_FAILED,
     EXCHANGES,
     FIRST_STATUS,
     GROUPS,
-    IKE_AUTH,
-    IKE_SA_INIT,
     INVALID_KE_PAYLOAD,
     ISAKMP_GROUP_ATTRIBUTE,
-    KE,
     KEY_EXCHANGE_LENGTHS,
     NO_PROPOSAL_CHOSEN,
     REDIRECT,
-    Child,
-    IkeFacts,
-    IkeSa,
-    Proposal,
-    Transform,
-    alternatives,
-    contains,
-    isakmp_transforms_of,
-    joined,
-    nat_hash,
 )
+from analyzer.protocols.ike.sa import Child, nat_hash
 
 MAX_FRAMES = 8
 MAX_NAMED = 6
@@ -323,9 +313,9 @@ def weak_chosen(match: Match) -> Iterator[Issue]:
 
 def leaves(offer: Proposal, choice: Proposal) -> bool:
     """Whether a choice takes transforms of an offer, and one of each type of which the offer has no "none"."""
-    must = {each.type for each in offer.transforms if isinstance(each, Transform)}
-    must -= {each.type for each in offer.transforms if isinstance(each, Transform) and not each.id}
-    taken = {each.type for each in choice.transforms if isinstance(each, Transform)}
+    optional = {transform.type for transform in offer.ikev2_transforms if not transform.id}
+    must = {transform.type for transform in offer.ikev2_transforms} - optional
+    taken = {transform.type for transform in choice.ikev2_transforms}
     return set(choice.transforms) <= set(offer.transforms) and must <= taken
 
 
@@ -524,9 +514,7 @@ def key_exchange_contradiction(match: Match) -> Iterator[Issue]:
             if group is None:
                 continue
             name = GROUPS.get(group, str(group))
-            listed = {
-                one.id for part in said for one in part.transforms if isinstance(one, Transform) and one.type == KE
-            }
+            listed = {one.id for part in said for one in part.ikev2_transforms if one.type == KE}
             lengths = KEY_EXCHANGE_LENGTHS.get(group, (each.length,))
             if listed and group not in listed and each.frame in shown:
                 yield Issue(
@@ -546,7 +534,7 @@ def key_exchange_contradiction(match: Match) -> Iterator[Issue]:
 
 def group_of(sa: IkeSa) -> int | None:
     """IKEv1: the group of the chosen proposal, which its key exchange does not repeat."""
-    transforms = isakmp_transforms_of(sa.choice) if sa.choice else ()
+    transforms = sa.choice.isakmp_transforms if sa.choice else ()
     return transforms[0].value(ISAKMP_GROUP_ATTRIBUTE) if transforms else None
 
 
@@ -584,7 +572,7 @@ def fragments_lost(match: Match) -> Iterator[Issue]:
     """
     for sa in sas_of(match):
         for (key, response), each in sa.fragments.items():
-            if not each.whole and not response and key not in sa.responses:
+            if not each.complete and not response and key not in sa.responses:
                 missing = sorted(set(range(1, each.total + 1)) - each.numbers)
                 numbers = ", ".join(map(str, missing[:MAX_NAMED])) + (" …" if len(missing) > MAX_NAMED else "")
                 yield Issue(
@@ -612,7 +600,7 @@ def choice_ambiguous(match: Match) -> Iterator[Issue]:
         if sa.major == 1:
             several = len(sa.choice.transforms) > 1
         if several or len(sa.choices) > 1:
-            chosen = named(joined(each) for each in sa.choices)
+            chosen = named(notation(each) for each in sa.choices)
             yield Issue(f"The responder's choice is ambiguous: {chosen}.", first_frames([sa.choice_frames]))
             return
 

@@ -34,7 +34,8 @@ from analyzer.heads import (
     newest,
 )
 from analyzer.messages import Facts, Item
-from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, natt, ntp, ssh, tls
+from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, ntp, ssh, tls
+from analyzer.protocols.esp import udp as esp_in_udp
 from analyzer.safetext import SafeText
 from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, StopParsing
 
@@ -51,7 +52,7 @@ class ProtocolModule(Protocol):
     def facts(self, items: Sequence[Item]) -> Facts: ...
 
 
-PROTOCOLS = cast(tuple[ProtocolModule, ...], (icmp, ike, natt, esp, tls, ssh, iec104, ftp, http, dhcp, dns, ntp))
+PROTOCOLS = cast(tuple[ProtocolModule, ...], (icmp, ike, esp_in_udp, esp, tls, ssh, iec104, ftp, http, dhcp, dns, ntp))
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,7 +291,7 @@ def add_ike(dissection: Dissection, plaintext: IkePlaintext) -> tuple[Dissection
 def inner_payloads(item: Item, data: bytes, first: int) -> list[Item]:
     """The payloads in a plaintext; none if it cannot be parsed, because then the key was wrong, not the sender."""
     try:
-        return [item._replace(message=message) for message in ike.opened(data, first)]
+        return [item._replace(message=message) for message in ike.read_decrypted(data, first)]
     except StopParsing:
         return []
 

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from analyzer.heads import Datagram, Direction, Frame, Head
 from analyzer.messages import to_json
-from analyzer.protocols import dissect_as, esp, ike, natt
-from analyzer.protocols.esp import EspPacket, EspPayload, NatKeepalive
+from analyzer.protocols import ProtocolModule, dissect_as, esp, ike
+from analyzer.protocols.esp import EspPacket, EspPayload, NatKeepalive, udp
+from analyzer.protocols.esp.associations import MAX_SPIS
+from analyzer.protocols.esp.cipher import COUNTER_MODE, ODDS
 from analyzer.wire import Cause
 
 SENT, BACK = Direction.ORIGINATOR, Direction.RESPONDER
@@ -76,22 +78,22 @@ def test_too_little_for_a_header_is_truncated_or_malformed_by_whose_fault_it_is(
 
 def test_esp_on_port_4500_is_known_by_its_shape() -> None:
     alone = EXAMPLES[1]
-    assert esp.probe(alone) and natt.probe(alone) and not ike.probe(alone)
-    assert not esp.probe(head((SENT, b"GET / HTTP/1.1\r\n\r\n..", 20), transport="udp", ports=(40000, 4500)))
-    assert not esp.probe(head((SENT, bytes(40), 40), transport="udp", ports=(4500, 4500)))
-    assert not esp.probe(head((SENT, GCM_PACKET, 108), transport="udp", ports=(4501, 4501)))
+    assert udp.probe(alone) and not esp.probe(alone) and not ike.probe(alone)
+    assert not udp.probe(head((SENT, b"GET / HTTP/1.1\r\n\r\n..", 20), transport="udp", ports=(40000, 4500)))
+    assert not udp.probe(head((SENT, bytes(40), 40), transport="udp", ports=(4500, 4500)))
+    assert not udp.probe(head((SENT, GCM_PACKET, 108), transport="udp", ports=(4501, 4501)))
 
 
 def test_keepalives_alone_are_the_nat_traversal_of_a_silent_tunnel() -> None:
     alone = head((SENT, b"\xff", 1), (SENT, b"\xff", 1), transport="udp", ports=(4500, 4500))
-    assert esp.probe(alone)
-    dissection = dissect_as(natt, alone)
+    assert udp.probe(alone)
+    dissection = dissect_as(udp, alone)
     assert [type(item.message) for item in dissection.items] == [NatKeepalive, NatKeepalive]
     assert to_json(dissection.facts)["udp_encapsulated"] is True
 
 
 def test_udp_encapsulation_is_said_where_it_is_read_as_such() -> None:
-    dissection = dissect_as(natt, head((SENT, GCM_PACKET, 108), transport="udp", ports=(4500, 4500)))
+    dissection = dissect_as(udp, head((SENT, GCM_PACKET, 108), transport="udp", ports=(4500, 4500)))
     assert dissection.protocol == "esp"
     assert to_json(dissection.facts)["udp_encapsulated"] is True
 
@@ -151,7 +153,7 @@ def test_two_tunnels_side_by_side_replace_nothing() -> None:
 
 def test_who_sends_keepalives_is_said() -> None:
     given_head = head((BACK, b"\xff", 1), (SENT, GCM_PACKET, 108), transport="udp", ports=(4500, 4500))
-    facts = dissect_as(natt, given_head).facts
+    facts = dissect_as(udp, given_head).facts
     assert isinstance(facts, esp.EspFacts)
     assert (facts.keepalives, facts.keepalives_from) == (1, ("responder",))
 
@@ -215,7 +217,7 @@ def lengths(*of: int) -> list[tuple[Direction, bytes, int]]:
 def test_lengths_that_no_block_cipher_makes_are_certain() -> None:
     found = facts_of(*lengths(108, 112, 116)).cipher
     assert found is not None
-    assert (found.kind, found.confidence, found.words, found.odds) == (esp.COUNTER_MODE, 1.0, "certain", None)
+    assert (found.kind, found.confidence, found.words, found.odds) == (COUNTER_MODE, 1.0, "certain", None)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +268,7 @@ def test_the_odds_are_those_of_real_packets() -> None:
             if len(sizes) >= 16:
                 flows.append(sorted({32 + size + 2 + -(size + 2) % 4 for size in sizes[:128] if 20 <= size <= 1500}))
     chance = Random(4303)
-    for step, table in esp.ODDS.items():
+    for step, table in ODDS.items():
         for least, odds in table:
             enough = [each for each in flows if len(each) >= least]
             assert len(enough) >= 20
@@ -275,15 +277,14 @@ def test_the_odds_are_those_of_real_packets() -> None:
             assert alike / len(drawn) <= 1.1 / odds, (step, least, alike, len(drawn))
 
 
-@pytest.mark.parametrize("module", [esp, natt])
+@pytest.mark.parametrize("module", [esp, udp])
 @given(st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 1500)), min_size=1, max_size=8))
-def test_any_bytes_are_survived(module: object, sent: list[tuple[bytes, int]]) -> None:
-    known = {"esp": esp, "natt": natt}[getattr(module, "__name__", "").rpartition(".")[2]]
+def test_any_bytes_are_survived(module: ProtocolModule, sent: list[tuple[bytes, int]]) -> None:
     packets = [(SENT, data, max(len(data), length)) for data, length in sent]
     for ports in ((0, 0), (4500, 4500)):
         given_head = head(*packets, transport="udp", ports=ports)
-        known.probe(given_head)
-        breaks = dissect_as(known, given_head).breaks
+        module.probe(given_head)
+        breaks = dissect_as(module, given_head).breaks
         assert not [each for each in breaks if each.anomaly.cause is Cause.DEFECT]
 
 
@@ -304,4 +305,4 @@ def test_many_spis_are_listed_up_to_a_bound() -> None:
     many = head(*((SENT, struct.pack(">II", 1000 + index, 1) + bytes(40), 48) for index in range(200)))
     facts = dissect_as(esp, many).facts
     assert isinstance(facts, esp.EspFacts)
-    assert len(facts.spis) == esp.MAX_SPIS and facts.packets_read == 200
+    assert len(facts.spis) == MAX_SPIS and facts.packets_read == 200

@@ -19,6 +19,8 @@ from analyzer.heads import Datagram, Direction, Frame, Head
 from analyzer.messages import to_json
 from analyzer.protocols import Dissection, dissect_as, ike
 from analyzer.protocols.esp import EspPacket, NatKeepalive
+from analyzer.protocols.ike.proposals import contains
+from analyzer.protocols.ike.registry import FIRST_PAYLOADS
 from analyzer.wire import Cause
 
 SENT, BACK = Direction.ORIGINATOR, Direction.RESPONDER
@@ -265,7 +267,7 @@ def test_a_retry_with_another_group_is_one_sa_and_the_last_offer_counts() -> Non
         (BACK, message(34, (33, proposal(1, *GOOD)), flags=0x20, spi_r=SPI_R)),
     )
     (sa,) = facts._sas
-    assert sa.group_retry and not sa.retransmissions
+    assert sa.retries == ["INVALID_KE_PAYLOAD"] and not sa.retransmissions
     assert facts.offered == ("aes128-sha256-ecp256",) and facts.chosen == "aes128-sha256-ecp256"
     assert "INVALID_KE_PAYLOAD" in facts.notifies
 
@@ -284,7 +286,7 @@ def test_the_last_agreed_sa_counts_and_retransmissions_are_seen() -> None:
 
 def test_a_cookie_request_is_seen() -> None:
     (sa,) = facts_of((SENT, INIT_REQUEST), (BACK, message(34, notify(16390, b"cookie"), flags=0x20)))._sas
-    assert sa.cookie_retry and sa.chosen is None
+    assert sa.pending_retry == "COOKIE" and sa.chosen is None
 
 
 # -- what is not IKE, and what is broken ------------------------------------------------------------------------
@@ -530,7 +532,7 @@ def test_an_offer_of_sets_holds_each_of_its_combinations(wanted: str, holds: boo
     many = (*((1, 12, bits) for bits in (128, 192, 256)), *((3, kind, None) for kind in (12, 13, 14)))
     many += (*((2, kind, None) for kind in (5, 6, 7)), *((4, kind, None) for kind in (19, 20, 21)))
     ((sa),) = facts_of((SENT, offer(*many)))._sas
-    assert ike.contains(sa.proposals[0], frozenset(wanted.split("-"))) is holds
+    assert contains(sa.proposals[0], frozenset(wanted.split("-"))) is holds
 
 
 @pytest.mark.parametrize(
@@ -583,7 +585,7 @@ def test_any_bytes_inside_of_a_payload_are_survived(draw: st.DataObject) -> None
     sent = []
     for _ in range(draw.draw(st.integers(1, 4))):
         version = draw.draw(st.sampled_from([0x10, 0x20, 0x20, 0x30]))
-        kinds = st.sampled_from(ike.FIRST_PAYLOADS[1 if version == 0x10 else 2][1:])
+        kinds = st.sampled_from(FIRST_PAYLOADS[1 if version == 0x10 else 2][1:])
         bodies = st.binary(max_size=48) | st.sampled_from(
             [
                 proposal(1, *HYBRID),
