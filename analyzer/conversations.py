@@ -193,10 +193,10 @@ class Flow(NamedTuple):
 class Conversations(Sequence[Conversation]):
     """The conversations of captures, ascending by id; :meth:`flows` lists each of their flows."""
 
-    def __init__(self, found: Iterable[Conversation], columns: Flows | None = None) -> None:
-        """``columns``: the flow table, where a conversation stands for several flows."""
+    def __init__(self, found: Iterable[Conversation], table: Flows | None = None) -> None:
+        """``table``: the flow table, where a conversation stands for several flows."""
         self.found = tuple(found)
-        self.columns = columns
+        self.table = table
 
     @overload
     def __getitem__(self, index: int) -> Conversation: ...
@@ -213,14 +213,14 @@ class Conversations(Sequence[Conversation]):
 
     def replaced(self, found: Iterable[Conversation]) -> Conversations:
         """The same flows, each conversation replaced by the one in its place."""
-        return Conversations(found, self.columns)
+        return Conversations(found, self.table)
 
     def flows(self) -> Iterator[Flow]:
         """Every flow, ascending by id."""
-        if self.columns is None:
+        if self.table is None:
             yield from map(only_flow, self.found)
             return
-        table = self.columns.flow
+        table = self.table.flow
         owners = np.zeros(len(table), np.int32)
         for index, each in enumerate(self.found):
             owners[each.id - 1] = index
@@ -237,7 +237,7 @@ class Conversations(Sequence[Conversation]):
 
     def expand(self) -> Iterator[Conversation]:
         """Every flow as a conversation of its own, ascending by id."""
-        columns = () if self.columns is None else self.columns.flow[["reset_capture", "reset_frame"]]
+        columns = () if self.table is None else self.table.flow[["reset_capture", "reset_frame"]]
         for flow in self.flows():
             each = flow.conversation
             if not each.repeats:
@@ -245,11 +245,11 @@ class Conversations(Sequence[Conversation]):
             elif flow.id == each.id:
                 yield each._replace(repeats=(), repeat_frames=())
             else:
-                assert self.columns is not None
+                assert self.table is not None
                 ports = each.head.ports if flow.port is None else (flow.port, each.head.ports[1])
                 head = each.head._replace(ports=ports)
                 if each.head.datagrams:
-                    head = head._replace(datagrams=self.columns.datagrams(flow.id - 1, each.side))
+                    head = head._replace(datagrams=self.table.datagrams(flow.id - 1, each.side))
                 yield each._replace(
                     id=flow.id,
                     originator=Endpoint(each.originator.address, flow.port),
@@ -289,7 +289,7 @@ FLOW_COLUMNS = ("first", "last", "first_capture", "first_frame", "last_capture",
 """Columns of the flow table that become the last fields of a :class:`Flow`."""
 
 
-def converse(
+def dissect_flows(
     flows: Flows, services: frozenset[Service] = frozenset(), progress: Progress | None = None
 ) -> Conversations:
     """Read the head of every flow. Without a handshake, a port of ``services`` tells the responder.
@@ -299,11 +299,11 @@ def converse(
     named = np.zeros(1 << 16, np.bool_)
     named[:1024] = True
     named[[port for _, port in services]] = True
-    alike = flows.alike(named)
-    leaders = np.flatnonzero(alike.kind == np.arange(len(flows)))
-    order = np.argsort(alike.kind, kind="stable")
-    stops = np.searchsorted(alike.kind, leaders, side="right", sorter=order).tolist()
-    speeches = alike.speech[leaders]
+    groups = flows.duplicate_groups(named)
+    leaders = np.flatnonzero(groups.duplicate_class == np.arange(len(flows)))
+    order = np.argsort(groups.duplicate_class, kind="stable")
+    stops = np.searchsorted(groups.duplicate_class, leaders, side="right", sorter=order).tolist()
+    speeches = groups.content_class[leaders]
     shared = np.bincount(speeches)[speeches] > 1 if len(leaders) else speeches
     reading = Reading()
     found: list[Conversation] = []
@@ -341,10 +341,10 @@ def together(flows: Flows, each: Conversation, others: npt.NDArray[np.intp]) -> 
 FRAMES = 16
 """Flows alike of which the first frames are remembered."""
 
-HELD = 1 << 18
+MAX_KEPT_MESSAGES = 1 << 18
 """Messages that are kept; those of further conversations are read again when somebody asks for them."""
 
-MESSAGES, FEW = 1 << 20, 4
+MAX_MESSAGES, FEW_MESSAGES = 1 << 20, 4
 """Messages after which no more than a few of each further conversation are read: somebody floods the capture."""
 
 
@@ -395,8 +395,8 @@ def conversation(
     """
     transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
     reversed_ = opened_by(transport, row, services) if transport not in REPLIES else answers(flows, transport, pieces)
-    one = Endpoint(address(row.high0, row.low0), row.port0 if transport in PORTED and row.port0 >= 0 else None)
-    two = Endpoint(address(row.high1, row.low1), row.port1 if transport in PORTED and row.port1 >= 0 else None)
+    one = Endpoint(format_address(row.high0, row.low0), row.port0 if transport in PORTED and row.port0 >= 0 else None)
+    two = Endpoint(format_address(row.high1, row.low1), row.port1 if transport in PORTED and row.port1 >= 0 else None)
     originator, responder = sides
     side = 0
     if reversed_:
@@ -413,13 +413,13 @@ def conversation(
             spoken = spoken_by((originator, responder), head.streams, streams[::-1] if side else streams)
         else:
             spoken = head.streams
-        most = protocols.EVERY if reading.messages < MESSAGES else FEW
+        most = protocols.EVERY if reading.messages < MAX_MESSAGES else FEW_MESSAGES
         said = Head(transport, head.ports, spoken, datagrams, head.link, head.associations)
         dissection = protocols.dissect(said, most=most)
         recalled = not isinstance(dissection.items, tuple)
         if not recalled:
             reading.messages += len(dissection.items)
-        if recalled or reading.messages > HELD:
+        if recalled or reading.messages > MAX_KEPT_MESSAGES:
             dissection = protocols.again(dissection, head, most)
         if speech >= 0:
             reading.said[speaker] = dissection
@@ -444,7 +444,7 @@ def conversation(
         last=row.last,
         first_frame=Frame(row.first_capture, row.first_frame),
         last_frame=Frame(row.last_capture, row.last_frame),
-        macs=(mac(originator.mac), mac(responder.mac)),
+        macs=(format_mac(originator.mac), format_mac(responder.mac)),
         head=head,
         dissection=dissection,
         icmp_errors=errors,
@@ -534,7 +534,7 @@ def icmp_errors(flows: Flows, pieces: list[Any], originator: int) -> tuple[IcmpE
 
 
 @lru_cache(maxsize=1 << 14)
-def address(high: int, low: int) -> str:
+def format_address(high: int, low: int) -> str:
     """Canonical text (RFC 5952) of an address as the flow table keeps it."""
     if high == 0 and low >> 32 == 0xFFFF:
         return socket.inet_ntop(socket.AF_INET, (low & 0xFFFFFFFF).to_bytes(4, "big"))
@@ -542,6 +542,6 @@ def address(high: int, low: int) -> str:
 
 
 @lru_cache(maxsize=1 << 14)
-def mac(number: int) -> str | None:
+def format_mac(number: int) -> str | None:
     """Lower case with colons; ``None`` for -1, the mark of frames without one."""
     return None if number < 0 else ":".join(f"{byte:02x}" for byte in number.to_bytes(6, "big"))

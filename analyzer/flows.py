@@ -31,10 +31,10 @@ from analyzer.heads import (
     LinkDirection,
     Mark,
     Stream,
-    newest,
+    cache_last,
 )
 from analyzer.scanner.decapsulation import CUT, ethertype_name
-from analyzer.scanner.driver import BUFFER, Records, Scan, secret
+from analyzer.scanner.driver import BUFFER_BYTES, Records, Scan, secret
 from analyzer.wire import UNBOUNDED
 
 Progress = Callable[[int], object]
@@ -57,15 +57,15 @@ class PacketCounts:
     """Frames that carry no IP, by Ethernet type or link protocol."""
     unreadable: dict[str, int]
     """Frames that are in no flow though they carry IP, or may, by reason."""
-    folded: int
+    folded_flows: int
     """Flows that stand for several because there were too many."""
-    unkept: int
+    payload_dropped: int
     """Packets in flows of which payload was left out because too much was kept."""
-    unfollowed_links: int
+    untracked_links: int
     """IEC 104 links of which only the heads are read because there were too many."""
-    unfollowed_esp: int
+    untracked_esp_packets: int
     """ESP packets that are counted under no SPI because there were too many SPIs."""
-    snapped: int
+    truncated: int
     """Frames captured shorter than they were (also counted above)."""
     overlapping_datagrams: int
     """Datagrams with fragments that overlap, or reach past the largest datagram."""
@@ -109,7 +109,7 @@ class Flows:
         """Bytes of the arena."""
         return bytes(self.arena[offset : offset + count])
 
-    def alike(self, named: npt.NDArray[np.bool_]) -> DuplicateGroups:
+    def duplicate_groups(self, named: npt.NDArray[np.bool_]) -> DuplicateGroups:
         """Which flows repeat others. ``named``: shape (65536,), whether a port names a service."""
         count = len(self)
         speech, kind = np.zeros(count, np.int32), np.zeros(count, np.int32)
@@ -199,7 +199,7 @@ class Flows:
         kinds = zip(link["kind"].tolist(), link["kind_count"].tolist(), strict=True)
         known = sorted(itertools.islice(kinds, int(link["kinds"])))
         return Iec104Link(
-            lines=(line_of(both[0], sides[0]), line_of(both[1], sides[1])),
+            directions=(line_of(both[0], sides[0]), line_of(both[1], sides[1])),
             startdt=DIRECTIONS[int(link["startdt"]) ^ originator] if link["startdt"] >= 0 else None,
             lrr_types=tuple((kind, count) for kind, count in known if kind < scanner.STANDARD),
             type_ids=tuple((kind - scanner.STANDARD, count) for kind, count in known if kind >= scanner.STANDARD),
@@ -341,9 +341,9 @@ def stream_of(data: bytes, marks: Sequence[Mark], begins: bool, ending: int) -> 
 class DuplicateGroups:
     """Which flows repeat others (see :func:`analyzer.scanner.liken`). Shape of the columns: (flows,)."""
 
-    speech: npt.NDArray[np.int32]
+    content_class: npt.NDArray[np.int32]
     """The first flow that says the same as this one."""
-    kind: npt.NDArray[np.int32]
+    duplicate_class: npt.NDArray[np.int32]
     """The first flow of those that also goes between the same hosts, to the same service, and ended the same way."""
 
 
@@ -357,11 +357,11 @@ class LazyStreams(LazySequence[Stream]):
         self.flow = flow
         self.originator = originator
 
-    def made(self) -> tuple[Stream, Stream]:
+    def load(self) -> tuple[Stream, Stream]:
         return reassemble(self)
 
 
-@newest
+@cache_last
 def reassemble(each: LazyStreams) -> tuple[Stream, Stream]:
     return each.flows.streams(each.flow, each.originator)
 
@@ -375,7 +375,7 @@ class Marks(LazySequence[Mark]):
         self.streams = streams
         self.direction = direction
 
-    def made(self) -> Sequence[Mark]:
+    def load(self) -> Sequence[Mark]:
         return self.streams[self.direction].marks
 
 
@@ -390,7 +390,7 @@ class LazyDatagrams(LazySequence[Datagram]):
         self.stop = stop
         self.originator = originator
 
-    def made(self) -> tuple[Datagram, ...]:
+    def load(self) -> tuple[Datagram, ...]:
         return self.flows.datagrams_of(self.flows.pieces[self.start : self.stop].tolist(), self.originator)
 
     def __len__(self) -> int:
@@ -424,7 +424,7 @@ def line_of(line: Records, side: Any) -> LinkDirection:
 NO_STREAMS = (Stream(), Stream())
 
 
-def read(paths: Sequence[str], progress: Progress | None = None, buffer_size: int = BUFFER) -> Flows:
+def read(paths: Sequence[str], progress: Progress | None = None, buffer_size: int = BUFFER_BYTES) -> Flows:
     """Read capture files as one timeline. :class:`CaptureError` for the first that is not a capture."""
     scan = Scan(buffer_size, progress)
     files: dict[int, CaptureFile] = {}

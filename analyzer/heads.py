@@ -35,7 +35,7 @@ class LazySequence(Sequence[T]):
 
     __slots__ = ()
 
-    def made(self) -> Sequence[T]:
+    def load(self) -> Sequence[T]:
         raise NotImplementedError
 
     @overload
@@ -43,10 +43,10 @@ class LazySequence(Sequence[T]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[T]: ...
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        return self.made()[index]
+        return self.load()[index]
 
     def __iter__(self) -> Iterator[T]:
-        return iter(self.made())
+        return iter(self.load())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)
@@ -54,22 +54,32 @@ class LazySequence(Sequence[T]):
     __hash__ = None  # type: ignore[assignment]
 
     def __len__(self) -> int:
-        return len(self.made())
+        return len(self.load())
 
 
-def newest(function: Callable[[K], V]) -> Callable[[K], V]:
-    """A function that remembers what it last said, for many ask in a row. What it was asked about is not kept alive."""
-    about: weakref.ref[K] | None = None
-    said: list[V] = []
+def cache_last(function: Callable[[K], V]) -> Callable[[K], V]:
+    """Decorate a function so that it remembers its last result, for callers that ask for one argument several times.
+
+    The argument is compared by identity and not kept alive; the result is dropped with it. An entry is replaced as a
+    whole: threads that ask for different arguments compute more often, and never get each other's results.
+    """
+    last: tuple[weakref.ref[K], V] | None = None
+
+    def drop(argument: weakref.ref[K]) -> None:
+        nonlocal last
+        entry = last
+        if entry is not None and entry[0] is argument:
+            last = None
 
     @wraps(function)
-    def remembering(asked: K) -> V:
-        nonlocal about, said
-        if about is None or about() is not asked:
-            about, said = weakref.ref(asked), [function(asked)]
-        return said[0]
+    def cached(argument: K) -> V:
+        nonlocal last
+        entry = last
+        if entry is None or entry[0]() is not argument:
+            last = entry = weakref.ref(argument, drop), function(argument)
+        return entry[1]
 
-    return remembering
+    return cached
 
 
 class Frame(NamedTuple):
@@ -119,7 +129,7 @@ class Stream(NamedTuple):
         starts = [mark.offset for mark in marks]
         return [marks[bisect_right(starts, offset) - 1] for offset in offsets]
 
-    def behind(self, mark: Mark) -> Stream:
+    def from_mark(self, mark: Mark) -> Stream:
         """The same stream from the bytes of one of its marks on."""
         offset = mark.offset
         marks = self.marks[self.marks.index(mark) :]
@@ -167,11 +177,11 @@ class LinkDirection(NamedTuple):
     offset: int
     """Bytes of the stream that were read or, where the capture lacks them, skipped."""
     began: int
-    """Where the newest APDU begins."""
+    """Where the cache_last APDU begins."""
     began_frame: Frame
     began_time: int
     size: int
-    """Bytes that the newest APDU declares, start byte and length included."""
+    """Bytes that the cache_last APDU declares, start byte and length included."""
     apdus: int
     i_frames: int
     s_frames: int
@@ -189,7 +199,7 @@ class LinkDirection(NamedTuple):
     first: int
     """Send sequence number of the first I frame, -1: there was none."""
     sent: int
-    """The same of the newest one; -1 also while none came behind a gap or a break."""
+    """The same of the cache_last one; -1 also while none came behind a gap or a break."""
     modulus: int
     """At which the send sequence numbers began anew: 32767 or 32768; 0: nowhere."""
     outstanding: int
@@ -229,7 +239,7 @@ class LinkDirection(NamedTuple):
 class Iec104Link(NamedTuple):
     """An IEC 104 link over the whole flow."""
 
-    lines: tuple[LinkDirection, LinkDirection]
+    directions: tuple[LinkDirection, LinkDirection]
     """From originator, from responder. Index with a :class:`Direction`."""
     startdt: Direction | None
     """Who sent the first STARTDT act."""
@@ -264,7 +274,7 @@ class Association(NamedTuple):
     bytes: int
     """Of ESP packets, as the headers below declare them."""
     first: int
-    """Sequence numbers of the first, the last and the newest packet."""
+    """Sequence numbers of the first, the last and the cache_last packet."""
     last: int
     highest: int
     wraps: int

@@ -11,7 +11,7 @@ from analyzer.ftp_data import FtpDataFacts
 from analyzer.heads import Direction
 from analyzer.messages import messages
 from analyzer.protocols import dns, ftp, icmp, ssh
-from analyzer.scanner.fragments import HEADLESS
+from analyzer.scanner.fragments import FIRST_FRAGMENT_MISSING
 from analyzer.stations import UNKNOWN, Mode, Station, carries_esp, shaped
 
 
@@ -173,7 +173,7 @@ def fits_any(tables: Mapping[str, ExpectedTable], each: Conversation, station: S
 
 def is_headless(each: Conversation) -> bool:
     """Nothing but fragments whose first one, with the ports, the capture lacks."""
-    return HEADLESS in each.notes and not any(each.payload)
+    return FIRST_FRAGMENT_MISSING in each.notes and not any(each.payload)
 
 
 def ends_of(each: Conversation) -> tuple[str, frozenset[str]]:

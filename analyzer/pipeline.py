@@ -16,7 +16,7 @@ from analyzer import expected, flows
 from analyzer.aggregate import merged, report_order
 from analyzer.capture import CaptureFile
 from analyzer.checking import case_findings, content_findings
-from analyzer.conversations import Conversation, Conversations, KeyUse, Service, converse
+from analyzer.conversations import Conversation, Conversations, KeyUse, Service, dissect_flows
 from analyzer.expected import Deployment, ExpectedTable, UsageError, parse_version
 from analyzer.findings import AuditContext, Finding, Kind, Severity
 from analyzer.flows import Progress
@@ -67,7 +67,7 @@ def dissected(
 ) -> tuple[flows.Flows, Conversations]:
     """The first two stages: captures into flows, and flows into conversations."""
     read = flows.read(paths, watch("reading", sum(map(size_of, paths)), "bytes"))
-    conversations = converse(read, known, watch("dissecting", len(read), "flows"))
+    conversations = dissect_flows(read, known, watch("dissecting", len(read), "flows"))
     return read, identify_data_connections(conversations)
 
 

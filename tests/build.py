@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from analyzer import flows
-from analyzer.conversations import Conversation, converse
+from analyzer.conversations import Conversation, dissect_flows
 from analyzer.flows import Flows
 from analyzer.ftp_data import identify_data_connections
 from analyzer.scanner import driver
@@ -324,7 +324,7 @@ def saved(content: bytes) -> Iterator[Path]:
         yield path
 
 
-def read_files(*contents: bytes, buffer_size: int = driver.BUFFER) -> Flows:
+def read_files(*contents: bytes, buffer_size: int = driver.BUFFER_BYTES) -> Flows:
     """The flows of capture files with these contents, given in this order."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{index}.pcap" for index in range(len(contents))]
@@ -333,7 +333,7 @@ def read_files(*contents: bytes, buffer_size: int = driver.BUFFER) -> Flows:
         return flows.read([str(path) for path in paths], buffer_size=buffer_size)
 
 
-def read(frames: Iterable[bytes], linktype: int = 1, buffer_size: int = driver.BUFFER) -> Flows:
+def read(frames: Iterable[bytes], linktype: int = 1, buffer_size: int = driver.BUFFER_BYTES) -> Flows:
     """The flows of frames, a millisecond apart."""
     return read_files(pcap(timed(frames), linktype, nanoseconds=True), buffer_size=buffer_size)
 
@@ -342,7 +342,7 @@ def conversations(
     frames: Iterable[bytes], linktype: int = 1, services: frozenset[tuple[str, int]] = frozenset()
 ) -> tuple[Conversation, ...]:
     """The conversations of frames, a millisecond apart."""
-    return tuple(identify_data_connections(converse(read(frames, linktype), services)).expand())
+    return tuple(identify_data_connections(dissect_flows(read(frames, linktype), services)).expand())
 
 
 def conversation(frames: Iterable[bytes], linktype: int = 1) -> Conversation:

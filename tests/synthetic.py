@@ -10,7 +10,7 @@ from typing import Any
 
 import dpkt
 
-from analyzer.conversations import Conversations, converse
+from analyzer.conversations import Conversations, dissect_flows
 from analyzer.expected import load
 from analyzer.findings import Finding
 from analyzer.flows import read
@@ -162,7 +162,7 @@ class Scene:
         return audit(self.save(folder / "scene.pcap"), **options)
 
     def conversations(self, folder: Path) -> Conversations:
-        return converse(read([str(self.save(folder / "scene.pcap"))]), services(load()))
+        return dissect_flows(read([str(self.save(folder / "scene.pcap"))]), services(load()))
 
 
 def statuses(result: Audit, station: str = STATION) -> dict[str, str]:

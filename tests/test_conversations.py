@@ -193,7 +193,7 @@ def test_macs_are_those_of_the_senders() -> None:
 
 def test_time_that_goes_back() -> None:
     packets = [build.Packet(QUERY, 5_000), build.Packet(ANSWER, 9_000), build.Packet(QUERY, 2_000)]
-    (found,) = build.converse(build.read_files(build.pcap(packets, nanoseconds=True)))
+    (found,) = build.dissect_flows(build.read_files(build.pcap(packets, nanoseconds=True)))
     assert (found.first, found.last, found.last_frame) == (2_000, 9_000, Frame(0, 2))
 
 
@@ -204,7 +204,7 @@ def test_time_that_goes_back() -> None:
 def test_an_icmp_error_belongs_to_the_flow_that_it_quotes(query: bytes, router: str, station: str, kind: int) -> None:
     found = build.read([query, *[build.icmp_error(router, station, kind, 1, query)] * 10])
     assert (found.counts.in_flows, found.counts.icmp_errors) == (1, 10)
-    (conversation,) = build.converse(found)
+    (conversation,) = build.dissect_flows(found)
     error = conversation.icmp_errors[0]
     assert (error.type, error.code, error.sender, error.quoted) == (kind, 1, router, Direction.ORIGINATOR)
     assert (error.frame, error.unreachable) == (Frame(0, 2), True)

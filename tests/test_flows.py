@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer import flows, scanner
-from analyzer.conversations import FOLDED, Conversation, Endpoint, converse
+from analyzer.conversations import FOLDED, Conversation, Endpoint, dissect_flows
 from analyzer.findings import Severity
 from analyzer.flows import Flows
 from analyzer.heads import Direction, Stream
@@ -132,7 +132,7 @@ def test_a_filled_gap_gives_all() -> None:
 def test_a_segment_that_the_capture_cut_is_a_gap() -> None:
     frames = [*handshake(), sent(101, b"\x01" * 50), sent(151, b"\x02" * 50, ACK | FIN)]
     packets = [Packet(frame[:80], index, len(frame)) for index, frame in enumerate(frames)]
-    (found,) = converse(build.read_files(build.pcap(packets)))
+    (found,) = dissect_flows(build.read_files(build.pcap(packets)))
     assert found.head.streams[0] == (b"\x01" * 26, found.head.streams[0].marks, True, False)
     assert found.payload == (100, 0)
 
@@ -336,7 +336,7 @@ def frames(draw: st.DrawFn) -> bytes:
 def shown(found: Flows, frames_too: bool = True) -> list[Any]:
     """Everything about all conversations; without ``frames_too`` but where they stood."""
     result: list[Any] = [found.counts]
-    for each in converse(found).expand():
+    for each in dissect_flows(found).expand():
         where = (each.first_frame, each.last_frame, each.refused, each.icmp_errors, each.head)
         result.append(
             (
@@ -366,7 +366,7 @@ def test_neither_the_size_of_the_buffer_nor_the_room_at_first_matters(drawn: lis
     for size in (64, 100, 1000):
         assert shown(build.read_files(content, buffer_size=size)) == whole
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "ROOM", 2)
+        patch.setattr(driver, "INITIAL_FLOWS", 2)
         assert shown(build.read_files(content)) == whole
 
 
@@ -391,7 +391,7 @@ def test_every_packet_is_accounted_for(drawn: list[bytes]) -> None:
 
 def test_above_the_limit_flows_are_folded_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By hosts and service; what is new even then is counted."""
-    monkeypatch.setattr(driver, "FLOWS", 40)
+    monkeypatch.setattr(driver, "MAX_FLOWS", 40)
     drawn = [build.udp(STATION, 20000 + n, SERVER, 53, bytes(n)) for n in range(40)]
     drawn += [build.tcp(STATION, 30000 + n, SERVER, 443, SYN, n) for n in range(500)]
     drawn += [build.tcp(SERVER, 443, STATION, 30000 + n, SYN | ACK, n, b"") for n in range(500)]
@@ -403,12 +403,12 @@ def test_above_the_limit_flows_are_folded_and_nothing_is_lost(tmp_path: Path, mo
     assert build.accounted(found)
     assert len(found) == 50
     assert found.counts.unreadable == {"too many flows to follow": 392}
-    folded = [each for each in converse(found) if FOLDED in each.notes]
+    folded = [each for each in dissect_flows(found) if FOLDED in each.notes]
     assert [(each.transport, each.originator, each.responder, each.packets) for each in folded[:2]] == [
         ("tcp", Endpoint(STATION, None), Endpoint(SERVER, 443), (500, 500)),
         ("icmp", Endpoint(STATION, None), Endpoint(SERVER, None), (300, 0)),
     ]
-    assert found.counts.folded == len(folded) == 10
+    assert found.counts.folded_flows == len(folded) == 10
     (notice,) = (each for each in audit(path).findings if each.check == "TPE010")
     assert notice.count == 10
     assert notice.severity is Severity.MEDIUM

@@ -10,7 +10,7 @@ import pytest
 
 from analyzer import audit, reports
 from analyzer.cli import main
-from analyzer.conversations import Conversation, converse
+from analyzer.conversations import Conversation, dissect_flows
 from analyzer.ftp_data import FtpDataFacts, identify_data_connections
 from tests import build
 from tests.build import ACK, FIN, SECOND, SYN, Packet
@@ -65,7 +65,7 @@ class Session:
         ]
 
     def conversations(self) -> tuple[Conversation, ...]:
-        return tuple(identify_data_connections(converse(build.read(self.frames))).expand())
+        return tuple(identify_data_connections(dissect_flows(build.read(self.frames))).expand())
 
 
 def six(address: str, port: int) -> str:

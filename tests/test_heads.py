@@ -36,7 +36,7 @@ def test_every_offset_finds_the_last_mark_before_it(sizes: list[int]) -> None:
 
 def test_the_stream_behind_a_mark_begins_with_its_frame() -> None:
     marks = (Mark(0, Frame(0, 4), 100), Mark(3, Frame(0, 9), 50), Mark(5, Frame(1, 1), 200))
-    behind = Stream(b"abcdefg", marks, ends=True).behind(marks[1])
+    behind = Stream(b"abcdefg", marks, ends=True).from_mark(marks[1])
     assert behind == Stream(b"defg", (Mark(0, Frame(0, 9), 50), Mark(2, Frame(1, 1), 200)), ends=True)
 
 

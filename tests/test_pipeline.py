@@ -238,8 +238,8 @@ def test_an_uplink_without_link_layer_addresses_hides_nothing(tmp_path: Path) ->
 def test_an_audit_that_nobody_holds_takes_no_memory() -> None:
     result = audit(samples.capture("tls-compliant"))
     assert any(list(each.dissection.items) for each in result.conversations)
-    assert result.conversations.columns is not None
-    table = weakref.ref(result.conversations.columns.flow)
+    assert result.conversations.table is not None
+    table = weakref.ref(result.conversations.table.flow)
     del result
     gc.collect()
     assert table() is None

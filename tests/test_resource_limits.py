@@ -113,7 +113,7 @@ def test_payload_above_the_limit_is_left_out_and_this_is_said(tmp_path: Path, mo
         scene.tcp(STATION, 40000 + number, TPE, 3001, TLS)
     path = scene.save(tmp_path / "a.pcap")
     assert not found(audit(path), "TPE016")
-    for limit, value in (("PIECES", 10), ("ARENA", 1000)):
+    for limit, value in (("MAX_PIECES", 10), ("MAX_ARENA_BYTES", 1000)):
         with monkeypatch.context() as patch:
             patch.setattr(driver, limit, value)
             result = audit(path)
@@ -134,7 +134,7 @@ def test_messages_above_the_limit_are_not_read_and_this_is_said(
     path = scene.save(tmp_path / "a.pcap")
     whole = audit(path)
     assert not found(whole, "TPE016")
-    monkeypatch.setattr(conversations, "MESSAGES", 5)
+    monkeypatch.setattr(conversations, "MAX_MESSAGES", 5)
     result = audit(path)
     assert_judged(result)
     (notice,) = found(result, "TPE016")

@@ -54,8 +54,8 @@ def cut_packets(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Capture whole packets (tcpdump -s 0) if contents are to be judged.
     """
-    if context.counts.snapped:
-        yield Issue(f"{context.counts.snapped} of {context.counts.packets} packets were cut by the snap length.")
+    if context.counts.truncated:
+        yield Issue(f"{context.counts.truncated} of {context.counts.packets} packets were cut by the snap length.")
 
 
 @check("TPE004", "empty-capture", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
@@ -209,9 +209,9 @@ def flows_folded(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Cut the capture into shorter ones and audit each, and find out who opens so many flows.
     """
-    if context.counts.folded:
+    if context.counts.folded_flows:
         folded = tuple(conversation for conversation in context.conversations if FOLDED in conversation.notes)
-        flows = "1 flow stands" if context.counts.folded == 1 else f"{context.counts.folded} flows stand"
+        flows = "1 flow stands" if context.counts.folded_flows == 1 else f"{context.counts.folded_flows} flows stand"
         yield Issue(f"{flows} for several, whose content was not read: there were too many.", conversations=folded)
 
 
@@ -314,8 +314,8 @@ def content_not_read(context: AuditContext) -> Iterator[Issue]:
     Remedy: Cut the capture into shorter ones, or by base station, and audit each.
     """
     counts = context.counts
-    if counts.unkept:
-        yield Issue(f"The payload of {counts.unkept} packets was left out: too much of it was kept before.")
+    if counts.payload_dropped:
+        yield Issue(f"The payload of {counts.payload_dropped} packets was left out: too much of it was kept before.")
     crowded = tuple(
         conversation
         for conversation in context.conversations
@@ -323,10 +323,12 @@ def content_not_read(context: AuditContext) -> Iterator[Issue]:
     )
     if crowded:
         yield Issue("Of these conversations only the first messages were read.", conversations=crowded)
-    if counts.unfollowed_links:
-        yield Issue(f"{counts.unfollowed_links} IEC 104 links were judged by their first bytes alone.")
-    if counts.unfollowed_esp:
-        yield Issue(f"{counts.unfollowed_esp} ESP packets belong to associations above those that are told apart.")
+    if counts.untracked_links:
+        yield Issue(f"{counts.untracked_links} IEC 104 links were judged by their first bytes alone.")
+    if counts.untracked_esp_packets:
+        yield Issue(
+            f"{counts.untracked_esp_packets} ESP packets belong to associations above those that are told apart."
+        )
 
 
 @check("TPE017", "base-stations-not-judged", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)

@@ -19,7 +19,7 @@ from analyzer.findings import (
     cited_frames,
     frames_filter,
 )
-from analyzer.heads import Direction, Frame, newest
+from analyzer.heads import Direction, Frame, cache_last
 from analyzer.matching import Match, StationMatches
 from analyzer.messages import Item, messages
 from analyzer.protocols.icmp import ECHO_REQUEST, Echo, EchoData, ErrorMessage, IcmpFacts, IcmpMessage
@@ -67,7 +67,7 @@ class Ping:
         return self.echo.type in ECHO_REQUEST
 
 
-@newest
+@cache_last
 def pings(match: Match) -> list[Ping]:
     """The echoes of a conversation, in the order of the capture."""
     return pings_of(match.conversation.dissection.items)

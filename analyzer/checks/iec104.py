@@ -235,7 +235,7 @@ def link_directions(match: Match) -> Iterator[tuple[Direction, LinkDirection]]:
     """Both directions of a link with their counters; none where the scanner did not follow the link."""
     link = match.conversation.head.link
     if link is not None:
-        yield from zip(DIRECTIONS, link.lines, strict=True)
+        yield from zip(DIRECTIONS, link.directions, strict=True)
 
 
 def events(match: Match, kind: int, direction: Direction | None = None) -> list[Event]:

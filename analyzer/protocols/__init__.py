@@ -31,7 +31,7 @@ from analyzer.heads import (
     LazySequence,
     Mark,
     Stream,
-    newest,
+    cache_last,
 )
 from analyzer.messages import Facts, Item
 from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, ntp, ssh, tls
@@ -97,11 +97,11 @@ class RereadItems(LazySequence[Item]):
         self.head = head
         self.most = most
 
-    def made(self) -> Sequence[Item]:
+    def load(self) -> Sequence[Item]:
         return read_again(self)
 
 
-@newest
+@cache_last
 def read_again(items: RereadItems) -> Sequence[Item]:
     found = recognised(items.head)
     return tuple(read(*found, items.most)[0]) if found else ()
@@ -188,9 +188,9 @@ def resume(module: ProtocolModule, head: Head, begun: Sequence[tuple[Direction, 
         return None
     one, two = head.streams
     if Direction.ORIGINATOR in found:
-        one = one.behind(found[Direction.ORIGINATOR])
+        one = one.from_mark(found[Direction.ORIGINATOR])
     if Direction.RESPONDER in found:
-        two = two.behind(found[Direction.RESPONDER])
+        two = two.from_mark(found[Direction.RESPONDER])
     return head._replace(streams=(one, two))
 
 
@@ -215,7 +215,9 @@ def read(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], lis
 
 def breaks_of_link(breaks: list[ParseError], link: Iec104Link) -> list[ParseError]:
     """The breaks of an IEC 104 link over the whole stream; ``breaks`` are those of its head."""
-    found = [each for each in breaks if not link.lines[each.direction].followed or each.anomaly.cause is Cause.DEFECT]
+    found = [
+        each for each in breaks if not link.directions[each.direction].followed or each.anomaly.cause is Cause.DEFECT
+    ]
     return found + [ParseError(*each) for each in iec104.anomalies(link)]
 
 

@@ -449,7 +449,7 @@ def facts(items: Sequence[Item]) -> Iec104Facts:
 
 def whole(head: Iec104Facts, link: Iec104Link) -> Iec104Facts:
     """The facts of a link over the whole stream; those of its head are part of them."""
-    one, two = link.lines
+    one, two = link.directions
     if one.apdus + two.apdus < head.apdus:  # the scanner took it for a link only later
         return head
     functions = [sum(each) for each in zip(one.functions, two.functions, strict=True)]
@@ -472,7 +472,7 @@ def whole(head: Iec104Facts, link: Iec104Link) -> Iec104Facts:
         sequence_modulus=max(one.modulus, two.modulus) or None,
         sequence_numbers={
             direction.name.lower(): (line.first, line.sent)
-            for direction, line in zip(DIRECTIONS, link.lines, strict=True)
+            for direction, line in zip(DIRECTIONS, link.directions, strict=True)
             if line.first >= 0 and line.sent >= 0
         },
         sequence_jumps=one.jumps + two.jumps,
@@ -523,7 +523,7 @@ def anomalies(link: Iec104Link) -> list[tuple[Anomaly, Direction, Frame, int]]:
     found = [
         (anomaly(each), each.direction, each.frame, each.time) for each in link.events if each.kind == scanner.BREAK
     ]
-    for direction, line in zip(DIRECTIONS, link.lines, strict=True):
+    for direction, line in zip(DIRECTIONS, link.directions, strict=True):
         if line.incomplete:
             seen, size = line.offset - line.began, f" of {line.size}" if line.size > line.offset - line.began else ""
             reason = f"the stream ends after {seen}{size} bytes of it"

@@ -205,7 +205,7 @@ def iec104_heartbeat(audit: Audit) -> Figure:
     used: dict[str, str] = {}
     for place, (each, link) in enumerate(shown):
         items = each.dissection.items
-        for direction, line in zip(DIRECTIONS, link.lines, strict=True):
+        for direction, line in zip(DIRECTIONS, link.directions, strict=True):
             own = [item.time for item in items if item.direction is direction]
             known = each.last if len(own) == line.apdus else max(own, default=each.first)
             beam = place + OFFSETS[direction] / 2
@@ -332,14 +332,14 @@ def link_name(each: Conversation) -> str:
 
 def link_text(link: Iec104Link) -> str:
     """What was counted on the whole link."""
-    acts = sum(line.functions[TESTFR_ACT] for line in link.lines)
-    answered = sum(line.answered for line in link.lines)
+    acts = sum(line.functions[TESTFR_ACT] for line in link.directions)
+    answered = sum(line.answered for line in link.directions)
     said = f"{acts:,} TESTFR act, {answered:,} answered" if acts else "no TESTFR"
     return f"{apdus(link):,} APDUs, {said}\nlongest silence {span(link.silence)}"
 
 
 def apdus(link: Iec104Link) -> int:
-    return sum(line.apdus for line in link.lines)
+    return sum(line.apdus for line in link.directions)
 
 
 TESTFR_ACT = list(iec104.Function).index(iec104.Function.TESTFR_ACT)

@@ -22,14 +22,14 @@ from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragment
 
 Records = npt.NDArray[Any]
 
-BUFFER = 1 << 21
+BUFFER_BYTES = 1 << 21
 """Bytes read at a time."""
 
-FLOWS = 1 << 18
+MAX_FLOWS = 1 << 18
 """Flows that are kept apart. Of further ones those between two hosts with one service are folded into one flow, whose
 content is not read; a quarter as many again. What is then still new is counted only."""
 
-PIECES, ARENA = 1 << 21, 1 << 28
+MAX_PIECES, MAX_ARENA_BYTES = 1 << 21, 1 << 28
 """Pieces of payload, and their bytes, that are kept of all flows together; that of further packets is left out."""
 
 NOTES = 1 << 16
@@ -45,7 +45,7 @@ FRAMINGS = {"pcap": scanner.PCAP, "pcapng": scanner.PCAPNG, "snoop": scanner.SNO
 
 NO_INTERFACES: Records = np.zeros(1, scanner.INTERFACE)
 
-ROOM = 1 << 15
+INITIAL_FLOWS = 1 << 15
 """Flows for which there is room at first, with some payload: a power of two. What is not used takes no memory."""
 
 
@@ -53,15 +53,15 @@ ROOM = 1 << 15
 class Scan:
     """The arrays that the kernel fills, and their growth."""
 
-    buffer_size: int = BUFFER
+    buffer_size: int = BUFFER_BYTES
     progress: Callable[[int], object] | None = None
     clock: Records = field(default_factory=lambda: np.zeros(1, scanner.CLOCK))
     packets: Records = field(default_factory=lambda: np.zeros(2, scanner.PACKET))
-    slots: Records = field(default_factory=lambda: np.full(2 * ROOM, -1, np.int32))
-    flow: Records = field(default_factory=lambda: np.zeros(ROOM, scanner.FLOW))
-    side: Records = field(default_factory=lambda: np.zeros(2 * ROOM, scanner.SIDE))
-    pieces: Records = field(default_factory=lambda: np.zeros(4 * ROOM, scanner.PIECE))
-    arena: Records = field(default_factory=lambda: np.zeros(512 * ROOM, np.uint8))
+    slots: Records = field(default_factory=lambda: np.full(2 * INITIAL_FLOWS, -1, np.int32))
+    flow: Records = field(default_factory=lambda: np.zeros(INITIAL_FLOWS, scanner.FLOW))
+    side: Records = field(default_factory=lambda: np.zeros(2 * INITIAL_FLOWS, scanner.SIDE))
+    pieces: Records = field(default_factory=lambda: np.zeros(4 * INITIAL_FLOWS, scanner.PIECE))
+    arena: Records = field(default_factory=lambda: np.zeros(512 * INITIAL_FLOWS, np.uint8))
     links: Records = field(default_factory=lambda: np.zeros(1 << 6, scanner.LINK))
     lines: Records = field(default_factory=lambda: np.zeros(1 << 7, scanner.LINE))
     reorders: Records = field(default_factory=lambda: np.zeros(1 << 3, scanner.REORDER))
@@ -80,8 +80,8 @@ class Scan:
 
     def __post_init__(self) -> None:
         self.clock["secret"] = secret()
-        self.clock["limit"] = FLOWS
-        self.clock["pieces_limit"], self.clock["arena_limit"] = PIECES, ARENA
+        self.clock["limit"] = MAX_FLOWS
+        self.clock["pieces_limit"], self.clock["arena_limit"] = MAX_PIECES, MAX_ARENA_BYTES
         self.tunnels[list(IP_PROTOCOLS)] = True
         self.tunnels[[256 + port for port in UDP_PORTS]] = True
 

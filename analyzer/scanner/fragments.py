@@ -31,7 +31,7 @@ LARGEST = 65535
 """Bytes of a datagram."""
 
 FRAGMENTED = "fragments"
-HEADLESS = "fragments without their first"
+FIRST_FRAGMENT_MISSING = "fragments without their first"
 OVERLAPPING = "overlapping fragments"
 OVERSIZED = "fragments past the largest datagram"
 
@@ -243,7 +243,7 @@ class Fragments:
         self.incomplete += 1
         if datagram.header:
             return datagram.packet()
-        notes = (*datagram.notes, HEADLESS, *datagram.marks)
+        notes = (*datagram.notes, FIRST_FRAGMENT_MISSING, *datagram.marks)
         return Packet(bare_header(key[0], datagram.protocol), tuple(datagram.carriers), notes, True)
 
 

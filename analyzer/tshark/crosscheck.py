@@ -157,7 +157,7 @@ def compare(captures: tuple[CaptureFile, ...], conversations: Conversations) -> 
     theirs = tshark_views(captures, {})
     decode_as = disputed_ports(ours, theirs)
     second = tshark_views(captures, decode_as) if decode_as else theirs
-    columns = conversations.columns
+    columns = conversations.table
     unreadable = sum(columns.counts.unreadable.values()) if columns is not None else 0
     unmatched = sum(view.packets - view.fragments for key, view in theirs.items() if key not in ours)
     explanation = UNREADABLE.format(unreadable) if unmatched <= unreadable else None
@@ -185,7 +185,7 @@ def our_views(conversations: Conversations) -> tuple[dict[Key, View], dict[Key, 
     """The views by transport and ends, and the flows of each."""
     views: dict[Key, View] = {}
     flows: dict[Key, list[Conversation]] = {}
-    columns = conversations.columns
+    columns = conversations.table
     for flow in conversations.expand():
         ends = (flow.originator.address, flow.originator.port or 0), (flow.responder.address, flow.responder.port or 0)
         key = flow.transport, frozenset(ends)

@@ -121,7 +121,7 @@ def test_every_kind_of_pcap(order: Order, nanoseconds: bool, modified: bool, dig
     assert (file.format, file.packets, file.bytes, file.digits) == ("pcap", 2, len(content), digits)
     assert (file.first, file.last, file.problems) == (time, time, ())
     assert found.side["bytes"][0].tolist() == [2 * 999, 0]
-    assert found.counts.snapped == 2
+    assert found.counts.truncated == 2
 
 
 def test_a_capture_without_packets_is_no_error() -> None:
@@ -196,7 +196,7 @@ def test_old_files_have_the_two_lengths_in_either_order(minor: int, swapped: boo
     record = struct.pack("<IIII", 1, 2, *sizes) + FRAME
     found = build.read_files(build.pcap([], minor=minor) + record * 2)
     assert found.side["bytes"][0].tolist() == [120, 0]
-    assert found.counts.snapped == 2
+    assert found.counts.truncated == 2
 
 
 def test_aix_has_link_types_and_nanoseconds_of_its_own() -> None:

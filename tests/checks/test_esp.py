@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from analyzer import scanner
 from analyzer.checks import esp as checks
-from analyzer.conversations import converse
+from analyzer.conversations import dissect_flows
 from analyzer.findings import Severity
 from analyzer.heads import Datagram, Direction, Frame, Head
 from analyzer.protocols import esp, ike
@@ -52,7 +52,7 @@ def followed(head: Head, spacing: int = MILLISECOND) -> Head:
         source, destination = ends if each.direction is SENT else ends[::-1]
         packet = build.ethernet(build.ip4(source, destination, 50, each.data.ljust(each.length, b"\0")))
         packets.append(Packet(packet, SECOND + number * spacing))
-    (found,) = converse(build.read_files(build.pcap(packets))).expand()
+    (found,) = dissect_flows(build.read_files(build.pcap(packets))).expand()
     return found.head
 
 

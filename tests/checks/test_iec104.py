@@ -6,7 +6,7 @@ import pytest
 
 from analyzer import scanner
 from analyzer.checks import iec104 as checks
-from analyzer.conversations import converse
+from analyzer.conversations import dissect_flows
 from analyzer.findings import Check, Kind, Severity
 from analyzer.heads import Head
 from analyzer.protocols import iec104
@@ -62,7 +62,7 @@ def timed(*sent: tuple[float, str, bytes]) -> Head:
         frame = build.tcp(*ends, ACK, position[sender], data)
         packets.append(Packet(frame, SECOND + int(second * SECOND)))
         position[sender] += len(data)
-    (found,) = converse(build.read_files(build.pcap(packets))).expand()
+    (found,) = dissect_flows(build.read_files(build.pcap(packets))).expand()
     return found.head
 
 

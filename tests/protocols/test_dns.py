@@ -369,7 +369,7 @@ def whole_captures() -> list[tuple[dict[str, Any], Sequence[Conversation]]]:
     assert CORPUS is not None
     truths = map(json.loads, (Path(CORPUS) / "truth.jsonl").read_text().splitlines())
     return [
-        (truth, tuple(conversations.converse(flows.read([str(Path(CORPUS) / truth["name"])])).expand()))
+        (truth, tuple(conversations.dissect_flows(flows.read([str(Path(CORPUS) / truth["name"])])).expand()))
         for truth in truths
         if "malformed" not in truth["tags"]
         and not truth["malformed_frames"]

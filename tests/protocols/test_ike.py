@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer import flows
-from analyzer.conversations import converse
+from analyzer.conversations import dissect_flows
 from analyzer.heads import Datagram, Direction, Frame, Head
 from analyzer.messages import to_json
 from analyzer.protocols import Dissection, dissect_as, ike
@@ -674,7 +674,7 @@ def statements(truth: dict[str, Any]) -> list[tuple[str, object, object]]:
     found = flows.read([str(Path(CORPUS or "") / truth["name"])])
     sas: dict[str, list[ike.IkeSa]] = {}
     headers: dict[int, ike.IkeHeader] = {}
-    for each in converse(found).expand():
+    for each in dissect_flows(found).expand():
         if isinstance(each.dissection.facts, ike.IkeFacts):
             for sa in each.dissection.facts._sas:
                 sas.setdefault(sa.initiator_spi, []).append(sa)

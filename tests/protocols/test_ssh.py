@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer import flows
-from analyzer.conversations import Conversation, converse
+from analyzer.conversations import Conversation, dissect_flows
 from analyzer.heads import Direction, Frame, Head, Mark, Stream
 from analyzer.messages import to_json
 from analyzer.protocols import Dissection, dissect_as, ssh
@@ -126,7 +126,7 @@ def facts(head: Head) -> SshFacts:
 
 
 def conversations(path: Path) -> tuple[Conversation, ...]:
-    return tuple(converse(flows.read([str(path)])).expand())
+    return tuple(dissect_flows(flows.read([str(path)])).expand())
 
 
 def test_says_what_both_sides_settled_on() -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzer.conversations import Conversation, converse
+from analyzer.conversations import Conversation, dissect_flows
 from analyzer.flows import read
 from analyzer.heads import Direction, Frame, Head, Mark, Stream
 from analyzer.messages import to_json
@@ -767,7 +767,7 @@ def port(endpoint: str) -> int:
 def test_real_handshakes_agree_with_tshark(name: str, streams: list[dict[str, Any]]) -> None:
     assert CORPUS
     found: dict[tuple[int | None, int | None], list[Conversation]] = {}
-    for conversation in converse(read([str(Path(CORPUS) / name)])).expand():
+    for conversation in dissect_flows(read([str(Path(CORPUS) / name)])).expand():
         if conversation.protocol == tls.NAME:
             found.setdefault((conversation.originator.port, conversation.responder.port), []).append(conversation)
     for stream in streams:

@@ -357,7 +357,7 @@ def test_only_what_has_new_notes_is_slow(
     if notes is None:
         assert found.counts.unreadable == {"contradictory headers": len(frames)}
     else:
-        conversations = build.converse(found)
+        conversations = build.dissect_flows(found)
         assert {each.notes for each in conversations} == {notes}
         assert found.counts.in_flows == len(frames)
 
@@ -443,7 +443,7 @@ def test_cut_at_every_byte(name: str) -> None:
     assert build.accounted(found)
     assert set(found.counts.unreadable) == {CUT}
     assert found.counts.not_ip == {}
-    (only,) = build.converse(found)
+    (only,) = build.dissect_flows(found)
     ends = (only.originator.address, only.originator.port, only.responder.address, only.responder.port)
     assert ends == (EXPECTED6 if ":" in ends[0] else EXPECTED)
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from analyzer import audit, conversations
 from analyzer.capture import CaptureError
-from analyzer.conversations import Conversation, converse
+from analyzer.conversations import Conversation, dissect_flows
 from analyzer.flows import DuplicateGroups, Flows
 from analyzer.reports import json as report
 from analyzer.result import Audit
@@ -46,8 +46,8 @@ def told(each: Conversation) -> Any:
 
 def without_likeness(patch: pytest.MonkeyPatch, found: Flows) -> list[Any]:
     with patch.context() as context:
-        context.setattr(Flows, "alike", each_its_own)
-        return [told(each) for each in converse(found)]
+        context.setattr(Flows, "duplicate_groups", each_its_own)
+        return [told(each) for each in dissect_flows(found)]
 
 
 def exchange(port: int, question: bytes, answer: bytes, client: str = STATION, service: int = 53) -> list[bytes]:
@@ -91,13 +91,13 @@ def repetitive(draw: st.DrawFn) -> list[bytes]:
 def test_each_flow_is_told_as_if_it_were_alone(drawn: list[bytes]) -> None:
     found = build.read(drawn)
     with pytest.MonkeyPatch.context() as patch:
-        assert [told(each) for each in converse(found).expand()] == without_likeness(patch, found)
+        assert [told(each) for each in dissect_flows(found).expand()] == without_likeness(patch, found)
 
 
 @given(repetitive())
 def test_every_flow_is_in_one_conversation(drawn: list[bytes]) -> None:
     found = build.read(drawn)
-    conversations = converse(found)
+    conversations = dissect_flows(found)
     assert sorted(flow for each in conversations for flow in each.flows) == list(range(1, len(found) + 1))
     assert [each.id for each in conversations] == sorted(each.id for each in conversations)
     listed = list(conversations.flows())
@@ -111,7 +111,7 @@ def test_every_flow_is_in_one_conversation(drawn: list[bytes]) -> None:
 def test_the_same_question_every_minute_is_one_conversation() -> None:
     """Identifiers, client ports and times to live tell them apart, and nothing else."""
     frames = [frame for n in range(50) for frame in exchange(40000 + n, *dns(0x4000 + 7 * n, ttl=60 - n))]
-    (found,) = converse(build.read(frames))
+    (found,) = dissect_flows(build.read(frames))
     assert found.flows == tuple(range(1, 51))
     assert found.first_frames[:3] == ((0, 1), (0, 3), (0, 5))
 
@@ -131,7 +131,7 @@ def test_the_same_question_every_minute_is_one_conversation() -> None:
 )
 def test_what_differs_is_a_conversation_of_its_own(odd: list[bytes]) -> None:
     frames = [frame for n in range(9) for frame in exchange(40000 + n, *dns(0x4000 + n))]
-    found = converse(build.read([*frames, *odd]))
+    found = dissect_flows(build.read([*frames, *odd]))
     assert [each.flow_count for each in found] == [9, 1]
 
 
@@ -140,23 +140,23 @@ def test_a_reply_with_other_data_than_its_ping_is_no_repetition() -> None:
     for number in range(6):
         frames += [build.echo(STATION, SERVER, 8, number, b"q" * 40)]
         frames += [build.echo(SERVER, STATION, 0, number, (b"q" if number != 3 else b"x") * 40)]
-    found = converse(build.read(frames))
+    found = dissect_flows(build.read(frames))
     assert [each.flows for each in found] == [(1, 2, 3, 5, 6), (4,)]
 
 
 def test_each_refused_flow_names_its_own_reset() -> None:
-    found = converse(build.read([build.tcp(OTHER, 53, SERVER, port, 4) for port in (3001, 40000)]))
+    found = dissect_flows(build.read([build.tcp(OTHER, 53, SERVER, port, 4) for port in (3001, 40000)]))
     assert len(found) == 1
     assert [each.refused for each in found.expand()] == [(0, 1), (0, 2)]
 
 
 def test_a_scan_of_ports_is_not_folded() -> None:
-    found = converse(build.read([build.tcp(OTHER, 40000, STATION, port, 2, port) for port in range(1, 30)]))
+    found = dissect_flows(build.read([build.tcp(OTHER, 40000, STATION, port, 2, port) for port in range(1, 30)]))
     assert [each.responder.port for each in found] == list(range(1, 30))
 
 
 def test_a_flood_of_openings_is_one_conversation() -> None:
-    found = converse(build.read([build.tcp(OTHER, 20000 + n, STATION, 22, 2, n) for n in range(500)]))
+    found = dissect_flows(build.read([build.tcp(OTHER, 20000 + n, STATION, 22, 2, n) for n in range(500)]))
     assert [(each.flow_count, each.state.value) for each in found] == [(500, "attempted")]
 
 
@@ -178,7 +178,7 @@ def verdict(result: Audit) -> Any:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_the_report_is_the_same_if_no_message_is_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = audit(path)
-    monkeypatch.setattr(conversations, "HELD", -1)
+    monkeypatch.setattr(conversations, "MAX_KEPT_MESSAGES", -1)
     again = audit(path)
     assert report.render(result) == report.render(again)
     assert [list(each.dissection.items) for each in result.conversations] == [
@@ -192,5 +192,5 @@ def test_the_verdict_is_the_same_as_without_likeness(path: Path, monkeypatch: py
         result = audit(path)
     except CaptureError:
         return
-    monkeypatch.setattr(Flows, "alike", each_its_own)
+    monkeypatch.setattr(Flows, "duplicate_groups", each_its_own)
     assert verdict(result) == verdict(audit(path))

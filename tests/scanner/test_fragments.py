@@ -91,7 +91,7 @@ def test_fragments_without_the_first_have_no_ports(version: int) -> None:
 
 def test_a_fragment_that_the_capture_cut_ends_the_datagram() -> None:
     frames = [build.Packet(frame[:100], index, len(frame)) for index, frame in enumerate(parts(4))]
-    found = build.converse(build.read_files(build.pcap(frames)))
+    found = build.dissect_flows(build.read_files(build.pcap(frames)))
     assert [each.packets for each in found] == [(4, 0)]
     datagram = only_datagram(found[0])
     assert (datagram.data, datagram.length) == (PAYLOAD[: 100 - 42], len(PAYLOAD))
@@ -124,7 +124,7 @@ TRICKS = {
 def test_overlaps_are_noted_and_counted(trick: str, version: int) -> None:
     found = build.read([fragment(*each, version=version) for each in TRICKS[trick]])
     assert (found.counts.overlapping_datagrams, found.counts.incomplete_datagrams) == (1, 0)
-    (only,) = build.converse(found)
+    (only,) = build.dissect_flows(found)
     assert only.notes == ("overlapping fragments",)
     assert (only.transport, only.originator.port, only.responder.port) == ("udp", 500, 500)
     assert only.packets == (len(TRICKS[trick]), 0)
@@ -147,7 +147,7 @@ def test_copies_and_other_datagrams_of_the_same_number_are_no_overlap(version: i
     packets += [build.Packet(frame, fragments.TIMEOUT * 2 + at * 10**6) for at, frame in enumerate(other)]
     found = build.read_files(build.pcap(packets))
     assert (found.counts.overlapping_datagrams, found.counts.incomplete_datagrams) == (0, 1)
-    (only,) = build.converse(found)
+    (only,) = build.dissect_flows(found)
     assert (only.packets, len(only.head.datagrams)) == ((7, 0), 2)
 
 
@@ -157,7 +157,7 @@ def test_a_whole_datagram_of_the_same_number_and_beginning_is_another_one_after_
         for later in (0, fragments.TIMEOUT * 2)
         for at, frame in enumerate(parts(4))
     ]
-    (only,) = build.converse(build.read_files(build.pcap(packets)))
+    (only,) = build.dissect_flows(build.read_files(build.pcap(packets)))
     assert [each.data for each in only.head.datagrams] == [PAYLOAD, PAYLOAD]
 
 
@@ -198,7 +198,7 @@ def test_a_transport_header_that_never_came_whole_still_tells_the_ports(version:
     segment = build.tcp_header(500, 443, build.SYN, 7) if protocol == 6 else build.udp_datagram(500, 443, bytes(8))
     found = build.read([fragment(0, segment[:8], True, protocol, version)])
     assert (found.counts.unreadable, found.counts.incomplete_datagrams) == ({}, 1)
-    (only,) = build.converse(found)
+    (only,) = build.dissect_flows(found)
     assert (only.originator.port, only.responder.port, only.notes) == (500, 443, ("fragments",))
 
 
@@ -209,7 +209,7 @@ def test_a_first_fragment_cut_at_every_byte_is_its_flow_or_cut(version: int) -> 
         found = build.read_files(build.pcap([build.Packet(frame[:size], 0, len(frame))]))
         assert build.accounted(found)
         if len(found):
-            (only,) = build.converse(found)
+            (only,) = build.dissect_flows(found)
             assert (only.transport, only.originator.port, only.responder.port) == ("udp", 500, 500)
         else:
             assert found.counts.unreadable == {"headers cut by the snap length": 1}
@@ -247,7 +247,7 @@ def test_a_datagram_that_is_too_long_is_no_crash() -> None:
         found = build.read(frames)
         assert build.accounted(found)
         assert (found.counts.overlapping_datagrams, found.counts.incomplete_datagrams) == (1, 1)
-        (only,) = build.converse(found)
+        (only,) = build.dissect_flows(found)
         assert (only.packets, only.notes) == ((2, 0), ("fragments past the largest datagram",))
 
 
@@ -263,9 +263,11 @@ def test_the_largest_datagram_is_read() -> None:
 
 def test_evidence_names_the_file_of_each_fragment() -> None:
     packets = build.timed(parts(4))
-    found = build.converse(build.read_files(build.pcap(packets[:1]), build.pcap(packets[1:3]), build.pcap(packets[3:])))
+    found = build.dissect_flows(
+        build.read_files(build.pcap(packets[:1]), build.pcap(packets[1:3]), build.pcap(packets[3:]))
+    )
     assert [(each.first_frame, each.last_frame, each.packets) for each in found] == [((0, 1), (2, 1), (4, 0))]
-    left = build.converse(build.read_files(build.pcap(packets[:2]), build.pcap(packets[2:3])))
+    left = build.dissect_flows(build.read_files(build.pcap(packets[:2]), build.pcap(packets[2:3])))
     assert [(each.first_frame, each.last_frame, each.packets) for each in left] == [((0, 1), (1, 1), (3, 0))]
 
 

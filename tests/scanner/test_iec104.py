@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzer import scanner
-from analyzer.conversations import Conversation, converse
+from analyzer.conversations import Conversation, dissect_flows
 from analyzer.heads import Direction, Frame, Head, Mark, Stream
 from analyzer.messages import to_json
 from analyzer.protocols import Dissection, ParseError, dissect_as, iec104
@@ -70,7 +70,7 @@ def captured(sent: Sequence[tuple[int, bytes]], end: int | None = None, buffer_s
     if end is not None:
         frames.append(build.tcp(*CLIENT, *SERVER, ACK | FIN, FIRST + end))
     packets = [Packet(frame, SECOND + number * 1_000_000) for number, frame in enumerate(frames)]
-    (found,) = converse(build.read_files(build.pcap(packets), buffer_size=buffer_size)).expand()
+    (found,) = dissect_flows(build.read_files(build.pcap(packets), buffer_size=buffer_size)).expand()
     return found
 
 
@@ -117,7 +117,7 @@ def test_any_segments_in_any_order_say_what_the_stream_says(
     found, expected = captured(sent, len(data) if ends else None), oracle(sent, data)
     link = found.head.link
     assert link is not None
-    line = link.lines[Direction.ORIGINATOR]
+    line = link.directions[Direction.ORIGINATOR]
     assert (line.offset, line.missing, line.gaps) == (len(data), 0, 0)
     breaks = [ParseError(*each) for each in iec104.anomalies(link)]
     malformed = [each for each in expected.breaks if each.anomaly.cause is Cause.MALFORMED]
@@ -144,7 +144,7 @@ def test_what_the_capture_lacks_is_never_the_sender_s_fault(
     found, expected = captured(kept, len(data)), oracle(sent, data)
     link = found.head.link
     assert link is not None
-    line = link.lines[Direction.ORIGINATOR]
+    line = link.directions[Direction.ORIGINATOR]
     assert iec104.anomalies(link) == []
     assert line.missing == sum(
         len(sent[number][1]) for number in lost if number < len(sent) and any(at > sent[number][0] for at, _ in kept)
@@ -162,7 +162,7 @@ def test_buffers_of_any_size_say_the_same(size: int) -> None:
     sent = sorted(sent, key=lambda each: each[0] + chance.randrange(1500))
     found = captured(sent, len(data), size)
     assert found.head.link == captured(sent, len(data)).head.link
-    assert found.head.link is not None and found.head.link.lines[0].apdus == 500
+    assert found.head.link is not None and found.head.link.directions[0].apdus == 500
     told = to_json(found.dissection.facts)
     assert told["sequence_numbers"] == {"originator": [0, 499]}
     assert (told["apdus"], told["unread_bytes"], told["gaps"]) == (500, 0, 0)
@@ -211,8 +211,8 @@ def test_two_files_are_one_stream() -> None:
     frames = [build.tcp(*CLIENT, *SERVER, SYN, 99), build.tcp(*SERVER, *CLIENT, SYN | ACK, 99)]
     frames += [build.tcp(*CLIENT, *SERVER, ACK, 100 + at, part) for at, part in segments(data, range(0, 12000, 170))]
     packets = build.timed(frames)
-    (one,) = converse(build.read_files(build.pcap(packets))).expand()
-    (two,) = converse(build.read_files(build.pcap(packets[:31]), build.pcap(packets[31:]))).expand()
+    (one,) = dissect_flows(build.read_files(build.pcap(packets))).expand()
+    (two,) = dissect_flows(build.read_files(build.pcap(packets[:31]), build.pcap(packets[31:]))).expand()
     assert to_json(one.dissection.facts) == to_json(two.dissection.facts)
     assert [each.anomaly for each in one.dissection.breaks] == [each.anomaly for each in two.dissection.breaks]
     assert two.dissection.breaks[0].frame == Frame(1, len(frames) - 31)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer import scanner
-from analyzer.conversations import address
+from analyzer.conversations import format_address
 from analyzer.flows import Flows
 from analyzer.scanner import driver
 from analyzer.scanner.decapsulation import LINKS
@@ -27,9 +27,9 @@ def ends(found: Flows) -> list[tuple[int, str, int, str, int]]:
     return [
         (
             int(row["protocol"]),
-            address(int(row["high0"]), int(row["low0"])),
+            format_address(int(row["high0"]), int(row["low0"])),
             int(row["port0"]),
-            address(int(row["high1"]), int(row["low1"])),
+            format_address(int(row["high1"]), int(row["low1"])),
             int(row["port1"]),
         )
         for row in found.flow
@@ -209,7 +209,7 @@ def test_a_host_that_talks_to_itself() -> None:
 
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "ROOM", 1 << 8)
+    monkeypatch.setattr(driver, "INITIAL_FLOWS", 1 << 8)
 
 
 @pytest.mark.usefixtures("little_room")
@@ -280,7 +280,7 @@ def test_damaged_packets_are_all_accounted_for(frames: list[bytes]) -> None:
     found = build.read(frames)
     assert build.accounted(found)
     assert found.counts.packets == len(frames)
-    build.converse(found)
+    build.dissect_flows(found)
 
 
 CUT = [
@@ -312,7 +312,7 @@ def test_a_frame_cut_at_every_byte_is_its_flow_or_cut(frame: bytes) -> None:
     for size in range(len(frame)):
         found = build.read_files(build.pcap([build.Packet(frame[:size], 0, len(frame))]))
         assert build.accounted(found)
-        assert found.counts.snapped == 1
+        assert found.counts.truncated == 1
         assert ends(found) == [whole] or found.counts.unreadable == {"headers cut by the snap length": 1}
     reported = [build.Packet(each, at, len(frame)) for at, each in enumerate((frame, frame[: len(frame) // 2]))]
     assert set(ends(build.read_files(build.pcap(reported)))) == {whole}
