@@ -316,7 +316,7 @@ def run_audit(options: argparse.Namespace) -> int:
 
         if options.anonymize is not None:
             raise UsageError("--evidence writes packets as they are: it cannot be had with --anonymize")
-        evidence.check(options.captures, options.evidence, options.output)
+        evidence.check_paths(options.captures, options.evidence, options.output)
     shareable = anonymizer(options.anonymize)
     with progress(options.verbose, options.quiet) as told:
         result = audit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,12 +12,15 @@ from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Conversations
 from analyzer.expected import Deployment
 from analyzer.findings import Finding, Severity
+from analyzer.heads import Frame
 from analyzer.protocols import dhcp, dns
 from analyzer.safetext import SafeText
 from analyzer.verdicts import StationVerdict
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from analyzer.export.packets import Packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,17 @@ class Audit:
         from analyzer.reports import frames
 
         return frames.rows_frame(self)
+
+    def packets(self, selection: Finding | Conversation | int | Iterable[Frame]) -> Iterator[Packet]:
+        """The packets that a finding cites, as (frame, time in nanoseconds since the epoch, dpkt packet).
+
+        Instead of a finding: a flow or its id, for the frames that the audit knows of it (its first ones with payload,
+        ICMP errors, the last one), or any frames. The captures are read a second time, so ``UsageError`` is raised for
+        standard input and for a file that no longer exists, and ``CaptureError`` for one that was changed.
+        """
+        from analyzer.export.packets import packets
+
+        return packets(self, selection)
 
     def fails(self, threshold: Severity | None = None) -> bool:
         """Whether a finding reaches the threshold (the audit's own), or no base station could be recognised."""
