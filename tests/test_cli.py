@@ -23,7 +23,6 @@ import pytest
 from analyzer import capture, checks, cli, pipeline
 from analyzer.reports import FORMATS
 from analyzer.reports.json import schema
-from analyzer.verdicts import Status
 from tests import build, samples
 from tests.synthetic import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene
 
@@ -695,38 +694,6 @@ def test_the_installed_command_is_the_same(tmp_path: Path) -> None:
         pytest.skip("the package is not installed in this environment")
     done = subprocess.run([script, "audit", good(tmp_path)], cwd=tmp_path, capture_output=True, check=False)
     assert done.stdout == run("audit", good(tmp_path)).stdout
-
-
-# -- the README -------------------------------------------------------------------------------------------------
-
-README = (Path(__file__).parent.parent / "README.md").read_text()
-
-
-def test_the_readme_shows_a_report_as_it_is(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(Path(__file__).parent.parent)
-    ((arguments, shown),) = re.findall(r"<!-- report: tpe-pcap (.*) -->\n```\n(.*?)```\n", README, re.DOTALL)
-    assert called(capsys, *arguments.split()) == (1, shown, "")
-
-
-def test_the_readme_s_python_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parent.parent)
-    (example,) = re.findall(r"```python\n(.*?)```\n", README, re.DOTALL)
-    exec(example, {})
-    out = capsys.readouterr().out
-    assert out.startswith("10.20.30.10 tls\nhigh TPE121 ")
-    assert "iec104" in out or "tls" in out
-
-
-def test_the_readme_names_what_is_there() -> None:
-    root = Path(__file__).parent.parent
-    for path in re.findall(r"`((?:analyzer|tests|captures|rules|\.ci)/[\w./-]*)`", README):
-        assert "NAME" in path or "PROTOCOL" in path or (root / path).exists(), path
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert (root / link).exists(), link
-    for status in Status:
-        assert f"| {status.value} |" in README
 
 
 def test_a_format_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
