@@ -10,7 +10,7 @@ from analyzer.expected import ExpectedFlow, ExpectedTable, Peer
 from analyzer.ftp_data import FtpDataFacts
 from analyzer.heads import Direction
 from analyzer.messages import messages
-from analyzer.protocols import dns, ftp, icmp, ssh
+from analyzer.protocols import dns, esp, ftp, icmp, ssh
 from analyzer.scanner.fragments import FIRST_FRAGMENT_MISSING
 from analyzer.stations import UNKNOWN, Mode, Station, carries_esp, shaped
 
@@ -31,6 +31,12 @@ class Match:
     @property
     def row(self) -> ExpectedFlow:
         return self.rows[0]
+
+    @property
+    def has_row_protocol(self) -> bool:
+        """The content is the row's protocol; ESP may share a flow with IKE (RFC 3948)."""
+        wanted = self.row.protocol
+        return self.conversation.protocol == wanted or (wanted == esp.NAME and carries_esp(self.conversation))
 
 
 @dataclass(frozen=True, slots=True)

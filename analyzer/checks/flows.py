@@ -1,4 +1,4 @@
-"""What is there and should not be, and what should be there and is not: flows against the table."""
+"""Flows against the table: unexpected, missing, blocked, and with the wrong content."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from analyzer.conversations import Conversation, State
-from analyzer.expected import Deployment, Requirement
+from analyzer.expected import Deployment, ExpectedFlow, Requirement
 from analyzer.findings import (
     ANY,
     CAPTURE,
+    CITED,
     AuditContext,
     Check,
     Issue,
@@ -21,55 +22,66 @@ from analyzer.findings import (
 )
 from analyzer.heads import Direction, Frame
 from analyzer.matching import Match, StationMatches
-from analyzer.protocols import esp, http, resemblance
-from analyzer.stations import UNKNOWN, carries_esp
+from analyzer.protocols import http, icmp, resemblance
+from analyzer.stations import UNKNOWN
 from analyzer.unexpected import Pattern, UnexpectedGroup
 from analyzer.verdicts import Certainty, RowVerdict, Status
 
-NAMES = {"ftp-data": "FTP data", "http": "HTTP in clear", "iec104": "IEC 104 in clear"}
-"""How protocols are called in sentences, where that is not their name in upper context."""
+PROTOCOL_NAMES = {"ftp-data": "FTP data", "http": "HTTP in clear", "iec104": "IEC 104 in clear"}
+"""Protocols whose name in sentences is not their own in upper case."""
+DISCOVERY_NAMES = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}
+"""Name discovery by UDP port; on the other ports it is NetBIOS."""
+PORTS_SHOWN = 12
+"""Maximum ports of a scan that a sentence lists."""
+OPENING = 64
+"""Bytes of a datagram that suffice to tell what its content looks like."""
 
 
-def named(protocol: str) -> str:
-    return NAMES.get(protocol, protocol.upper())
+def protocol_name(protocol: str) -> str:
+    return PROTOCOL_NAMES.get(protocol, protocol.upper())
+
+
+def port_name(conversation: Conversation) -> str:
+    """Transport and service port: ``tcp/80``."""
+    port = conversation.responder.port
+    return conversation.transport if port is None else f"{conversation.transport}/{port}"
+
+
+def service_name(conversation: Conversation) -> str:
+    """Protocol, transport and service port: ``HTTP in clear on tcp/80``."""
+    port = port_name(conversation)
+    return f"{protocol_name(conversation.protocol)} on {port}" if conversation.protocol else port
 
 
 # -- unexpected -------------------------------------------------------------------------------------------------
 
 
-def peers(group: UnexpectedGroup) -> str:
-    """The other end; of a crowd, how many there are."""
-    first, *others = group.peers
-    return f"{1 + len(others)} hosts, {first} the first of them," if others else first
-
-
-def charged(group: UnexpectedGroup, sentence: str, severity: Severity | None = None) -> Issue:
+def unexpected_issue(group: UnexpectedGroup, sentence: str, severity: Severity | None = None) -> Issue:
     """One issue for a group of unexpected flows."""
     station = group.station.address
+    ends = None if len(group.peers) == 1 else [station]
     return Issue(
         sentence,
         base_station=station,
         rows=(group.nearest.id,) if group.nearest else (),
         conversations=group.conversations,
-        filter=flow_filter(
-            group.first, group.pattern is not Pattern.SCAN, None if len(group.peers) == 1 else [station]
-        ),
+        filter=flow_filter(group.first, group.pattern is not Pattern.SCAN, ends),
         mismatch=group.mismatch if group.nearest else None,
         severity=severity,
     )
 
 
-def what(each: Conversation) -> str:
-    """The service in words: ``HTTP in clear on tcp/80``."""
-    service = each.transport if each.responder.port is None else f"{each.transport}/{each.responder.port}"
-    return f"{named(each.protocol)} on {service}" if each.protocol else service
+def peers_clause(group: UnexpectedGroup) -> str:
+    """The peer's address; of several peers, how many there are."""
+    first, *others = group.peers
+    return f"{1 + len(others)} hosts, {first} the first of them," if others else first
 
 
-def times(group: UnexpectedGroup) -> str:
+def count_clause(group: UnexpectedGroup) -> str:
     return "once" if group.flow_count == 1 else f"in {group.flow_count} flows"
 
 
-def nearly(group: UnexpectedGroup) -> str:
+def nearest_clause(group: UnexpectedGroup) -> str:
     if group.nearest is None or group.mismatch is None:
         return "no row of its table comes near"
     return f"row {group.nearest.id} comes nearest and fails by {group.mismatch}"
@@ -88,9 +100,10 @@ def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
     Remedy: Find out what on the base station opens this conversation, and stop it or block it at the gateway.
     """
     for group in context.unexpected(Pattern.OUTBOUND):
-        yield charged(
+        yield unexpected_issue(
             group,
-            f"{group.station.address} talks to {peers(group)}, {what(group.first)}, {times(group)}: {nearly(group)}.",
+            f"{group.station.address} talks to {peers_clause(group)}, {service_name(group.first)}, "
+            f"{count_clause(group)}: {nearest_clause(group)}.",
         )
 
 
@@ -108,21 +121,26 @@ def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
     """
     for group in context.unexpected(Pattern.INBOUND):
         certain = any(conversation.originator_certain for conversation in group.conversations)
-        severity = Severity.LOW if not certain else Severity.HIGH if group.answered else None
-        redirects = redirected(group)
+        redirects = has_redirects(group)
+        severity: Severity | None
         if redirects:
             severity = Severity.HIGH
-        yield charged(
+        elif not certain:
+            severity = Severity.LOW
+        else:
+            severity = Severity.HIGH if group.answered else None
+        yield unexpected_issue(
             group,
-            f"{peers(group)} opened {what(group.first)} towards {group.station.address} {times(group)}"
-            f"{', with ICMP redirects' if redirects else ''}: {nearly(group)}.",
+            f"{peers_clause(group)} opened {service_name(group.first)} towards {group.station.address} "
+            f"{count_clause(group)}{', with ICMP redirects' if redirects else ''}: {nearest_clause(group)}.",
             severity,
         )
 
 
-def redirected(group: UnexpectedGroup) -> bool:
-    """ICMP redirects are among them."""
-    return any("redirect" in str(getattr(each.dissection.facts, "types", "")) for each in group.conversations)
+def has_redirects(group: UnexpectedGroup) -> bool:
+    """Whether the flows carry ICMP redirects."""
+    facts = (conversation.dissection.facts for conversation in group.conversations)
+    return any(isinstance(found, icmp.IcmpFacts) and "redirect" in found.types for found in facts)
 
 
 @check("TPE103", "port-scan", Severity.HIGH, scope=CAPTURE, kind=Kind.UNEXPECTED)
@@ -137,8 +155,8 @@ def port_scan(context: AuditContext) -> Iterator[Issue]:
     """
     for group in context.unexpected(Pattern.SCAN):
         certain = not group.inbound or any(conversation.originator_certain for conversation in group.conversations)
-        listed = ", ".join(map(str, group.ports[:12])) + (", …" if len(group.ports) > 12 else "")
-        yield charged(
+        listed = ", ".join(map(str, group.ports[:PORTS_SHOWN])) + (", …" if len(group.ports) > PORTS_SHOWN else "")
+        yield unexpected_issue(
             group,
             f"{group.first.originator.address} tried {len(group.ports)} {group.first.transport.upper()} ports of "
             f"{group.first.responder.address}: {listed}.",
@@ -161,9 +179,9 @@ def other_modes_flow(context: AuditContext) -> Iterator[Issue]:
         row = group.other_mode
         if row is None:
             continue
-        issue = charged(
+        issue = unexpected_issue(
             group,
-            f"{group.station.address} opened {what(group.first)} to {group.peers[0]} {times(group)}: "
+            f"{group.station.address} opened {service_name(group.first)} to {group.peers[0]} {count_clause(group)}: "
             f"that is row {row.id} of mode {row.mode}, not of its mode {group.mode}.",
         )
         yield replace(issue, rows=(row.id,), mismatch="mode")
@@ -180,32 +198,34 @@ def name_discovery(context: AuditContext) -> Iterator[Issue]:
     Remedy: Switch the discovery service off on the base station.
     """
     for group in context.unexpected(Pattern.NAME_DISCOVERY):
-        here = "received" if group.inbound else "sent"
-        name = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}.get(group.first.responder.port or 0, "NetBIOS")
-        yield charged(group, f"{group.station.address} {here} {name} {times(group)}.")
+        verb = "received" if group.inbound else "sent"
+        name = DISCOVERY_NAMES.get(group.first.responder.port or 0, "NetBIOS")
+        yield unexpected_issue(group, f"{group.station.address} {verb} {name} {count_clause(group)}.")
 
 
 # -- missing ----------------------------------------------------------------------------------------------------
 
 
-def rows_of(context: AuditContext, *statuses: Status) -> Iterator[tuple[StationMatches, RowVerdict]]:
-    for matched, verdict in zip(context.stations, context.verdicts, strict=True):
+def rows_with_status(context: AuditContext, status: Status) -> Iterator[tuple[StationMatches, RowVerdict]]:
+    """The rows of all base stations that have a status."""
+    for station, verdict in zip(context.stations, context.verdicts, strict=True):
         for row in verdict.rows:
-            if row.status in statuses:
-                yield matched, row
+            if row.status is status:
+                yield station, row
 
 
-def service_filter(matched: StationMatches, row: RowVerdict) -> str:
-    """A display filter for what the row would look like."""
-    station = matched.station.address
-    parts = [f"{family(station)} == {station}"]
-    if row.row.ports:
-        parts.append(" || ".join(f"{row.row.transport}.port == {port}" for port in row.row.ports))
-        if len(row.row.ports) > 1:
-            parts[-1] = f"({parts[-1]})"
-    else:
-        parts.append(row.row.transport)
-    return " && ".join(parts)
+def row_ports(row: ExpectedFlow) -> str:
+    """Transport and ports of a row: ``tcp/22``, ``udp/500 or 4500``, ``esp``."""
+    ports = " or ".join(map(str, row.ports))
+    return f"{row.transport}/{ports}" if ports else row.transport
+
+
+def row_filter(station: StationMatches, row: ExpectedFlow) -> str:
+    """A display filter for the flows that a row expects of a base station."""
+    service = " || ".join(f"{row.transport}.port == {port}" for port in row.ports) or row.transport
+    if len(row.ports) > 1:
+        service = f"({service})"
+    return f"{family(station.address)} == {station.address} && {service}"
 
 
 @check("TPE111", "missing-flow", Severity.HIGH, scope=CAPTURE, kind=Kind.MISSING)
@@ -221,13 +241,14 @@ def missing_flow(context: AuditContext) -> Iterator[Issue]:
     Remedy: Check that the base station is configured for this flow and that no firewall before the capture point
     drops it, or capture for longer.
     """
-    for matched, row in rows_of(context, Status.MISSING):
+    for station, verdict in rows_with_status(context, Status.MISSING):
+        row = verdict.row
         yield Issue(
-            f"{matched.station.address} never used row {row.row.id} ({row.row.service}, {place(row)}): {row.reason}.",
-            base_station=matched.station.address,
-            rows=(row.row.id,),
-            filter=service_filter(matched, row),
-            severity=None if row.certainty is Certainty.FIRM else Severity.LOW,
+            f"{station.address} never used row {row.id} ({row.service}, {row_ports(row)}): {verdict.reason}.",
+            base_station=station.address,
+            rows=(row.id,),
+            filter=row_filter(station, row),
+            severity=None if verdict.certainty is Certainty.FIRM else Severity.LOW,
         )
 
 
@@ -242,42 +263,45 @@ def blocked_flow(context: AuditContext) -> Iterator[Issue]:
     Remedy: Allow this flow in the firewall that stands where the attempts end, or start the service that refuses
     them.
     """
-    together: dict[tuple[object, ...], tuple[StationMatches, list[RowVerdict]]] = {}
-    for matched, row in rows_of(context, Status.BLOCKED):
-        # Rows that share their port were tried by the same conversations: that is one finding.
-        key = (matched.station.address, place(row), row.flows)
-        together.setdefault(key, (matched, []))[1].append(row)
-    for matched, rows in together.values():
-        row = rows[0]
-        tried = tuple(match.conversation for match in matched.matches if row.row in match.rows)
-        severity = None if any(each.certainty is Certainty.FIRM for each in rows) else Severity.MEDIUM
-        if all(each.requirement is Requirement.OPTIONAL for each in rows):
-            severity = Severity.LOW
-        attempts = "The attempt" if len(row.flows) == 1 else f"{len(row.flows)} attempts"
-        named = " or ".join(each.row.id for each in rows)
-        services = " or ".join(dict.fromkeys(each.row.service for each in rows))
+    for station, verdicts in blocked_rows(context):
+        first = verdicts[0]
+        attempts = tuple(match.conversation for match in station.matches if first.row in match.rows)
+        count = "The attempt" if len(first.flows) == 1 else f"{len(first.flows)} attempts"
+        ids = [verdict.row.id for verdict in verdicts]
+        services = " or ".join(dict.fromkeys(verdict.row.service for verdict in verdicts))
         yield Issue(
-            f"{attempts} of {matched.station.address} at row {named} ({services}, {place(row)}) came to nothing: "
-            f"{row.reason}.",
-            base_station=matched.station.address,
-            rows=tuple(each.row.id for each in rows),
-            conversations=tried,
-            frames=blocking(tried),
-            filter=flow_filter(tried[0]) if tried else service_filter(matched, row),
-            severity=severity,
+            f"{count} of {station.address} at row {' or '.join(ids)} ({services}, {row_ports(first.row)}) came to "
+            f"nothing: {first.reason}.",
+            base_station=station.address,
+            rows=tuple(ids),
+            conversations=attempts,
+            frames=attempt_frames(attempts),
+            filter=flow_filter(attempts[0]) if attempts else row_filter(station, first.row),
+            severity=blocked_severity(verdicts),
         )
 
 
-def place(row: RowVerdict) -> str:
-    """Transport and ports of a row."""
-    return "/".join([row.row.transport, *([" or ".join(map(str, row.row.ports))] if row.row.ports else [])])
+def blocked_rows(context: AuditContext) -> list[tuple[StationMatches, list[RowVerdict]]]:
+    """The blocked rows of all base stations; rows that share a port have the same attempts and stand together."""
+    found: dict[tuple[object, ...], tuple[StationMatches, list[RowVerdict]]] = {}
+    for station, verdict in rows_with_status(context, Status.BLOCKED):
+        key = (station.address, row_ports(verdict.row), verdict.flows)
+        found.setdefault(key, (station, []))[1].append(verdict)
+    return list(found.values())
 
 
-def blocking(tried: Sequence[Conversation]) -> tuple[Frame, ...]:
-    """The attempts and what refused them."""
-    frames = [frame for each in tried for frame in each.first_frames]
-    frames += [each.refused for each in tried if each.refused is not None]
-    frames += [error.frame for each in tried for error in each.icmp_errors]
+def blocked_severity(verdicts: Sequence[RowVerdict]) -> Severity | None:
+    """Low where no row is required, medium where the capture leaves doubt; ``None``: the check's own."""
+    if all(verdict.requirement is Requirement.OPTIONAL for verdict in verdicts):
+        return Severity.LOW
+    return None if any(verdict.certainty is Certainty.FIRM for verdict in verdicts) else Severity.MEDIUM
+
+
+def attempt_frames(attempts: Sequence[Conversation]) -> tuple[Frame, ...]:
+    """The first frames of attempts, and the resets and ICMP errors that refused them."""
+    frames = [frame for conversation in attempts for frame in conversation.first_frames]
+    frames += [conversation.refused for conversation in attempts if conversation.refused is not None]
+    frames += [error.frame for conversation in attempts for error in conversation.icmp_errors]
     return tuple(sorted(set(frames)))
 
 
@@ -296,65 +320,61 @@ def wrong_protocol(match: Match) -> Iterator[Issue]:
 
     Remedy: Make both ends speak the row's protocol on this port, and find out what used the port otherwise.
     """
-    each, row = match.conversation, match.row
-    if each.transport == "ip-51":
+    conversation, row = match.conversation, match.row
+    if conversation.transport == "ip-51":
         yield Issue(
-            f"AH instead of ESP between {each.originator} and {each.responder}: nothing is encrypted.",
-            (),
-            Severity.HIGH,
+            f"AH instead of ESP between {conversation.originator} and {conversation.responder}: nothing is encrypted.",
+            severity=Severity.HIGH,
         )
         return
-    if each.protocol == row.protocol or each.protocol == "ftp-data":
+    if match.has_row_protocol or conversation.protocol == "ftp-data":
         return
-    if row.protocol == esp.NAME and carries_esp(each):
-        return
-    frames = opening(each)
-    ids = " and ".join(one.id for one in match.rows)
+    frames = first_content_frames(conversation)
+    ids = " and ".join(row.id for row in match.rows)
     subject = f"Row {ids} expects" if len(match.rows) == 1 else f"Rows {ids} expect"
-    expected = f"{subject} {named(row.protocol)} on {what_port(each)}"
-    if each.protocol is not None:
-        severity = (
-            Severity.HIGH if row.protocol in ("tls", "esp", "ike") and each.protocol not in ("tls", "ssh") else None
+    expected = f"{subject} {protocol_name(row.protocol)} on {port_name(conversation)}"
+    if conversation.protocol is not None:
+        encrypted = conversation.protocol in ("tls", "ssh")
+        exposed = row.protocol in ("tls", "esp", "ike") and not encrypted
+        yield Issue(
+            f"{expected}, but the content is {content_name(conversation)}.", frames, Severity.HIGH if exposed else None
         )
-        yield Issue(f"{expected}, but the content is {content(each)}.", frames, severity)
-    elif frames and begins(each):
-        looks = resemblance(each.head)
+    elif frames and has_beginning(conversation):
+        looks = resemblance(conversation.head)
         yield Issue(f"{expected}, but the content is no protocol known here: it looks like {looks}.", frames)
 
 
-def content(each: Conversation) -> str:
-    """What a conversation's content is: ``HTTP in clear (CUPS update-info, POST /update-info, status 200)``.
+def content_name(conversation: Conversation) -> str:
+    """The content in words: ``HTTP in clear (CUPS update-info, POST /update-info, status 200)``.
 
-    Of other requests than a base station's own the path is left out, for it may differ each time.
+    The path is named for a base station's own services only: other paths may differ in every request, or hold a secret.
     """
-    facts = each.dissection.facts
-    parts: list[str] = []
+    facts = conversation.dissection.facts
+    details: list[str] = []
     if isinstance(facts, http.HttpFacts):
         if facts.service is not None:
-            parts = [facts.service, f"{facts.method} {facts.path}"]
+            details = [facts.service, f"{facts.method} {facts.path}"]
         if facts.upgrade is not None and facts.upgrade.lower() == "websocket":
-            parts.append("WebSocket")
-        if parts and facts.status is not None:
-            parts.append(f"status {facts.status}")
-    return named(each.protocol or "") + (f" ({', '.join(parts)})" if parts else "")
+            details.append("WebSocket")
+        if details and facts.status is not None:
+            details.append(f"status {facts.status}")
+    name = protocol_name(conversation.protocol or "")
+    return f"{name} ({', '.join(details)})" if details else name
 
 
-def what_port(each: Conversation) -> str:
-    return each.transport if each.responder.port is None else f"{each.transport}/{each.responder.port}"
+def has_beginning(conversation: Conversation) -> bool:
+    """Whether the capture holds the content's beginning."""
+    if conversation.transport == "tcp":
+        return any(stream.begins and stream.data for stream in conversation.head.streams)
+    return any(len(datagram.data) >= min(datagram.length, OPENING) for datagram in conversation.head.datagrams)
 
 
-def begins(each: Conversation) -> bool:
-    """The content's beginning is in the capture, and not cut away."""
-    if each.transport == "tcp":
-        return any(stream.begins and stream.data for stream in each.head.streams)
-    return any(len(datagram.data) >= min(datagram.length, 64) for datagram in each.head.datagrams)
-
-
-def opening(each: Conversation) -> tuple[Frame, ...]:
-    """The frames that carry the first content of either side."""
-    frames = [stream.marks[0].frame for stream in each.head.streams if stream.marks]
+def first_content_frames(conversation: Conversation) -> tuple[Frame, ...]:
+    """The frames with the first content of either side."""
+    head = conversation.head
+    frames = [stream.marks[0].frame for stream in head.streams if stream.marks]
     for direction in Direction:
-        frames += [one.frame for one in each.head.datagrams if one.direction is direction][:1]
+        frames += [datagram.frame for datagram in head.datagrams if datagram.direction is direction][:1]
     return tuple(sorted(frames))
 
 
@@ -369,20 +389,19 @@ def broken_protocol(match: Match) -> Iterator[Issue]:
 
     Remedy: Look at the frame in Wireshark, and replace or update the software that sent it.
     """
-    each = match.conversation
-    wanted = each.protocol == match.row.protocol or (match.row.protocol == esp.NAME and carries_esp(each))
-    if not wanted or each.protocol is None:
+    conversation = match.conversation
+    errors = conversation.dissection.malformed
+    if not errors or conversation.protocol is None or not match.has_row_protocol:
         return
-    for broken in each.dissection.malformed[:1]:
-        sender = each.originator if broken.direction is Direction.ORIGINATOR else each.responder
-        anomaly = broken.anomaly
-        more = len(each.dissection.malformed) - 1
-        others = f" (and {more} more like it)" if more else ""
-        yield Issue(
-            f"{named(each.protocol)} from {sender} is broken at {anomaly.field}, byte "
-            f"{anomaly.offset}: {anomaly.reason}{others}.",
-            tuple(dict.fromkeys(one.frame for one in each.dissection.malformed))[:8],
-        )
+    first = errors[0]
+    by_originator = first.direction is Direction.ORIGINATOR
+    sender = conversation.originator if by_originator else conversation.responder
+    others = f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""
+    yield Issue(
+        f"{protocol_name(conversation.protocol)} from {sender} is broken at {first.anomaly.field}, byte "
+        f"{first.anomaly.offset}: {first.anomaly.reason}{others}.",
+        tuple(dict.fromkeys(error.frame for error in errors))[:CITED],
+    )
 
 
 # -- notices ----------------------------------------------------------------------------------------------------
@@ -399,17 +418,17 @@ def mixed_modes(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Check which mode the base station is meant to use, and name it with --mode if the detection is wrong.
     """
-    for matched in context.stations:
-        found = matched.mode.contradicting
-        if found:
-            modes = sorted({each.row.mode for each in found})
+    for station in context.stations:
+        signatures = station.mode.contradicting
+        if signatures:
+            modes = sorted({signature.row.mode for signature in signatures})
             yield Issue(
-                f"{matched.station.address} is judged by mode {matched.mode.name}, and also shows flows of mode "
+                f"{station.address} is judged by mode {station.mode.name}, and also shows flows of mode "
                 f"{' and '.join(modes)}.",
-                base_station=matched.station.address,
-                rows=tuple(sorted({each.row.id for each in found})),
-                conversations=tuple(each.conversation for each in found),
-                filter=flow_filter(found[0].conversation),
+                base_station=station.address,
+                rows=tuple(sorted({signature.row.id for signature in signatures})),
+                conversations=tuple(signature.conversation for signature in signatures),
+                filter=flow_filter(signatures[0].conversation),
             )
 
 
@@ -423,11 +442,11 @@ def mode_unknown(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Capture while the base station is connected to its core, or name the mode with --mode.
     """
-    for matched in context.stations:
-        if matched.mode.name == UNKNOWN:
+    for station in context.stations:
+        if station.mode.name == UNKNOWN:
             yield Issue(
-                f"The mode of {matched.station.address} cannot be told: no flow of any mode's signature rows is there.",
-                base_station=matched.station.address,
+                f"The mode of {station.address} cannot be told: no flow of any mode's signature rows is there.",
+                base_station=station.address,
             )
 
 
@@ -444,11 +463,11 @@ def several_tpe(context: AuditContext) -> Iterator[Issue]:
     if context.deployment is not Deployment.STANDALONE or context.names.tpe or len(context.tpe) < 2:
         return
     served: dict[str, set[str]] = {address: set() for address in context.tpe}
-    for matched in context.stations:
-        for match in matched.matches:
-            for end in (match.conversation.originator.address, match.conversation.responder.address):
-                if end in served:
-                    served[end].update(row.id for row in match.rows)
+    for station in context.stations:
+        for match in station.matches:
+            for end in (match.conversation.originator, match.conversation.responder):
+                if end.address in served:
+                    served[end.address].update(row.id for row in match.rows)
     listed = "; ".join(
         f"{address} serves {', '.join(sorted(rows)) or 'none'}" for address, rows in sorted(served.items())
     )
@@ -465,9 +484,9 @@ def midstream(match: Match) -> Iterator[Issue]:
 
     Remedy: Start the capture before the base station connects, if its handshakes are to be judged.
     """
-    each = match.conversation
-    if each.state is State.MIDSTREAM and match.row.transport == "tcp":
-        yield Issue(f"{what(each)} with {each.responder.address} began before the capture.")
+    conversation = match.conversation
+    if conversation.state is State.MIDSTREAM and match.row.transport == "tcp":
+        yield Issue(f"{service_name(conversation)} with {conversation.responder.address} began before the capture.")
 
 
 @check("TPE135", "inside-the-tunnel", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
@@ -482,9 +501,9 @@ def seen_inside(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Capture at the gateway, or on the network card alone, to see what everybody else sees.
     """
-    found = tuple(each for each in context.conversations if each.id in context.inside)
+    found = tuple(conversation for conversation in context.conversations if conversation.id in context.inside)
     if found:
-        count = sum(each.flow_count for each in found)
+        count = sum(conversation.flow_count for conversation in found)
         flows = "1 conversation was" if count == 1 else f"{count} conversations were"
         yield Issue(f"{flows} captured inside of the tunnel and not judged.", conversations=found)
 
