@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from analyzer.reports import Format
 from analyzer.result import Audit
 from tests import build
-from tests.protocols import test_dhcp, test_dns, test_iec104, test_ike, test_ssh, test_tls
+from tests.protocols import ike_messages, test_dhcp, test_dns, test_iec104, test_ssh, test_tls
 from tests.synthetic import OTHER, STATION, TPE, Scene
 
 ATTACKS = (
@@ -82,10 +82,10 @@ def scene(attacks: Iterable[str] = ATTACKS) -> Scene:
         option = raw[:255]
         asked = test_dhcp.DISCOVER[:3] + bytes([12, len(option)]) + option + bytes([60, len(option)]) + option
         made.udp(STATION, 68, "255.255.255.255", 67, (">", test_dhcp.message(asked)))
-        gateway = test_ike.notify(16407, b"\x03" + bytes([len(option)]) + option + bytes(32))
-        answer = test_ike.message(34, gateway, (40, bytes(32)), flags=0x20)
-        made.udp(STATION, port + 6, OTHER, 500, (">", test_ike.INIT_REQUEST), ("<", answer))
-        vendor = test_ike.message(34, (43, raw))
+        gateway = ike_messages.notify(16407, b"\x03" + bytes([len(option)]) + option + bytes(32))
+        answer = ike_messages.message(34, gateway, (40, bytes(32)), flags=0x20)
+        made.udp(STATION, port + 6, OTHER, 500, (">", ike_messages.INIT_REQUEST), ("<", answer))
+        vendor = ike_messages.message(34, (43, raw))
         made.udp(STATION, port + 7, TPE, 500, (">", vendor))
         made.tcp(STATION, port + 8, TPE, 3002, (raw, raw[::-1]))
         asdu = test_iec104.i_frame(0, test_iec104.lrr(1, lrr_id=int.from_bytes(raw[:4].ljust(4), "little")))

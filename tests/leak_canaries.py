@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from tests.protocols.test_ike import SPI_I, SPI_R, message
+from tests.protocols.ike_messages import SPI_I, SPI_R, message
 from tests.synthetic import START, STATION, TPE, Scene
 
 TODAY = datetime.datetime.fromtimestamp(START, datetime.UTC)
@@ -121,7 +121,7 @@ def auth(payloads: Payloads, response: bool = False, exchange: int = 35, message
     side = "r" if response else "i"
     body = sealed(chain(payloads), side, 46)
     flags = 0x20 if response else 0x08
-    sent = message(exchange, body, flags=flags, spi_r=SPI_R, message_id=message_id, inside=payloads[0][0])
+    sent = message(exchange, body, flags=flags, spi_r=SPI_R, message_id=message_id, next_payload=payloads[0][0])
     return checked(sent, side)
 
 
@@ -133,7 +133,7 @@ def auth_in_fragments(payloads: Payloads, size: int) -> list[bytes]:
     for number, piece in enumerate(pieces, 1):
         body = sealed(piece, "i", 53, struct.pack(">HH", number, len(pieces)))
         inside = payloads[0][0] if number == 1 else 0
-        found.append(checked(message(35, body, spi_r=SPI_R, message_id=1, inside=inside), "i"))
+        found.append(checked(message(35, body, spi_r=SPI_R, message_id=1, next_payload=inside), "i"))
     return found
 
 

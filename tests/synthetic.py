@@ -17,7 +17,7 @@ from analyzer.flows import read
 from analyzer.pipeline import audit
 from analyzer.result import Audit
 from analyzer.stations import services
-from tests.protocols import test_dhcp, test_dns, test_ftp, test_iec104, test_ike, test_ntp, test_ssh, test_tls
+from tests.protocols import ike_messages, test_dhcp, test_dns, test_ftp, test_iec104, test_ntp, test_ssh, test_tls
 
 STATION, TPE, OTHER = "10.0.0.2", "10.0.9.1", "192.0.2.80"
 START = 1_795_329_420.0
@@ -34,9 +34,9 @@ DNS = (test_dns.ASKED_A, test_dns.ANSWERED_A)
 DNS_CUT = (test_dns.ASKED_A, test_dns.message(b"", flags=0x8380))
 """A question, and an answer that says by TC that it is cut."""
 DNS_TCP = (test_dns.framed(test_dns.ASKED_A), test_dns.framed(test_dns.ANSWERED_A))
-IKE_INIT = (test_ike.INIT_REQUEST, test_ike.INIT_RESPONSE)
-IKE_AUTH = test_ike.MARKED_AUTH
-ESP = test_ike.ESP_BYTES
+IKE_INIT = (ike_messages.INIT_REQUEST, ike_messages.INIT_RESPONSE)
+IKE_AUTH = ike_messages.MARKED_AUTH
+ESP = ike_messages.ESP_BYTES
 DISCOVER, REQUEST = test_dhcp.message(test_dhcp.DISCOVER), test_dhcp.message(test_dhcp.REQUEST)
 OFFER = test_dhcp.offer(test_dhcp.OFFER)
 RIVAL_OFFER = OFFER.replace(bytes([54, 4, 10, 20, 30, 2]), bytes([54, 4, 10, 20, 30, 66]))

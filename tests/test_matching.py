@@ -8,7 +8,7 @@ import pytest
 
 from analyzer.findings import Kind, Severity
 from analyzer.result import Audit
-from tests.protocols.test_ike import sealed
+from tests.protocols.ike_messages import encrypted
 from tests.synthetic import (
     DNS,
     DNS_CUT,
@@ -175,10 +175,12 @@ def test_a_failed_first_authentication_is_forgiven_once_there_is_a_tunnel(tmp_pa
 
 def test_an_intermediate_exchange_is_no_authentication(tmp_path: Path) -> None:
     scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT)
-    scene.udp(STATION, 4500, TPE, 4500, (">", sealed(43, 1)), ("<", sealed(43, 1, flags=0x20)), (">", sealed(35, 2)))
+    scene.udp(
+        STATION, 4500, TPE, 4500, (">", encrypted(43, 1)), ("<", encrypted(43, 1, flags=0x20)), (">", encrypted(35, 2))
+    )
     result = scene.audited(tmp_path)
     assert statuses(result)["i1"].startswith("blocked") and "IKE_AUTH was never answered" in reason(result, "i1")
-    scene.udp(STATION, 4500, TPE, 4500, ("<", sealed(35, 2, flags=0x20)))
+    scene.udp(STATION, 4500, TPE, 4500, ("<", encrypted(35, 2, flags=0x20)))
     assert statuses(scene.audited(tmp_path))["i1"] == "present"
 
 
@@ -186,7 +188,7 @@ def test_an_intermediate_exchange_is_no_authentication(tmp_path: Path) -> None:
 def test_a_tunnel_older_than_the_capture_is_present_and_its_proposal_unknown(
     tmp_path: Path, exchange: int, how: str
 ) -> None:
-    both = (">", sealed(exchange, 4)), ("<", sealed(exchange, 4, flags=0x20))
+    both = (">", encrypted(exchange, 4)), ("<", encrypted(exchange, 4, flags=0x20))
     result = Scene().udp(STATION, 4500, TPE, 4500, *both, (">", ESP), ("<", ESP)).audited(tmp_path)
     assert statuses(result)["i1"] == "present"
     assert reason(result, "i1") == (
@@ -195,7 +197,7 @@ def test_a_tunnel_older_than_the_capture_is_present_and_its_proposal_unknown(
 
 
 def test_a_tunnel_whose_first_exchange_is_missing_is_present_and_its_proposal_unknown(tmp_path: Path) -> None:
-    auth = (">", sealed(35, 1)), ("<", sealed(35, 1, flags=0x20))
+    auth = (">", encrypted(35, 1)), ("<", encrypted(35, 1, flags=0x20))
     result = Scene().udp(STATION, 4500, TPE, 4500, *auth, (">", ESP), ("<", ESP)).audited(tmp_path)
     assert statuses(result)["i1"] == "present"
     assert reason(result, "i1").startswith("IKE_SA_INIT is not in the capture: which proposal")
@@ -203,8 +205,8 @@ def test_a_tunnel_whose_first_exchange_is_missing_is_present_and_its_proposal_un
 
 def test_a_tunnel_that_moves_on_is_present_and_the_move_is_said(tmp_path: Path) -> None:
     elsewhere = "10.0.0.77"
-    auth = (">", sealed(35, 1)), ("<", sealed(35, 1, flags=0x20))
-    update = (">", sealed(37, 2)), ("<", sealed(37, 2, flags=0x20))
+    auth = (">", encrypted(35, 1)), ("<", encrypted(35, 1, flags=0x20))
+    update = (">", encrypted(37, 2)), ("<", encrypted(37, 2, flags=0x20))
     scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT).udp(STATION, 4500, TPE, 4500, *auth, (">", ESP), ("<", ESP))
     result = scene.udp(elsewhere, 4500, TPE, 4500, *update, (">", ESP), ("<", ESP)).audited(tmp_path)
     assert statuses(result)["i1"] == "present"

@@ -18,7 +18,7 @@ from analyzer.pipeline import listing
 from analyzer.reports import FORMATS, Format
 from tests import build
 from tests import injection as hostile
-from tests.protocols import test_dhcp, test_ike
+from tests.protocols import ike_messages, test_dhcp
 from tests.synthetic import OTHER, STATION, TLS, TPE, Scene
 
 CANARY = "Zx9-c4nary-Pa55w0rd"
@@ -78,8 +78,8 @@ def scene() -> Scene:
         made.udp(STATION, port, TPE, service, (">", SECRET), ("<", b"\0\0\0\0" + SECRET + bytes(40)))
     option = bytes([90, len(SECRET)]) + SECRET + bytes([43, len(SECRET)]) + SECRET + bytes([125, len(SECRET)]) + SECRET
     made.udp(STATION, 68, "255.255.255.255", 67, (">", test_dhcp.message(test_dhcp.DISCOVER + option)))
-    made.udp(STATION, 500, TPE, 500, (">", test_ike.message(34, (40, SECRET), (34, b"\0\x13\0\0" + SECRET))))
-    made.udp(STATION, 500, OTHER, 500, (">", test_ike.message(37, (8, SECRET), version=0x10, flags=0)))
+    made.udp(STATION, 500, TPE, 500, (">", ike_messages.message(34, (40, SECRET), (34, b"\0\x13\0\0" + SECRET))))
+    made.udp(STATION, 500, OTHER, 500, (">", ike_messages.message(37, (8, SECRET), version=0x10, flags=0)))
     made.packet(STATION, TPE, 1, b"\x08\0\0\0\0\7\0\1" + SECRET)
     return made
 

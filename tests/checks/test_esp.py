@@ -20,8 +20,8 @@ from analyzer.protocols import esp, ike
 from tests import build
 from tests.build import SECOND, Packet
 from tests.checks.matches import issues_by_check, match_of
+from tests.protocols.ike_messages import MARKED_AUTH, ORIGINATOR, RESPONDER
 from tests.protocols.test_esp import NULL_PACKET
-from tests.protocols.test_ike import BACK, MARKED_AUTH, SENT
 
 NOISE = random.Random(4303)
 KEPT = 64
@@ -33,7 +33,7 @@ def packet(sequence: int, length: int, spi: int = 0xC0FFEE01, body: bytes = b"")
     return (struct.pack(">II", spi, sequence) + (body or NOISE.randbytes(KEPT)))[: min(KEPT, length)]
 
 
-def head(sent: Iterable[tuple[bytes, int]], direction: Direction = SENT, spacing: int = MILLISECOND) -> Head:
+def head(sent: Iterable[tuple[bytes, int]], direction: Direction = ORIGINATOR, spacing: int = MILLISECOND) -> Head:
     """Packets given as (kept bytes, declared length)."""
     return Head(
         "esp",
@@ -49,7 +49,7 @@ def followed(head: Head, spacing: int = MILLISECOND) -> Head:
     ends = (build.STATION, build.SERVER)
     packets = []
     for number, each in enumerate(head.datagrams):
-        source, destination = ends if each.direction is SENT else ends[::-1]
+        source, destination = ends if each.direction is ORIGINATOR else ends[::-1]
         packet = build.ethernet(build.ip4(source, destination, 50, each.data.ljust(each.length, b"\0")))
         packets.append(Packet(packet, SECOND + number * spacing))
     (found,) = dissect_flows(build.read_files(build.pcap(packets))).expand()
@@ -143,13 +143,13 @@ def test_the_number_zero_is_told_unless_a_counter_wraps() -> None:
 
 def test_directions_and_spis_count_on_their_own() -> None:
     both = head([(packet(5, 108, spi), 108) for spi in (0x1000, 0x2000)])
-    back = both.datagrams[0]._replace(direction=BACK, frame=Frame(0, 9), data=packet(5, 108, 0x1000))
+    back = both.datagrams[0]._replace(direction=RESPONDER, frame=Frame(0, 9), data=packet(5, 108, 0x1000))
     head_of_all = followed(both._replace(datagrams=(*both.datagrams, back)))
     assert said(head_of_all) == {}
     assert [(each.direction, each.spi, each.packets) for each in head_of_all.associations] == [
-        (SENT, 0x1000, 1),
-        (SENT, 0x2000, 1),
-        (BACK, 0x1000, 1),
+        (ORIGINATOR, 0x1000, 1),
+        (ORIGINATOR, 0x2000, 1),
+        (RESPONDER, 0x1000, 1),
     ]
 
 
@@ -226,8 +226,8 @@ def test_an_inner_header_that_does_not_add_up_is_noise() -> None:
 
 def test_esp_inside_an_ike_flow_is_judged_as_well() -> None:
     datagrams = (
-        Datagram(SENT, MARKED_AUTH, len(MARKED_AUTH), Frame(0, 1), 0),
-        Datagram(SENT, NULL_PACKET, 112, Frame(0, 2), MILLISECOND),
+        Datagram(ORIGINATOR, MARKED_AUTH, len(MARKED_AUTH), Frame(0, 1), 0),
+        Datagram(ORIGINATOR, NULL_PACKET, 112, Frame(0, 2), MILLISECOND),
     )
     found = issues_by_check(match_of(ike, Head("udp", (4500, 4500), datagrams=datagrams), "i2"), checks.CHECKS)
     assert found["TPE224"][2] == (2,)

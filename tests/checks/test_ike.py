@@ -14,37 +14,37 @@ from analyzer.findings import Kind, Scope, Severity
 from analyzer.heads import Direction, Frame
 from analyzer.protocols import ike
 from tests.checks.matches import STATION, TPE, issues_by_check, match_of
-from tests.protocols.test_ike import (
+from tests.protocols.ike_messages import (
     AES128,
     AES256,
     AGGRESSIVE,
-    BACK,
+    ALLOWED,
     ECP256,
     ESP_BYTES,
-    GOOD,
     INIT_REQUEST,
     INIT_RESPONSE,
     KEEPALIVE,
     MARKED_AUTH,
+    ORIGINATOR,
     PRF256,
-    SENT,
+    RESPONDER,
     SHA256,
     SPI_I,
     SPI_R,
+    encrypted,
     fragment,
-    head,
+    head_of,
     isakmp_sa,
     message,
     notify,
     proposal,
-    sealed,
 )
 
 
 def said(
     *sent: tuple[Direction, bytes], ports: tuple[int, int] = (500, 500)
 ) -> dict[str, tuple[Severity, str, tuple[int, ...]]]:
-    return issues_by_check(match_of(ike, head(*sent, ports=ports), "i1"), CONTENT)
+    return issues_by_check(match_of(ike, head_of(*sent, ports=ports), "i1"), CONTENT)
 
 
 CONTENT = tuple(check for check in checks.CHECKS if check.scope is Scope.FLOW)
@@ -77,15 +77,20 @@ def test_documentation_has_its_four_paragraphs() -> None:
 
 
 def test_a_compliant_tunnel_is_fine() -> None:
-    assert said((SENT, INIT_REQUEST), (BACK, INIT_RESPONSE)) == {}
-    assert said((SENT, MARKED_AUTH), (SENT, ESP_BYTES), (SENT, KEEPALIVE), ports=(4500, 4500)).keys() == {"TPE220"}
+    assert said((ORIGINATOR, INIT_REQUEST), (RESPONDER, INIT_RESPONSE)) == {}
+    assert said(
+        (ORIGINATOR, MARKED_AUTH), (ORIGINATOR, ESP_BYTES), (ORIGINATOR, KEEPALIVE), ports=(4500, 4500)
+    ).keys() == {"TPE220"}
 
 
 @pytest.mark.parametrize("aggressive", [False, True])
 def test_version_1_is_named_and_aggressive_mode_weighs_more(aggressive: bool) -> None:
     sa = isakmp_sa(((1, 7), (14, 128), (2, 2), (4, 2), (3, 1)))
-    main = ((SENT, message(2, sa, version=0x10, flags=0)), (BACK, message(2, sa, version=0x10, flags=0, spi_r=SPI_R)))
-    found = said(*((SENT, AGGRESSIVE[0]), (BACK, AGGRESSIVE[1])) if aggressive else main)
+    main = (
+        (ORIGINATOR, message(2, sa, version=0x10, flags=0)),
+        (RESPONDER, message(2, sa, version=0x10, flags=0, spi_r=SPI_R)),
+    )
+    found = said(*((ORIGINATOR, AGGRESSIVE[0]), (RESPONDER, AGGRESSIVE[1])) if aggressive else main)
     assert set(found) - {"TPE213"} == {"TPE201"}
     severity, sentence, frames = found["TPE201"]
     assert severity is (Severity.HIGH if aggressive else Severity.MEDIUM)
@@ -94,20 +99,20 @@ def test_version_1_is_named_and_aggressive_mode_weighs_more(aggressive: bool) ->
 
 
 def test_a_choice_outside_of_the_list_is_high_and_a_near_miss_is_called_so() -> None:
-    severity, sentence, frames = said((SENT, offer(GOOD, NEAR_MISS)), (BACK, choice(NEAR_MISS)))["TPE202"]
+    severity, sentence, frames = said((ORIGINATOR, offer(ALLOWED, NEAR_MISS)), (RESPONDER, choice(NEAR_MISS)))["TPE202"]
     assert severity is Severity.HIGH and frames == (2,)
     assert "aes256-sha256-ecp256" in sentence and "near miss" in sentence
-    assert "near miss" not in said((SENT, offer(GOOD, WEAK)), (BACK, choice(WEAK)))["TPE202"][1]
+    assert "near miss" not in said((ORIGINATOR, offer(ALLOWED, WEAK)), (RESPONDER, choice(WEAK)))["TPE202"][1]
 
 
 def test_an_offer_of_which_nothing_is_allowed_is_high() -> None:
-    found = said((SENT, offer(WEAK, NEAR_MISS)))
+    found = said((ORIGINATOR, offer(WEAK, NEAR_MISS)))
     assert set(found) == {"TPE203"}
     assert found["TPE203"][0] is Severity.HIGH and "3des-md5-modp1024" in found["TPE203"][1]
 
 
 def test_an_extra_offer_beside_good_ones_is_low() -> None:
-    found = said((SENT, offer(GOOD, WEAK)), (BACK, choice(GOOD)))
+    found = said((ORIGINATOR, offer(ALLOWED, WEAK)), (RESPONDER, choice(ALLOWED)))
     assert set(found) == {"TPE204"}
     severity, sentence, frames = found["TPE204"]
     assert severity is Severity.LOW and "3des-md5-modp1024" in sentence and "broken today: 3des" in sentence
@@ -116,34 +121,36 @@ def test_an_extra_offer_beside_good_ones_is_low() -> None:
 
 def test_another_prf_is_another_proposal() -> None:
     other = (AES128, SHA256, (2, 6, None), ECP256)
-    found = said((SENT, offer(other)), (BACK, choice(other)))
+    found = said((ORIGINATOR, offer(other)), (RESPONDER, choice(other)))
     assert "aes128-sha256-prfsha384-ecp256" in found["TPE202"][1]
 
 
 def test_a_refusal_is_told_with_what_had_been_offered() -> None:
-    found = said((SENT, offer(NEAR_MISS)), (BACK, refusal(14)))
+    found = said((ORIGINATOR, offer(NEAR_MISS)), (RESPONDER, refusal(14)))
     severity, sentence, frames = found["TPE205"]
     assert severity is Severity.MEDIUM and frames == (2,)
     assert "NO_PROPOSAL_CHOSEN" in sentence and "aes256-sha256-ecp256" in sentence
-    later = said((SENT, offer(NEAR_MISS)), (BACK, refusal(14)), (SENT, INIT_REQUEST), (BACK, INIT_RESPONSE))
+    later = said(
+        (ORIGINATOR, offer(NEAR_MISS)), (RESPONDER, refusal(14)), (ORIGINATOR, INIT_REQUEST), (RESPONDER, INIT_RESPONSE)
+    )
     assert later["TPE205"][0] is Severity.LOW
 
 
 def test_another_group_is_normal_if_a_retry_succeeds() -> None:
     other = (AES128, (3, 13, None), (2, 6, None), (4, 20, None))
-    attempt = ((SENT, offer(other, GOOD)), (BACK, refusal(17, b"\x00\x13")))
+    attempt = ((ORIGINATOR, offer(other, ALLOWED)), (RESPONDER, refusal(17, b"\x00\x13")))
     assert said(*attempt)["TPE206"][0] is Severity.MEDIUM
-    assert said(*attempt, (SENT, offer(other, GOOD)), (BACK, choice(GOOD))) == {}
+    assert said(*attempt, (ORIGINATOR, offer(other, ALLOWED)), (RESPONDER, choice(ALLOWED))) == {}
 
 
 def test_authentication_failed_and_other_errors_in_clear() -> None:
-    assert said((SENT, INIT_REQUEST), (BACK, refusal(24)))["TPE207"][0] is Severity.MEDIUM
-    severity, sentence, _ = said((SENT, INIT_REQUEST), (BACK, refusal(7)))["TPE210"]
+    assert said((ORIGINATOR, INIT_REQUEST), (RESPONDER, refusal(24)))["TPE207"][0] is Severity.MEDIUM
+    severity, sentence, _ = said((ORIGINATOR, INIT_REQUEST), (RESPONDER, refusal(7)))["TPE210"]
     assert severity is Severity.LOW and "INVALID_SYNTAX" in sentence
 
 
 def test_weak_transforms_are_told_where_the_row_has_no_list() -> None:
-    fit = match_of(ike, head((SENT, offer(WEAK)), (BACK, choice(WEAK))), "i1")
+    fit = match_of(ike, head_of((ORIGINATOR, offer(WEAK)), (RESPONDER, choice(WEAK))), "i1")
     free = dataclasses.replace(fit, rows=(dataclasses.replace(fit.row, ike_proposals=()),))
     found = issues_by_check(free, CONTENT)
     assert set(found) == {"TPE208"} and "modp1024" in found["TPE208"][1]
@@ -151,42 +158,44 @@ def test_weak_transforms_are_told_where_the_row_has_no_list() -> None:
 
 def test_a_choice_that_was_never_offered_is_high() -> None:
     other = (AES128, (3, 13, None), (2, 6, None), (4, 20, None))
-    found = said((SENT, offer(GOOD)), (BACK, choice(other)))
+    found = said((ORIGINATOR, offer(ALLOWED)), (RESPONDER, choice(other)))
     assert found["TPE209"][0] is Severity.HIGH and found["TPE209"][2] == (1, 2)
 
 
 def test_a_tunnel_that_was_there_before_the_capture_is_a_notice_only() -> None:
     dpd = bytes(4) + message(37, (46, bytes(52)), flags=0x20, spi_r=SPI_R, message_id=2)
-    found = said((BACK, dpd), (SENT, dpd), (SENT, ESP_BYTES), ports=(4500, 4500))
+    found = said((RESPONDER, dpd), (ORIGINATOR, dpd), (ORIGINATOR, ESP_BYTES), ports=(4500, 4500))
     assert set(found) == {"TPE211"} and found["TPE211"][0] is Severity.INFO
     assert checks.not_seen.kind is Kind.NOTICE
 
 
 def test_rekeyings_of_an_older_tunnel_are_counted_in_the_notice() -> None:
-    found = said((SENT, sealed(36, 7)), (BACK, sealed(36, 7, flags=0x20)), ports=(4500, 4500))
+    found = said((ORIGINATOR, encrypted(36, 7)), (RESPONDER, encrypted(36, 7, flags=0x20)), ports=(4500, 4500))
     assert set(found) == {"TPE211"} and found["TPE211"][1].endswith("; 1 rekeying in it is encrypted, too.")
 
 
 def test_a_good_proposal_among_many_sets_is_seen() -> None:
     many = (*((1, 12, bits) for bits in (128, 192, 256)), *((3, kind, None) for kind in (2, 12, 13, 14)))
     many += (*((2, kind, None) for kind in (2, 5, 6, 7)), *((4, kind, None) for kind in (14, 19, 20, 21)))
-    found = said((SENT, offer(many)), (BACK, choice(GOOD)))
+    found = said((ORIGINATOR, offer(many)), (RESPONDER, choice(ALLOWED)))
     assert set(found) == {"TPE204"}
 
 
 def test_an_additional_key_exchange_of_none_leaves_the_proposal_as_it_is() -> None:
-    hybrid = (*GOOD, (6, 0, None))
-    assert said((SENT, offer(hybrid)), (BACK, choice(hybrid))) == {}
+    hybrid = (*ALLOWED, (6, 0, None))
+    assert said((ORIGINATOR, offer(hybrid)), (RESPONDER, choice(hybrid))) == {}
 
 
 def test_a_choice_that_leaves_a_type_out_was_never_offered() -> None:
-    found = said((SENT, offer(GOOD)), (BACK, choice((AES128, PRF256, ECP256))))
+    found = said((ORIGINATOR, offer(ALLOWED)), (RESPONDER, choice((AES128, PRF256, ECP256))))
     assert "TPE209" in found
-    assert "TPE209" not in said((SENT, offer((*GOOD, (6, 36, None), (6, 0, None)))), (BACK, choice(GOOD)))
+    assert "TPE209" not in said(
+        (ORIGINATOR, offer((*ALLOWED, (6, 36, None), (6, 0, None)))), (RESPONDER, choice(ALLOWED))
+    )
 
 
 def test_other_datagrams_on_the_ike_port_are_told() -> None:
-    found = said((SENT, INIT_REQUEST), (BACK, INIT_RESPONSE), (SENT, b"what is this doing here?"))
+    found = said((ORIGINATOR, INIT_REQUEST), (RESPONDER, INIT_RESPONSE), (ORIGINATOR, b"what is this doing here?"))
     assert set(found) == {"TPE212"} and found["TPE212"][2] == (3,)
 
 
@@ -218,10 +227,10 @@ def test_nat_detection_tells_whose_address_is_translated(
     clause: str | None,
 ) -> None:
     found = said(
-        (SENT, message(34, (33, proposal(1, *GOOD)), *nat_detection(bytes(8), *asked))),
+        (ORIGINATOR, message(34, (33, proposal(1, *ALLOWED)), *nat_detection(bytes(8), *asked))),
         (
-            BACK,
-            message(34, (33, proposal(1, *GOOD)), *nat_detection(SPI_R, *answered), flags=0x20, spi_r=SPI_R),
+            RESPONDER,
+            message(34, (33, proposal(1, *ALLOWED)), *nat_detection(SPI_R, *answered), flags=0x20, spi_r=SPI_R),
         ),
     )
     assert ("TPE213" in found) == (clause is not None)
@@ -237,29 +246,29 @@ def test_nat_detection_of_version_1_uses_the_hash_that_was_chosen(translated: bo
         for address, port in (THERE, source)
     )
     found = said(
-        (SENT, message(2, sa, version=0x10, flags=0)),
-        (BACK, message(2, sa, version=0x10, flags=0, spi_r=SPI_R)),
-        (SENT, message(2, (4, bytes(64)), (10, bytes(32)), *hashes, version=0x10, flags=0, spi_r=SPI_R)),
+        (ORIGINATOR, message(2, sa, version=0x10, flags=0)),
+        (RESPONDER, message(2, sa, version=0x10, flags=0, spi_r=SPI_R)),
+        (ORIGINATOR, message(2, (4, bytes(64)), (10, bytes(32)), *hashes, version=0x10, flags=0, spi_r=SPI_R)),
     )
     assert set(found) == {"TPE201", *(["TPE213"] if translated else [])}
 
 
 def test_requests_that_nobody_answers_are_told_once_they_are_three() -> None:
-    established = ((SENT, sealed(37, 4)), (BACK, sealed(37, 4, flags=0x20)))
-    assert "TPE214" not in said(*established, *[(SENT, sealed(37, 5))] * 2, ports=(4500, 4500))
-    severity, sentence, frames = said(*established, *[(SENT, sealed(37, 5))] * 4, ports=(4500, 4500))["TPE214"]
+    established = ((ORIGINATOR, encrypted(37, 4)), (RESPONDER, encrypted(37, 4, flags=0x20)))
+    assert "TPE214" not in said(*established, *[(ORIGINATOR, encrypted(37, 5))] * 2, ports=(4500, 4500))
+    severity, sentence, frames = said(*established, *[(ORIGINATOR, encrypted(37, 5))] * 4, ports=(4500, 4500))["TPE214"]
     assert severity is Severity.LOW and frames == (3, 4, 5, 6)
     assert sentence == "Nobody answers INFORMATIONAL 5 of the initiator."
-    answered = (*[(SENT, sealed(37, 5))] * 4, (BACK, sealed(37, 5, flags=0x20)))
+    answered = (*[(ORIGINATOR, encrypted(37, 5))] * 4, (RESPONDER, encrypted(37, 5, flags=0x20)))
     assert "TPE214" not in said(*established, *answered, ports=(4500, 4500))
 
 
 def test_a_redirection_is_told_with_its_target() -> None:
-    found = said((SENT, offer(GOOD)), (BACK, refusal(16407, b"\x01\x04\xc0\x00\x02\x07" + bytes(32))))
+    found = said((ORIGINATOR, offer(ALLOWED)), (RESPONDER, refusal(16407, b"\x01\x04\xc0\x00\x02\x07" + bytes(32))))
     assert set(found) == {"TPE215"} and "192.0.2.7" in found["TPE215"][1] and found["TPE215"][2] == (2,)
 
 
-def exchanged(group: int, length: int, transforms: Transforms = GOOD) -> bytes:
+def exchanged(group: int, length: int, transforms: Transforms = ALLOWED) -> bytes:
     return message(34, (33, proposal(1, *transforms)), (34, struct.pack(">HH", group, 0) + bytes(length)))
 
 
@@ -269,45 +278,47 @@ def exchanged(group: int, length: int, transforms: Transforms = GOOD) -> bytes:
         (exchanged(19, 64), None),
         (exchanged(19, 65), "65 bytes instead of 64"),
         (exchanged(20, 96), "of group ecp384, which is not proposed"),
-        (exchanged(96, 17, (*GOOD, (4, 96, None))), None),
+        (exchanged(96, 17, (*ALLOWED, (4, 96, None))), None),
     ],
 )
 def test_a_key_exchange_must_fit_its_proposal(sent: bytes, told: str | None) -> None:
-    found = said((SENT, sent))
+    found = said((ORIGINATOR, sent))
     assert ("TPE216" in found) == (told is not None)
     assert told is None or (told in found["TPE216"][1] and found["TPE216"][0] is Severity.MEDIUM)
 
 
 def test_a_key_exchange_of_another_group_than_the_chosen_one() -> None:
-    answer = message(34, (33, proposal(1, *GOOD)), (34, struct.pack(">HH", 20, 0) + bytes(96)), flags=0x20, spi_r=SPI_R)
-    assert "ecp384, which is not chosen" in said((SENT, exchanged(19, 64)), (BACK, answer))["TPE216"][1]
+    answer = message(
+        34, (33, proposal(1, *ALLOWED)), (34, struct.pack(">HH", 20, 0) + bytes(96)), flags=0x20, spi_r=SPI_R
+    )
+    assert "ecp384, which is not chosen" in said((ORIGINATOR, exchanged(19, 64)), (RESPONDER, answer))["TPE216"][1]
 
 
 @pytest.mark.parametrize(("length", "fits"), [(15, False), (16, True), (256, True), (257, False)])
 def test_nonces_have_a_least_and_a_greatest_length(length: int, fits: bool) -> None:
-    found = said((SENT, message(34, (33, proposal(1, *GOOD)), (40, bytes(length)))))
+    found = said((ORIGINATOR, message(34, (33, proposal(1, *ALLOWED)), (40, bytes(length)))))
     assert ("TPE217" not in found) == fits
 
 
 def test_fragments_that_never_arrive_are_told_if_nobody_answers() -> None:
-    lost = ((SENT, fragment(1, 3)), (SENT, fragment(3, 3)))
+    lost = ((ORIGINATOR, fragment(1, 3)), (ORIGINATOR, fragment(3, 3)))
     severity, sentence, frames = said(*lost, ports=(4500, 4500))["TPE218"]
     assert severity is Severity.LOW and frames == (1, 2)
     assert sentence == "Of IKE_AUTH 1 of the initiator, in 3 fragments, these never appear: 2; it is not answered."
-    assert "TPE218" not in said(*lost, (SENT, fragment(2, 3)), ports=(4500, 4500))
-    assert "TPE218" not in said(*lost, (BACK, fragment(1, 1, flags=0x20)), ports=(4500, 4500))
+    assert "TPE218" not in said(*lost, (ORIGINATOR, fragment(2, 3)), ports=(4500, 4500))
+    assert "TPE218" not in said(*lost, (RESPONDER, fragment(1, 1, flags=0x20)), ports=(4500, 4500))
 
 
 def test_a_choice_of_several_is_ambiguous() -> None:
     both = (AES128, AES256, SHA256, PRF256, ECP256)
-    found = said((SENT, offer(both)), (BACK, choice(both)))
+    found = said((ORIGINATOR, offer(both)), (RESPONDER, choice(both)))
     assert found["TPE219"][0] is Severity.MEDIUM and found["TPE219"][2] == (2,)
-    two = message(34, (33, proposal(1, *GOOD, last=False) + proposal(2, *GOOD)), flags=0x20, spi_r=SPI_R)
-    assert "TPE219" in said((SENT, offer(GOOD)), (BACK, two))
-    assert "TPE219" not in said((SENT, offer(both)), (BACK, choice(GOOD)))
+    two = message(34, (33, proposal(1, *ALLOWED, last=False) + proposal(2, *ALLOWED)), flags=0x20, spi_r=SPI_R)
+    assert "TPE219" in said((ORIGINATOR, offer(ALLOWED)), (RESPONDER, two))
+    assert "TPE219" not in said((ORIGINATOR, offer(both)), (RESPONDER, choice(ALLOWED)))
 
 
 def test_frames_are_bounded() -> None:
-    sent = [(SENT, message(34, (33, proposal(1, *WEAK)), (40, bytes(32 + at)))) for at in range(40)]
+    sent = [(ORIGINATOR, message(34, (33, proposal(1, *WEAK)), (40, bytes(32 + at)))) for at in range(40)]
     assert len(said(*sent)["TPE203"][2]) == 8
     assert Frame(0, 1).number == 1

@@ -38,7 +38,7 @@ from tests.leak_canaries import (
     tls_scene,
     tunnel,
 )
-from tests.protocols.test_ike import SPI_I, SPI_R
+from tests.protocols.ike_messages import SPI_I, SPI_R
 from tests.synthetic import ESP, IKE_INIT, STATION, TPE, Scene, found, statuses
 
 needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
