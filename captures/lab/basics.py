@@ -1,7 +1,7 @@
 """Both ends of a Basics Station: ``basics.py server|station …``; LNS over WebSocket, CUPS by HTTP POST.
 
-Shaped as the real station's traffic (no User-Agent, its constant Sec-WebSocket-Key and mask, two WebSockets in a
-row, PONG but never PING); contents are invented.
+The traffic has the shape of the real station's: no User-Agent, its constant Sec-WebSocket-Key and mask, two WebSockets
+in a row, PONG but never PING. Contents are invented.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EUI = "7076:ffff:fe00:aa10"
 
 
 def frame(opcode: int, content: bytes, mask: bytes = b"") -> bytes:
-    """One WebSocket frame (RFC 6455, 5.2), final, with a length below 65536."""
+    """A final WebSocket frame of fewer than 65,536 bytes (RFC 6455, section 5.2)."""
     masked = 0x80 if mask else 0
     size = len(content)
     length = bytes([masked | size]) if size < 126 else struct.pack(">BH", masked | 126, size)
@@ -32,15 +32,15 @@ def frame(opcode: int, content: bytes, mask: bytes = b"") -> bytes:
     return bytes([0x80 | opcode]) + length + mask + content
 
 
-class Wire:
-    """A connection read head by head and frame by frame."""
+class Connection:
+    """A connection, read as HTTP heads and WebSocket frames."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self._file = connection.makefile("rb")
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self._file = sock.makefile("rb")
 
     def head(self) -> list[str]:
-        """The lines of an HTTP head, without the empty one; none if the peer closed."""
+        """The lines of an HTTP head without the empty one; no line if the peer has closed."""
         lines = []
         while line := self._file.readline().decode("latin-1").rstrip("\r\n"):
             lines.append(line)
@@ -62,52 +62,54 @@ class Wire:
         return first & 0x0F, bytes(byte ^ mask[i % 4] for i, byte in enumerate(content))
 
     def send(self, *lines: str, body: bytes = b"") -> None:
-        self.connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+        self.socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
 
 # -- server -------------------------------------------------------------------------------------------------------
 
 
 class Handler(socketserver.BaseRequestHandler):
-    """Answers /update-info as CUPS does, anything else as an LNS does."""
+    """Answers /update-info as CUPS does, and any other path as an LNS does."""
 
     context: ssl.SSLContext | None = None
     public = "wss://lns.lab.example:4443"
 
     def handle(self) -> None:
         try:
-            connection = self.context.wrap_socket(self.request, server_side=True) if self.context else self.request
-            self._answer(Wire(connection))
-        except OSError as broken:
-            print(broken, flush=True)
+            sock = self.context.wrap_socket(self.request, server_side=True) if self.context else self.request
+            self._answer(Connection(sock))
+        except OSError as error:
+            print(error, flush=True)
 
-    def _answer(self, wire: Wire) -> None:
-        head = wire.head()
+    def _answer(self, connection: Connection) -> None:
+        head = connection.head()
         if not head:
             return
         path = head[0].split()[1]
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
         if path == "/update-info":
-            wire.exactly(int(fields["content-length"]))
-            wire.send("HTTP/1.1 200 OK", "Content-Type: application/octet-stream", "Content-Length: 14", body=bytes(14))
+            connection.exactly(int(fields["content-length"]))
+            connection.send(
+                "HTTP/1.1 200 OK", "Content-Type: application/octet-stream", "Content-Length: 14", body=bytes(14)
+            )
             return
         accept = base64.b64encode(
             hashlib.sha1((fields["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()
         ).decode()
-        wire.send(
+        connection.send(
             "HTTP/1.1 101 Switching Protocols",
             "Upgrade: websocket",
             "Connection: Upgrade",
             f"Sec-WebSocket-Accept: {accept}",
         )
-        wire.connection.settimeout(1.5)
+        connection.socket.settimeout(1.5)
         while True:
             try:
-                opcode, content = wire.frame()
+                opcode, content = connection.frame()
             except TimeoutError:
                 return
             if opcode == CLOSE:
-                wire.connection.sendall(frame(CLOSE, content))
+                connection.socket.sendall(frame(CLOSE, content))
                 return
             message = json.loads(content) if opcode == TEXT else {}
             answer: dict[str, object] = {}
@@ -124,11 +126,11 @@ class Handler(socketserver.BaseRequestHandler):
                     "RX1DR": 5,
                 }
             if answer:
-                wire.connection.sendall(frame(TEXT, json.dumps(answer).encode()))
+                connection.socket.sendall(frame(TEXT, json.dumps(answer).encode()))
 
 
-def _only(context: ssl.SSLContext, version: str) -> None:
-    """Let a context speak one version only, ``TLSv1.1`` and below as well."""
+def _restrict(context: ssl.SSLContext, version: str) -> None:
+    """Restrict a context to one TLS version, which may be ``TLSv1.1`` or older."""
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     context.maximum_version = ssl.TLSVersion[version.replace(".", "_")]
@@ -144,9 +146,9 @@ def serve(arguments: argparse.Namespace) -> None:
     if arguments.certificate:
         Handler.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         Handler.context.load_cert_chain(arguments.certificate)
-        Handler.context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF  # No alert for a client that just leaves.
+        Handler.context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF  # clients may close without close_notify
         if arguments.version:
-            _only(Handler.context, arguments.version)
+            _restrict(Handler.context, arguments.version)
         if arguments.authority:
             Handler.context.load_verify_locations(arguments.authority)
             Handler.context.verify_mode = ssl.CERT_REQUIRED
@@ -158,25 +160,25 @@ def serve(arguments: argparse.Namespace) -> None:
 # -- station ------------------------------------------------------------------------------------------------------
 
 
-def _connect(arguments: argparse.Namespace, host: str, port: int, clear: bool) -> Wire:
-    connection = socket.create_connection((host, port), timeout=10)
+def _connect(arguments: argparse.Namespace, host: str, port: int, clear: bool) -> Connection:
+    sock = socket.create_connection((host, port), timeout=10)
     if clear:
-        return Wire(connection)
+        return Connection(sock)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.maximum_version = ssl.TLSVersion.TLSv1_2  # The station's mbedTLS knows no 1.3.
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # the station's mbedTLS has no TLS 1.3
     if arguments.version:
-        _only(context, arguments.version)
+        _restrict(context, arguments.version)
     context.load_verify_locations(arguments.authority)
     context.load_cert_chain(arguments.certificate)
     context.keylog_filename = arguments.keys
-    if arguments.careless:
+    if arguments.insecure:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return Wire(context.wrap_socket(connection, server_hostname=host))
+    return Connection(context.wrap_socket(sock, server_hostname=host))
 
 
 def cups(arguments: argparse.Namespace, host: str, port: int, clear: bool) -> None:
-    """Ask CUPS once whether anything is new."""
-    wire = _connect(arguments, host, port, clear)
+    """Ask CUPS for updates once."""
+    connection = _connect(arguments, host, port, clear)
     body = json.dumps(
         {
             "router": EUI,
@@ -190,7 +192,7 @@ def cups(arguments: argparse.Namespace, host: str, port: int, clear: bool) -> No
             "keys": [0],
         }
     ).encode()
-    wire.send(
+    connection.send(
         "POST /update-info HTTP/1.1",
         f"Host: {host}:{port}",
         "Content-Type: application/json",
@@ -198,13 +200,13 @@ def cups(arguments: argparse.Namespace, host: str, port: int, clear: bool) -> No
         *[f"Authorization: {arguments.token}"] * bool(arguments.token),
         body=body,
     )
-    wire.head()
-    wire.exactly(14)
-    wire.connection.close()
+    connection.head()
+    connection.exactly(14)
+    connection.socket.close()
 
 
-def _websocket(wire: Wire, host: str, port: int, path: str) -> None:
-    wire.send(
+def _websocket(connection: Connection, host: str, port: int, path: str) -> None:
+    connection.send(
         f"GET {path} HTTP/1.1",
         f"Host: {host}:{port}",
         "Upgrade: websocket",
@@ -212,24 +214,24 @@ def _websocket(wire: Wire, host: str, port: int, path: str) -> None:
         f"Sec-WebSocket-Key: {KEY}",
         "Sec-WebSocket-Version: 13",
     )
-    wire.head()
+    connection.head()
 
 
 def lns(arguments: argparse.Namespace, host: str, port: int, clear: bool) -> None:
-    """Ask for the router's address, then stay connected there and send uplinks."""
-    wire = _connect(arguments, host, port, clear)
-    _websocket(wire, host, port, "/router-info")
-    wire.connection.sendall(frame(TEXT, json.dumps({"router": EUI}).encode(), MASK))
-    path = "/" + json.loads(wire.frame()[1])["uri"].rsplit("/", 1)[1]
-    wire.connection.sendall(frame(CLOSE, struct.pack(">H", 1000), MASK))
-    wire.frame()
-    wire.connection.close()
+    """Ask for the address of the router, then connect to it and send uplinks."""
+    connection = _connect(arguments, host, port, clear)
+    _websocket(connection, host, port, "/router-info")
+    connection.socket.sendall(frame(TEXT, json.dumps({"router": EUI}).encode(), MASK))
+    path = "/" + json.loads(connection.frame()[1])["uri"].rsplit("/", 1)[1]
+    connection.socket.sendall(frame(CLOSE, struct.pack(">H", 1000), MASK))
+    connection.frame()
+    connection.socket.close()
 
-    wire = _connect(arguments, host, port, clear)
-    _websocket(wire, host, port, path)
+    connection = _connect(arguments, host, port, clear)
+    _websocket(connection, host, port, path)
     version = {"msgtype": "version", "station": "2.0.6(lab)", "protocol": 2, "features": "rmtsh gps"}
-    wire.connection.sendall(frame(TEXT, json.dumps(version).encode(), MASK))
-    wire.frame()
+    connection.socket.sendall(frame(TEXT, json.dumps(version).encode(), MASK))
+    connection.frame()
     for count in range(arguments.uplinks):
         uplink = {
             "msgtype": "updf",
@@ -239,12 +241,12 @@ def lns(arguments: argparse.Namespace, host: str, port: int, clear: bool) -> Non
             "FRMPayload": "5f11c09e",
             "MIC": 71,
         }
-        wire.connection.sendall(frame(TEXT, json.dumps(uplink).encode(), MASK))
-        wire.frame()
+        connection.socket.sendall(frame(TEXT, json.dumps(uplink).encode(), MASK))
+        connection.frame()
         time.sleep(1)
-    wire.connection.sendall(frame(CLOSE, struct.pack(">H", 1000), MASK))
-    wire.frame()
-    wire.connection.close()
+    connection.socket.sendall(frame(CLOSE, struct.pack(">H", 1000), MASK))
+    connection.frame()
+    connection.socket.close()
 
 
 def main() -> None:
@@ -261,12 +263,12 @@ def main() -> None:
     station.add_argument("host")
     station.add_argument("port", type=int)
     station.add_argument("--clear", action="store_true")
-    station.add_argument("--careless", action="store_true")
+    station.add_argument("--insecure", action="store_true")
     station.add_argument("--certificate", required=True)
     station.add_argument("--authority", required=True)
-    station.add_argument("--keys", help="file that gets the keys of its TLS sessions")
+    station.add_argument("--keys", help="file to which the keys of the TLS sessions are written")
     station.add_argument("--version")
-    station.add_argument("--token", help="what it authorizes itself with to CUPS")
+    station.add_argument("--token", help="authorization for CUPS")
     station.add_argument("--uplinks", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.role == "server":

@@ -1,4 +1,4 @@
-"""The lab's own certificates: one authority, the good server and client, and the servers that are wrong."""
+"""The certificates of the lab: an authority, valid certificates for server and client, and invalid ones."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class _Signer:
 
 
 _BROKEN_NAMES = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3007 8705 0a141e0a00"))
-"""Alternative names with an IP address of five bytes, which no reader of certificates can make sense of."""
+"""Alternative names with an IP address of five bytes, which no certificate parser accepts."""
 
 
 def write(folder: Path, addresses: Sequence[str]) -> None:
-    """Write ``ca``, ``tpe`` and ``station``, and the servers that are wrong, into a folder.
+    """Write ``ca``, ``tpe``, ``station`` and the invalid server certificates into a folder.
 
-    Each as ``.key``, ``.crt`` and ``.pem`` (both, as stunnel wants them). ``addresses``: those of TPE.
+    Each becomes ``.key``, ``.crt`` and ``.pem`` (key and certificate, for stunnel). ``addresses``: of TPE.
     """
     authority = _pair(folder, "ca", "Lab Core Root CA", None)
-    names = [x509.DNSName(each) for each in NAMES]
-    numbers = [x509.IPAddress(ipaddress.ip_address(each)) for each in addresses]
+    names = [x509.DNSName(name) for name in NAMES]
+    numbers = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
     good = x509.SubjectAlternativeName([*names, *numbers])
     _pair(folder, "tpe", NAMES[0], authority, good)
     _pair(folder, "station", STATION, authority, x509.SubjectAlternativeName([x509.DNSName(STATION)]))
@@ -66,14 +66,14 @@ def write(folder: Path, addresses: Sequence[str]) -> None:
 
 
 def _add(folder: Path, file: str, *issuers: str) -> None:
-    """Put certificates behind a server's own, for it to send."""
+    """Append certificates to a server's own; it sends all of them."""
     with (folder / f"{file}.pem").open("ab") as chain:
         for issuer in issuers:
             chain.write((folder / f"{issuer}.crt").read_bytes())
 
 
 def _sign_with_sha1(folder: Path) -> None:
-    """What is self-signed, signed by the authority, as cryptography refuses to do it."""
+    """Sign the self-signed certificate's key with SHA-1, by openssl, because cryptography refuses SHA-1."""
     new = folder / "sha1.crt"
     authority = ["-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key"), "-days", "300"]
     good = ["-in", str(folder / "self-signed.crt"), "-out", str(new)]
@@ -90,7 +90,7 @@ def _pair(
     days: tuple[int, int] = (-20, 700),
     bits: int = 2048,
 ) -> _Signer:
-    """One key and its certificate, valid between two days counted from today."""
+    """Make a key and its certificate. ``days``: validity, as days from today."""
     today = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     key = rsa.generate_private_key(65537, bits)
     subject = x509.Name(
@@ -117,7 +117,7 @@ def _pair(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     public = certificate.public_bytes(serialization.Encoding.PEM)
-    for ending, content in (("key", secret), ("crt", public), ("pem", secret + public)):
-        (folder / f"{file}.{ending}").write_bytes(content)
-        (folder / f"{file}.{ending}").chmod(0o600)
+    for suffix, content in (("key", secret), ("crt", public), ("pem", secret + public)):
+        (folder / f"{file}.{suffix}").write_bytes(content)
+        (folder / f"{file}.{suffix}").chmod(0o600)
     return _Signer(subject, key)

@@ -1,8 +1,9 @@
-"""A tunnel of TLS 1.2 that compresses (DEFLATE, RFC 3749), as stunnel could be told before 2012 (CVE-2012-4929).
+"""A TLS 1.2 proxy with compression (DEFLATE, RFC 3749), an option that stunnel had until 2012 (CVE-2012-4929).
 
-``compressing.py server PORT TO CERTIFICATE KEY`` hands on to a port of the loopback, ``compressing.py station LOCAL
-HOST PORT`` takes connections to one there, each one at a time. By hand, for no TLS library of Debian compresses any
-more: RSA key exchange (RFC 5246) and AES-128-GCM (RFC 5288); the client trusts every certificate.
+``compressing.py server PORT TO CERTIFICATE KEY`` forwards to a port of the loopback; ``compressing.py station LOCAL
+HOST PORT`` accepts connections at one. Both serve one connection at a time. No TLS library of Debian compresses any
+more, so this is an implementation of its own, with RSA key exchange (RFC 5246) and AES-128-GCM (RFC 5288). The client
+accepts every certificate.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ CLOSE_NOTIFY = b"\x01\x00"
 
 
 def listed(size: int, content: bytes) -> bytes:
-    """A vector whose length takes ``size`` bytes."""
+    """A vector with a length field of ``size`` bytes (RFC 5246, section 4.3)."""
     return len(content).to_bytes(size, "big") + content
 
 
 def prf(secret: bytes, label: bytes, seed: bytes, size: int) -> bytes:
-    """The pseudorandom function (RFC 5246, section 5)."""
+    """The pseudorandom function of TLS 1.2 (RFC 5246, section 5)."""
     found, a = b"", label + seed
     while len(found) < size:
         a = hmac.digest(secret, a, "sha256")
@@ -48,7 +49,7 @@ def prf(secret: bytes, label: bytes, seed: bytes, size: int) -> bytes:
 
 
 class Protection:
-    """What one direction's records go through once keys are there: DEFLATE, then AES-128-GCM."""
+    """Compression (DEFLATE) and encryption (AES-128-GCM) of the records of one direction."""
 
     def __init__(self, key: bytes, salt: bytes) -> None:
         self._cipher, self._salt, self._count = AESGCM(key), salt, 0
@@ -70,7 +71,7 @@ class Protection:
 
 
 class Tls:
-    """One end of a connection. ``ConnectionError``: the other end closed it."""
+    """One end of a connection. Raises ``ConnectionError`` if the other end closes it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -93,13 +94,13 @@ class Tls:
             raise ConnectionError("closed by the peer")
         return content
 
-    def _say(self, kind: int, body: bytes) -> None:
+    def _send(self, kind: int, body: bytes) -> None:
         message = bytes([kind]) + listed(3, body)
         self._transcript += message
         self.write(HANDSHAKE, message)
 
-    def _hear(self, kind: int) -> bytes:
-        """The body of the next handshake message, which must be of this kind; each has a record of its own."""
+    def _receive(self, kind: int) -> bytes:
+        """The body of the next handshake message, which must have this type. Every message has its own record."""
         _, message = self.read()
         if message[0] != kind:
             raise ConnectionError(f"handshake message {message[0]} instead of {kind}")
@@ -107,15 +108,15 @@ class Tls:
         return message[4:]
 
     def serve(self, certificate: bytes, key: RSAPrivateKey) -> None:
-        client_random = self._hear(CLIENT_HELLO)[2:34]
+        client_random = self._receive(CLIENT_HELLO)[2:34]
         random = os.urandom(32)
-        self._say(SERVER_HELLO, struct.pack(">H", VERSION) + random + listed(1, b"") + RSA_AES_128_GCM + DEFLATE)
-        self._say(CERTIFICATE, listed(3, listed(3, certificate)))
-        self._say(SERVER_HELLO_DONE, b"")
-        secret = key.decrypt(self._hear(CLIENT_KEY_EXCHANGE)[2:], PKCS1v15())
+        self._send(SERVER_HELLO, struct.pack(">H", VERSION) + random + listed(1, b"") + RSA_AES_128_GCM + DEFLATE)
+        self._send(CERTIFICATE, listed(3, listed(3, certificate)))
+        self._send(SERVER_HELLO_DONE, b"")
+        secret = key.decrypt(self._receive(CLIENT_KEY_EXCHANGE)[2:], PKCS1v15())
         master, client, server = self._keys(secret, client_random, random)
-        self._hear_finished(master, b"client finished", client)
-        self._say_finished(master, b"server finished", server)
+        self._receive_finished(master, b"client finished", client)
+        self._send_finished(master, b"server finished", server)
 
     def connect(self, name: str) -> None:
         random = os.urandom(32)
@@ -124,37 +125,37 @@ class Tls:
         names = listed(2, UNCOMPRESSED + listed(2, name.encode()))
         algorithms = listed(2, b"\x04\x01")  # RSA with SHA-256
         extensions = b"\x00\x00" + listed(2, names) + b"\x00\x0d" + listed(2, algorithms)
-        self._say(CLIENT_HELLO, hello + listed(2, extensions))
-        server_random = self._hear(SERVER_HELLO)[2:34]
-        key = x509.load_der_x509_certificate(self._hear(CERTIFICATE)[6:]).public_key()
+        self._send(CLIENT_HELLO, hello + listed(2, extensions))
+        server_random = self._receive(SERVER_HELLO)[2:34]
+        key = x509.load_der_x509_certificate(self._receive(CERTIFICATE)[6:]).public_key()
         assert isinstance(key, RSAPublicKey)
-        self._hear(SERVER_HELLO_DONE)
+        self._receive(SERVER_HELLO_DONE)
         secret = struct.pack(">H", VERSION) + os.urandom(46)
-        self._say(CLIENT_KEY_EXCHANGE, listed(2, key.encrypt(secret, PKCS1v15())))
+        self._send(CLIENT_KEY_EXCHANGE, listed(2, key.encrypt(secret, PKCS1v15())))
         master, client, server = self._keys(secret, random, server_random)
-        self._say_finished(master, b"client finished", client)
-        self._hear_finished(master, b"server finished", server)
+        self._send_finished(master, b"client finished", client)
+        self._receive_finished(master, b"server finished", server)
 
     def _keys(self, secret: bytes, client_random: bytes, server_random: bytes) -> tuple[bytes, Protection, Protection]:
         master = prf(secret, b"master secret", client_random + server_random, 48)
         block = prf(master, b"key expansion", server_random + client_random, 40)
         return master, Protection(block[:16], block[32:36]), Protection(block[16:32], block[36:])
 
-    def _say_finished(self, master: bytes, label: bytes, protection: Protection) -> None:
+    def _send_finished(self, master: bytes, label: bytes, protection: Protection) -> None:
         self.write(CHANGE_CIPHER_SPEC, b"\x01")
         self._writing = protection
-        self._say(FINISHED, prf(master, label, sha256(self._transcript).digest(), 12))
+        self._send(FINISHED, prf(master, label, sha256(self._transcript).digest(), 12))
 
-    def _hear_finished(self, master: bytes, label: bytes, protection: Protection) -> None:
+    def _receive_finished(self, master: bytes, label: bytes, protection: Protection) -> None:
         self.read()
         self._reading = protection
         expected = prf(master, label, sha256(self._transcript).digest(), 12)
-        if self._hear(FINISHED) != expected:
+        if self._receive(FINISHED) != expected:
             raise ConnectionError("the handshake was tampered with")
 
 
-def hand_on(inside: Tls, connection: socket.socket, outside: socket.socket) -> None:
-    """Hand on between a TLS connection and another one, until either is closed."""
+def forward(inside: Tls, connection: socket.socket, outside: socket.socket) -> None:
+    """Forward between a TLS connection and a plain one until one of them closes."""
     while True:
         for ready in select.select([connection, outside], [], [])[0]:
             if ready is outside:
@@ -171,7 +172,7 @@ def hand_on(inside: Tls, connection: socket.socket, outside: socket.socket) -> N
 
 
 def connections(address: str, port: int) -> Iterator[socket.socket]:
-    """Connections to a port, one at a time."""
+    """Connections to a port, one after another."""
     with socket.create_server((address, port)) as listener:
         while True:
             connection, _ = listener.accept()
@@ -188,9 +189,9 @@ def server(port: str, to: str, certificate: str, key: str) -> None:
             try:
                 inside = Tls(connection)
                 inside.serve(shown, secret)
-                hand_on(inside, connection, outside)
-            except OSError as broken:
-                print(broken, flush=True)
+                forward(inside, connection, outside)
+            except OSError as error:
+                print(error, flush=True)
 
 
 def station(local: str, host: str, port: str) -> None:
@@ -199,9 +200,9 @@ def station(local: str, host: str, port: str) -> None:
             try:
                 inside = Tls(connection)
                 inside.connect(host)
-                hand_on(inside, connection, outside)
-            except OSError as broken:
-                print(broken, flush=True)
+                forward(inside, connection, outside)
+            except OSError as error:
+                print(error, flush=True)
 
 
 if __name__ == "__main__":

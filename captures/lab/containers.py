@@ -1,6 +1,6 @@
-"""What becomes of a recorded file: VLAN tags and several files (classic pcap), a vendor's block (pcapng), a cut end.
+"""Changes to a recorded file: VLAN tags, splitting (pcap), a vendor's block (pcapng), a missing end.
 
-All are little-endian here.
+All files are little-endian.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _HEADER, _RECORD = 24, struct.Struct("<IIII")
 
 
 def _records(content: bytes) -> list[bytes]:
-    """The records of a little-endian pcap file, each with its header."""
+    """The records of a pcap file, with their headers."""
     found, at = [], _HEADER
     while at < len(content):
         captured = _RECORD.unpack_from(content, at)[2]
@@ -23,7 +23,7 @@ def _records(content: bytes) -> list[bytes]:
 
 
 def tag(path: Path, vlan: int) -> None:
-    """Write an 802.1Q tag into every Ethernet frame, as a trunk port would: the lab's kernel may know no VLANs."""
+    """Insert an 802.1Q tag into every Ethernet frame, as a trunk port does; the kernel may lack VLAN support."""
     content = path.read_bytes()
     tagged = [content[:_HEADER]]
     for record in _records(content):
@@ -35,23 +35,23 @@ def tag(path: Path, vlan: int) -> None:
 
 
 def split(path: Path, files: int) -> list[Path]:
-    """The capture in several files of nearly the same number of packets."""
+    """Split a capture into files with about the same number of packets."""
     if files == 1:
         return [path]
     content = path.read_bytes()
     records = _records(content)
     parts = []
     for number in range(files):
-        mine = records[number * len(records) // files : (number + 1) * len(records) // files]
+        part = records[number * len(records) // files : (number + 1) * len(records) // files]
         parts.append(path.with_suffix(f".{number}.pcap"))
-        parts[-1].write_bytes(content[:_HEADER] + b"".join(mine))
+        parts[-1].write_bytes(content[:_HEADER] + b"".join(part))
     return parts
 
 
 def add_block(path: Path, kind: int) -> None:
-    """Put a block of a vendor's own kind before the packets of a pcapng file, behind its section and its interface.
+    """Insert a vendor-specific block before the packets of a pcapng file, after its section and its interface.
 
-    Kinds with the highest bit set are reserved for local use (draft-ietf-opsawg-pcapng).
+    Block types with the highest bit set are reserved for local use (draft-ietf-opsawg-pcapng).
     """
     content = path.read_bytes()
     at = 0
@@ -63,5 +63,5 @@ def add_block(path: Path, kind: int) -> None:
 
 
 def cut(path: Path, size: int) -> None:
-    """Take bytes off the end, as a full disk does."""
+    """Remove bytes from the end, as a full disk does."""
     path.write_bytes(path.read_bytes()[:-size])

@@ -1,4 +1,4 @@
-"""Both ends of an IEC 60870-5-104 link by the book, with c104: ``iec104.py station|server ADDRESS PORT``."""
+"""Both ends of a standard IEC 60870-5-104 link, with c104: ``iec104.py station|server ADDRESS PORT``."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ def station(address: str, port: int) -> None:
     client.start()
     while not connection.is_connected:
         time.sleep(0.1)
-    connection.unmute()  # Init.NONE sends no STARTDT by itself.
+    connection.unmute()  # with Init.NONE, c104 sends no STARTDT
     while True:
         connection.interrogation(common_address=47)
         time.sleep(3)
 
 
 def server(address: str, port: int) -> None:
-    """A station of measured values, one of which changes every second."""
-    end = c104.Server(ip=address, port=port, tick_rate_ms=100)
-    outstation = end.add_station(common_address=47)
+    """An outstation with one measured value, which changes every second."""
+    listening = c104.Server(ip=address, port=port, tick_rate_ms=100)
+    outstation = listening.add_station(common_address=47)
     assert outstation
     point = outstation.add_point(io_address=11, type=c104.Type.M_ME_NC_1)
     assert point
     value = 8.0
-    end.start()
+    listening.start()
     while True:
         time.sleep(1)
         value += 0.25

@@ -1,6 +1,6 @@
-"""What no sound daemon sends, by hand: ``imitations.py WHAT ARGUMENT…``; see each function.
+"""Traffic that no correct daemon sends: ``imitations.py NAME ARGUMENT…``; one function each.
 
-Frames leave through raw sockets, so that they can have the ports of a daemon that runs at the same time.
+Packets are sent through raw sockets, so that they can have the port of a running daemon.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MORE_FRAGMENTS = 0x2000
 
 
 def datagrams(source: str, source_port: str, to: str, port: str, *contents: str) -> None:
-    """UDP datagrams of these contents (hexadecimal), between any ports; broadcasts too."""
+    """Send UDP datagrams with these contents (hexadecimal) between any ports, also as broadcast."""
     sender = _raw(UDP, source)
     for content in map(bytes.fromhex, contents):
         header = struct.pack(">HHHH", int(source_port), int(port), 8 + len(content), 0)
@@ -33,7 +33,7 @@ def datagrams(source: str, source_port: str, to: str, port: str, *contents: str)
 
 
 def packets(protocol: str, source: str, to: str, *contents: str) -> None:
-    """IP packets of a protocol's number with these contents (hexadecimal)."""
+    """Send IP packets of a protocol number with these contents (hexadecimal)."""
     sender = _raw(int(protocol), source)
     for content in contents:
         sender.sendto(bytes.fromhex(content), (to, 0))
@@ -41,7 +41,7 @@ def packets(protocol: str, source: str, to: str, *contents: str) -> None:
 
 
 def fragments(protocol: str, source: str, to: str, *pieces: str) -> None:
-    """Fragments of one IPv4 datagram, each ``offset:content`` (bytes, hexadecimal) of its payload; they may overlap."""
+    """Send fragments of one IPv4 datagram: ``offset:content`` of its payload (bytes, hexadecimal). They may overlap."""
     addresses = socket.inet_aton(source) + socket.inet_aton(to)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sender:
         for count, piece in enumerate(pieces, 1):
@@ -52,7 +52,7 @@ def fragments(protocol: str, source: str, to: str, *pieces: str) -> None:
 
 
 def frames(*contents: str) -> None:
-    """Ethernet frames of these contents (hexadecimal), without a check sequence."""
+    """Send Ethernet frames with these contents (hexadecimal), without a frame check sequence."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
         wire.bind(("eth0", 0))
         for content in contents:
@@ -68,7 +68,7 @@ def _raw(protocol: int, source: str) -> socket.socket:
 
 
 def replay(seconds: str, source: str, count: str, pause: str = "0") -> None:
-    """Watch ESP in UDP/4500 from an address for a time, wait, then send the last packets once more, as they were."""
+    """Capture ESP in UDP/4500 from an address for some seconds, pause, then send the first ``count`` packets again."""
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(EVERYTHING))
     wire.bind(("eth0", EVERYTHING))
     seen: list[bytes] = []
@@ -90,8 +90,8 @@ def replay(seconds: str, source: str, count: str, pause: str = "0") -> None:
         time.sleep(0.05)
 
 
-def says(port: str, opening: str = "", answer: str = "", pause: str = "3") -> None:
-    """A TCP server that says something (hexadecimal) first, something else to whatever comes, and closes after that."""
+def scripted(port: str, opening: str = "", answer: str = "", pause: str = "3") -> None:
+    """A TCP server that sends an opening, answers the first request (both hexadecimal), and closes."""
     with socket.create_server(("0.0.0.0", int(port))) as listener:
         while True:
             connection, _ = listener.accept()
@@ -102,24 +102,24 @@ def says(port: str, opening: str = "", answer: str = "", pause: str = "3") -> No
                     if connection.recv(4096):
                         connection.sendall(bytes.fromhex(answer))
                     connection.recv(4096)
-                except OSError as broken:
-                    print(broken, flush=True)
+                except OSError as error:
+                    print(error, flush=True)
 
 
 def relay(port: str, to: str, preface: str = "", insertion: str = "") -> None:
-    """Hand connections on to a port of the loopback, one at a time.
+    """Forward connections to a port of the loopback, one after another.
 
-    The client hears something else first (``preface``), and something behind the server's first line (``insertion``),
-    both hexadecimal.
+    ``preface``: bytes sent to the client first; ``insertion``: bytes sent after the server's first line (both
+    hexadecimal).
     """
     with socket.create_server(("0.0.0.0", int(port))) as listener:
         while True:
             client, _ = listener.accept()
             with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(to))) as server:
-                _hand_on(client, server, bytes.fromhex(preface), bytes.fromhex(insertion))
+                _forward(client, server, bytes.fromhex(preface), bytes.fromhex(insertion))
 
 
-def _hand_on(client: socket.socket, server: socket.socket, preface: bytes, insertion: bytes) -> None:
+def _forward(client: socket.socket, server: socket.socket, preface: bytes, insertion: bytes) -> None:
     client.sendall(preface)
     line, end, rest = server.recv(65536).partition(b"\n")
     client.sendall(line + end + insertion + rest)
@@ -132,7 +132,7 @@ def _hand_on(client: socket.socket, server: socket.socket, preface: bytes, inser
 
 
 def hello(host: str, port: str) -> None:
-    """A TLS client that says hello, hears the server's answer and closes without a word."""
+    """A TLS client that sends a ClientHello, waits for the answer, and closes without an alert."""
     context = ssl.create_default_context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -145,7 +145,7 @@ def hello(host: str, port: str) -> None:
 
 
 def noise(host: str, port: str, size: str) -> None:
-    """A TCP client that sends random bytes twice, and closes."""
+    """A TCP client that sends random bytes twice and closes."""
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         for _ in range(2):
             connection.sendall(os.urandom(int(size)))
@@ -154,7 +154,7 @@ def noise(host: str, port: str, size: str) -> None:
 
 
 def false_echo(address: str) -> None:
-    """Answer pings with other data than they brought. The kernel's own answers must be switched off."""
+    """Answer pings with data that they did not carry. The kernel's own answers must be disabled."""
     wire = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     wire.bind((address, 0))
     while True:
@@ -166,7 +166,7 @@ def false_echo(address: str) -> None:
 
 
 def icmp_control(kind: str, source: str, victim: str, destination: str, gateway: str, identifier: str) -> None:
-    """Tell a host to send elsewhere (``redirect``) or more slowly (``quench``), quoting a ping of its own (RFC 792)."""
+    """Send ``redirect`` or source ``quench`` (RFC 792), which quotes a ping of the victim."""
     echo = struct.pack(">BBHHH", 8, 0, 0, int(identifier), 1)
     addresses = socket.inet_aton(victim) + socket.inet_aton(destination)
     quoted = struct.pack(">BBHHHBBH", 0x45, 0, 84, 1, 0, 63, socket.IPPROTO_ICMP, 0) + addresses + echo
@@ -189,7 +189,7 @@ def _checksum(content: bytes) -> int:
 
 
 def ftp_bounce(host: str, third: str) -> None:
-    """Ask an FTP server to send a file to a third host (RFC 2577)."""
+    """Ask an FTP server to send a file to a third host (RFC 2577), then upload one."""
     client = ftplib.FTP(host, timeout=6)
     client.login("ftp", "lrr@lab")
     try:
@@ -213,7 +213,7 @@ def ftp_guess(host: str) -> None:
 
 
 def ftp_distrust(host: str) -> None:
-    """Ask an FTP server for passive mode, do not trust the address in its answer, and go on in active mode."""
+    """Ask an FTP server for passive mode, ignore the address of its reply, and continue in active mode."""
     client = ftplib.FTP(host, timeout=6)
     client.login("ftp", "lrr@lab")
     print(client.sendcmd("PASV"))
@@ -224,14 +224,14 @@ def ftp_distrust(host: str) -> None:
 
 
 def dhcp_unnamed(interface: str, address: str, router: str) -> None:
-    """Offer an address and confirm it without a word of who does (no option 54, which RFC 2131, table 3 demands)."""
+    """A DHCP server that sends no server identifier (option 54), which RFC 2131, table 3, requires."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         port.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         port.bind(("", 67))
         while True:
             request = port.recv(2048)
-            kind = {b"\1": b"\2", b"\3": b"\5"}[request[242:243]]  # The clients' first option is the message's type.
+            kind = {b"\1": b"\2", b"\3": b"\5"}[request[242:243]]  # udhcpc puts the message type first
             header = b"\2" + request[1:16] + socket.inet_aton(address) + bytes(8) + request[28:240]
             lease, mask = struct.pack(">BBI", 51, 4, 3600), bytes([1, 4, 255, 255, 255, 0])
             options = bytes([53, 1]) + kind + lease + mask + bytes([3, 4]) + socket.inet_aton(router) + b"\xff"
@@ -239,8 +239,8 @@ def dhcp_unnamed(interface: str, address: str, router: str) -> None:
 
 
 def dns_guesses(source: str, to: str, port: str, name: str, count: str) -> None:
-    """Answer a query that was never seen in the name of a DNS server, and guess at its identifier again and again."""
-    labels = b"".join(bytes([len(each)]) + each.encode() for each in name.split(".")) + b"\0"
+    """Answer an unseen query with the address of a DNS server, each time with another guess of its identifier."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
     question = labels + struct.pack(">HH", 1, 1)
     record = struct.pack(">HHHIH4s", 0xC00C, 1, 1, 86400, 4, socket.inet_aton("203.0.113.9"))
     sender = _raw(UDP, source)
@@ -251,7 +251,7 @@ def dns_guesses(source: str, to: str, port: str, name: str, count: str) -> None:
 
 
 def kiss_of_death(address: str) -> None:
-    """Answer every question for the time with RATE (RFC 5905, 7.4)."""
+    """Answer every request with the kiss code RATE (RFC 5905, section 7.4)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
         port.bind((address, 123))
         while True:
@@ -261,7 +261,7 @@ def kiss_of_death(address: str) -> None:
 
 
 def crypto_nak(address: str) -> None:
-    """Answer every question for the time with a crypto-NAK: key identifier 0 and no digest (RFC 5905, 9.2)."""
+    """Answer every request with a crypto-NAK: key identifier 0 and no digest (RFC 5905, section 9.2)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
         port.bind((address, 123))
         while True:
@@ -272,7 +272,7 @@ def crypto_nak(address: str) -> None:
 
 
 def _proposal(number: int, bits: int, prf: int, integrity: int, group: int, last: bool = False) -> bytes:
-    """AES-CBC with so many bits, and the rest by IANA's numbers."""
+    """A proposal of AES-CBC with a key size, and of other transforms by their IANA numbers."""
     transforms = struct.pack(">BBHBBHHH", 3, 0, 12, 1, 0, 12, 0x800E, bits)
     transforms += struct.pack(">BBHBBH", 3, 0, 8, 2, 0, prf) + struct.pack(">BBHBBH", 3, 0, 8, 3, 0, integrity)
     transforms += struct.pack(">BBHBBH", 0, 0, 8, 4, 0, group)
@@ -287,23 +287,23 @@ SA, KEY_EXCHANGE, NONCE, NOTIFY = 33, 34, 40, 41
 
 
 def _answer(how: str, request: bytes, elsewhere: str) -> tuple[int, bytes]:
-    """The body of an IKE_SA_INIT response and the type of its first payload (RFC 7296, 3)."""
+    """The type of the first payload of an IKE_SA_INIT response, and the payloads (RFC 7296, section 3)."""
     if how == "redirect":
         gateway = bytes([1, 4]) + socket.inet_aton(elsewhere)
-        nonce = _found(request, NONCE)
+        nonce = _first_payload(request, NONCE)
         return NOTIFY, _payload(0, struct.pack(">BBH", 0, 0, 16407) + gateway + nonce)
     if how == "never-offered":  # aes256-sha1-modp1024
         proposals = _proposal(1, 256, 2, 2, 2, last=True)
         group, length, nonce = 2, 128, os.urandom(32)
-    else:  # Two of the offer's proposals at once, a key exchange of neither's group, and half a nonce.
+    else:  # two of the offered proposals, a key exchange of neither's group, and a nonce of half the minimum
         proposals = _proposal(1, 128, 5, 12, 19) + _proposal(2, 128, 6, 13, 20, last=True)
         group, length, nonce = 21, 132, os.urandom(8)
     exchange = struct.pack(">HH", group, 0) + os.urandom(length)
     return SA, _payload(KEY_EXCHANGE, proposals) + _payload(NONCE, exchange) + _payload(0, nonce)
 
 
-def _found(message: bytes, wanted: int) -> bytes:
-    """The content of an IKE message's first payload of a type."""
+def _first_payload(message: bytes, wanted: int) -> bytes:
+    """The content of the first payload of a type in an IKE message."""
     kind, at = message[16], 28
     while kind != wanted:
         kind, at = message[at], at + int.from_bytes(message[at + 2 : at + 4])
@@ -311,10 +311,10 @@ def _found(message: bytes, wanted: int) -> bytes:
 
 
 def ike_responder(address: str, number: str, how: str, elsewhere: str = "") -> None:
-    """Answer IKE_SA_INIT as no IPsec daemon does.
+    """Answer IKE_SA_INIT against the protocol, or with a redirect.
 
-    ``never-offered``: with a proposal that nobody offered; ``contradictory``: with an answer that contradicts itself;
-    ``redirect``: by sending the initiator elsewhere (RFC 5685), which strongSwan only does for a plugin of one's own.
+    ``never-offered``: choose a proposal that was not offered; ``contradictory``: send payloads that contradict each
+    other; ``redirect``: name another gateway (RFC 5685), for which strongSwan needs a plugin that it does not ship.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port:
         port.bind((address, int(number)))
@@ -326,7 +326,7 @@ def ike_responder(address: str, number: str, how: str, elsewhere: str = "") -> N
             port.sendto(header + body, peer)
 
 
-WHAT: Mapping[str, Callable[..., None]] = {
+IMITATIONS: Mapping[str, Callable[..., None]] = {
     "crypto-nak": crypto_nak,
     "datagrams": datagrams,
     "dhcp-unnamed": dhcp_unnamed,
@@ -345,12 +345,12 @@ WHAT: Mapping[str, Callable[..., None]] = {
     "packets": packets,
     "relay": relay,
     "replay": replay,
-    "says": says,
+    "scripted": scripted,
 }
 
 
 def main(words: Sequence[str]) -> None:
-    WHAT[words[0]](*words[1:])
+    IMITATIONS[words[0]](*words[1:])
 
 
 if __name__ == "__main__":

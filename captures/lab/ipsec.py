@@ -1,7 +1,7 @@
-"""strongSwan on both sides, and what else speaks IKE in the lab.
+"""strongSwan on both sides.
 
-A kernel without ESP leaves kernel-libipsec, which Debian 12 has only for ESP inside UDP/4500. ``raw_esp`` takes the
-charon of Debian 13 instead, whose kernel-libipsec also speaks ESP as IP protocol 50.
+The lab does not need a kernel with ESP: strongSwan's kernel-libipsec makes it. In Debian 12 it supports ESP inside
+UDP/4500 only. ``raw_esp`` selects the charon of Debian 13, which also supports ESP as IP protocol 50.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _PLUGINS = """random nonce openssl aes sha1 sha2 md5 hmac kdf gcm x509 pem pkcs1
 kernel-libipsec kernel-netlink socket-default"""
 
 
-def _charon(lab: Lab, namespace: str, certificate: str, connection: str, careless: bool, raw_esp: bool) -> None:
-    """A charon with its own configuration. ``careless``: it accepts aggressive mode with a pre-shared key."""
+def _charon(lab: Lab, namespace: str, certificate: str, connection: str, insecure: bool, raw_esp: bool) -> None:
+    """Start a charon. ``insecure``: allow aggressive mode with a pre-shared key."""
     home = lab.folder / namespace
     for folder, file in (("x509", f"{certificate}.crt"), ("private", f"{certificate}.key"), ("x509ca", "ca.crt")):
         (home / folder).mkdir(parents=True)
@@ -29,7 +29,7 @@ def _charon(lab: Lab, namespace: str, certificate: str, connection: str, careles
     (home / "strongswan.conf").write_text(f"""\
 charon {{
   load = {_PLUGINS}
-  i_dont_care_about_security_and_use_aggressive_mode_psk = {"yes" if careless else "no"}
+  i_dont_care_about_security_and_use_aggressive_mode_psk = {"yes" if insecure else "no"}
   plugins {{
     vici {{
       socket = unix://{home}/vici
@@ -52,12 +52,12 @@ charon {{
     environment = {"STRONGSWAN_CONF": str(home / "strongswan.conf"), "SWANCTL_DIR": str(home)}
     charon = ["/usr/lib/ipsec/charon"]
     if raw_esp:
-        # Its mounts are its own: it alone sees Debian 13 there.
+        # The process has its own mount namespace: only it sees Debian 13 in /usr.
         charon = ["sh", "-c", 'mount --bind "$0" /usr && exec "$1"', f"{DEBIAN_13}/usr", *charon]
     lab.start(namespace, *charon, environment=environment)
     deadline = time.monotonic() + 8
     while not (home / "vici").exists():
-        lab.alive()
+        lab.check_processes()
         if time.monotonic() > deadline:
             raise TimeoutError("charon does not start")
         time.sleep(0.1)
@@ -72,7 +72,7 @@ def _swanctl(lab: Lab, namespace: str, *words: str, check: bool = True, timeout:
 
 
 def _end(side: str, identity: str, certificate: str, shared_key: bool) -> str:
-    """One side's authentication: by certificate, or by the pre-shared key that the lab has."""
+    """The authentication of one side: by certificate or by the lab's pre-shared key."""
     how = "auth = psk" if shared_key else "auth = pubkey" + (f"\n      certs = {certificate}" if certificate else "")
     return f"""\
     {side} {{
@@ -89,12 +89,12 @@ def server(
     version: int = 2,
     aggressive: bool = False,
     shared_key: bool = False,
-    careless: bool = False,
+    insecure: bool = False,
     address: str = TPE[0],
     raw_esp: bool = False,
     dpd: int = 0,
 ) -> None:
-    """TPE's strongSwan. ``dpd``: seconds of silence after which it asks whether the base station is alive."""
+    """TPE's strongSwan. ``dpd``: seconds without traffic before it checks whether the base station is alive."""
     lab.run(CORE, "ip", "address", "add", f"{INNER_TPE}/32", "dev", "lo")
     connection = f"""\
 connections {{
@@ -121,7 +121,7 @@ pools {{
   }}
 }}
 """
-    _charon(lab, CORE, "tpe", connection, careless, raw_esp)
+    _charon(lab, CORE, "tpe", connection, insecure, raw_esp)
 
 
 def tunnel(
@@ -131,14 +131,14 @@ def tunnel(
     version: int = 2,
     aggressive: bool = False,
     shared_key: bool = False,
-    careless: bool = True,
+    insecure: bool = True,
     seconds: float = 20,
     to: str = TPE[0],
     up: bool = True,
     mobike: bool = True,
     raw_esp: bool = False,
 ) -> None:
-    """The base station's strongSwan brings the tunnel up within that time. ``up``: whether it must succeed."""
+    """The base station's strongSwan sets up the tunnel within ``seconds``. ``up``: whether it must succeed."""
     connection = f"""\
 connections {{
   tpe {{
@@ -161,24 +161,24 @@ connections {{
   }}
 }}
 """
-    _charon(lab, BASE_STATION, "station", connection, careless, raw_esp)
-    said = _swanctl(lab, BASE_STATION, "--initiate", "--child", "lrc", check=False, timeout=seconds)
-    if up != ("initiate completed successfully" in said):
-        raise RuntimeError(f"the tunnel is {'not ' if up else ''}up:\n{said[-2000:]}")
+    _charon(lab, BASE_STATION, "station", connection, insecure, raw_esp)
+    output = _swanctl(lab, BASE_STATION, "--initiate", "--child", "lrc", check=False, timeout=seconds)
+    if up != ("initiate completed successfully" in output):
+        raise RuntimeError(f"the tunnel is {'not ' if up else ''}up:\n{output[-2000:]}")
 
 
 def peer_gone(lab: Lab) -> None:
-    """TPE's strongSwan is there no longer, from one moment to the next, and does not say goodbye."""
+    """Kill TPE's strongSwan, so that it sends no DELETE."""
     lab.kill(CORE, "charon")
 
 
 def rekey(lab: Lab, what: str, at: str = "base-station") -> None:
-    """Replace keys. ``what``: swanctl's words; ``at``: who begins, ``base-station`` or ``tpe``."""
+    """Rekey. ``what``: arguments of swanctl; ``at``: the initiator, ``base-station`` or ``tpe``."""
     _swanctl(lab, CORE if at == "tpe" else BASE_STATION, "--rekey", *what.split())
 
 
 def move(lab: Lab, to: str = "10.20.30.77") -> None:
-    """The base station gets another address, and MOBIKE takes the tunnel along."""
+    """The base station changes its address; MOBIKE keeps the tunnel."""
     lab.run(BASE_STATION, "ip", "address", "add", f"{to}/24", "dev", "eth0")
     lab.run(BASE_STATION, "sysctl", "-qw", "net.ipv4.conf.eth0.promote_secondaries=1")
     lab.run(BASE_STATION, "ip", "address", "del", f"{STATION}/24", "dev", "eth0")

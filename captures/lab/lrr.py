@@ -1,15 +1,16 @@
-"""Both ends of an LRR's IEC 104 link, in the LRR's own dialect: ``lrr.py station|server ADDRESS PORT [ODDITY…]``.
+"""Both ends of an LRR's IEC 104 link in its dialect: ``lrr.py station|server ADDRESS PORT [DEVIATION…]``.
 
-Unlike IEC 60870-5-104: the server sends STARTDT; APDUs whose ASDU has 250 bytes or more begin with 0x69 and a length
-of two bytes, most significant first; sequence numbers count modulo 32767; what an I frame carries is the LRR's own
-little-endian header of 20 bytes and a structure, never an ASDU of the standard. Contents are invented, shapes are not.
+The dialect differs from IEC 60870-5-104: the server sends STARTDT; an APDU whose ASDU has 250 bytes or more begins with
+0x69 and a length of two bytes, big-endian; sequence numbers count modulo 32767; an I frame carries the LRR's own
+little-endian header of 20 bytes and a structure, not an ASDU of the standard. Shapes are those of real links; contents
+are invented.
 
-Oddities of the station: ``wrap`` sends so many empty I frames at first that the numbers soon start over; ``gap`` skips
-send numbers; ``unknown-type`` reports something of type 99; ``burst`` sends sixteen uplinks at once; ``relay`` hands on
-a report of another LRR; ``idle`` has no uplinks; ``sleeps`` does nothing for 75 seconds; ``breaks`` sends something on
-each link that is no APDU, each time something else.
-Of the server: ``stopped`` never starts the link; ``miscounts`` acknowledges what was never sent; ``hangs`` does
-nothing any more after ten seconds.
+Deviations of the station: ``wrap`` first sends so many empty I frames that the sequence numbers soon wrap; ``gap``
+skips send numbers; ``unknown-type`` sends a report of type 99; ``burst`` sends sixteen uplinks at once; ``relay``
+forwards a report of another LRR; ``idle`` sends no uplinks; ``sleeps`` pauses for 75 seconds; ``breaks`` sends bytes
+that are no APDU, different ones on every link.
+Deviations of the server: ``stopped`` never starts the link; ``miscounts`` acknowledges frames that were never sent;
+``hangs`` stops after ten seconds.
 """
 
 from __future__ import annotations
@@ -45,20 +46,20 @@ PHY_DOWNLINK = bytes.fromhex("60 8b2a0126 a0 0100 1d77b2c4")
 
 
 T1, T3 = 60, 20
-"""Seconds: a side that receives nothing for T3 tests the link, and closes it if no answer comes for T1."""
+"""Seconds. A side that receives nothing for T3 tests the link, and closes it without an answer for T1."""
 
-MINE, ANOTHER = 0x00AA1010, 0x00AA2020
+LRR, OTHER_LRR = 0x00AA1010, 0x00AA2020
 """LRR-IDs."""
 
 
-def payload(kind: int, flags: int, size: int, content: bytes = b"", lrr_id: int = MINE) -> bytes:
-    """An ASDU: the LRR's header, then ``size`` bytes of structure, then content."""
+def payload(kind: int, flags: int, size: int, content: bytes = b"", lrr_id: int = LRR) -> bytes:
+    """An ASDU: the header, ``size`` bytes of structure, and content."""
     header = struct.pack("<BBHHHIIHBB", 1, 0, 20 + size, flags, kind, lrr_id, 0, 0x7076, 0xFF, 0)
     return header + bytes(i * 7 & 0x3F for i in range(size)) + content
 
 
 class Link:
-    """One end of a link: frames out, frames in, acknowledgements."""
+    """One end of a link, with its sequence numbers and timers."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -73,16 +74,16 @@ class Link:
     def _send(self, control: bytes, asdu: bytes = b"") -> None:
         length = len(control + asdu)
         start = struct.pack(">BB", SHORT, length) if len(asdu) < 250 else struct.pack(">BH", LONG, length)
-        self.say(start + control + asdu)
+        self.send(start + control + asdu)
 
-    def say(self, content: bytes) -> None:
+    def send(self, content: bytes) -> None:
         self._connection.sendall(content)
 
     def unnumbered(self, function: int) -> None:
         self._send(bytes([function, 0, 0, 0]))
 
     def skip(self, count: int) -> None:
-        """Leave out send numbers."""
+        """Skip send numbers."""
         self._sent_number += count
 
     def information(self, asdu: bytes) -> None:
@@ -91,9 +92,9 @@ class Link:
         self._unacknowledged = 0
 
     def acknowledge(self, beyond: int = 0) -> None:
-        """Send an S frame, if it is time for one: after 8 I frames, or 10 seconds after the first.
+        """Send an S frame if one is due: after 8 I frames, or 10 seconds after the first of them.
 
-        ``beyond``: acknowledge that many frames that were never received, and at once.
+        ``beyond``: send it now, and acknowledge that many frames more than were received.
         """
         waited = time.monotonic() - self._first_unacknowledged
         if beyond or self._unacknowledged >= 8 or (self._unacknowledged and waited > 10):
@@ -101,7 +102,7 @@ class Link:
             self._unacknowledged = 0
 
     def test(self) -> None:
-        """Send TESTFR, if it is time for it: nothing received yet, or not for T3. ``ConnectionError``: no answer."""
+        """Send TESTFR if nothing was received for T3. ``ConnectionError`` without an answer for T1."""
         now = time.monotonic()
         if self._tested > self.last_heard:
             if now - self._tested > T1:
@@ -111,7 +112,10 @@ class Link:
             self._tested = now
 
     def frames(self, seconds: float) -> Iterator[tuple[int | None, bytes]]:
-        """What arrives within a time: (U function, b"") or (None, ASDU). Ends when the peer closes."""
+        """Frames received within some seconds: (U function, b"") or (None, ASDU).
+
+        ``ConnectionError`` if the peer closes or sends no APDU.
+        """
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if not select.select([self._connection], [], [], left)[0]:
@@ -150,33 +154,32 @@ class Link:
         return frame
 
 
-def station(address: str, port: int, *oddities: str) -> None:
-    """The LRR: connects, waits for STARTDT, reports itself, then sends uplinks; starts over when the link breaks."""
-    nonsense = NONSENSE if "breaks" in oddities else [b""]
-    for each in itertools.cycle(nonsense):
+def station(address: str, port: int, *deviations: str) -> None:
+    """The LRR: connects, waits for STARTDT, sends its reports, then uplinks; reconnects when the link breaks."""
+    for invalid in itertools.cycle(INVALID if "breaks" in deviations else [b""]):
         try:
             with socket.create_connection((address, port), timeout=6) as connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _serve_station(Link(connection), oddities, each)
-        except OSError as broken:
-            print(broken, flush=True)
+                _serve_station(Link(connection), deviations, invalid)
+        except OSError as error:
+            print(error, flush=True)
             time.sleep(3)
 
 
 WRAP = 32740
-"""I frames that ``wrap`` sends before anything else."""
+"""Number of I frames that ``wrap`` sends first."""
 
 
-NONSENSE = [
+INVALID = [
     bytes.fromhex("99 04 43 00 00 00"),  # another start byte
-    bytes.fromhex("68 03 01 00 00"),  # a length that not even the control field has
+    bytes.fromhex("68 03 01 00 00"),  # a length below that of the control field
     bytes.fromhex("68 04 0f 00 00 00"),  # two functions in one U frame
     b"STARTDT\r\n",
 ]
-"""What is no APDU, one for each link."""
+"""Bytes that are no APDU, one item for each link."""
 
 
-def _serve_station(link: Link, oddities: Collection[str], nonsense: bytes) -> None:
+def _serve_station(link: Link, deviations: Collection[str], invalid: bytes) -> None:
     reports = [
         payload(LRR_ID, INFRASTRUCTURE, 32),
         payload(GPS, INFRASTRUCTURE, 24),
@@ -187,7 +190,7 @@ def _serve_station(link: Link, oddities: Collection[str], nonsense: bytes) -> No
         payload(RF_CELL, INFRASTRUCTURE, 60),
         payload(WAN, INFRASTRUCTURE, 294),
     ]
-    if "unknown-type" in oddities:
+    if "unknown-type" in deviations:
         reports.insert(0, payload(99, INFRASTRUCTURE, 20))
     started = False
     turns = 0
@@ -196,7 +199,7 @@ def _serve_station(link: Link, oddities: Collection[str], nonsense: bytes) -> No
             if function == STARTDT:
                 link.unnumbered(STARTDT_CON)
                 started = True
-                for _ in range(WRAP if "wrap" in oddities else 0):
+                for _ in range(WRAP if "wrap" in deviations else 0):
                     link.information(b"")
             elif function == TESTFR:
                 link.unnumbered(TESTFR_CON)
@@ -206,22 +209,22 @@ def _serve_station(link: Link, oddities: Collection[str], nonsense: bytes) -> No
         link.acknowledge()
         if started and reports:
             link.information(reports.pop(0))
-        if started and "idle" not in oddities:
+        if started and "idle" not in deviations:
             turns += 1
-            for _ in range(16 if "burst" in oddities and turns % 6 == 2 else 1):
+            for _ in range(16 if "burst" in deviations and turns % 6 == 2 else 1):
                 link.information(payload(RADIO, UPLINK, 75, PHY_UPLINK))
-            if "gap" in oddities and turns % 3 == 0:
+            if "gap" in deviations and turns % 3 == 0:
                 link.skip(5)
-            if "relay" in oddities and turns == 5:
-                link.information(payload(STATISTICS, INFRASTRUCTURE, 180, lrr_id=ANOTHER))
-            if nonsense and turns == 2:
-                link.say(nonsense)
-            if "sleeps" in oddities and turns == 5:
+            if "relay" in deviations and turns == 5:
+                link.information(payload(STATISTICS, INFRASTRUCTURE, 180, lrr_id=OTHER_LRR))
+            if invalid and turns == 2:
+                link.send(invalid)
+            if "sleeps" in deviations and turns == 5:
                 time.sleep(75)
 
 
-def server(address: str, port: int, *oddities: str) -> None:
-    """The LRC: one link at a time; starts it, acknowledges, and sends a downlink now and then."""
+def server(address: str, port: int, *deviations: str) -> None:
+    """The LRC: one link at a time; starts it, acknowledges, and sends a downlink for every four uplinks."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, port), family=family) as listener:
         while True:
@@ -229,18 +232,18 @@ def server(address: str, port: int, *oddities: str) -> None:
             print("link from", peer, flush=True)
             with connection:
                 try:
-                    _serve_server(Link(connection), oddities)
-                except OSError as broken:
-                    print(broken, flush=True)
+                    _serve_server(Link(connection), deviations)
+                except OSError as error:
+                    print(error, flush=True)
 
 
-def _serve_server(link: Link, oddities: Collection[str]) -> None:
-    if "stopped" not in oddities:
+def _serve_server(link: Link, deviations: Collection[str]) -> None:
+    if "stopped" not in deviations:
         link.unnumbered(STARTDT)
     uplinks = 0
     hanging = time.monotonic() + 10
     while True:
-        if "hangs" in oddities and time.monotonic() > hanging:
+        if "hangs" in deviations and time.monotonic() > hanging:
             time.sleep(3600)
         for function, asdu in link.frames(0.4):
             if function == TESTFR:
@@ -250,7 +253,7 @@ def _serve_server(link: Link, oddities: Collection[str]) -> None:
         if uplinks >= 4:
             link.information(payload(RADIO, DOWNLINK, 60, PHY_DOWNLINK))
             uplinks = 0
-            if "miscounts" in oddities:
+            if "miscounts" in deviations:
                 link.acknowledge(beyond=40)
 
 

@@ -1,4 +1,4 @@
-"""The lab's network: five namespaces, what is blocked between them, what is captured, and who cleans up.
+"""The network of the lab: five namespaces, blocked ports, the capture, and the clean-up.
 
 ::
 
@@ -6,10 +6,10 @@
     10.20.30.10             lan ── gateway ── core ── TPE
     neighbour ──────────────┘      10.20.30.1        172.16.40.10, .11, .12
     10.20.30.66                      │
-                                     └────── world ── services and strangers
-                                                      192.168.77.53 DNS, .123 NTP, 203.0.113.9 nobody's
+                                     └────── world ── services and others
+                                                      192.168.77.53 DNS, .123 NTP, 203.0.113.9 a third party
 
-With IPv6 the base station is 2001:db8:10::10, TPE 2001:db8:40::10 and DNS 2001:db8:77::53 as well.
+With IPv6 the base station is 2001:db8:10::10, TPE 2001:db8:40::10 and DNS 2001:db8:77::53 too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+HERE = Path(__file__).resolve().parent
 
 STATION = "10.20.30.10"
 STATION_MAC = "70:76:ff:00:aa:10"
@@ -32,28 +35,28 @@ GATEWAY_MAC = "02:00:00:00:aa:01"
 TPE = ("172.16.40.10", "172.16.40.11", "172.16.40.12")
 DNS = "192.168.77.53"
 NTP = "192.168.77.123"
-STRANGER = "203.0.113.9"
+THIRD_PARTY = "203.0.113.9"
 STATION_6, TPE_6, DNS_6 = "2001:db8:10::10", "2001:db8:40::10", "2001:db8:77::53"
 
 DEBIAN_13 = Path("/var/lib/tpe-pcap-lab/trixie")
-"""Where ``record --install`` puts the next Debian's strongSwan with the libraries that it needs."""
+"""Where ``record --install`` puts Debian 13's strongSwan and its libraries."""
 
-# Names of this process alone, so that several recordings may run at once.
+# The process identifier makes the names unique: several recordings may run at once.
 BASE_STATION, NEIGHBOUR, ROUTER, CORE, OUTSIDE = (
-    f"tpelab{os.getpid()}-{each}" for each in ("bs", "near", "gw", "tpe", "out")
+    f"tpelab{os.getpid()}-{name}" for name in ("bs", "near", "gw", "tpe", "out")
 )
 NAMESPACES = (BASE_STATION, NEIGHBOUR, ROUTER, CORE, OUTSIDE)
 
 _LAN = "lan"
 _LINKS = (
-    # (the gateway's end, its address, namespace, its addresses); ends without an address are ports of the LAN
+    # (interface of the gateway, its address, namespace, addresses there); one without an address is a port of the LAN
     ("cable", None, BASE_STATION, (f"{STATION}/24",)),
     ("port2", None, NEIGHBOUR, ("10.20.30.66/24",)),
-    ("core", "172.16.40.1/24", CORE, tuple(f"{each}/24" for each in TPE)),
-    ("world", "192.168.77.1/24", OUTSIDE, (f"{DNS}/24", f"{NTP}/24", f"{STRANGER}/32")),
+    ("core", "172.16.40.1/24", CORE, tuple(f"{address}/24" for address in TPE)),
+    ("world", "192.168.77.1/24", OUTSIDE, (f"{DNS}/24", f"{NTP}/24", f"{THIRD_PARTY}/32")),
 )
 _IPV6 = (
-    # (namespace, interface, its address, the way to everybody else)
+    # (namespace, interface, its address, its default router)
     (ROUTER, _LAN, "2001:db8:10::1", None),
     (ROUTER, "core", "2001:db8:40::1", None),
     (ROUTER, "world", "2001:db8:77::1", None),
@@ -64,7 +67,7 @@ _IPV6 = (
 
 
 def command(*words: str, **options: Any) -> str:
-    """Run a command to its end; its output. ``CalledProcessError`` if it fails, with what it said."""
+    """The output of a command. ``CalledProcessError``, with the end of the output, if it fails."""
     done = subprocess.run(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
     if done.returncode:
         failed = subprocess.CalledProcessError(done.returncode, words, done.stdout)
@@ -73,39 +76,44 @@ def command(*words: str, **options: Any) -> str:
     return str(done.stdout)
 
 
+def script(name: str, *arguments: str) -> list[str]:
+    """The command line of a program of this folder."""
+    return [sys.executable, str(HERE / name), *arguments]
+
+
 class Lab:
-    """The namespaces and every process in them, for one recording. Leaving it takes all of it down again."""
+    """The namespaces of one recording and every process in them. Leaving the context removes all of it."""
 
     def __init__(self, folder: Path, ipv6: bool = False) -> None:
         self.folder = folder
-        """Scratch: configurations, logs, keys, served files."""
+        """Scratch folder: configurations, logs, keys, served files."""
         self.keys = folder / "keys"
         """SSLKEYLOGFILE of the base station's TLS clients."""
-        self.acting = BASE_STATION
-        """Where the base station's steps run: the neighbour can be a second base station."""
+        self.station_namespace = BASE_STATION
+        """Where the base station's steps run; the neighbour's namespace for a second base station."""
         self._ipv6 = ipv6
         self._children: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def __enter__(self) -> Lab:
         try:
-            self._build()
+            self._set_up()
         except BaseException:
-            self._take_down()
+            self._tear_down()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._take_down()
+        self._tear_down()
 
     # -- namespaces ---------------------------------------------------------------------------------------------
 
-    def _build(self) -> None:
+    def _set_up(self) -> None:
         for namespace in NAMESPACES:
             command("ip", "netns", "add", namespace)
             command("ip", "-n", namespace, "link", "set", "lo", "up")
-            # No IPv6 by itself: router solicitations and neighbour discovery would only fill the captures.
+            # IPv6 is off by default: router solicitations and neighbour discovery would fill the captures.
             self.run(namespace, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
             resolver = Path("/etc/netns") / namespace
             resolver.mkdir(parents=True, exist_ok=True)
@@ -121,14 +129,14 @@ class Lab:
                 command("ip", "-n", ROUTER, "address", "add", address, "dev", interface)
             else:
                 command("ip", "-n", ROUTER, "link", "set", interface, "master", _LAN)
-            for each in addresses:
-                command("ip", "-n", namespace, "address", "add", each, "dev", "eth0")
+            for assigned in addresses:
+                command("ip", "-n", namespace, "address", "add", assigned, "dev", "eth0")
             for owner, name in ((ROUTER, interface), (namespace, "eth0")):
                 command("ip", "-n", owner, "link", "set", name, "up")
-                # Else the capture shows frames longer than the wire carries, and checksums not yet filled in.
+                # With offloading, the capture shows frames longer than the MTU and checksums that are not filled in.
                 self.run(owner, "ethtool", "-K", name, "tx", "off", "gso", "off", "tso", "off", "gro", "off")
             command("ip", "-n", namespace, "route", "add", "default", "via", (address or GATEWAY).partition("/")[0])
-        command("ip", "-n", ROUTER, "route", "add", STRANGER, "dev", "world")
+        command("ip", "-n", ROUTER, "route", "add", THIRD_PARTY, "dev", "world")
         self.run(ROUTER, "sysctl", "-qw", "net.ipv4.ip_forward=1")
         if self._ipv6:
             self._add_ipv6()
@@ -155,11 +163,11 @@ class Lab:
         fragment: int = 0,
         ike_fragment: int = 0,
     ) -> None:
-        """Keep packets for a port from crossing the gateway: ``drop``, ``reset`` or ``prohibit`` (ICMP 3/13).
+        """Block packets for a port at the gateway: ``drop``, ``reset`` or ``prohibit`` (ICMP 3/13).
 
-        ``longer``: only packets of more bytes; ``after_syn``: all but the SYN; ``esp``: what UDP carries that is ESP;
-        ``fragment``: only fragments at this offset (bytes); ``ike_fragment``: only this one of an IKE message on
-        UDP/4500 (RFC 7383).
+        ``longer``: only packets with more bytes; ``after_syn``: only after the SYN; ``esp``: only ESP in UDP;
+        ``fragment``: only fragments at this offset (bytes); ``ike_fragment``: only this fragment number of IKE messages
+        on UDP/4500 (RFC 7383).
         """
         verdict = {
             "drop": "drop",
@@ -171,46 +179,52 @@ class Lab:
         match += ["tcp flags & syn == 0"] * after_syn
         match += ["@th,64,32 != 0"] * esp
         match += [f"ip frag-off & 0x1fff == {fragment // 8}"] * bool(fragment)
-        # Behind UDP's header and the marker of four zeros: the first payload's type, and behind its header the number.
+        # After the UDP header and the non-ESP marker: the type of the first payload; after its header, the number.
         match += [f"@th,64,32 == 0 @th,224,8 == 53 @th,352,16 == {ike_fragment}"] * bool(ike_fragment)
         self.run(ROUTER, "nft", "add", "table", "ip", "lab")
         self.run(ROUTER, "nft", "add chain ip lab crossing { type filter hook forward priority 0; }")
         self.run(ROUTER, "nft", f"add rule ip lab crossing {' '.join(match)} counter {verdict}")
 
     def blocked(self) -> int:
-        """Number of packets that the least used :meth:`block` kept out; 0 if one kept out nothing."""
+        """The smallest number of packets that a :meth:`block` has blocked; 0 if one has blocked none."""
         listing = self.run(ROUTER, "nft", "list", "ruleset")
         return min((int(count) for count in re.findall(r"counter packets (\d+)", listing)), default=0)
 
     def translate(self) -> None:
-        """The gateway hides the base station behind its own address (NAT)."""
+        """The gateway translates the base station's address to its own (NAT)."""
         self.run(ROUTER, "nft", "add", "table", "ip", "nat")
         self.run(ROUTER, "nft", "add chain ip nat leaving { type nat hook postrouting priority 100; }")
         self.run(ROUTER, "nft", 'add rule ip nat leaving oifname { "core", "world" } masquerade')
 
     def forward(self, address: str, ports: str, to: str, transport: str = "tcp") -> None:
-        """TPE hands on what comes to some ports (``50000-50050``) of an address to another of its, or elsewhere."""
+        """TPE forwards some ports (``50000-50050``) of an address of its own to another address."""
         self.run(CORE, "nft", "add", "table", "ip", "nat")
         self.run(CORE, "nft", "add chain ip nat arriving { type nat hook prerouting priority -100; }")
         self.run(CORE, "nft", f"add rule ip nat arriving ip daddr {address} {transport} dport {ports} dnat to {to}")
 
+    def write(self, name: str, text: str) -> str:
+        """Write a file in the scratch folder; its path."""
+        path = self.folder / name
+        path.write_text(text)
+        return str(path)
+
     # -- processes ----------------------------------------------------------------------------------------------
 
     def _where(self, namespace: str) -> str:
-        return self.acting if namespace == BASE_STATION else namespace
+        return self.station_namespace if namespace == BASE_STATION else namespace
 
-    def inside(self, namespace: str, words: Sequence[str]) -> list[str]:
-        # Every process gets a /run of its own (ip netns exec gives it its own mounts): daemons of the two sides
-        # would fight over the one of the machine, and leave things in it.
+    def in_namespace(self, namespace: str, words: Sequence[str]) -> list[str]:
+        # Every process gets its own /run (ip netns exec makes a mount namespace): otherwise the daemons of both sides
+        # share the machine's, and leave files in it.
         own = 'mount -t tmpfs lab /run && mkdir -p /run/sshd /run/vsftpd/empty && exec "$@"'
-        # Its TLS clients write down the keys that decrypt their sessions, where they are able to.
+        # TLS clients that support it log the keys of their sessions.
         keys = [f"SSLKEYLOGFILE={self.keys}"] * (namespace == BASE_STATION)
         return ["env", *keys, "ip", "netns", "exec", self._where(namespace), "sh", "-c", own, "lab", *words]
 
     def run(self, namespace: str, *words: str, timeout: float = 20, check: bool = True, stdin: str = "") -> str:
-        """Run a command inside, to its end; its output. ``check=False``: it may fail, or be cut off at the timeout."""
+        """The output of a command in a namespace. ``check=False``: it may fail or exceed the timeout."""
         try:
-            return command(*self.inside(namespace, words), timeout=timeout, input=stdin)
+            return command(*self.in_namespace(namespace, words), timeout=timeout, input=stdin)
         except subprocess.CalledProcessError as failed:
             if check:
                 raise
@@ -221,11 +235,11 @@ class Lab:
             return ""
 
     def start(self, namespace: str, *words: str, environment: Mapping[str, str] | None = None) -> None:
-        """Start a process inside that lives until :meth:`stop` or the end of the recording."""
+        """Start a process in a namespace. It runs until :meth:`stop` or the end of the recording."""
         name = f"{self._where(namespace)}-{Path(words[0]).name}-{len(self._children)}"
         with (self.folder / f"{name}.log").open("wb") as log:
             child = subprocess.Popen(
-                self.inside(namespace, words),
+                self.in_namespace(namespace, words),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -235,7 +249,7 @@ class Lab:
         self._children.append((name, child))
 
     def kill(self, namespace: str, program: str) -> None:
-        """End a started process without a chance to say goodbye."""
+        """Kill a started process, so that it closes no connection."""
         for name, child in self._children:
             if name.startswith(f"{namespace}-{program}-"):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -244,31 +258,31 @@ class Lab:
                 return
         raise ValueError(f"no {program} runs in {namespace}")
 
-    def alive(self) -> None:
-        """Complain of a process that ended by itself with an error."""
+    def check_processes(self) -> None:
+        """``RuntimeError`` if a process has ended by itself with an error."""
         for name, child in self._children:
             if child.poll():
                 log = (self.folder / f"{name}.log").read_text(errors="replace")
                 raise RuntimeError(f"{name} ended with {child.returncode}:\n{log[-3000:]}")
 
     def wait_for(self, namespace: str, port: int, seconds: float = 8) -> None:
-        """Wait until something inside listens on a TCP port."""
+        """Wait until a process in the namespace listens on a TCP port."""
         deadline = time.monotonic() + seconds
         while f":{port} " not in self.run(namespace, "ss", "-Hltn"):
-            self.alive()
+            self.check_processes()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"nothing listens on {port} in {namespace}")
             time.sleep(0.1)
 
     # -- capture ------------------------------------------------------------------------------------------------
 
-    def capture(self, path: Path, options: Capturing) -> Tcpdump | Dumpcap:
-        """Capture, by default what the base station's cable carries."""
-        return Dumpcap(path, options) if options.held_up else Tcpdump(path, options)
+    def capture(self, path: Path, options: CaptureOptions) -> Tcpdump | Dumpcap:
+        """Capture packets, by default those of the base station's cable."""
+        return Dumpcap(path, options) if options.stall else Tcpdump(path, options)
 
     def stop(self, namespace: str = "") -> None:
-        """End the started processes (of one namespace), youngest first: the clients before their servers."""
-        ending = [each for each in self._children if each[0].startswith(namespace)]
+        """Stop the started processes (of one namespace), latest first: clients before their servers."""
+        ending = [(name, child) for name, child in self._children if name.startswith(namespace)]
         for name, child in reversed(ending):
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGTERM)
@@ -278,13 +292,13 @@ class Lab:
                     os.killpg(child.pid, signal.SIGKILL)
                     child.wait(4)
             self._children.remove((name, child))
-            time.sleep(0.3)  # What it still says goodbye through may be the next to end: a tunnel, a TLS front.
+            time.sleep(0.3)  # It may still close connections through the next process: a tunnel, a TLS proxy.
 
-    def _take_down(self) -> None:
+    def _tear_down(self) -> None:
         self.stop()
         for namespace in NAMESPACES:
             listed = subprocess.run(["ip", "netns", "pids", namespace], text=True, capture_output=True, check=False)
-            for pid in listed.stdout.split():  # A daemon that forked away from its session.
+            for pid in listed.stdout.split():  # daemons that have left their session
                 os.kill(int(pid), signal.SIGKILL)
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
             resolver = Path("/etc/netns") / namespace
@@ -300,39 +314,39 @@ POINTS = {
     "gateway": (ROUTER, "any"),
     "base-station": (BASE_STATION, "any"),
 }
-"""Where a capture can be taken: namespace and interface. ``any`` makes cooked captures."""
+"""Where packets can be captured: namespace and interface. ``any`` makes cooked captures."""
 
 
 @dataclass(frozen=True)
-class Capturing:
-    """A scenario's ``[capture]``: where, how and when is captured, and what becomes of the file."""
+class CaptureOptions:
+    """The table ``[capture]`` of a scenario: where, how and when to capture, and how to change the file."""
 
     at: str = "cable"
     filter: str = ""
     snaplen: int = 0
     nanoseconds: bool = False
     link_type: str = ""
-    """tcpdump's ``-y``; ``any`` gives LINUX_SLL2 without it."""
+    """tcpdump's ``-y``; the default for ``any`` is LINUX_SLL2."""
     after: str = ""
-    """The step after which the capture begins; at once by default."""
+    """The step after which the capture begins; without it, it begins before the first step."""
     ends_early: bool = False
     """Whether the capture ends before the connections do."""
-    held_up: float = 0
-    """Seconds at the end during which the capturing program does not run, so that the kernel loses packets."""
+    stall: float = 0
+    """Seconds at the end during which the capturing program is stopped, so that the kernel drops packets."""
     vlan: int = 0
-    """802.1Q tag to write into every frame afterwards, for the kernel may know none."""
+    """802.1Q tag to add to every frame of the file; the kernel may lack VLAN support."""
     files: int = 1
-    """Into how many files to cut the capture."""
+    """Number of files into which the capture is split."""
     cut: int = 0
-    """Bytes to cut off the end, as by a full disk."""
-    secrets: bool = False
-    """Whether to write the Basics Station's TLS keys into the file."""
+    """Bytes to remove from the end, as by a full disk."""
+    embed_keys: bool = False
+    """Whether to embed the TLS keys of the Basics Station in the file."""
     vendor_block: int = 0
-    """Kind of pcapng block to add, as by a vendor's own program."""
+    """Type of a vendor-specific pcapng block to add."""
 
 
 class _Program:
-    """A capturing program, for the time of a ``with`` block."""
+    """A capturing program that runs during a ``with`` block."""
 
     def __init__(self, path: Path, at: str, words: Sequence[str]) -> None:
         self._path, self._program = path, words[0]
@@ -349,19 +363,19 @@ class _Program:
         return self
 
     def end(self) -> str:
-        """End it; what it said."""
-        time.sleep(1.5)  # It hands out what it has only so often: without this the last second is lost.
+        """Stop the program; its messages."""
+        time.sleep(1.5)  # It reads the kernel's buffer about once a second: the last packets need this time.
         os.killpg(self._child.pid, signal.SIGINT)
         return self._child.communicate(timeout=10)[1]
 
 
 class Tcpdump(_Program):
-    """tcpdump, which must not lose a packet."""
+    """tcpdump. ``RuntimeError`` if it loses packets."""
 
-    def __init__(self, path: Path, options: Capturing) -> None:
+    def __init__(self, path: Path, options: CaptureOptions) -> None:
         interface = POINTS[options.at][1]
-        self._everywhere = interface == "any"
-        # In immediate mode each packet takes a whole snap length of the buffer.
+        self._all_interfaces = interface == "any"
+        # In immediate mode every packet occupies a whole snap length of the buffer.
         buffering = ["--immediate-mode", "-U", "--buffer-size=65536"]
         words = ["tcpdump", "-n", "-i", interface, *buffering, "-w", str(path), "-Z", "root"]
         words += [f"--snapshot-length={options.snaplen}"] * bool(options.snaplen)
@@ -373,30 +387,32 @@ class Tcpdump(_Program):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        said = self.end()
-        counts = {line.split(maxsplit=1)[1]: int(line.split()[0]) for line in said.splitlines() if line[:1].isdigit()}
+        messages = self.end()
+        counts = {
+            line.split(maxsplit=1)[1]: int(line.split()[0]) for line in messages.splitlines() if line[:1].isdigit()
+        }
         captured, received = counts["packets captured"], counts["packets received by filter"]
-        # On all interfaces the loopback's packets are received twice and captured once.
-        if counts["packets dropped by kernel"] or (captured != received and not self._everywhere):
-            raise RuntimeError(f"tcpdump lost packets: {said}")
+        # On all interfaces, packets of the loopback are received twice and captured once.
+        if counts["packets dropped by kernel"] or (captured != received and not self._all_interfaces):
+            raise RuntimeError(f"tcpdump lost packets: {messages}")
 
 
 class Dumpcap(_Program):
-    """dumpcap with its smallest buffer, stopped for a while as on a machine that is too busy.
+    """dumpcap with its smallest buffer, stopped for a while, as on an overloaded machine.
 
-    It writes into its file how many packets the kernel had to drop, and it must be some.
+    It writes the number of packets that the kernel dropped into the file. ``RuntimeError`` if it is 0.
     """
 
-    def __init__(self, path: Path, options: Capturing) -> None:
-        self._held_up = options.held_up
+    def __init__(self, path: Path, options: CaptureOptions) -> None:
+        self._stall = options.stall
         super().__init__(path, options.at, ["dumpcap", "-q", "-B", "1", "-i", POINTS[options.at][1], "-w", str(path)])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.killpg(self._child.pid, signal.SIGSTOP)
-        time.sleep(self._held_up)
+        time.sleep(self._stall)
         os.killpg(self._child.pid, signal.SIGCONT)
-        said = self.end()
-        if "(pcap:0/" in said:
-            raise RuntimeError(f"dumpcap lost nothing: {said}")
+        messages = self.end()
+        if "(pcap:0/" in messages:
+            raise RuntimeError(f"dumpcap lost nothing: {messages}")

@@ -1,6 +1,6 @@
 """SFTP by an SSH client without strict key exchange: ``old_ssh.py HOST KEY FILE TO``.
 
-Debian 12's paramiko is the last such client in it; like others of its time it also takes CBC with encrypt-then-MAC.
+The paramiko of Debian 12 is such a client. It also negotiates CBC with encrypt-then-MAC.
 """
 
 from __future__ import annotations
