@@ -1,177 +1,194 @@
-"""The recorded captures: every capture and its .toml, audited and compared with what was recorded.
-
-A capture is one file, NAME.pcap or NAME.pcapng, or several that are read as one timeline, NAME.0.pcap, NAME.1.pcap, …
-"""
+"""Every recorded capture, audited and compared with its description."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from analyzer import Audit, audit
+from analyzer import Audit
 from analyzer.checks import CHECKS
 from analyzer.expected import MODES, Requirement, load
 from analyzer.findings import Finding, Kind, Severity
 from tests import samples
-from tests.samples import audit_of, expectation
+from tests.samples import audit_of, audit_with_keys, expectation, files
 
-FILES: dict[str, list[Path]] = {name: samples.files(name) for name in samples.names()}
+NAMES = samples.names()
+WITH_KEYS = [name for name in NAMES if "with_keys" in expectation(name)]
+TSHARK = shutil.which("tshark") is not None
 
-NEVER_RECORDED = (
-    ("flows-folded", "it speaks of captures of hundreds of thousands of flows, and a recording stays below 500 kB"),
-    ("content-not-read", "it speaks of floods that are larger still; tests/test_traps.py makes them"),
-    ("base-stations-not-judged", "it speaks of thousands of base stations; tests/test_traps.py makes them"),
-    ("program-defect", "it says that this program is at fault: a capture that shows it is a bug to be repaired"),
-    ("ike-weak-proposal-chosen", "it speaks where a row lists no proposals, or weak ones; no row does"),
-    ("tls-version-below-row", "it speaks where a row asks for more than TLS 1.2; no row does"),
-)
-"""Checks that no recording can show, and why."""
-
-
-@cache
-def opened(name: str) -> Audit:
-    """Audited with the secrets beside the capture."""
-    told = expectation(name)
-    beside = {Path(key).suffix: FILES[name][0].parent / key for key in told["origin"]["keys"]}
-    keys = {"tls_keylog": beside.get(".keylog"), "ike_keys": beside.get(".ikev2_decryption_table")}
-    return audit(FILES[name], deployment=told["expected"]["deployment"], **told.get("audit", {}), **keys)
+NEVER_RECORDED = {
+    "flows-folded": "needs hundreds of thousands of flows; a recording stays below 500 kB",
+    "content-not-read": "needs an even larger flood; tests/test_resource_limits.py makes one",
+    "base-stations-not-judged": "needs thousands of base stations; tests/test_resource_limits.py makes them",
+    "program-defect": "reports a bug of this program; a capture that shows it is a bug to fix",
+    "ike-weak-proposal-chosen": "needs a row without proposals or with weak ones; no row is like that",
+    "tls-version-below-row": "needs a row that requires more than TLS 1.2; no row does",
+}
+"""Checks that no recording can fire, and why."""
 
 
-def fired(name: str) -> set[str]:
-    """Checks that speak, with keys, too, where the description tells what they show."""
-    result = {each.slug for each in audit_of(name).findings}
-    if TSHARK and "with_keys" in expectation(name):
-        result |= {each.slug for each in opened(name).findings}
+def expected_checks(name: str) -> list[str]:
+    """The checks for which a capture was recorded, by slug."""
+    description = expectation(name)
+    return description["expected"].get("fires", []) + description.get("with_keys", {}).get("fires", [])
+
+
+def fired_checks(name: str) -> set[str]:
+    """The checks that fire, with keys too where the description says what they show."""
+    result = {finding.slug for finding in audit_of(name).findings}
+    if TSHARK and name in WITH_KEYS:
+        result |= {finding.slug for finding in audit_with_keys(name).findings}
     return result
 
 
-TSHARK = shutil.which("tshark") is not None
+# -- the folder -------------------------------------------------------------------------------------------------
 
 
-def fires(name: str) -> list[str]:
-    told = expectation(name)
-    return told["expected"].get("fires", []) + told.get("with_keys", {}).get("fires", [])
+def test_every_capture_file_belongs_to_a_description() -> None:
+    assert sorted(path for name in NAMES for path in files(name)) == sorted(samples.CAPTURES.rglob("*.pcap*"))
+    for name in NAMES:
+        mode, _, rest = name.partition("-")
+        paths = files(name)
+        assert paths[0].parent == samples.CAPTURES / (f"{mode}/{rest}" if mode in MODES else f"other/{name}")
+        stems = [path.stem for path in paths]
+        assert stems == [name] or stems == [f"{name}.{number}" for number in range(len(paths))]
 
 
-def test_every_capture_has_its_description_and_every_description_its_capture() -> None:
-    assert sorted(path for paths in FILES.values() for path in paths) == sorted(samples.CAPTURES.rglob("*.pcap*"))
-    for name, paths in FILES.items():
-        mode = name.partition("-")[0]
-        where = f"{mode}/{name.removeprefix(f'{mode}-')}" if mode in MODES else f"other/{name}"
-        assert {path.parent for path in paths} == {samples.CAPTURES / where}
-        alone = [path.stem for path in paths] == [name]
-        assert alone or [path.stem for path in paths] == [f"{name}.{number}" for number in range(len(paths))]
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_capture_is_the_one_that_was_described(name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_capture_is_the_described_recording(name: str) -> None:
     origin = expectation(name)["origin"]
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in FILES[name]]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files(name)]
     assert digests == (origin["sha256"] if len(digests) > 1 else [origin["sha256"]])
     assert origin["licence"] == "CC0-1.0, recorded for this project"
-    assert len(origin["how"]) < 600, "the daemons that were recorded, not the whole machine"
+    assert len(origin["how"]) < 600, "names the daemons of the recording, not every package of the machine"
     for key in origin.get("keys", []):
-        assert (FILES[name][0].parent / key).is_file()
-    assert all(path.stat().st_size < 500_000 for path in FILES[name])
+        assert (samples.folders()[name] / key).is_file()
+    assert all(path.stat().st_size < 500_000 for path in files(name))
 
 
-def test_the_folder_stays_small() -> None:
+def test_folder_stays_small() -> None:
     assert sum(path.stat().st_size for path in samples.CAPTURES.rglob("*") if path.is_file()) < 12_000_000
 
 
+# -- coverage of checks and rows --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fired() -> dict[str, set[str]]:
+    return {name: fired_checks(name) for name in NAMES}
+
+
 @pytest.mark.parametrize("slug", [check.slug for check in CHECKS])
-def test_every_check_has_a_capture_that_shows_it_and_one_that_does_not(slug: str) -> None:
-    showing = [name for name in FILES if slug in fires(name)]
-    if slug in dict(NEVER_RECORDED):
-        assert not any(slug in fired(name) for name in FILES), "it was recorded after all"
+def test_check_fires_in_one_capture_and_not_in_all(slug: str, fired: dict[str, set[str]]) -> None:
+    expecting = [name for name in NAMES if slug in expected_checks(name)]
+    if slug in NEVER_RECORDED:
+        assert not any(slug in checks for checks in fired.values()), "recorded after all: remove the exemption"
     else:
-        assert showing, "no capture is said to show it"
-        assert any(slug not in fired(name) for name in FILES)
+        assert expecting, "no description expects it"
+        assert any(slug not in checks for checks in fired.values())
 
 
-def test_what_is_never_recorded_exists() -> None:
-    assert {slug for slug, _ in NEVER_RECORDED} <= {check.slug for check in CHECKS}
+def test_every_exemption_names_a_check() -> None:
+    assert set(NEVER_RECORDED) <= {check.slug for check in CHECKS}
 
 
 @pytest.mark.parametrize("status", ["present", "missing", "blocked", "malformed"])
 @pytest.mark.parametrize("mode", MODES)
-def test_every_demanded_row_is_recorded_in_every_status(mode: str, status: str) -> None:
-    stations = [each for name in FILES for each in expectation(name)["expected"]["base_station"]]
-    recorded = {row for each in stations if each["mode"] == mode for row, at in each["rows"].items() if at == status}
-    demanded = {row.id for row in load()[mode].flows if row.standalone is Requirement.MUST}
-    assert demanded <= recorded
+def test_every_required_row_is_recorded_in_every_status(mode: str, status: str) -> None:
+    stations = [station for name in NAMES for station in expectation(name)["expected"]["base_station"]]
+    tables = [station["rows"] for station in stations if station["mode"] == mode]
+    recorded = {row for rows in tables for row, expected in rows.items() if expected == status}
+    required = {row.id for row in load()[mode].flows if row.standalone is Requirement.MUST}
+    assert required <= recorded
 
 
-@pytest.mark.parametrize("name", FILES)
+# -- verdicts ---------------------------------------------------------------------------------------------------
+
+
+def row_statuses(result: Audit) -> dict[str, dict[str, str]]:
+    """The status of every row, by base station."""
+    return {
+        station.station.address: {row.row.id: row.status.value for row in station.rows}
+        for station in result.base_stations
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_verdict(name: str) -> None:
     expected = expectation(name)["expected"]
     result = audit_of(name)
 
-    assert {each.station.address: each.mode for each in result.base_stations} == {
-        each["address"]: each["mode"] for each in expected["base_station"]
+    assert {station.station.address: station.mode for station in result.base_stations} == {
+        station["address"]: station["mode"] for station in expected["base_station"]
     }
-    rows = {each.station.address: {row.row.id: row.status.value for row in each.rows} for each in result.base_stations}
+    statuses = row_statuses(result)
     for station in expected["base_station"]:
-        wanted: dict[str, str | list[str]] = station.get("rows", {})
-        found = rows[station["address"]]
-        # Where several answers are right, the one that was given stands for all of them.
-        assert found == {
-            row: found.get(row) if isinstance(status, list) and found.get(row) in status else status
-            for row, status in wanted.items()
+        found = statuses[station["address"]]
+        allowed = {
+            row: status if isinstance(status, list) else [status] for row, status in station.get("rows", {}).items()
         }
+        assert found.keys() == allowed.keys()
+        assert not {row: found[row] for row in found if found[row] not in allowed[row]}
 
-    serious = [each for each in result.findings if each.severity >= Severity.MEDIUM and each.kind is not Kind.MISSING]
-    unfounded = list(expected.get("finding", []))
+    serious = [
+        finding
+        for finding in result.findings
+        if finding.severity >= Severity.MEDIUM and finding.kind is not Kind.MISSING
+    ]
+    missed = list(expected.get("finding", []))
     for finding in serious:
-        reasons = [each for each in expected.get("finding", []) if describes(each, finding, result)]
-        assert reasons, f"nobody expects: {finding.kind.value} {finding.severity}: {finding.summary}"
-        unfounded = [each for each in unfounded if each not in reasons]
-    assert not unfounded, "expected and not found"
+        matching = [entry for entry in expected.get("finding", []) if describes(entry, finding, result)]
+        assert matching, f"unexpected finding: {finding.kind.value} {finding.severity}: {finding.summary}"
+        missed = [entry for entry in missed if entry not in matching]
+    assert not missed, "expected findings that are not there"
 
-    # What is missing follows from the rows, so no description repeats it.
-    blocked_or_missing = [
+    # Findings of kind missing follow from the rows, so descriptions do not list them.
+    not_used = [
         (station, row)
-        for station, found in rows.items()
-        for row, status in found.items()
+        for station, rows in statuses.items()
+        for row, status in rows.items()
         if status in ("missing", "blocked")
     ]
-    said = [(each.base_station, row) for each in result.findings if each.kind is Kind.MISSING for row in each.rows]
-    assert sorted(said) == sorted(blocked_or_missing)
+    missing = [finding for finding in result.findings if finding.kind is Kind.MISSING]
+    assert sorted((finding.base_station, row) for finding in missing for row in finding.rows) == sorted(not_used)
 
-    assert set(expected.get("fires", [])) <= fired(name)
+    assert set(expected.get("fires", [])) <= fired_checks(name)
     assert int(result.fails()) == expected["exit_code"]
 
 
 @pytest.mark.skipif(not TSHARK, reason="tshark is not installed")
-@pytest.mark.parametrize("name", [name for name in FILES if "with_keys" in expectation(name)])
+@pytest.mark.parametrize("name", WITH_KEYS)
 def test_verdict_with_keys(name: str) -> None:
-    told = expectation(name)["with_keys"]
-    result = opened(name)
-    (station,) = result.base_stations
-    rows = {row.row.id: row.status.value for row in station.rows}
-    without = {row.row.id: row.status.value for row in audit_of(name).base_stations[0].rows}
-    assert rows == without | told.get("rows", {})
-    assert set(told["fires"]) <= {each.slug for each in result.findings}
-    assert not set(told["fires"]) & {each.slug for each in audit_of(name).findings}
-    assert int(result.fails()) == told["exit_code"]
+    expected = expectation(name)["with_keys"]
+    result, without_keys = audit_with_keys(name), audit_of(name)
+    ((station, rows),) = row_statuses(result).items()
+    assert rows == row_statuses(without_keys)[station] | expected.get("rows", {})
+    assert set(expected["fires"]) <= {finding.slug for finding in result.findings}
+    assert not set(expected["fires"]) & {finding.slug for finding in without_keys.findings}
+    assert int(result.fails()) == expected["exit_code"]
+    assert samples.reported(result) == expected["reported"]
 
 
-def describes(told: dict[str, Any], finding: Finding, result: Audit) -> bool:
-    """Whether a finding is the one that was told of; keys that were not told match anything."""
-    if told["kind"] != finding.kind.value or set(told.get("rows", finding.rows)) != set(finding.rows):
+@pytest.mark.parametrize("name", NAMES)
+def test_findings_are_those_last_reviewed(name: str) -> None:
+    """A change of any finding shows in the description, as a change to review; see captures/README.md."""
+    assert samples.reported(audit_of(name)) == expectation(name)["reported"]
+
+
+def describes(entry: dict[str, Any], finding: Finding, result: Audit) -> bool:
+    """Whether an expected finding is this one. Keys that the entry leaves out match anything."""
+    if entry["kind"] != finding.kind.value or set(entry.get("rows", finding.rows)) != set(finding.rows):
         return False
     if finding.kind is not Kind.UNEXPECTED:
         return True
-    flow = next(each for each in result.flows if each.id == finding.flow)
+    flow = next(flow for flow in result.flows if flow.id == finding.flow)
     inbound = flow.responder.address == finding.base_station
     return bool(
-        told["peer"] == (flow.originator if inbound else flow.responder).address
-        and told["transport"] == flow.transport
-        and told.get("port", flow.responder.port) == flow.responder.port
-        and told["direction"] == ("inbound" if inbound else "outbound")
+        entry["peer"] == (flow.originator if inbound else flow.responder).address
+        and entry["transport"] == flow.transport
+        and entry.get("port", flow.responder.port) == flow.responder.port
+        and entry["direction"] == ("inbound" if inbound else "outbound")
     )

@@ -30,9 +30,9 @@ from analyzer.reports import json as json_report
 from analyzer.reports import text as text_report
 from analyzer.safetext import SafeText
 from tests import injection as hostile
+from tests import samples
 from tests.reports.audits import EXAMPLE, finding, flow
 from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Scene
-from tests.test_captures import FILES
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
 KEY = bytes(range(32))
@@ -42,7 +42,7 @@ BOUNDS = r"(?<![\w.:-]){}(?![\w:-]|\.\w)"
 @cache
 def both(name: str) -> tuple[Audit, Audit]:
     """A shipped capture's audit, and the same anonymised."""
-    result = audit(FILES[name])
+    result = audit(samples.files(name))
     return result, anonymous(result, KEY)
 
 
@@ -102,7 +102,7 @@ def absent(values: set[str], said: str) -> None:
             assert not re.search(BOUNDS.format(re.escape(value.casefold())), folded), value
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", samples.names())
 def test_no_format_says_whose_network_it_is(name: str) -> None:
     result, shareable = both(name)
     values = originals(result)
@@ -133,7 +133,7 @@ def test_no_capture_of_the_corpus_says_whose_network_it_is() -> None:
     assert read > 10
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", samples.names())
 def test_the_verdicts_are_the_same(name: str) -> None:
     result, shareable = both(name)
     assert shareable.totals == result.totals and shareable.fails() == result.fails()
@@ -155,7 +155,7 @@ def evidence(each: Any) -> Any:
     return each.check, each.severity, each.kind, each.rows, each.flow, each.count, each.frames, each.time, each.remedy
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", samples.names())
 def test_sentences_lose_their_names_only(name: str) -> None:
     """What was replaced in this program's own sentences was an address, or stands among the facts as a name."""
     result, shareable = both(name)
@@ -179,7 +179,7 @@ TOLD_BY_TSHARK = ("plain-full-passive", "tls-full-tls12-mutual", "tls-dns-tunnel
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 @pytest.mark.parametrize("name", TOLD_BY_TSHARK)
 def test_nothing_that_tshark_reads_is_there(name: str) -> None:
-    (path,) = FILES[name]
+    (path,) = samples.files(name)
     command = ["tshark", "-r", str(path), "-T", "fields", "-E", "aggregator=\t", *(f"-e{each}" for each in FIELDS)]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     values = {each for each in re.split(r"[\t\n]", told) if len(each) > 1 and each not in SAME_EVERYWHERE}
@@ -213,7 +213,7 @@ def test_a_name_is_the_same_wherever_it_stands() -> None:
 
 
 def test_one_key_gives_one_report_and_another_key_another() -> None:
-    (path,) = FILES["tls-full-tls12-mutual"]
+    (path,) = samples.files("tls-full-tls12-mutual")
     once, again = (json_report.render(anonymous(audit(path), KEY)) for _ in range(2))
     assert once == again != json_report.render(anonymous(audit(path), KEY[::-1]))
 
@@ -347,7 +347,7 @@ def test_a_key_that_is_none_is_refused_before_anything_is_read(
 
 
 def test_a_list_of_flows_is_anonymised(tmp_path: Path) -> None:
-    found = listing(FILES["tls-full-tls12-mutual"])
+    found = listing(samples.files("tls-full-tls12-mutual"))
     shareable = anonymous(found, KEY)
     said = "".join(json_report.flow_pieces(shareable.captures, shareable.conversations))
     absent(originals(both("tls-full-tls12-mutual")[0]), said)

@@ -20,6 +20,7 @@ import pytest
 from analyzer import scanner
 from analyzer.scanner import jit as kernels
 from analyzer.scanner.jit import KernelError, Library
+from tests import samples
 
 ROOT = Path(__file__).parents[2]
 
@@ -411,7 +412,7 @@ def test_without_a_compiler_there_is_nothing_to_run(folder: Path, monkeypatch: p
 def warm(say: str) -> str:
     """The last line of an audit that finds its kernels compiled."""
     scanner.index(np.full(4, -1, np.int32), np.zeros(1, scanner.FLOW), 0, np.ones(3, np.uint64))
-    capture = ROOT / "captures" / "tls-http-on-3001.pcap"
+    capture = samples.capture("tls-http-on-3001")
     code = f"import os, sys; from analyzer.cli import main; main(['audit', {str(capture)!r}]); print({say})"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, encoding="utf-8", check=True

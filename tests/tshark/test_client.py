@@ -46,7 +46,7 @@ def test_yields_every_packet_in_order() -> None:
 
 @needs_tshark
 def test_yields_the_packets_before_a_truncated_one() -> None:
-    assert frame_numbers(CAPTURE.with_name("tls-cut-in-the-middle.pcap"))
+    assert frame_numbers(samples.capture("tls-cut-in-the-middle"))
 
 
 @needs_tshark
