@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analyzer import capture, scanner
-from analyzer.capture import CaptureFile
+from analyzer import scanner
+from analyzer.capture.model import CaptureFile
+from analyzer.capture.timeline import chronological
 from analyzer.heads import (
     DIRECTIONS,
     Association,
@@ -428,7 +429,7 @@ def read(paths: Sequence[str], progress: Progress | None = None, buffer_size: in
     """Read capture files as one timeline. :class:`CaptureError` for the first that is not a capture."""
     scan = Scan(buffer_size, progress)
     files: dict[int, CaptureFile] = {}
-    for number in capture.chronological(paths):
+    for number in chronological(paths):
         files[number] = scan.file(number, paths[number])
     scan.finish()
     return flow_table(scan, tuple(files[number] for number in range(len(paths))))

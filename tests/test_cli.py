@@ -20,7 +20,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from analyzer import capture, checks, cli, pipeline
+from analyzer import checks, cli, pipeline
+from analyzer.capture import source
 from analyzer.reports import FORMATS
 from analyzer.reports.json import schema
 from tests import build, samples
@@ -156,7 +157,7 @@ def test_a_disk_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
     def failing(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(capture.Source, "packed", failing)
+    monkeypatch.setattr(source.Source, "read_file", failing)
     path = good(tmp_path)
     assert called(capsys, "audit", path) == (2, "", f"tpe-pcap: {path}: input/output error\n")
 

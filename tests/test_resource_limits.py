@@ -19,7 +19,8 @@ import pytest
 
 from analyzer import conversations
 from analyzer import stations as hosts
-from analyzer.capture import OPTIONS, SECTION, Unpacked
+from analyzer.capture.compression import DecompressedStream
+from analyzer.capture.pcapng import MAX_OPTIONS, SECTION
 from analyzer.findings import Severity
 from analyzer.pipeline import audit
 from analyzer.scanner import driver
@@ -162,7 +163,7 @@ def test_base_stations_above_the_limit_are_not_judged_and_this_is_said(
 
 
 def test_what_unpacks_to_too_much_is_read_up_to_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Unpacked, "FREE", 1 << 20)
+    monkeypatch.setattr(DecompressedStream, "FREE_EXPANSION", 1 << 20)
     path = tmp_path / "bomb"
     traps.gzip_bomb(path)
     result = audit(path)
@@ -173,10 +174,10 @@ def test_what_unpacks_to_too_much_is_read_up_to_there(tmp_path: Path, monkeypatc
 
 def test_a_block_with_too_many_options_is_skipped_and_this_is_said(tmp_path: Path) -> None:
     frame = build.tcp(STATION, 40000, TPE, 3001, build.SYN)
-    body = struct.pack("<III", 0, 0, 0) + build.option(2, b"") * OPTIONS
+    body = struct.pack("<III", 0, 0, 0) + build.option(2, b"") * MAX_OPTIONS
     path = tmp_path / "a.pcapng"
     path.write_bytes(build.section() + build.interface() + build.block(5, body) + build.enhanced(frame))
     result = audit(path)
     assert result.totals.packets == 1
     (notice,) = found(result, "TPE001")
-    assert f"it has {OPTIONS} options or more; {len(body) + 12} bytes were skipped" in notice.summary
+    assert f"it has {MAX_OPTIONS} options or more; {len(body) + 12} bytes were skipped" in notice.summary

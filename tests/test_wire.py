@@ -1,4 +1,4 @@
-"""Reading bytes that nobody vouches for: what is cut, what contradicts itself."""
+"""The bounds-checked reader: what is truncated, and what is malformed."""
 
 from __future__ import annotations
 

@@ -11,8 +11,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from analyzer import capture
-from analyzer.capture import Blocks, CaptureError, Framing, Interface, Source
+from analyzer.capture.formats import detect_format
+from analyzer.capture.model import MAX_BLOCK_BYTES, MAX_PROBLEMS, MAX_RECORD_BYTES, CaptureError, Framing, Interface
+from analyzer.capture.pcapng import SECTION, consume_block, read_options
+from analyzer.capture.source import Blocks, Source
 
 BLOCK = 1 << 19
 """Bytes read at a time."""
@@ -62,7 +64,7 @@ def records(path: str, last: int) -> Iterator[tuple[int, Record]]:
         return
     source = Source(path)
     try:
-        framing, begin = capture.recognise(path, source.peek())
+        framing, begin = detect_format(path, source.peek())
         state = State(framing)
         if framing.format != "pcapng":
             state.descriptions.append(describe(framing))
@@ -77,7 +79,7 @@ def records(path: str, last: int) -> Iterator[tuple[int, Record]]:
 
 def read_records(state: State, begin: int, blocks: Blocks) -> Iterator[Record]:
     """The records of a file from offset ``begin``, up to its end or to damage that the scanner does not skip either."""
-    buffer, position, filled = blocks.behind(begin)
+    buffer, position, filled = blocks.first_block(begin)
     start = begin - position
     """Offset in the file of the buffer's first byte."""
     intact, problems = -1, 0
@@ -93,10 +95,10 @@ def read_records(state: State, begin: int, blocks: Blocks) -> Iterator[Record]:
             continue
         if size is None:
             known = len(state.framing.interfaces)
-            size, problem = capture.take_in(state.framing, view[position:filled])
+            size, problem = consume_block(state.framing, view[position:filled])
             if problem is not None:
                 offset = start + position
-                if not size or offset == intact or problems == capture.PROBLEMS:
+                if not size or offset == intact or problems == MAX_PROBLEMS:
                     return
                 problems += 1
                 intact = offset + size
@@ -108,7 +110,7 @@ def read_records(state: State, begin: int, blocks: Blocks) -> Iterator[Record]:
         # The rest of the buffer is the beginning of a record: read on.
         offset, rest = start + position, buffer[position:filled]
         try:
-            buffer, position, filled = blocks.after(rest)
+            buffer, position, filled = blocks.next_block(rest)
         except CaptureError:
             return
         if filled - position == len(rest):
@@ -130,7 +132,7 @@ def read_pcap(state: State, view: memoryview, at: int, end: int) -> Step:
     seconds, fraction, captured, wire = struct.unpack_from(order + "IIII", view, at)
     if framing.swapped and captured > wire:
         captured, wire = wire, captured
-    if captured > capture.LARGEST_RECORD:
+    if captured > MAX_RECORD_BYTES:
         return None, None
     if at + header + captured > end:
         return 0, None
@@ -143,7 +145,7 @@ def read_snoop(state: State, view: memoryview, at: int, end: int) -> Step:
     if at + 24 > end:
         return 0, None
     wire, captured, total, _, seconds, microseconds = struct.unpack_from(">IIIIII", view, at)
-    if captured > capture.LARGEST_RECORD or total < 24 + captured or total > 2 * capture.LARGEST_RECORD:
+    if captured > MAX_RECORD_BYTES or total < 24 + captured or total > 2 * MAX_RECORD_BYTES:
         return None, None
     if at + total > end:
         return 0, None
@@ -163,7 +165,7 @@ def read_pcapng(state: State, view: memoryview, at: int, end: int) -> Step:
         return 0, None
     order = "<" if state.framing.little else ">"
     kind, total = struct.unpack_from(order + "II", view, at)
-    if kind not in (2, 3, 6) or total < 16 or total & 3 or total > capture.LARGEST_BLOCK:
+    if kind not in (2, 3, 6) or total < 16 or total & 3 or total > MAX_BLOCK_BYTES:
         return None, None
     if at + total > end:
         return 0, None
@@ -208,14 +210,14 @@ def update_descriptions(state: State, block: memoryview, known: int) -> None:
 
     ``known`` is the number of interfaces before the block.
     """
-    if bytes(block[:4]) == capture.SECTION:
+    if bytes(block[:4]) == SECTION:
         state.descriptions.clear()
     elif len(state.framing.interfaces) > known:
         order = state.framing.order
         body = bytes(block[8:-4])
         kept = b"".join(
             option(code, value[::-1] if code == 14 and order == "big" else value)
-            for code, value in capture.options(body[8:], order)
+            for code, value in read_options(body[8:], order)
             if is_kept(code, value)
         )
         state.descriptions.append(interface_body(int.from_bytes(body[:2], order), kept))

@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analyzer import capture, scanner
-from analyzer.capture import Blocks, CaptureError, CaptureFile, Framing, Source
+from analyzer import scanner
+from analyzer.capture.formats import detect_format
+from analyzer.capture.model import MAX_BLOCK_BYTES, MAX_PROBLEMS, MAX_RECORD_BYTES, CaptureError, CaptureFile, Framing
+from analyzer.capture.pcapng import consume_block
+from analyzer.capture.source import Blocks, Source
 from analyzer.scanner.decapsulation import DEPTH, IP_PROTOCOLS, UDP_PORTS, peel
 from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
 
@@ -91,7 +94,7 @@ class Scan:
         """Account for all packets of one file."""
         source = Source(path)
         try:
-            framing, begin = capture.recognise(source.path, source.peek())
+            framing, begin = detect_format(source.path, source.peek())
             with Blocks(source, max(self.buffer_size, 64)) as blocks:
                 return self.walk(number, source, framing, begin, blocks)
         finally:
@@ -104,7 +107,7 @@ class Scan:
         clock["interfaces"] = 0
         interfaces = self.announce(framing, np.zeros(1, scanner.INTERFACE))
         problems: list[str] = []
-        buffer, position, filled = blocks.behind(begin)
+        buffer, position, filled = blocks.first_block(begin)
         before = begin - position
         """Offset in the unpacked file of the buffer's first byte."""
         told = 0
@@ -120,14 +123,14 @@ class Scan:
                 continue
             if outcome != scanner.EMPTY:
                 offset = before + position
-                size, problem = capture.take_in(framing, buffer[position:filled].data)
+                size, problem = consume_block(framing, buffer[position:filled].data)
                 if problem is None:
                     interfaces = self.announce(framing, interfaces)
                 else:
                     if framing.format == "pcapng" and not offset:
                         raise CaptureError(source.path, f"has a damaged section header: {problem}", 0)
                     damage = f"damage at byte {offset}: {problem}"
-                    if not size or offset == intact or len(problems) == capture.PROBLEMS:
+                    if not size or offset == intact or len(problems) == MAX_PROBLEMS:
                         left = filled - position + blocks.drain()
                         problems.append(f"{damage}; the rest of the file, {left} bytes, was not read")
                         break
@@ -138,7 +141,7 @@ class Scan:
                     continue
             offset, rest = before + position, buffer[position:filled]
             try:
-                buffer, position, filled = blocks.after(rest)
+                buffer, position, filled = blocks.next_block(rest)
             except CaptureError as error:
                 if not int(clock["frame"]):
                     raise
@@ -175,7 +178,7 @@ class Scan:
         clock["little"] = framing.little
         clock["record_header"] = framing.record_header
         clock["swapped"] = framing.swapped
-        clock["largest"] = capture.LARGEST_BLOCK if framing.format == "pcapng" else capture.LARGEST_RECORD
+        clock["largest"] = MAX_BLOCK_BYTES if framing.format == "pcapng" else MAX_RECORD_BYTES
         known, count = int(clock["interfaces"]), len(framing.interfaces)
         if count < known:  # a new section
             known = 0

@@ -24,8 +24,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lz4.frame import compress as pack_lz4
 
-from analyzer import capture, flows
-from analyzer.capture import CaptureError
+from analyzer import flows
+from analyzer.capture import CaptureError, pcapng
+from analyzer.capture.model import MAX_NAMED_ADDRESSES, MAX_NAMES_PER_ADDRESS, MAX_PROBLEMS
+from analyzer.capture.pcapng import MAX_KINDS
+from analyzer.capture.timeline import chronological
 from tests import build
 from tests.build import SECOND, Order, Packet
 
@@ -395,7 +398,7 @@ def test_blocks_of_other_kinds_are_skipped_and_counted() -> None:
 def test_kinds_of_blocks_are_limited() -> None:
     content = build.section() + b"".join(build.block(0x1000 + kind, b"") for kind in range(1000))
     skipped = build.read_files(content).captures[0].facts.skipped
-    assert (len(skipped), sum(skipped.values())) == (capture.KINDS + 1, 1000)
+    assert (len(skipped), sum(skipped.values())) == (MAX_KINDS + 1, 1000)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -418,12 +421,12 @@ def test_names_are_facts(order: Order) -> None:
 
 
 def test_names_are_limited() -> None:
-    records = b"".join(build.option(1, struct.pack(">I", number) + b"x\0") for number in range(capture.NAMES + 9))
+    records = b"".join(build.option(1, struct.pack(">I", number) + b"x\0") for number in range(MAX_NAMED_ADDRESSES + 9))
     many = b"".join(build.option(1, bytes(4) + b"%d" % number + b"x" * 1000 + b"\0") for number in range(100))
     content = build.section() + build.block(4, records) + build.block(4, many)
     names = build.read_files(content).captures[0].facts.names
-    assert len(names) == capture.NAMES
-    assert len(names["0.0.0.0"]) == capture.NAMES_EACH
+    assert len(names) == MAX_NAMED_ADDRESSES
+    assert len(names["0.0.0.0"]) == MAX_NAMES_PER_ADDRESS
     assert max(map(len, names["0.0.0.0"])) == 255 + len("…")
 
 
@@ -458,7 +461,7 @@ def test_the_finest_resolution_of_all_sections_counts() -> None:
 
 
 def test_very_many_interfaces_are_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "INTERFACES", 1000)
+    monkeypatch.setattr(pcapng, "MAX_INTERFACES", 1000)
     start = build.section() + b"".join(build.interface(1 if number == 999 else 101) for number in range(1000))
     found = build.read_files(start + build.enhanced(FRAME, number=999) + build.interface())
     assert len(found) == 1
@@ -716,7 +719,7 @@ def test_reading_ends_where_there_is_too_much_damage() -> None:
     start = build.section() + build.interface()
     pair = build.enhanced(FRAME, number=1) + build.enhanced(FRAME)
     (file,) = build.read_files(start + pair * 100).captures
-    assert (file.packets, len(file.problems)) == (capture.PROBLEMS, capture.PROBLEMS + 1)
+    assert (file.packets, len(file.problems)) == (MAX_PROBLEMS, MAX_PROBLEMS + 1)
     assert file.problems[-1].endswith(f"the rest of the file, {80 * len(pair)} bytes, was not read")
 
 
@@ -813,7 +816,7 @@ def test_files_are_read_in_the_order_of_time(tmp_path: Path) -> None:
     ]
     for path, content in zip(paths, contents, strict=True):
         Path(path).write_bytes(content)
-    assert capture.chronological(paths) == [2, 3, 0, 1]
+    assert chronological(paths) == [2, 3, 0, 1]
     found = flows.read(paths)
     assert [file.path for file in found.captures] == paths
     assert [file.packets for file in found.captures] == [1, 0, 1, 1]
@@ -828,7 +831,7 @@ def test_snoop_and_dialects_tell_their_time_too(tmp_path: Path) -> None:
     contents[2] = contents[2][:24] + bytes(4) + contents[2][24:]
     for path, content in zip(paths, contents, strict=True):
         Path(path).write_bytes(content)
-    assert capture.chronological(paths) == [1, 0, 2]
+    assert chronological(paths) == [1, 0, 2]
 
 
 class Dribble(io.RawIOBase):

@@ -20,8 +20,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from analyzer import capture, expected, flows, pipeline, protocols
-from analyzer.capture import CaptureError
+from analyzer import expected, flows, pipeline, protocols
+from analyzer.capture.formats import PCAP_MAGICS, SNOOP_LINKS
+from analyzer.capture.model import CaptureError, Order
+from analyzer.capture.pcapng import SECTION
 from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
 from analyzer.messages import to_json
 from analyzer.protocols import PROTOCOLS, Dissection, ProtocolModule
@@ -149,9 +151,9 @@ def upto(parts: Iterable[bytes], most: int) -> Iterator[bytes]:
 
 def recorded_pcap() -> Iterator[bytes]:
     """pcap in every dialect."""
-    yield from (data for data in captured() if data[:4] != capture.SECTION)
+    yield from (data for data in captured() if data[:4] != SECTION)
     frames = build.timed([build.tcp(build.STATION, 40000, build.SERVER, 3001, build.SYN)] * 3)
-    for magic in capture.PCAP_MAGICS:
+    for magic in PCAP_MAGICS:
         for order in ("<", ">"):
             yield build.pcap(frames, magic=magic, order=order)  # type: ignore[arg-type]
     yield build.pcap(frames, modified=True)
@@ -159,7 +161,7 @@ def recorded_pcap() -> Iterator[bytes]:
 
 
 def recorded_pcapng() -> Iterator[bytes]:
-    yield from (data for data in captured() if data[:4] == capture.SECTION)
+    yield from (data for data in captured() if data[:4] == SECTION)
     frame = build.tcp(build.STATION, 40000, build.SERVER, 3001, build.SYN)
     for order in ("<", ">"):
         yield b"".join(
@@ -179,7 +181,7 @@ def recorded_pcapng() -> Iterator[bytes]:
 
 def recorded_snoop() -> Iterator[bytes]:
     frames = build.timed([build.tcp(build.STATION, 40000, build.SERVER, 3001, build.SYN)] * 3)
-    for datalink in capture.SNOOP_LINKS:
+    for datalink in SNOOP_LINKS:
         yield build.snoop(frames, datalink, lost=3)
 
 
@@ -209,8 +211,8 @@ def records(data: bytes) -> list[bytes]:
     return found
 
 
-def kind_of(data: bytes) -> tuple[str, capture.Order]:
-    if data[:4] == capture.SECTION:
+def kind_of(data: bytes) -> tuple[str, Order]:
+    if data[:4] == SECTION:
         return "pcapng", "big" if data[8:12] == b"\x1a\x2b\x3c\x4d" else "little"
     if data[:5] == b"snoop":
         return "snoop", "big"
@@ -236,7 +238,7 @@ def mutate_file(data: bytes, chance: random.Random, plain: Callable[[bytes], byt
     return b"".join(parts)
 
 
-def refilled(kind: str, order: capture.Order, record: bytes, plain: Callable[[bytes], bytes]) -> bytes:
+def refilled(kind: str, order: Order, record: bytes, plain: Callable[[bytes], bytes]) -> bytes:
     """A record with other content and the lengths of that."""
     if kind == "pcap":
         body = plain(record[16:])

@@ -11,7 +11,9 @@ import jsonschema
 import pytest
 
 from analyzer import __version__
-from analyzer.capture import DECOMPRESSORS, VARIANTS, CaptureFacts
+from analyzer.capture import CaptureFacts
+from analyzer.capture.compression import DECOMPRESSORS
+from analyzer.capture.formats import VARIANTS
 from analyzer.reports import json as report
 from analyzer.result import Audit
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, FLOWS, GW, HOSTILE, HOSTILE_AUDIT, finding
