@@ -1,84 +1,112 @@
-"""Findings that are one, and the order in which reports list them."""
+"""Merging of findings that report the same defect, limits on their number, and the order in which reports list them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
-from analyzer import checks
 from analyzer.conversations import Conversation
-from analyzer.findings import SHOWN, Check, Finding, Issue, frames_filter, only, to_finding
+from analyzer.findings import MAX_FRAMES, Check, Finding, Issue, Kind, Severity, common_value, frames_filter, to_finding
 from analyzer.heads import Frame
 from analyzer.matching import Match
 
+MAX_FINDINGS = 1 << 17
+"""Maximum findings about single flows. Further ones become one finding per check and base station: 131,072 findings
+take 130 MB, and a flood makes one per flow."""
+
+
+class FlowFindings:
+    """The findings about single flows, of which those beyond :data:`MAX_FINDINGS` are counted only."""
+
+    def __init__(self) -> None:
+        self.single: list[Finding] = []
+        self.summaries: dict[tuple[object, ...], Summary] = {}
+
+    def add(self, check: Check, issue: Issue, match: Match) -> None:
+        """Add the issue that a check reports about a flow."""
+        if len(self.single) < MAX_FINDINGS:
+            self.single.append(to_finding(check, issue, match))
+            return
+        subject = check.id, issue.kind, issue.severity, match.station.address, match.rows
+        if subject not in self.summaries:
+            self.summaries[subject] = Summary(to_finding(check, issue, match))
+        self.summaries[subject].count_flows(match.conversation)
+
+    def findings(self) -> list[Finding]:
+        """All findings, in the order in which they were added; the summaries last."""
+        return self.single + [summary.finding() for summary in self.summaries.values()]
+
 
 @dataclass(slots=True)
-class Folded:
-    """One finding that stands for many."""
+class Summary:
+    """One finding for all flows in which a check reports the same kind of issue."""
 
     first: Finding
-    count: int = 0
-    newest: int | None = None
+    flows: int = 0
+    last_conversation: int | None = None
+    """Id of the conversation that was counted last."""
 
-    def add(self, each: Conversation) -> None:
-        """Count a conversation, once for all that is said of it."""
-        if each.id != self.newest:
-            self.newest = each.id
-            self.count += each.flow_count
+    def count_flows(self, conversation: Conversation) -> None:
+        """Count the flows of a conversation, once for all of its issues."""
+        if conversation.id != self.last_conversation:
+            self.last_conversation = conversation.id
+            self.flows += conversation.flow_count
 
     def finding(self) -> Finding:
-        return replace(self.first, count=self.count, summary="More flows show this: too many to tell them one by one.")
+        return replace(self.first, count=self.flows, summary="More flows show this: too many to tell them one by one.")
 
 
-def fold(folded: dict[tuple[object, ...], Folded], check: Check, match: Match, remarks: Iterable[Issue]) -> None:
-    """Add remarks to the findings that stand for all such."""
-    for remark in remarks:
-        about = check.id, remark.kind, remark.severity, match.station, match.rows
-        if about not in folded:
-            folded[about] = Folded(to_finding(check, remark, match))
-        folded[about].add(match.conversation)
+def merge_equal(findings: Iterable[Finding], aggregated: Collection[str]) -> list[Finding]:
+    """Merge findings that differ only in their flows, in the order of the first of each group.
 
-
-def merged(findings: Sequence[Finding]) -> list[Finding]:
-    """The same defect in several conversations as one finding, with their number and the frames of all."""
-    same: dict[tuple[object, ...], list[Finding]] = {}
-    for each in findings:
-        whose = () if each.check in told_together() else (each.base_station, each.rows)
-        same.setdefault((*whose, each.check, each.kind, each.severity, each.summary), []).append(each)
-    return [group[0] if len(group) == 1 else merge(group) for group in same.values()]
+    ``aggregated`` are the ids of the checks whose findings are merged across base stations and rows.
+    """
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for finding in findings:
+        subject = () if finding.check in aggregated else (finding.base_station, finding.rows)
+        key = (*subject, finding.check, finding.kind, finding.severity, finding.summary)
+        groups.setdefault(key, []).append(finding)
+    return [group[0] if len(group) == 1 else merge(group) for group in groups.values()]
 
 
 def merge(group: Sequence[Finding]) -> Finding:
-    """One finding for several that say the same; it begins with the first of them."""
-    frames = tuple(sorted({frame for each in group for frame in each.frames})[:SHOWN])
-    first = min(group, key=lambda each: (each.frames[:1], each.flow or 0))
-    count = sum({each.flow: each.count for each in group}.values())
-    rows = tuple(dict.fromkeys(row for each in group for row in each.rows))
-    stations = len({each.base_station for each in group})
+    """One finding with the first flow of a group, the number of all flows and the first frames of all."""
+    frames = tuple(sorted({frame for finding in group for frame in finding.frames})[:MAX_FRAMES])
+    first = min(group, key=lambda finding: (finding.frames[:1], finding.flow or 0))
+    stations = len({finding.base_station for finding in group})
     if stations > 1:
         summary = f"{first.summary.removesuffix('.')}, at {stations} base stations."
         first = replace(first, base_station=None, summary=summary)
     return replace(
         first,
-        rows=rows,
-        count=count,
+        rows=tuple(dict.fromkeys(row for finding in group for row in finding.rows)),
+        count=sum({finding.flow: finding.count for finding in group}.values()),
         frames=frames,
         filter=frames_filter(frames) if frames else first.filter,
-        peer=only(each.peer for each in group),
-        service=only(each.service for each in group),
+        peer=common_value(finding.peer for finding in group),
+        service=common_value(finding.service for finding in group),
     )
 
 
-@cache
-def told_together() -> frozenset[str]:
-    """Ids of the checks of which a finding is about all base stations."""
-    return frozenset(check.id for check in checks.CHECKS if check.aggregated)
+def malformed_flows(findings: Iterable[Finding]) -> dict[str, dict[str, set[int]]]:
+    """Address of a base station → row id → flows with a finding of kind malformed and severity medium or above."""
+    flows: dict[str, dict[str, set[int]]] = {}
+    for finding in findings:
+        if finding.kind is Kind.MALFORMED and finding.severity >= Severity.MEDIUM and finding.flow is not None:
+            by_row = flows.setdefault(finding.base_station or "", {})
+            for row in finding.rows:
+                by_row.setdefault(row, set()).add(finding.flow)
+    return flows
+
+
+def in_report_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings by severity, highest first; then by base station, check and place in the capture."""
+    return tuple(sorted(findings, key=report_order))
 
 
 def report_order(finding: Finding) -> tuple[object, ...]:
-    """Most severe first, then by station, check and place in the capture."""
+    """Sort key of a finding. Findings about the capture follow those about base stations."""
     return (
         -finding.severity,
         finding.base_station is None,

@@ -1,79 +1,98 @@
-"""Every check, run on the flows and on the capture that it is for."""
+"""Runs the checks on flows and on the capture. A check that fails becomes a finding, and the others still run."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
-from analyzer import checks
-from analyzer.aggregate import Folded, fold
-from analyzer.findings import ANY, AuditContext, Check, Finding, Kind, Scope, to_finding
+from analyzer.aggregate import FlowFindings
+from analyzer.checks import CHECKS
+from analyzer.checks.captures import program_defect
+from analyzer.findings import ANY, AuditContext, Check, Finding, Issue, Kind, Scope, to_finding
 from analyzer.matching import Match, StationMatches
 from analyzer.protocols import esp
 from analyzer.stations import carries_esp
 
+CACHED_FACTS = 4096
+"""Maximum pairs of facts and row for which the checks that may still fire are cached."""
 
-def content_findings(matched: Iterable[StationMatches]) -> list[Finding]:
-    """What the content checks say."""
-    found: list[Finding] = []
-    folded: dict[tuple[object, ...], Folded] = {}
-    loud: dict[tuple[int, int], list[Check]] = {}
-    """The checks that are worth asking of conversations that share facts and row."""
-    for match in (match for each in matched for match in judged_once(each.matches)):
+AGGREGATED = frozenset(check.id for check in CHECKS if check.aggregated)
+"""Ids of the checks whose findings cover all base stations."""
+
+
+def run_flow_checks(stations: Iterable[StationMatches]) -> list[Finding]:
+    """Run the checks with scope flow on every flow that matches a row."""
+    findings = FlowFindings()
+    remaining: dict[tuple[int, int], list[Check]] = {}
+    """(facts, row), by identity → checks without the pure ones that did not fire."""
+    for match in (match for station in stations for match in join_rows(station.matches)):
         facts = match.conversation.dissection.facts
         key = id(facts), id(match.row)
-        known = loud.get(key)
-        asked: Sequence[Check] = content_checks(match.row.protocol if speaks(match) else ANY)
-        speaking = []
-        for check in asked if known is None else known:
-            remarks = list(check.run(match))
-            if len(found) < FINDINGS:
-                found += [to_finding(check, remark, match) for remark in remarks]
-            else:
-                fold(folded, check, match, remarks)
-            if remarks or not check.pure:
-                speaking.append(check)
-        if known is None and facts is not None and len(loud) < REMEMBERED:
-            loud[key] = speaking
-    return found + [each.finding() for each in folded.values()]
+        known = remaining.get(key)
+        candidates = flow_checks(match.row.protocol if has_content_of_row(match) else ANY) if known is None else known
+        still_run = []
+        for check in candidates:
+            issues = run_guarded(check, match)
+            for reporting, issue in issues:
+                findings.add(reporting, issue, match)
+            if issues or not check.pure:
+                still_run.append(check)
+        if known is None and facts is not None and len(remaining) < CACHED_FACTS:
+            remaining[key] = still_run
+    return findings.findings()
 
 
-FINDINGS = 1 << 17
-"""What the content checks say one by one. Above it, one finding stands for all of one check about one base station."""
-
-
-REMEMBERED = 4096
-"""Facts that are remembered for the checks to which they gave no reason to speak."""
-
-
-def judged_once(matches: Sequence[Match]) -> Iterable[Match]:
-    """The matches, of which those of one conversation with several rows of one protocol are one."""
-    asked: dict[tuple[int, str], Match] = {}
-    for match in matches:
-        key = (match.conversation.id, match.row.protocol)
-        before = asked.get(key)
-        asked[key] = replace(match, rows=tuple(dict.fromkeys((*before.rows, *match.rows)))) if before else match
-    return asked.values()
-
-
-@cache
-def content_checks(protocol: str) -> tuple[Check, ...]:
-    """The checks to ask of a conversation whose content is a row's protocol; for :data:`ANY`: is not."""
-    return tuple(check for check in checks.CHECKS if check.scope is Scope.FLOW and check.protocol in (ANY, protocol))
-
-
-def case_findings(context: AuditContext, malformed: bool) -> list[Finding]:
-    """What the case checks say: those of malformed rows, on which a row's status depends, or all others."""
+def run_capture_checks(context: AuditContext, *, malformed: bool) -> list[Finding]:
+    """Run the checks with scope capture: those of kind malformed, on which verdicts depend, or all others."""
+    addresses = {matches.station.address: matches.station.addresses for matches in context.stations}
     return [
-        to_finding(check, found)
-        for check in checks.CHECKS
+        to_finding(reporting, issue, addresses=addresses.get(issue.base_station or "", ()))
+        for check in CHECKS
         if check.scope is Scope.CAPTURE and (check.kind is Kind.MALFORMED) == malformed
-        for found in check.run(context)
+        for reporting, issue in run_guarded(check, context)
     ]
 
 
-def speaks(match: Match) -> bool:
-    """The conversation's content is the protocol of its row."""
-    wanted = match.row.protocol
-    return match.conversation.protocol == wanted or (wanted == esp.NAME and carries_esp(match.conversation))
+def run_guarded(check: Check, subject: Match | AuditContext) -> list[tuple[Check, Issue]]:
+    """Run a check. Returns its issues, each with the check that reports it.
+
+    If the check raises an exception, the issues before it are kept, and a program defect is the last one. Its sentence
+    omits the exception's message, which may quote the capture.
+    """
+    issues = []
+    try:
+        for issue in check.run(subject):
+            issues.append((check, issue))
+    except MemoryError:
+        raise
+    except Exception as error:
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        place = f"{Path(frame.f_code.co_filename).name}:{line}"
+        failure = f"Check {check.id} ({check.slug}) failed: {type(error).__name__} at {place}."
+        issues.append((program_defect, Issue(failure)))
+    return issues
+
+
+def join_rows(matches: Sequence[Match]) -> Iterable[Match]:
+    """The matches, with those of one conversation and one protocol as a single match with all of their rows."""
+    joined: dict[tuple[int, str], Match] = {}
+    for match in matches:
+        key = match.conversation.id, match.row.protocol
+        other = joined.get(key)
+        joined[key] = replace(match, rows=tuple(dict.fromkeys((*other.rows, *match.rows)))) if other else match
+    return joined.values()
+
+
+@cache
+def flow_checks(protocol: str) -> tuple[Check, ...]:
+    """The checks for flows whose content is their row's protocol. For :data:`ANY`: whose content is another one."""
+    return tuple(check for check in CHECKS if check.scope is Scope.FLOW and check.protocol in (ANY, protocol))
+
+
+def has_content_of_row(match: Match) -> bool:
+    """Whether the content is the protocol of the row."""
+    expected = match.row.protocol
+    return match.conversation.protocol == expected or (expected == esp.NAME and carries_esp(match.conversation))

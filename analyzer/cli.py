@@ -358,7 +358,7 @@ def run_diff(options: argparse.Namespace) -> int:
 
 
 def run_flows(options: argparse.Namespace) -> int:
-    from analyzer.pipeline import listing
+    from analyzer.pipeline import list_flows
     from analyzer.reports import FORMATS
 
     rendered = next(each for each in FORMATS if options.format == each.NAME)
@@ -366,7 +366,7 @@ def run_flows(options: argparse.Namespace) -> int:
     keep_captures(options.captures, options.output)
     shareable = anonymizer(options.anonymize)
     with progress(options.verbose) as told:
-        found = shareable(listing(options.captures, profile=options.profile, progress=told))
+        found = shareable(list_flows(options.captures, profile=options.profile, progress=told))
         told("writing", 0, "the list")
         deliver(options.output, lambda _: rendered.flow_pieces(found.captures, found.conversations))
     return CLEAN

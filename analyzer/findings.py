@@ -1,7 +1,8 @@
-"""Findings: what an auditor is told, with the evidence to look it up; and what a check is.
+"""Checks, the issues that they report, and findings: issues with their evidence, ready for a report.
 
-Checks live in :mod:`analyzer.checks`. A check is a function with an id, a slug, a severity and a docstring whose
-paragraphs begin ``Flags:``, ``Why:``, ``Evidence:`` and ``Remedy:``; the docstring is its only documentation.
+The checks themselves are in :mod:`analyzer.checks`. A check is a function with an id, a slug, a severity and a
+docstring whose paragraphs begin ``Flags:``, ``Why:``, ``Evidence:`` and ``Remedy:``. The docstring is the check's only
+documentation.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import enum
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
+from itertools import chain
 from typing import Any, TypeVar
 
 from analyzer.capture import CaptureFile
@@ -22,7 +24,7 @@ from analyzer.flows import PacketCounts
 from analyzer.heads import Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.safetext import SafeText
-from analyzer.stations import Names
+from analyzer.stations import NamedHosts
 from analyzer.unexpected import Pattern, UnexpectedGroup
 from analyzer.verdicts import StationVerdict
 
@@ -30,7 +32,7 @@ T = TypeVar("T")
 
 
 class Severity(enum.IntEnum):
-    """Ascending; the report prints the name in lower case."""
+    """Ascending. Reports print the name in lower case."""
 
     INFO = 0
     LOW = 1
@@ -42,71 +44,79 @@ class Severity(enum.IntEnum):
 
 
 class Kind(enum.Enum):
+    """The kind of deviation that a finding reports."""
+
     UNEXPECTED = "unexpected"
+    """A flow that matches no row."""
     MISSING = "missing"
+    """A row without a flow that completed."""
     MALFORMED = "malformed"
+    """A flow that matches a row and breaks its rules."""
     NOTICE = "notice"
+    """A circumstance of the audit: no deviation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """A defect as a check reports it; :func:`to_finding` adds what the check and the flow already say.
+    """Issue reported by a check. :func:`to_finding` adds what follows from the check and the flow.
 
-    A check of one flow gives the sentence, and frames where it can be precise. A check of the whole capture also says
-    whom the issue is about.
+    A check with scope flow sets the sentence, and the frames where it can be precise. A check with scope capture also
+    sets the base station, rows, conversations and display filter.
     """
 
     sentence: str
-    """One plain sentence that starts with a capital letter and ends with a full stop."""
+    """One plain sentence, from capital letter to full stop."""
     frames: tuple[Frame, ...] = ()
-    """Frames that show the issue, ascending. Empty: the first frames of its conversations."""
+    """Frames that show the issue, ascending. Empty: the first frames of the conversations."""
     severity: Severity | None = None
-    """Set where it differs from the check's."""
+    """``None``: the severity of the check."""
     kind: Kind | None = None
-    """Set where it differs from the check's."""
+    """``None``: the kind of the check."""
     base_station: str | None = None
+    """Address of the base station. ``None``: the issue is about the capture."""
     rows: tuple[str, ...] = ()
+    """Ids of the rows."""
     conversations: tuple[Conversation, ...] = ()
-    """Conversations that the issue is about, ascending by id."""
+    """The affected conversations, ascending by id."""
     filter: str | None = None
     """Wireshark display filter."""
     mismatch: str | None = None
-    """Field of the nearest row that an unexpected flow fails."""
+    """Unexpected flows: the field of the nearest row that they fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What an auditor is told: one defect, with the evidence to look it up."""
+    """A reported defect and its evidence."""
 
     kind: Kind
     check: SafeText
-    """Id of the check that says so: ``TPE201``."""
+    """Id of the check: ``TPE201``."""
     slug: SafeText
     severity: Severity
     base_station: str | None
-    """Address under which it is reported; ``None``: about the capture."""
+    """Address under which the base station is reported. ``None``: the finding is about the capture."""
     rows: tuple[SafeText, ...]
-    """The row; two where they share the port; the nearest for an unexpected flow; empty where there is none."""
+    """Ids of the rows: several if they share the port, the nearest row of an unexpected flow, or none."""
     mismatch: SafeText | None
-    """Which field of the nearest row an unexpected flow fails: ``port``, ``direction``."""
+    """Unexpected flows: the field of the nearest row that they fail, such as ``port`` or ``direction``."""
     flow: int | None
-    """Id of the conversation (the first, where there are several)."""
+    """Id of the first affected conversation."""
     count: int
-    """Number of flows that it stands for."""
+    """Number of affected flows; at least 1."""
     frames: tuple[Frame, ...]
-    """The frames that show it, ascending."""
+    """The frames that show the defect, ascending; at most :data:`MAX_FRAMES`."""
     time: int | None
-    """Of the first of them, nanoseconds since the epoch."""
+    """Capture time of the first frame, nanoseconds since the epoch."""
     filter: SafeText | None
-    """Wireshark display filter that shows exactly this evidence."""
+    """Wireshark display filter that selects the evidence."""
     summary: SafeText
     """One plain sentence."""
     remedy: SafeText
-    """What to do about it: one imperative sentence."""
+    """One imperative sentence."""
     peer: str | None = None
-    """Address of the other end of its flows; ``None``: several, or no flow."""
+    """Address of the flows' other end. ``None``: several, or no flow."""
     service: SafeText | None = None
-    """Transport and responder's port of its flows (``tcp/3001``); of several ports, the transport."""
+    """Transport and responder port of the flows (``tcp/3001``); the transport alone if the ports differ."""
 
 
 ANY = "*"
@@ -114,12 +124,12 @@ ANY = "*"
 
 
 class Scope(enum.Enum):
-    """What a check looks at."""
+    """What one call of a check examines."""
 
     FLOW = "flow"
-    """One flow that matches a row, and whose content is the row's protocol."""
+    """One flow that matches a row."""
     CAPTURE = "capture"
-    """Everything: all base stations, all flows, the status of each row."""
+    """The whole capture: all base stations, flows and rows."""
 
 
 FLOW, CAPTURE = Scope
@@ -127,56 +137,57 @@ FLOW, CAPTURE = Scope
 
 @dataclass(frozen=True, slots=True)
 class AuditContext:
-    """All that is known once every row has its status: what case checks judge."""
+    """The audit so far: what checks with scope capture examine."""
 
     captures: tuple[CaptureFile, ...]
     counts: PacketCounts
     deployment: Deployment
     stations: tuple[StationMatches, ...]
     verdicts: tuple[StationVerdict, ...]
-    """Of the stations, in the same order; empty for the checks of malformed rows, from which they follow."""
+    """In the order of ``stations``. Empty for checks of kind malformed, on whose findings the verdicts depend."""
     conversations: Sequence[Conversation]
-    """All."""
+    """All conversations of the capture."""
     tpe: frozenset[str]
+    """Addresses of TPE."""
     inside: frozenset[int]
-    """Ids of the conversations that were captured inside of a tunnel and are not judged."""
-    names: Names
-    """Whom the user named."""
+    """Ids of conversations captured inside a tunnel, which are not judged."""
+    named: NamedHosts
+    """The hosts that the user named."""
     unjudged: int
-    """Addresses that look like base stations and are not judged because there are too many."""
+    """Number of addresses that look like base stations and exceed the limit on judged ones."""
     keys: tuple[KeyUse, ...] = ()
-    """What became of the keys that the user gave."""
+    """The use of the keys that the user provided."""
     groups: tuple[UnexpectedGroup, ...] = ()
-    """The unexpected flows, by base station."""
+    """The unexpected flows of all base stations."""
 
     def unexpected(self, pattern: Pattern) -> Iterator[UnexpectedGroup]:
-        """The groups of unexpected flows with a pattern."""
+        """The groups of unexpected flows that have a pattern."""
         return (group for group in self.groups if group.pattern is pattern)
 
 
-Judge = Callable[[Any], Iterator[Issue]]
+RunCheck = Callable[[Any], Iterator[Issue]]
 """Takes a :class:`~analyzer.matching.Match` (scope flow) or an :class:`AuditContext` (scope capture)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A named opinion: a function that yields issues, and when to call it."""
+    """A function that reports issues, and the flows or captures to which it applies."""
 
     id: str
-    """``TPE201``; never reused."""
+    """``TPE201``. Never reused."""
     slug: str
-    """Names the defect: ``ike-chosen-proposal-not-allowed``."""
+    """Name of the defect: ``ike-chosen-proposal-not-allowed``."""
     severity: Severity
     kind: Kind
     scope: Scope
-    run: Judge
+    run: RunCheck
     protocol: str = ANY
-    """Scope flow: the row's protocol, which is the content's, too; or :data:`ANY`."""
+    """Scope flow: the check runs if row and content have this protocol. :data:`ANY`: for every flow of every row."""
     pure: bool = False
-    """Whether it fires depends on the row and on facts alone, or on content only where flows with equal facts have
-    equal content. A pure check that was silent once is silent for all flows that share facts and row."""
+    """Whether the check fires follows from the row and the facts alone. (Content may count where equal facts imply
+    equal content.) If a pure check does not fire, it is not run again for flows with the same facts and row."""
     aggregated: bool = False
-    """One finding stands for all base stations: it is about software that they share."""
+    """One finding covers all base stations: the issue is in software that they share."""
 
     @property
     def documentation(self) -> str:
@@ -193,14 +204,14 @@ def check(
     protocol: str = ANY,
     pure: bool = False,
     aggregated: bool = False,
-) -> Callable[[Judge], Check]:
-    """Make a function a :class:`Check`. Nothing is registered: list it in its module's ``CHECKS``."""
+) -> Callable[[RunCheck], Check]:
+    """Make a function a :class:`Check`. It runs only if its module's ``CHECKS`` lists it."""
     return lambda run: Check(identifier, slug, severity, kind, scope, run, protocol, pure, aggregated)
 
 
 @cache
 def sections(check: Check) -> Mapping[str, str]:
-    """A check's documentation by heading (``flags``, ``why``, ``evidence``, ``remedy``), each one line of text."""
+    """A check's documentation by heading (``flags``, ``why``, ``evidence``, ``remedy``), one line each."""
     found: dict[str, str] = {}
     for paragraph in inspect.cleandoc(check.documentation).split("\n\n"):
         heading, _, text = " ".join(paragraph.split()).partition(": ")
@@ -208,11 +219,11 @@ def sections(check: Check) -> Mapping[str, str]:
     return found
 
 
-SHOWN = 16
-"""Frames that a finding cites at the most."""
+MAX_FRAMES = 16
+"""Maximum frames that a finding cites."""
 
 CITED = 8
-"""Frames that a check of one kind of message cites at the most."""
+"""Maximum frames that one check cites for one kind of message."""
 
 
 def cited_frames(frames: Iterable[Frame]) -> tuple[Frame, ...]:
@@ -220,13 +231,18 @@ def cited_frames(frames: Iterable[Frame]) -> tuple[Frame, ...]:
     return tuple(sorted(set(frames))[:CITED])
 
 
-def to_finding(check: Check, issue: Issue, match: Match | None = None) -> Finding:
-    """The finding of a check; ``match`` is the flow that it looked at, where its scope is one flow."""
+def to_finding(check: Check, issue: Issue, match: Match | None = None, addresses: Collection[str] = ()) -> Finding:
+    """The finding for an issue.
+
+    ``match`` is the flow that a check with scope flow examined. For a check with scope capture, ``addresses`` are all
+    addresses of the base station that the issue names.
+    """
     if match is not None:
-        issue = located(issue, match)
-    frames = issue.frames or tuple(frame for each in issue.conversations for frame in each.first_frames)
-    frames = tuple(sorted(set(frames))[:SHOWN])
-    first = issue.conversations[0] if issue.conversations else None
+        issue, addresses = locate(issue, match), match.station.addresses
+    conversations = issue.conversations
+    cited = issue.frames or (frame for conversation in conversations for frame in conversation.first_frames)
+    frames = tuple(sorted(set(cited))[:MAX_FRAMES])
+    first = conversations[0] if conversations else None
     time = first.first if first else None
     if match is not None:
         time = time_of(match.conversation, frames[0])
@@ -239,45 +255,48 @@ def to_finding(check: Check, issue: Issue, match: Match | None = None) -> Findin
         rows=issue.rows,
         mismatch=issue.mismatch,
         flow=first.id if first else None,
-        count=max(1, sum(each.flow_count for each in issue.conversations)),
+        count=max(1, sum(conversation.flow_count for conversation in conversations)),
         frames=frames,
         time=time,
         filter=frames_filter(frames) if match is not None else issue.filter,
         summary=issue.sentence,
-        remedy=sections(check)["remedy"],
-        peer=peer_of(issue.conversations, issue.base_station),
-        service=service_of(issue.conversations),
+        remedy=sections(check).get("remedy", ""),  # python -OO strips docstrings
+        peer=peer_of(conversations, addresses),
+        service=service_of(conversations),
     )
 
 
-def located(issue: Issue, match: Match) -> Issue:
-    """An issue of one flow, with its base station, rows and frames."""
+def locate(issue: Issue, match: Match) -> Issue:
+    """The issue of one flow, with its base station, rows, conversation and frames."""
     return replace(
         issue,
-        base_station=match.station,
+        base_station=match.station.address,
         rows=tuple(row.id for row in match.rows),
         conversations=(match.conversation,),
         frames=issue.frames or (match.conversation.first_frame,),
     )
 
 
-def peer_of(conversations: Sequence[Conversation], station: str | None) -> str | None:
-    """The other end, if it is one for all; the responder where a station goes by another address."""
-    return only(
-        each.originator.address if each.responder.address == station else each.responder.address
-        for each in conversations
+def peer_of(conversations: Sequence[Conversation], addresses: Collection[str]) -> str | None:
+    """The address that all conversations share opposite a base station with ``addresses``.
+
+    The responder counts as the peer where neither end is the base station, as in DHCP before it has an address.
+    """
+    return common_value(
+        (conversation.originator if conversation.responder.address in addresses else conversation.responder).address
+        for conversation in conversations
     )
 
 
 def service_of(conversations: Sequence[Conversation]) -> str | None:
-    """Transport and port, if they are one for all; or the transport alone."""
-    transport = only(each.transport for each in conversations)
-    port = only(each.responder.port for each in conversations)
+    """Transport and responder port that all conversations share, or the transport alone."""
+    transport = common_value(conversation.transport for conversation in conversations)
+    port = common_value(conversation.responder.port for conversation in conversations)
     return transport if transport is None or port is None else f"{transport}/{port}"
 
 
-def only(values: Iterable[T]) -> T | None:
-    """The value that all of them are; ``None`` if they differ, or there is none."""
+def common_value(values: Iterable[T]) -> T | None:
+    """The value that all are equal to; ``None`` if they differ, or there is none."""
     different = set(values)
     return different.pop() if len(different) == 1 else None
 
@@ -285,50 +304,54 @@ def only(values: Iterable[T]) -> T | None:
 def fingerprints(findings: Sequence[Finding]) -> list[str]:
     """A name for each finding that stays the same from one capture to the next.
 
-    It follows from check, base station, peer, service and rows, never from frames, times or numbers. Where one report
-    has several findings with the same of these, they are counted in the order of the report: ``…:2``.
+    It depends on check, base station, peer, service and rows; never on frames, times or flow ids. Where these are equal
+    for several findings of one report, the second and later ones get a number in the report's order: ``…:2``.
     """
     seen: Counter[str] = Counter()
     names = []
-    for each in findings:
-        about = (each.check, each.base_station or "", each.peer or "", each.service or "", ",".join(each.rows))
-        name = sha256("\n".join(about).encode()).hexdigest()[:32]
+    for finding in findings:
+        identity = (
+            *(finding.check, finding.base_station or "", finding.peer or ""),
+            *(finding.service or "", ",".join(finding.rows)),
+        )
+        name = sha256("\n".join(identity).encode()).hexdigest()[:32]
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}:{seen[name]}")
     return names
 
 
-def time_of(each: Conversation, frame: Frame) -> int:
-    """Capture time of one of a conversation's frames, as far as its content tells it; else of its first."""
-    accounts = (*each.head.associations, *([each.head.link] if each.head.link else ()))
-    places = [(one.frame, one.time) for one in each.dissection.breaks]
-    places += [(event.frame, event.time) for account in accounts for event in account.events]
-    places += [(item.frame, item.time) for item in each.dissection.items]
-    return next((time for place, time in places if place == frame), each.first)
+def time_of(conversation: Conversation, frame: Frame) -> int:
+    """Capture time of a conversation's frame, if its content records it; else of the conversation's first frame."""
+    head, dissection = conversation.head, conversation.dissection
+    sources = (*head.associations, *([head.link] if head.link else ()))
+    events = (event for source in sources for event in source.events)
+    times = (entry.time for entry in chain(dissection.breaks, events, dissection.items) if entry.frame == frame)
+    return next(times, conversation.first)
 
 
 def frames_filter(frames: Sequence[Frame]) -> str:
-    """A display filter for frames of one file; of several files, those of the first."""
+    """A display filter that selects frames. If they are in several files, only those of the first file count."""
     numbers = [str(frame.number) for frame in frames if frame.capture == frames[0].capture]
     return f"frame.number == {numbers[0]}" if len(numbers) == 1 else f"frame.number in {{{', '.join(numbers)}}}"
 
 
-def flow_filter(each: Conversation, port: bool = True, ends: Sequence[str] | None = None) -> str:
+def flow_filter(conversation: Conversation, port: bool = True, ends: Sequence[str] | None = None) -> str:
     """A display filter for all packets between a conversation's ends with its transport and service port.
 
-    ``ends``: the addresses to ask for, where they are not those of both ends.
+    ``port``: whether to include the port. ``ends``: the addresses to select instead of both ends.
     """
-    addresses = (each.originator.address, each.responder.address) if ends is None else ends
-    parts = [f"{family(address)} == {address}" for address in addresses]
-    if each.responder.port is not None:
-        parts.append(f"{each.transport}.port == {each.responder.port}" if port else each.transport)
-    elif each.transport.startswith("ip-"):
-        field = "ipv6.nxt" if ":" in each.originator.address else "ip.proto"
-        parts.append(f"{field} == {each.transport[3:]}")
+    originator, responder = conversation.originator, conversation.responder
+    parts = [f"{family(address)} == {address}" for address in ends or (originator.address, responder.address)]
+    if responder.port is not None:
+        parts.append(f"{conversation.transport}.port == {responder.port}" if port else conversation.transport)
+    elif conversation.transport.startswith("ip-"):
+        field = "ipv6.nxt" if ":" in originator.address else "ip.proto"
+        parts.append(f"{field} == {conversation.transport[3:]}")
     else:
-        parts.append(each.transport)
+        parts.append(conversation.transport)
     return " && ".join(parts)
 
 
 def family(address: str) -> str:
+    """The display filter field of an address."""
     return "ipv6.addr" if ":" in address else "ip.addr"

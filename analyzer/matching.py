@@ -1,32 +1,31 @@
-"""Flows against the table of their base station: the row that each matches, or what is unexpected about it."""
+"""Flows against the table of their base station: flow → row, or unexpected."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from analyzer.conversations import Conversation, State
+from analyzer.conversations import Conversation, Conversations, State
 from analyzer.expected import ExpectedFlow, ExpectedTable, Peer
 from analyzer.ftp_data import FtpDataFacts
 from analyzer.heads import Direction
 from analyzer.messages import messages
 from analyzer.protocols import dns, esp, ftp, icmp, ssh
 from analyzer.scanner.fragments import FIRST_FRAGMENT_MISSING
-from analyzer.stations import UNKNOWN, Mode, Station, carries_esp, shaped
+from analyzer.stations import UNKNOWN, Mode, Station, carries_esp, has_service
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Match:
-    """A conversation that matches a row by direction, transport and port; its content is still to be judged.
+    """A conversation that matches a row by direction, transport and port, whatever its content.
 
-    Compared by identity, so that a check can remember what it gathered for the last one asked.
+    Compared by identity, so that checks can cache what they derive from the match.
     """
 
-    station: str
-    """Address of the base station under which it is reported."""
+    station: Station
     conversation: Conversation
     rows: tuple[ExpectedFlow, ...]
-    """The row; or the rows that share the port where the packets cannot tell which."""
+    """The row; several if they share the port and the packets cannot tell which of them it is."""
 
     @property
     def row(self) -> ExpectedFlow:
@@ -45,36 +44,36 @@ class UnexpectedFlow:
 
     conversation: Conversation
     inbound: bool
-    """The peer opened it."""
+    """The peer opened the conversation."""
     nearest: ExpectedFlow | None
-    """The row that it fails by the fewest fields."""
+    """The row that the conversation fails by the fewest fields; ``None`` if it fails all rows by too many."""
     mismatch: str | None
-    """The field of that row that it fails: ``direction``, ``destination``, ``port``, ``transport``."""
-    elsewhere: tuple[ExpectedFlow, ...] = ()
-    """Rows of other modes that it matches."""
+    """The field of the nearest row that it fails: ``direction``, ``destination``, ``port`` or ``transport``."""
 
     @property
     def peer(self) -> str:
+        """Address of the other end."""
         return (self.conversation.originator if self.inbound else self.conversation.responder).address
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class StationMatches:
-    """All conversations of one base station, sorted by what they are to its table. Compared by identity."""
+    """The conversations of one base station: matches and unexpected flows. Compared by identity.
+
+    Neither are link-local housekeeping (neighbour discovery, multicast group management), fragments of other flows'
+    datagrams and, in mode unknown, flows that the table of some mode expects.
+    """
 
     station: Station
     mode: Mode
     rows: tuple[ExpectedFlow, ...]
-    """The rows that it is judged by: its table's; in mode unknown those that every table has."""
+    """The rows of the mode's table; in mode unknown, the rows that all tables have in common."""
     matches: tuple[Match, ...]
     unexpected: tuple[UnexpectedFlow, ...]
-    unjudged: tuple[int, ...]
-    """Ids of flows that are no deviation without a row: link-local housekeeping that every host has
-    (neighbour discovery, group management); in mode unknown also what some table expects."""
     first: int
-    """When the capture began to show the station, nanoseconds since the epoch."""
+    """Time of the station's first packet, nanoseconds since the epoch."""
     last: int
-    """When the capture ended."""
+    """End of the capture, nanoseconds since the epoch."""
 
     @property
     def address(self) -> str:
@@ -82,7 +81,7 @@ class StationMatches:
         return self.station.address
 
     def conversations(self) -> Iterator[tuple[Conversation, tuple[ExpectedFlow, ...]]]:
-        """Every judged conversation with the rows that it matches: none where it is unexpected."""
+        """Every judged conversation with the rows that it matches; no rows if it is unexpected."""
         for match in self.matches:
             yield match.conversation, match.rows
         for unexpected in self.unexpected:
@@ -90,7 +89,7 @@ class StationMatches:
 
     @property
     def watched(self) -> float:
-        """Seconds for which the capture watched the station."""
+        """Seconds from the station's first packet to the end of the capture."""
         return (self.last - self.first) / 1e9
 
 
@@ -98,245 +97,288 @@ def match_flows(
     station: Station,
     mode: Mode,
     tables: Mapping[str, ExpectedTable],
-    tpe: Collection[str],
+    tpe: Iterable[str],
     conversations: Sequence[Conversation],
     until: int,
 ) -> StationMatches:
-    """Put each conversation of a station where it belongs. ``until`` is the end of the capture in nanoseconds."""
+    """Match the conversations of a base station with the rows of its mode.
+
+    ``tpe``: addresses of TPE. ``until``: end of the capture, nanoseconds since the epoch.
+    """
     rows = common_rows(tables) if mode.name == UNKNOWN else tables[mode.name].flows
+    matcher = RowMatcher(station, rows, frozenset(tpe))
     matches: list[Match] = []
-    strays: list[UnexpectedFlow] = []
-    unjudged: list[int] = []
-    protected_from = min(
-        (each.first for each in conversations if each.protocol in ("tls", "ike", "esp")), default=until
-    )
-    controls: dict[int, tuple[ExpectedFlow, ...]] = {}
-    known: dict[tuple[object, ...], tuple[ExpectedFlow, ...]] = {}
-    near: dict[tuple[object, ...], Nearness] = {}
-    headless = any(is_headless(each) for each in conversations)
-    between = {ends_of(each) for each in conversations if not is_headless(each)} if headless else set()
-    for each in conversations:
-        if each.control is not None:
-            continue
-        if is_headless(each) and ends_of(each) in between:
-            unjudged.extend(each.flows)  # part of a datagram of one of those, and nobody sees of which
-            continue
-        alike = (each.transport, each.originator.address, each.responder, each.protocol, carries_esp(each))
-        fitting = known.get(alike)
-        if fitting is None:
-            fitting = tuple(row for row in rows if fits_row(row, each, station, tpe) or is_dns_over_tcp(row, each))
-            known[alike] = fitting
-        if fitting:
-            found = list(split(station, each, fitting, protected_from))
-            controls[each.id] = tuple(row for match in found for row in match.rows)
-            matches.extend(found)
-        elif is_housekeeping(each) or (mode.name == UNKNOWN and fits_any(tables, each, station, tpe)):
-            unjudged.extend(each.flows)
-        else:
-            strays.append(stray(station, each, rows, tables, mode, tpe, near))
-    for each in conversations:
-        if each.control is not None:
-            matches.extend(data_fit(station, each, controls.get(each.control, ())))
-            if not controls.get(each.control):
-                strays.append(stray(station, each, rows, tables, mode, tpe, near))
-    first = min((each.first for each in conversations), default=until)
-    return StationMatches(station, mode, rows, tuple(matches), tuple(strays), tuple(unjudged), first, until)
+    unexpected: list[UnexpectedFlow] = []
+    rows_of_control: dict[int, tuple[ExpectedFlow, ...]] = {}
+    protected = (flow.first for flow in conversations if flow.protocol in ("tls", "ike", "esp"))
+    first_protected = min(protected, default=until)
+    for conversation in without_orphaned_fragments(conversations):
+        if conversation.control is not None:
+            continue  # FTP data takes the rows of its control connection, below
+        shared = matcher.rows_of(conversation)
+        if shared:
+            decided = decide(conversation, shared, first_protected)
+            matches += (Match(station, conversation, group) for group in decided)
+            rows_of_control[conversation.id] = tuple(row for group in decided for row in group)
+        elif not is_housekeeping(conversation) and not (
+            mode.name == UNKNOWN and any(matcher.fits(row, conversation) for row in all_rows(tables))
+        ):
+            unexpected.append(matcher.unexpected(conversation))
+    for data in conversations:
+        if data.control is not None:
+            shared = rows_of_control.get(data.control, ())
+            if shared:
+                matches.append(Match(station, data, decide_ftp_data(data, shared)))
+            else:
+                unexpected.append(matcher.unexpected(data))
+    first = min((conversation.first for conversation in conversations), default=until)
+    return StationMatches(station, mode, rows, tuple(matches), tuple(unexpected), first, until)
+
+
+def all_rows(tables: Mapping[str, ExpectedTable]) -> Iterator[ExpectedFlow]:
+    """The rows of all tables."""
+    return (row for table in tables.values() for row in table.flows)
 
 
 def common_rows(tables: Mapping[str, ExpectedTable]) -> tuple[ExpectedFlow, ...]:
-    """Rows that stand in every table under the same id."""
+    """The rows whose ids are in every table, as the first table has them."""
     everywhere = set.intersection(*({row.id for row in table.flows} for table in tables.values()))
     first = next(iter(tables.values()))
     return tuple(row for row in first.flows if row.id in everywhere)
 
 
-def fits_row(row: ExpectedFlow, each: Conversation, station: Station, tpe: Collection[str]) -> bool:
-    """Whether transport, port, direction and the other end are the row's."""
-    return shaped(row, each) and directed(row, each, station) and reaches(row, each, station, tpe)
+Nearest = tuple[ExpectedFlow | None, str | None]
+"""The nearest row, and the field of it that fails."""
 
 
-def directed(row: ExpectedFlow, each: Conversation, station: Station) -> bool:
-    """The base station stands at the end where the row wants it."""
-    if row.bidirectional:
-        return True
-    return each.originator.address in station.addresses or (
-        row.peer is Peer.DHCP and each.responder.address not in station.addresses
+@dataclass(slots=True)
+class RowMatcher:
+    """Matches the conversations of one base station with rows, once for all that agree in the fields that count."""
+
+    station: Station
+    rows: Sequence[ExpectedFlow]
+    tpe: frozenset[str]
+    known_rows: dict[tuple[object, ...], tuple[ExpectedFlow, ...]] = field(default_factory=dict)
+    known_nearest: dict[tuple[object, ...], Nearest] = field(default_factory=dict)
+
+    def rows_of(self, conversation: Conversation) -> tuple[ExpectedFlow, ...]:
+        """The rows that a conversation matches. DNS over TCP matches the row of DNS; a check judges its transport."""
+        key = (
+            *(conversation.transport, conversation.originator.address, conversation.responder),
+            *(conversation.protocol, carries_esp(conversation)),
+        )
+        if key not in self.known_rows:
+            self.known_rows[key] = tuple(
+                row for row in self.rows if self.fits(row, conversation) or is_dns_over_tcp(row, conversation)
+            )
+        return self.known_rows[key]
+
+    def fits(self, row: ExpectedFlow, conversation: Conversation) -> bool:
+        """Whether transport, port, direction and the other end are those of a row."""
+        return (
+            has_service(row, conversation)
+            and self.has_direction(row, conversation)
+            and self.has_destination(row, conversation)
+        )
+
+    def has_direction(self, row: ExpectedFlow, conversation: Conversation) -> bool:
+        """Whether the base station is at the end that the row requires."""
+        if row.bidirectional or conversation.originator.address in self.station.addresses:
+            return True
+        # Before a base station has an address, it sends DHCP from 0.0.0.0.
+        return row.peer is Peer.DHCP and conversation.responder.address not in self.station.addresses
+
+    def has_destination(self, row: ExpectedFlow, conversation: Conversation) -> bool:
+        """Whether the other end is TPE or not, if the row requires either."""
+        if row.peer is not Peer.TPE and row.decided_by != "peer":
+            return True
+        originator, responder = conversation.originator.address, conversation.responder.address
+        peer = responder if originator in self.station.addresses else originator
+        return (peer in self.tpe) == (row.peer is Peer.TPE)
+
+    def unexpected(self, conversation: Conversation) -> UnexpectedFlow:
+        """The unexpected flow of a conversation that matches no row."""
+        originator, responder = conversation.originator.address, conversation.responder.address
+        inbound = originator not in self.station.addresses
+        key = (
+            *(conversation.transport, conversation.responder.port, conversation.protocol, carries_esp(conversation)),
+            *(inbound, responder in self.station.addresses, originator in self.tpe, responder in self.tpe),
+        )
+        if key not in self.known_nearest:
+            self.known_nearest[key] = self.nearest(conversation)
+        return UnexpectedFlow(conversation, inbound, *self.known_nearest[key])
+
+    def nearest(self, conversation: Conversation) -> Nearest:
+        """The row that a conversation fails by the fewest fields: by the transport alone, or by at most two others."""
+        candidates = [(row, self.failed_fields(row, conversation)) for row in self.rows]
+        for row, fields in sorted(candidates, key=lambda candidate: len(candidate[1])):
+            if fields == ("transport",) or (len(fields) <= 2 and "transport" not in fields):
+                return row, fields[0] if fields else None
+        return None, None
+
+    def failed_fields(self, row: ExpectedFlow, conversation: Conversation) -> tuple[str, ...]:
+        """The fields of a row that a conversation fails, the most significant first."""
+        transports = ("icmp", "icmpv6") if row.transport == "icmp" else (row.transport,)
+        same_transport = conversation.transport in transports
+        fields = (
+            ("direction", self.has_direction(row, conversation)),
+            ("destination", self.has_destination(row, conversation)),
+            ("port", conversation.responder.port in row.ports if row.ports else same_transport),
+            ("transport", same_transport),
+        )
+        return tuple(name for name, holds in fields if not holds)
+
+
+def is_dns_over_tcp(row: ExpectedFlow, conversation: Conversation) -> bool:
+    """Whether a conversation is DNS over TCP on the port of a DNS row (RFC 7766 section 5)."""
+    return (
+        row.protocol == dns.NAME == conversation.protocol
+        and conversation.transport == "tcp"
+        and conversation.responder.port in row.ports
     )
 
 
-def reaches(row: ExpectedFlow, each: Conversation, station: Station, tpe: Collection[str]) -> bool:
-    """The other end is one that the row names."""
-    if row.peer is Peer.TPE or row.decided_by == "peer":
-        outer = each.responder.address if each.originator.address in station.addresses else each.originator.address
-        return (outer in tpe) == (row.peer is Peer.TPE)
-    return True
-
-
-def fits_any(tables: Mapping[str, ExpectedTable], each: Conversation, station: Station, tpe: Collection[str]) -> bool:
-    """Whether any table expects a conversation."""
-    return any(fits_row(row, each, station, tpe) for table in tables.values() for row in table.flows)
-
-
-def is_headless(each: Conversation) -> bool:
-    """Nothing but fragments whose first one, with the ports, the capture lacks."""
-    return FIRST_FRAGMENT_MISSING in each.notes and not any(each.payload)
-
-
-def ends_of(each: Conversation) -> tuple[str, frozenset[str]]:
-    """Transport and addresses."""
-    return each.transport, frozenset((each.originator.address, each.responder.address))
-
-
-def is_dns_over_tcp(row: ExpectedFlow, each: Conversation) -> bool:
-    """Whether a conversation is DNS on the row's port, but over TCP: right as a retry only (RFC 7766 section 5)."""
-    return row.protocol == dns.NAME == each.protocol and each.transport == "tcp" and each.responder.port in row.ports
-
-
-def is_housekeeping(each: Conversation) -> bool:
-    """Neighbour discovery, multicast listener discovery (ICMPv6 130 to 136, 143) and IGMP stay on the link."""
-    if each.transport == "ip-2":
+def is_housekeeping(conversation: Conversation) -> bool:
+    """Whether a conversation is IGMP, neighbour discovery (ICMPv6 types 133 to 136) or multicast listener discovery
+    (130 to 132, 143), which every host has and no router forwards."""
+    if conversation.transport == "ip-2":
         return True
-    if each.transport != "icmpv6":
+    if conversation.transport != "icmpv6":
         return False
-    types = {message.type for _, message in messages(each.dissection.items, icmp.IcmpMessage)}
+    types = {message.type for _, message in messages(conversation.dissection.items, icmp.IcmpMessage)}
     return bool(types) and all(130 <= kind <= 136 or kind == 143 for kind in types)
+
+
+# -- fragments --------------------------------------------------------------------------------------------------
+
+
+def without_orphaned_fragments(conversations: Sequence[Conversation]) -> Iterable[Conversation]:
+    """The conversations, without fragments that may belong to another of them.
+
+    Without its first fragment, a datagram has no ports: it may be part of any conversation with its hosts and
+    transport.
+    """
+    if not any(map(first_fragment_missing, conversations)):
+        return conversations
+    known = {hosts(conversation) for conversation in conversations if not first_fragment_missing(conversation)}
+    return [
+        conversation
+        for conversation in conversations
+        if not (first_fragment_missing(conversation) and hosts(conversation) in known)
+    ]
+
+
+def first_fragment_missing(conversation: Conversation) -> bool:
+    """Whether a conversation consists of fragments whose first one, with the ports, is not in the capture."""
+    return FIRST_FRAGMENT_MISSING in conversation.notes and not any(conversation.payload)
+
+
+def hosts(conversation: Conversation) -> tuple[str, frozenset[str]]:
+    """Transport and both addresses."""
+    return conversation.transport, frozenset((conversation.originator.address, conversation.responder.address))
 
 
 # -- rows that share a port -------------------------------------------------------------------------------------
 
+FTP_VERBS = {"ftp-retrieve": {"RETR"}, "ftp-store": {"STOR", "STOU", "APPE"}}
+"""Value of :attr:`~analyzer.expected.ExpectedFlow.decided_by` → the commands whose transfers are the row's."""
 
-def split(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...], protected_from: int) -> Iterable[Match]:
-    """The matches of a conversation with rows of its shape: one each, or one with all that cannot be told apart."""
+PAUSE = 10_000_000_000
+"""Nanoseconds without a packet after which the next packet of an SSH session begins a burst."""
+
+Rows = tuple[ExpectedFlow, ...]
+
+
+def decide(conversation: Conversation, rows: Rows, first_protected: int) -> list[Rows]:
+    """The rows that a conversation belongs to, out of those whose service it has.
+
+    One tuple per match: with one row, or with all rows that the packets cannot tell apart. ``first_protected``: when
+    the station's first TLS, IKE or ESP conversation begins.
+    """
     deciding = {row.decided_by for row in rows}
     if deciding == {"ssh-key-installer", "ssh-reverse"}:
-        decided = ssh_rows(each, rows, protected_from)
-    elif deciding <= {"ftp-retrieve", "ftp-store"} and len(rows) > 1:
-        decided = ftp_rows(each, rows)
-    else:
-        decided = [(row,) for row in rows]
-    return [Match(station.address, each, group) for group in decided]
+        return [decide_ssh(conversation, rows, first_protected)]
+    if deciding <= {"ftp-retrieve", "ftp-store"} and len(rows) > 1:
+        return decide_ftp(conversation, rows)
+    return [(row,) for row in rows]
 
 
-SILENCE = 10_000_000_000
-"""Nanoseconds without a word after which the next one begins a burst."""
+def decide_ssh(conversation: Conversation, rows: Rows, first_protected: int) -> Rows:
+    """The row of the key installer or of reverse SSH, by the shape of the session: both have the banner of one host.
 
-
-def ssh_rows(each: Conversation, rows: tuple[ExpectedFlow, ...], protected_from: int) -> list[tuple[ExpectedFlow, ...]]:
-    """Key installer or reverse SSH, by the session's shape; the banner is the same box's.
-
-    Reverse SSH stays up for up to an hour, near-silent or in bursts that the server begins. The key installer is one
-    short download, closed by the base station, before the first protected conversation. All else is undecided, as is
-    a session whose key exchange or login was not seen to succeed.
+    Reverse SSH stays up for up to an hour, almost silent or in bursts that the server begins. The key installer is one
+    short download that the base station closes, before the first protected conversation. Any other session remains
+    undecided, and so does one whose key exchange or login was not seen to succeed.
     """
-    installer = tuple(row for row in rows if row.decided_by == "ssh-key-installer")
-    reverse = tuple(row for row in rows if row.decided_by == "ssh-reverse")
-    clear = {item.direction: item.offset for item, _ in messages(each.dissection.items, ssh.NewKeys)}
-    if each.state is not State.ESTABLISHED or len(clear) < 2:
-        return [rows]
-    sent, received = (each.payload[way] - clear[way] - ssh.NEWKEYS_LENGTH for way in Direction)
-    if each.duration > 60:
-        bursts = bursts_begun(each)
-        quiet = sent + received < 1024 * each.duration and Direction.ORIGINATOR not in bursts
-        return [reverse] if sent >= 256 and (quiet or Direction.RESPONDER in bursts) else [rows]
-    stream = each.head.streams[Direction.ORIGINATOR]
-    closed = stream.ends or len(stream.data) < each.payload[Direction.ORIGINATOR]
-    short = each.duration < 30 and 2048 < received < 262144 and received > 2 * sent
-    return [installer] if short and closed and each.last < protected_from else [rows]
+    newkeys = {item.direction: item.offset for item, _ in messages(conversation.dissection.items, ssh.NewKeys)}
+    if conversation.state is not State.ESTABLISHED or len(newkeys) < 2:
+        return rows
+    sent, received = (conversation.payload[way] - newkeys[way] - ssh.NEWKEYS_LENGTH for way in Direction)
+    duration = conversation.duration
+    if duration > 60:
+        beginners = burst_beginners(conversation)
+        quiet = sent + received < 1024 * duration and Direction.ORIGINATOR not in beginners
+        is_reverse = sent >= 256 and (quiet or Direction.RESPONDER in beginners)
+        return tuple(row for row in rows if row.decided_by == "ssh-reverse") if is_reverse else rows
+    stream = conversation.head.streams[Direction.ORIGINATOR]
+    closed = stream.ends or len(stream.data) < conversation.payload[Direction.ORIGINATOR]
+    is_download = duration < 30 and 2048 < received < 262_144 and received > 2 * sent
+    if is_download and closed and conversation.last < first_protected:
+        return tuple(row for row in rows if row.decided_by == "ssh-key-installer")
+    return rows
 
 
-def bursts_begun(each: Conversation) -> set[Direction]:
-    """Who spoke first after a silence, as far as the head shows; a last word of goodbye is no burst."""
-    told = sorted((mark.time, way) for way in Direction for mark in each.head.streams[way].marks)
-    pauses = [number for number in range(1, len(told)) if told[number][0] - told[number - 1][0] >= SILENCE]
-    return {told[number][1] for number in pauses if {way for _, way in told[number:]} == set(Direction)}
+def burst_beginners(conversation: Conversation) -> set[Direction]:
+    """The sides that began a burst after a pause, as far as the head shows. A burst has packets of both sides."""
+    streams = conversation.head.streams
+    packets = sorted((mark.time, side) for side in Direction for mark in streams[side].marks)
+    begins = [index for index in range(1, len(packets)) if packets[index][0] - packets[index - 1][0] >= PAUSE]
+    return {packets[index][1] for index in begins if {side for _, side in packets[index:]} == set(Direction)}
 
 
-def ftp_rows(each: Conversation, rows: tuple[ExpectedFlow, ...]) -> list[tuple[ExpectedFlow, ...]]:
-    """Downloads (RETR) are one row, uploads (STOR and its like) the other; a session with both is both."""
-    facts = each.dissection.facts
+def decide_ftp(conversation: Conversation, rows: Rows) -> list[Rows]:
+    """The row of downloads (RETR), of uploads (STOR, STOU, APPE), or both if the session has both."""
+    facts = conversation.dissection.facts
     verbs = {transfer.verb for transfer in facts.transfers} if isinstance(facts, ftp.FtpFacts) else set()
-    decided = [(row,) for row in rows if verbs & FTP_VERBS[row.decided_by or ""]]
-    return list(decided) or [rows]
+    decided: list[Rows] = [(row,) for row in rows if verbs & FTP_VERBS[row.decided_by or ""]]
+    return decided or [rows]
 
 
-FTP_VERBS = {"ftp-retrieve": {"RETR"}, "ftp-store": {"STOR", "STOU", "APPE"}}
-
-
-def data_fit(station: Station, each: Conversation, rows: tuple[ExpectedFlow, ...]) -> list[Match]:
-    """An FTP data connection takes the row of the command that opened it; a listing decides nothing."""
-    facts = each.dissection.facts
+def decide_ftp_data(conversation: Conversation, rows: Rows) -> Rows:
+    """The row of the command that opened an FTP data connection. A listing decides nothing."""
+    facts = conversation.dissection.facts
     verb = facts.verb if isinstance(facts, FtpDataFacts) else None
-    own = tuple(row for row in rows if verb in FTP_VERBS.get(row.decided_by or "", ()))
-    return [Match(station.address, each, own or rows)] if rows else []
+    return tuple(row for row in rows if verb in FTP_VERBS.get(row.decided_by or "", ())) or rows
 
 
-# -- what matches no row -------------------------------------------------------------------------------------------
+# -- rows by flow -----------------------------------------------------------------------------------------------
 
 
-Nearness = tuple[ExpectedFlow | None, str | None, tuple[ExpectedFlow, ...]]
-"""Nearest row, the field of it that fails, and rows of other modes that match."""
+def rows_by_flow(stations: Iterable[StationMatches]) -> dict[int, tuple[str, ...]]:
+    """Flow id → ids of the rows that the flow matches."""
+    rows: dict[int, tuple[str, ...]] = {}
+    conversations: dict[int, Conversation] = {}
+    for match in (match for station in stations for match in station.matches):
+        number, own = match.conversation.id, tuple([row.id for row in match.rows])
+        conversations[number] = match.conversation
+        rows[number] = tuple(dict.fromkeys((*rows[number], *own))) if number in rows else own
+    return {flow: own for number, own in rows.items() for flow in conversations[number].flows}
 
 
-def stray(
-    station: Station,
-    each: Conversation,
-    rows: Sequence[ExpectedFlow],
-    tables: Mapping[str, ExpectedTable],
-    mode: Mode,
-    tpe: Collection[str],
-    known: dict[tuple[object, ...], Nearness],
-) -> UnexpectedFlow:
-    """An unexpected conversation, with the row that it comes nearest to; ``known`` is its memory."""
-    one, two = each.originator.address, each.responder.address
-    inbound = one not in station.addresses
-    alike = (
-        *(each.transport, each.responder.port, each.protocol, carries_esp(each)),
-        *(inbound, two in station.addresses, one in tpe, two in tpe),
-    )
-    if alike not in known:
-        known[alike] = nearness(station, each, rows, tables, mode, tpe)
-    return UnexpectedFlow(each, inbound, *known[alike])
+def with_transfer_rows(
+    conversations: Conversations, flow_rows: Mapping[int, tuple[str, ...]], tables: Mapping[str, ExpectedTable]
+) -> Conversations:
+    """The conversations, with a row for each FTP transfer. ``flow_rows``: flow id → ids of its rows."""
 
+    def with_rows(conversation: Conversation) -> Conversation:
+        facts = conversation.dissection.facts
+        ids = flow_rows.get(conversation.id, ())
+        if not ids or not isinstance(facts, ftp.FtpFacts) or not facts.transfers:
+            return conversation
+        rows = {row.id: row for row in all_rows(tables) if row.id in ids}.values()
+        by_verb = {verb: row.id for row in rows for verb in FTP_VERBS.get(row.decided_by or "", ())}
+        transfers = tuple(replace(transfer, row=by_verb.get(transfer.verb)) for transfer in facts.transfers)
+        facts = replace(facts, transfers=transfers)
+        return conversation._replace(dissection=replace(conversation.dissection, facts=facts))
 
-def nearness(
-    station: Station,
-    each: Conversation,
-    rows: Sequence[ExpectedFlow],
-    tables: Mapping[str, ExpectedTable],
-    mode: Mode,
-    tpe: Collection[str],
-) -> Nearness:
-    """How near a conversation that matches no row comes to one."""
-    ranked = sorted(
-        ((failed_fields(row, each, station, tpe), index, row) for index, row in enumerate(rows)),
-        key=lambda entry: (len(entry[0]), entry[1]),
-    )
-    near = (
-        (row, fields)
-        for fields, _, row in ranked
-        if fields == ("transport",) or (len(fields) <= 2 and "transport" not in fields)
-    )
-    nearest, fields = next(near, (None, ()))
-    mismatch = fields[0] if fields else None
-    elsewhere = tuple(
-        row
-        for name, table in tables.items()
-        if name != mode.name
-        for row in table.flows
-        if shaped(row, each) and directed(row, each, station)
-    )
-    return nearest, mismatch, elsewhere
-
-
-def failed_fields(row: ExpectedFlow, each: Conversation, station: Station, tpe: Collection[str]) -> tuple[str, ...]:
-    """The fields of a row that a conversation fails, the most telling first."""
-    same_transport = (
-        each.transport in ("icmp", "icmpv6") if row.transport == "icmp" else each.transport == row.transport
-    )
-    tests = (
-        ("direction", directed(row, each, station)),
-        ("destination", reaches(row, each, station, tpe)),
-        ("port", each.responder.port in row.ports if row.ports else same_transport),
-        ("transport", same_transport),
-    )
-    return tuple(name for name, holds in tests if not holds)
+    return conversations.replaced(map(with_rows, conversations))

@@ -1,9 +1,9 @@
-"""What an audit found. Reports see nothing else."""
+"""Audit: everything that an audit found. Reports see nothing else."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Conversations
 from analyzer.expected import Deployment
 from analyzer.findings import Finding, Severity
+from analyzer.flows import PacketCounts
 from analyzer.heads import Frame
 from analyzer.protocols import dhcp, dns
 from analyzer.safetext import SafeText
@@ -25,47 +26,74 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AuditTotals:
-    """What became of every packet, and what was found; the report prints the names as they are."""
+    """Packet and flow accounting of an audit. Reports print the names of the fields."""
 
     packets: int
+    """All captured packets: the sum of those in flows, ICMP errors, copies, without IP and unreadable."""
     packets_in_flows: int
     packets_of_base_stations: int
-    """In flows with a base station at an end (part of those in flows)."""
+    """Packets in flows with a base station at one end; part of ``packets_in_flows``."""
     packets_out_of_scope: int
-    """In flows without a base station at an end (the other part)."""
+    """Packets in all other flows."""
     icmp_errors: int
-    """Counted with the flow that they quote, not in it."""
+    """Packets that quote a flow: counted here, not in that flow."""
     copies: int
-    """Packets that were captured before, on another interface: not counted again."""
+    """Packets that had already been captured, on another interface: counted here only."""
     packets_without_ip: int
     packets_unreadable: int
     flows: int
     flows_out_of_scope: int
+    """Flows without a base station at either end."""
     without_ip: Mapping[SafeText, int]
-    """By kind of frame."""
+    """Kind of frame → packets."""
     unreadable: Mapping[SafeText, int]
-    """By reason."""
+    """Reason → packets."""
+
+
+def count_totals(
+    counts: PacketCounts, conversations: Iterable[Conversation], flow_stations: Mapping[int, str]
+) -> AuditTotals:
+    """Account for all packets and flows. ``flow_stations``: flow id → base station, of the flows in scope."""
+    flows = packets_in_scope = 0
+    for conversation in conversations:
+        flows += conversation.flow_count
+        if conversation.id in flow_stations:
+            packets_in_scope += sum(conversation.packets) * conversation.flow_count
+    return AuditTotals(
+        packets=counts.packets,
+        packets_in_flows=counts.in_flows,
+        packets_of_base_stations=packets_in_scope,
+        packets_out_of_scope=counts.in_flows - packets_in_scope,
+        icmp_errors=counts.icmp_errors,
+        copies=counts.copies,
+        packets_without_ip=sum(counts.not_ip.values()),
+        packets_unreadable=sum(counts.unreadable.values()),
+        flows=flows,
+        flows_out_of_scope=flows - len(flow_stations),
+        without_ip=counts.not_ip,
+        unreadable=counts.unreadable,
+    )
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Everything that an audit found; reports see nothing else."""
+    """Everything that an audit found."""
 
     profile: SafeText
     deployment: Deployment
     captures: tuple[CaptureFile, ...]
     base_stations: tuple[StationVerdict, ...]
     findings: tuple[Finding, ...]
-    """Most severe first."""
+    """The most severe first."""
     conversations: Conversations
-    """Flows that say the same between the same hosts, to the same service, are one conversation."""
+    """All flows; those with equal content between the same hosts, to the same service, are one conversation."""
     flow_rows: Mapping[int, tuple[SafeText, ...]]
-    """Flow id → ids of the rows that it matches."""
+    """Flow id → ids of the rows that the flow matches."""
     flow_stations: Mapping[int, str]
-    """Flow id → address of its base station."""
+    """Flow id → address of the flow's base station."""
     totals: AuditTotals
     fail_on: Severity = Severity.MEDIUM
-    """Severity of a finding from which on the audit has failed."""
+    """Minimum severity of a finding that fails the audit."""
 
     @cached_property
     def flows(self) -> tuple[Conversation, ...]:
@@ -74,72 +102,67 @@ class Audit:
 
     @cached_property
     def names(self) -> Mapping[str, tuple[str, ...]]:
-        """Address of a flow's end → its names: as DNS tells them in the captures, then as the files themselves do."""
-        told = [
-            each.dissection.facts._names
-            for each in self.conversations
-            if isinstance(each.dissection.facts, dns.DnsFacts) and each.responder.port not in dns.MULTICAST_PORTS
+        """Address of a flow's end → its names: first those from DNS in the captures, then those in the files' records.
+
+        At most :data:`~analyzer.protocols.dns.NAMES_EACH` names per address.
+        """
+        sources = [
+            conversation.dissection.facts._names
+            for conversation in self.conversations
+            if isinstance(conversation.dissection.facts, dns.DnsFacts)
+            and conversation.responder.port not in dns.MULTICAST_PORTS
         ]
         found: dict[str, dict[str, None]] = {}
-        for names in (*told, *(each.facts.names for each in self.captures)):
-            for address, known in names.items():
+        for source in (*sources, *(capture.facts.names for capture in self.captures)):
+            for address, names in source.items():
                 own = found.setdefault(address, {})
-                own.update(dict.fromkeys(known[: max(0, dns.NAMES_EACH - len(own))]))
+                own.update(dict.fromkeys(names[: max(0, dns.NAMES_EACH - len(own))]))
         return {address: tuple(found[address]) for address in addresses(self.conversations) if address in found}
 
     @cached_property
     def clients(self) -> Mapping[str, dhcp.Client]:
-        """Address of a base station → what DHCP tells of it, by its MAC address or by the address that it was given."""
-        facts = [each.dissection.facts for each in self.conversations]
-        told = dhcp.clients(each for each in facts if isinstance(each, dhcp.DhcpFacts))
-        given = {client.address: client for client in told.values()}
+        """Address of a base station → its DHCP client, by MAC address or by leased address."""
+        facts = (conversation.dissection.facts for conversation in self.conversations)
+        by_mac = dhcp.clients(messages for messages in facts if isinstance(messages, dhcp.DhcpFacts))
+        by_lease = {client.address: client for client in by_mac.values()}
         found: dict[str, dhcp.Client] = {}
         for verdict in self.base_stations:
             station = verdict.station
-            own = [told.get(station.mac or ""), *(given.get(address) for address in station.addresses)]
-            client = next((each for each in own if each is not None), None)
+            candidates = [by_mac.get(station.mac or ""), *(by_lease.get(address) for address in station.addresses)]
+            client = next((candidate for candidate in candidates if candidate is not None), None)
             if client is not None:
                 found[station.address] = client
         return found
 
-    def __repr__(self) -> str:
-        """Short: an audit may hold a million flows."""
-        counted = ", ".join(f"{count} {severity}" for severity, count in self.severities.items() if count)
-        return (
-            f"<Audit: captures {len(self.captures)}, packets {self.totals.packets}, flows {self.totals.flows}, "
-            f"base stations {len(self.base_stations)}, findings {counted or 'none'}>"
-        )
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows of it."""
-        from analyzer.reports import notebook
-
-        return notebook.render(self)
-
     @property
     def severities(self) -> Mapping[Severity, int]:
-        """Number of findings of each severity, the highest first."""
+        """Number of findings per severity, the highest first."""
         counts = Counter(finding.severity for finding in self.findings)
-        return {each: counts[each] for each in sorted(Severity, reverse=True)}
+        return {severity: counts[severity] for severity in sorted(Severity, reverse=True)}
+
+    def fails(self, threshold: Severity | None = None) -> bool:
+        """Whether a finding reaches the threshold (default: ``fail_on``), or no base station was recognised."""
+        minimum = self.fail_on if threshold is None else threshold
+        return not self.base_stations or any(finding.severity >= minimum for finding in self.findings)
 
     def flows_frame(self, facts: str | None = None, names: str | None = None) -> pd.DataFrame:
-        """One row a flow, as a pandas DataFrame.
+        """One row per flow, as a pandas DataFrame.
 
         ``facts="tls"``: only the flows of a protocol, with a column for each of its facts. ``names="ecs"``: columns
-        named as in the Elastic Common Schema. Raises ``UsageError`` for a protocol or for names that there are not.
+        named as in the Elastic Common Schema. Raises ``UsageError`` for an unknown protocol or naming scheme.
         """
         from analyzer.reports import frames
 
         return frames.flows_frame(self, facts, names)
 
     def findings_frame(self) -> pd.DataFrame:
-        """One row a finding, as a pandas DataFrame."""
+        """One row per finding, as a pandas DataFrame."""
         from analyzer.reports import frames
 
         return frames.findings_frame(self)
 
     def rows_frame(self) -> pd.DataFrame:
-        """One row a base station and row of its table, as a pandas DataFrame."""
+        """One row per base station and row of its table, as a pandas DataFrame."""
         from analyzer.reports import frames
 
         return frames.rows_frame(self)
@@ -155,20 +178,29 @@ class Audit:
 
         return packets(self, selection)
 
-    def fails(self, threshold: Severity | None = None) -> bool:
-        """Whether a finding reaches the threshold (the audit's own), or no base station could be recognised."""
-        least = self.fail_on if threshold is None else threshold
-        return not self.base_stations or any(finding.severity >= least for finding in self.findings)
+    def _repr_html_(self) -> str:
+        """The report that a notebook shows."""
+        from analyzer.reports import notebook
+
+        return notebook.render(self)
+
+    def __repr__(self) -> str:
+        """One line: an audit may have a million flows."""
+        counted = ", ".join(f"{count} {severity}" for severity, count in self.severities.items() if count)
+        return (
+            f"<Audit: captures {len(self.captures)}, packets {self.totals.packets}, flows {self.totals.flows}, "
+            f"base stations {len(self.base_stations)}, findings {counted or 'none'}>"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class FlowListing:
-    """The flows of captures, not judged."""
+    """The flows of captures, without verdicts and findings."""
 
     captures: tuple[CaptureFile, ...]
     conversations: Conversations
 
 
-def addresses(conversations: Sequence[Conversation]) -> dict[str, None]:
+def addresses(conversations: Iterable[Conversation]) -> dict[str, None]:
     """All addresses, in the order of their first conversation."""
-    return {end.address: None for each in conversations for end in (each.originator, each.responder)}
+    return {end.address: None for flow in conversations for end in (flow.originator, flow.responder)}

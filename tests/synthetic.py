@@ -11,12 +11,11 @@ from typing import Any
 import dpkt
 
 from analyzer.conversations import Conversations, dissect_flows
-from analyzer.expected import load
+from analyzer.expected import load, services
 from analyzer.findings import Finding
 from analyzer.flows import read
 from analyzer.pipeline import audit
 from analyzer.result import Audit
-from analyzer.stations import services
 from tests.protocols import ike_messages, test_dhcp, test_dns, test_ftp, test_iec104, test_ntp, test_ssh, test_tls
 
 STATION, TPE, OTHER = "10.0.0.2", "10.0.9.1", "192.0.2.80"

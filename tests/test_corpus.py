@@ -20,7 +20,7 @@ import pytest
 from analyzer import flows
 from analyzer.capture import CaptureError
 from analyzer.conversations import Conversation
-from analyzer.pipeline import audit, listing
+from analyzer.pipeline import audit, list_flows
 from analyzer.wire import Cause
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
@@ -100,7 +100,7 @@ WHOLE = [name for name, truth in TRUTHS.items() if "malformed" not in truth["tag
 @cache
 def read(name: str) -> tuple[Conversation, ...]:
     assert CORPUS
-    return tuple(listing(Path(CORPUS) / name).conversations.expand())
+    return tuple(list_flows(Path(CORPUS) / name).conversations.expand())
 
 
 NUMBERS = {"pim": 103, "gre": 47, "ah": 51, "ospf": 89, "igmp": 2}

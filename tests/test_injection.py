@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from analyzer import Audit, audit, cli
-from analyzer.pipeline import listing
+from analyzer.pipeline import list_flows
 from analyzer.reports import FORMATS, Format
 from analyzer.reports import json as json_report
 from analyzer.safetext import is_printable
@@ -206,7 +206,7 @@ def test_the_properties_can_fail(harmless: Callable[[str], None], bad: str) -> N
 
 @pytest.mark.parametrize("report", [each for each in FORMATS if each.lists_flows], ids=lambda report: report.NAME)
 def test_the_flows_of_a_hostile_capture(report: Format, tmp_path: Path) -> None:
-    found = listing(hostile.save(tmp_path / HOSTILE_NAME))
+    found = list_flows(hostile.save(tmp_path / HOSTILE_NAME))
     said = hostile.joined(report, lambda: report.flow_pieces(found.captures, found.conversations))
     if isinstance(said, bytes):
         pytest.skip(f"{report.NAME} is no text that anybody looks at")

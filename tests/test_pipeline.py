@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from analyzer import CaptureError, RuleError, audit, checking
-from analyzer.aggregate import merged
-from analyzer.findings import SHOWN, Kind, Severity
+from analyzer import CaptureError, RuleError, aggregate, audit
+from analyzer.aggregate import merge_equal
+from analyzer.findings import MAX_FRAMES, Kind, Severity
 from analyzer.heads import Frame
 from analyzer.reports import FORMATS
 from analyzer.scanner import ACK, SYN
@@ -26,7 +26,7 @@ from tests.synthetic import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene, found, s
 
 def test_findings_that_say_the_same_of_several_conversations_are_one() -> None:
     three = [finding(flow=number, frames=(Frame(0, 10 * number), Frame(0, 5 + number))) for number in (3, 1, 2)]
-    (one,) = merged(three)
+    (one,) = merge_equal(three, ())
     assert (one.flow, one.count) == (1, 3)
     assert one.frames == (Frame(0, 6), Frame(0, 7), Frame(0, 8), Frame(0, 10), Frame(0, 20), Frame(0, 30))
     assert one.filter == "frame.number in {6, 7, 8, 10, 20, 30}"
@@ -44,7 +44,7 @@ def test_findings_that_say_the_same_of_several_conversations_are_one() -> None:
     ],
 )
 def test_findings_that_differ_stay_apart(other: dict[str, object]) -> None:
-    assert len(merged([finding(), finding(flow=2, **other)])) == 2
+    assert len(merge_equal([finding(), finding(flow=2, **other)], ())) == 2
 
 
 def test_what_says_little_of_each_base_station_is_one_finding(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_what_says_little_of_each_base_station_is_one_finding(tmp_path: Path) ->
 
 
 def test_merged_findings_cite_only_so_many_frames() -> None:
-    (one,) = merged([finding(flow=number, frames=(Frame(0, number),)) for number in range(1, 100)])
-    assert (one.count, len(one.frames)) == (99, SHOWN)
+    (one,) = merge_equal([finding(flow=number, frames=(Frame(0, number),)) for number in range(1, 100)], ())
+    assert (one.count, len(one.frames)) == (99, MAX_FRAMES)
 
 
 def test_a_defect_in_every_reconnect_is_one_finding_and_the_row_is_malformed(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_of_too_many_findings_one_stands_for_those_of_a_check_and_a_base_station
                 station, 40000 + number, TPE, 3001, (b"GET /%d HTTP/1.1\r\n\r\n" % number, b"220 %d\r\n" % number)
             )
     whole = scene.audited(tmp_path)
-    monkeypatch.setattr(checking, "FINDINGS", 2)
+    monkeypatch.setattr(aggregate, "MAX_FINDINGS", 2)
     result = scene.audited(tmp_path)
     assert [each.count for each in found(whole, "TPE121")] == [5] * 3
     told, *folded = found(result, "TPE121")

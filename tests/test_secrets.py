@@ -14,7 +14,7 @@ import pytest
 
 from analyzer import Audit, audit, cli
 from analyzer.messages import to_json
-from analyzer.pipeline import listing
+from analyzer.pipeline import list_flows
 from analyzer.reports import FORMATS, Format
 from tests import build
 from tests import injection as hostile
@@ -136,7 +136,7 @@ def test_no_secret_is_in_findings_facts_notices_or_objects() -> None:
 
 @pytest.mark.parametrize("report", [each for each in FORMATS if each.lists_flows], ids=lambda report: report.NAME)
 def test_no_secret_is_in_the_list_of_flows(report: Format, tmp_path: Path) -> None:
-    found = listing(scene().save(tmp_path / "a.pcap"))
+    found = list_flows(scene().save(tmp_path / "a.pcap"))
     silent(readable(report, hostile.joined(report, lambda: report.flow_pieces(found.captures, found.conversations))))
 
 

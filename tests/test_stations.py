@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.expected import load
-from analyzer.stations import Names, Station, find_stations, owned_macs
+from analyzer.stations import NamedHosts, Station, find_stations, owned_macs
 from tests.synthetic import ESP, HTTP, IKE_AUTH, IKE_INIT, NTP, OTHER, SSH, STATION, TLS, TPE, Scene
 
 SECOND = "10.0.0.3"
@@ -16,7 +16,7 @@ MAC, ROUTER = "70:76:ff:00:aa:10", "00:00:5e:00:01:01"
 
 
 def stations(scene: Scene, folder: Path, *names: str, tpe: tuple[str, ...] = ()) -> tuple[Station, ...]:
-    found, unjudged = find_stations(scene.conversations(folder), load(), Names(names, tpe))
+    found, unjudged = find_stations(scene.conversations(folder), load(), NamedHosts(names, tpe))
     assert not unjudged
     return found
 
@@ -56,12 +56,12 @@ def test_named_hosts_are_the_base_stations_and_no_others(tmp_path: Path, name: s
 @pytest.mark.parametrize("name", ["", "bs1.example", "10.0.0", "10.0.0.2/33", "70:76:ff:00:aa", "10.0.0.2;rm"])
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no address, network or MAC address"):
-        Names((name,))
+        NamedHosts((name,))
 
 
 def test_a_core_has_no_mac_address_as_its_name() -> None:
     with pytest.raises(ValueError, match="no address"):
-        Names((), (MAC,))
+        NamedHosts((), (MAC,))
 
 
 # -- recognised by what they do ---------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_esp_does_not_tell_who_began_but_the_user_does(
     tmp_path: Path, names: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
     scene = Scene().packet(TPE, STATION, 50, ESP).packet(STATION, TPE, 50, ESP)
-    ((found,), _) = find_stations(scene.conversations(tmp_path), load(), Names(*names))
+    ((found,), _) = find_stations(scene.conversations(tmp_path), load(), NamedHosts(*names))
     assert found.address == STATION
     assert {(each.client, each.server) for each in found.signatures} == {(STATION, TPE)}
 

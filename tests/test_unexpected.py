@@ -11,20 +11,20 @@ import pytest
 from analyzer.conversations import Conversation, Endpoint
 from analyzer.expected import load
 from analyzer.matching import StationMatches, UnexpectedFlow, match_flows
-from analyzer.stations import Mode, Names, Signature, Station, find_stations, mode_of
+from analyzer.stations import Mode, NamedHosts, Signature, detect_mode, find_stations
 from analyzer.unexpected import CROWD, SCANNED_PORTS, Pattern, UnexpectedGroup, group_unexpected
+from tests.checks.matches import base_station
 from tests.reports.audits import flow
 from tests.synthetic import HTTP, IEC104, OTHER, STATION, TLS, TPE, Scene
 
 TABLES = load()
-BASE_STATION = Station(STATION, (STATION,), None, True, ())
 
 
 def groups(scene: Scene, folder: Path) -> tuple[UnexpectedGroup, ...]:
     """The groups of the scene's only base station."""
     conversations = scene.tcp(STATION, 40000, TPE, 3001, TLS).conversations(folder)
-    ((station,), _) = find_stations(conversations, TABLES, Names((STATION,)))
-    mode = mode_of(station, TABLES)
+    ((station,), _) = find_stations(conversations, TABLES, NamedHosts((STATION,)))
+    mode = detect_mode(station, TABLES)
     return group_unexpected([match_flows(station, mode, TABLES, {TPE}, conversations, 0)])
 
 
@@ -89,7 +89,7 @@ def unexpected(conversations: Sequence[Conversation], *signatures: Signature) ->
     """A base station in mode tls with nothing but unexpected flows."""
     flows = tuple(UnexpectedFlow(one, one.originator.address != STATION, None, None) for one in conversations)
     mode = Mode("tls", (), (), signatures)
-    return StationMatches(BASE_STATION, mode, TABLES["tls"].flows, (), flows, (), 0, 0)
+    return StationMatches(base_station(STATION), mode, TABLES["tls"].flows, (), flows, 0, 0)
 
 
 def test_the_time_to_group_is_linear_in_the_peers() -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from analyzer.conversations import FOLDED, Conversation
 from analyzer.findings import CAPTURE, AuditContext, Check, Issue, Kind, Severity, check, family
-from analyzer.matching import is_headless
+from analyzer.matching import first_fragment_missing
 from analyzer.protocols import CROWDED
 from analyzer.protocols.tls import TlsFacts
 from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED
-from analyzer.stations import matches
+from analyzer.stations import is_named
 from analyzer.wire import Cause
 
 
@@ -100,11 +100,11 @@ def named_host_unseen(context: AuditContext) -> Iterator[Issue]:
     if not context.conversations:
         return
     stations = [(address, found.station.mac) for found in context.stations for address in found.station.addresses]
-    for name in dict.fromkeys(context.names.base_stations):
-        if not any(matches(name, address, mac) for address, mac in stations):
+    for name in dict.fromkeys(context.named.base_stations):
+        if not any(is_named(name, address, mac) for address, mac in stations):
             yield Issue(f"The base station {name} is not in the capture.")
-    for name in dict.fromkeys(context.names.tpe):
-        if not any(matches(name, address, None) for address in context.tpe):
+    for name in dict.fromkeys(context.named.tpe):
+        if not any(is_named(name, address, None) for address in context.tpe):
             yield Issue(f"TPE {name} is not in the capture.")
 
 
@@ -189,7 +189,9 @@ def incomplete_datagrams(context: AuditContext) -> Iterator[Issue]:
     if count:
         datagrams = "1 fragmented datagram is" if count == 1 else f"{count} fragmented datagrams are"
         early = f"; {abandoned} of them had to be given up early" if abandoned else ""
-        without_ports = tuple(conversation for conversation in context.conversations if is_headless(conversation))
+        without_ports = tuple(
+            conversation for conversation in context.conversations if first_fragment_missing(conversation)
+        )
         ports = "; without their first fragment their ports are unknown" if without_ports else ""
         yield Issue(
             f"{datagrams} not whole in the capture{early}{ports}.",
@@ -348,11 +350,11 @@ def stations_not_judged(context: AuditContext) -> Iterator[Issue]:
 
 @check("TPE900", "program-defect", Severity.HIGH, scope=CAPTURE, kind=Kind.NOTICE)
 def program_defect(context: AuditContext) -> Iterator[Issue]:
-    """Flags: This program failed while it read a conversation.
+    """Flags: This program failed while it read a conversation or ran a check.
 
-    Why: The conversation was not judged. The fault is the program's, not the station's.
+    Why: The conversation was not judged, or not by this check. The fault is the program's, not the station's.
 
-    Evidence: The conversation and the error.
+    Evidence: The conversation and the error; or the check, the kind of error and its place in the program.
 
     Remedy: Report the defect with the capture, if you may share it.
     """

@@ -460,7 +460,7 @@ def several_tpe(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Name the addresses of your TPE with --tpe, and look into any other.
     """
-    if context.deployment is not Deployment.STANDALONE or context.names.tpe or len(context.tpe) < 2:
+    if context.deployment is not Deployment.STANDALONE or context.named.tpe or len(context.tpe) < 2:
         return
     served: dict[str, set[str]] = {address: set() for address in context.tpe}
     for station in context.stations:

@@ -137,7 +137,9 @@ def control(match: Match) -> Iterator[Issue]:
 
 def station_direction(match: Match) -> Direction:
     """The direction in which the base station sends."""
-    return Direction.RESPONDER if match.conversation.responder.address == match.station else Direction.ORIGINATOR
+    return (
+        Direction.RESPONDER if match.conversation.responder.address in match.station.addresses else Direction.ORIGINATOR
+    )
 
 
 def control_messages(match: Match) -> list[tuple[Frame, str, Direction]]:

@@ -56,14 +56,18 @@ def match_of(
         head=head,
         dissection=dissect_as(module, head),
     )
-    return Match(client, conversation, () if row is None else (expected.load()["ipsec"].flow(row),))
+    return Match(base_station(client), conversation, () if row is None else (expected.load()["ipsec"].flow(row),))
+
+
+def base_station(address: str = STATION) -> Station:
+    """A base station with one address."""
+    return Station(address, (address,), None, True, ())
 
 
 def station_of(matches: Iterable[Match] = (), unexpected: Iterable[Match] = ()) -> StationMatches:
     """A base station with these conversations; those of ``unexpected`` match no row."""
     flows = [UnexpectedFlow(match.conversation, False, None, None) for match in unexpected]
-    station = Station(STATION, (STATION,), None, True, ())
-    return StationMatches(station, Mode("ipsec", (), ()), (), tuple(matches), tuple(flows), (), 0, 0)
+    return StationMatches(base_station(), Mode("ipsec", (), ()), (), tuple(matches), tuple(flows), 0, 0)
 
 
 def issues(check: Check, match: Match) -> list[tuple[Severity, str]]:

@@ -143,7 +143,9 @@ def test_large_payload() -> None:
 
 
 def test_control_message_towards_a_responding_base_station() -> None:
-    swapped = dataclasses.replace(match(*ping(1), (SENT, message(9, 0, bytes(4)))), station=matches.TPE)
+    swapped = dataclasses.replace(
+        match(*ping(1), (SENT, message(9, 0, bytes(4)))), station=matches.base_station(matches.TPE)
+    )
     found = issues_by_check(swapped, FLOW_CHECKS)
     assert found["TPE242"][0] is Severity.HIGH
 

@@ -19,6 +19,7 @@ from analyzer.findings import Issue, Kind, Severity
 from analyzer.heads import Direction, Frame, Head, Mark, Stream
 from analyzer.matching import Match
 from analyzer.protocols import dissect_as, tls
+from tests.checks.matches import base_station
 from tests.protocols.test_tls import (
     CHANGE_CIPHER_SPEC,
     DATA,
@@ -141,7 +142,7 @@ def fit(head: Head, row: ExpectedFlow = I38) -> Match:
         head=head,
         dissection=dissect_as(tls, head),
     )
-    return Match("192.0.2.1", conversation, (row,))
+    return Match(base_station("192.0.2.1"), conversation, (row,))
 
 
 def judged(head: Head, row: ExpectedFlow = I38) -> dict[str, list[Issue]]:

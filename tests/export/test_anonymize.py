@@ -23,7 +23,7 @@ from analyzer.expected import UsageError
 from analyzer.export.anonymize import Anonymizer, vocabulary
 from analyzer.export.pseudonyms import Pseudonyms
 from analyzer.messages import Facts, to_json
-from analyzer.pipeline import listing
+from analyzer.pipeline import list_flows
 from analyzer.protocols import Dissection
 from analyzer.reports import FORMATS
 from analyzer.reports import json as json_report
@@ -347,7 +347,7 @@ def test_a_key_that_is_none_is_refused_before_anything_is_read(
 
 
 def test_a_list_of_flows_is_anonymised(tmp_path: Path) -> None:
-    found = listing(samples.files("tls-full-tls12-mutual"))
+    found = list_flows(samples.files("tls-full-tls12-mutual"))
     shareable = anonymous(found, KEY)
     said = "".join(json_report.flow_pieces(shareable.captures, shareable.conversations))
     absent(originals(both("tls-full-tls12-mutual")[0]), said)

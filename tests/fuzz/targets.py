@@ -356,7 +356,7 @@ def recorded_heads(module: ProtocolModule) -> list[bytes]:
 def heads_by_protocol() -> dict[str, set[bytes]]:
     found: dict[str, set[bytes]] = {}
     for path in samples.all_captures():
-        for each in pipeline.listing(str(path)).conversations:
+        for each in pipeline.list_flows(str(path)).conversations:
             if each.protocol is not None and each.transport in TRANSPORTS:
                 data = b"".join(upto((packed([piece]) for piece in pieces_of(each.head)), 2 * SEED_BYTES))
                 found.setdefault(each.protocol, set()).add(data)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from analyzer.conversations import Conversation
-from analyzer.pipeline import listing
+from analyzer.pipeline import list_flows
 from analyzer.protocols.ssh import SshFacts
 from analyzer.protocols.tls import TlsFacts
 from tests.protocols.test_tls import version_of
@@ -51,7 +51,7 @@ def truths() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def conversations(name: str) -> list[Conversation]:
     assert CORPUS
-    return list(listing(Path(CORPUS) / name).conversations.expand())
+    return list(list_flows(Path(CORPUS) / name).conversations.expand())
 
 
 def fields(truth: dict[str, Any], found: list[Conversation]) -> Iterator[tuple[str, object, object]]:
