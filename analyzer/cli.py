@@ -464,9 +464,9 @@ def anonymizer(keyfile: str | None) -> Callable[[R], R]:
 @contextlib.contextmanager
 def progress(verbose: bool, quiet: bool = False) -> Iterator[Stages]:
     """What the user sees of the stages of a command, on standard error."""
-    from analyzer import scanner
+    from analyzer.scanner import kernels
 
-    if not quiet and not scanner.compiled_before():
+    if not quiet and not kernels.LIBRARY.ready():
         print("tpe-pcap: compiling the scanner for this machine, once: some ten seconds", file=sys.stderr)
     stages = Stages(bars=not quiet and sys.stderr.isatty(), lines=verbose)
     try:
@@ -475,6 +475,9 @@ def progress(verbose: bool, quiet: bool = False) -> Iterator[Stages]:
         stages.close(finished=False)
         raise
     stages.close()
+    if verbose and kernels.LIBRARY.fallback is not None:
+        reason = kernels.LIBRARY.fallback
+        print(f"tpe-pcap: plain numba runs the scanner, which starts more slowly: {reason}", file=sys.stderr)
 
 
 class Stages:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
-from analyzer import protocols, scanner
+from analyzer import protocols
 from analyzer.flows import TRANSPORTS, Flows, LazyDatagrams, Marks, Progress, stream_of
 from analyzer.heads import Direction, Frame, Head, Stream
 from analyzer.messages import Item
 from analyzer.protocols import Dissection
 from analyzer.safetext import SafeText
+from analyzer.scanner import columns
 
 
 class State(enum.Enum):
@@ -365,17 +366,17 @@ SIDE_COLUMNS = [
     *("packets", "bytes", "copies", "payload", "retransmitted"),
     *("mac", "ending", "flags", "begins", "acknowledged"),
 ]
-"""Columns of :data:`analyzer.scanner.SIDE` that tell what a side did; the others are the scanner's own."""
+"""Columns of :data:`analyzer.scanner.columns.SIDE` that tell what a side did; the others are the scanner's own."""
 
 
 if TYPE_CHECKING:
     Row = Any
     Side = Any
 else:
-    Row = namedtuple("Row", scanner.FLOW.names)
-    """One flow's columns as Python numbers (see :data:`analyzer.scanner.FLOW`)."""
+    Row = namedtuple("Row", columns.FLOW.names)
+    """One flow's columns as Python numbers (see :data:`analyzer.scanner.columns.FLOW`)."""
     Side = namedtuple("Side", SIDE_COLUMNS)
-    """One side's columns as Python numbers (see :data:`analyzer.scanner.SIDE`)."""
+    """One side's columns as Python numbers (see :data:`analyzer.scanner.columns.SIDE`)."""
 
 
 def conversation(
@@ -427,7 +428,7 @@ def conversation(
     notes = flows.notes[row.note] if row.note >= 0 else ()
     if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:
         notes = (f"vlan {row.vlan}", *notes)
-    if scanner.FOLDED in (row.port0, row.port1):
+    if columns.FOLDED in (row.port0, row.port1):
         notes = (*notes, FOLDED)
     return Conversation(
         id=index + 1,
@@ -482,8 +483,8 @@ def opened_by(transport: str, row: Row, services: frozenset[Service]) -> bool:
         return bool(row.syn_side)
     if transport not in PORTED:
         return False  # who sent the first packet of an exchange without ports asked for it
-    if scanner.FOLDED in (row.port0, row.port1):
-        return bool(row.port1 == scanner.FOLDED)
+    if columns.FOLDED in (row.port0, row.port1):
+        return bool(row.port1 == columns.FOLDED)
     served = (transport, row.port0) in services
     if served != ((transport, row.port1) in services):
         return served
@@ -508,7 +509,7 @@ def same_service(row: Row, transport: str) -> bool:
 def state_of(row: Row, originator: Side, responder: Side, side: int, errors: tuple[IcmpError, ...]) -> State:
     """How far it came (see :class:`State`); ``side`` is the originator's."""
     unreachable = any(error.quoted is Direction.ORIGINATOR and error.unreachable for error in errors)
-    if row.protocol != scanner.TCP:
+    if row.protocol != columns.TCP:
         if originator.packets and responder.packets:
             return State.TWOWAY
         return State.REJECTED if unreachable else State.ONEWAY
@@ -516,7 +517,7 @@ def state_of(row: Row, originator: Side, responder: Side, side: int, errors: tup
         return State.MIDSTREAM
     if originator.acknowledged or responder.acknowledged:
         return State.ESTABLISHED
-    refused = row.reset_side == 1 - side and not responder.flags & scanner.SYN
+    refused = row.reset_side == 1 - side and not responder.flags & columns.SYN
     return State.REJECTED if refused or unreachable else State.ATTEMPTED
 
 

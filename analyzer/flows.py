@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analyzer import scanner
 from analyzer.capture.model import CaptureFile
 from analyzer.capture.timeline import chronological
 from analyzer.heads import (
@@ -34,6 +33,7 @@ from analyzer.heads import (
     Stream,
     cache_last,
 )
+from analyzer.scanner import columns, kernels
 from analyzer.scanner.decapsulation import CUT, ethertype_name
 from analyzer.scanner.driver import BUFFER_BYTES, Records, Scan, secret
 from analyzer.wire import UNBOUNDED
@@ -82,26 +82,26 @@ class Flows:
 
     captures: tuple[CaptureFile, ...]
     flow: Records
-    """Shape (n,), dtype :data:`analyzer.scanner.FLOW`."""
+    """Shape (n,), dtype :data:`analyzer.scanner.columns.FLOW`."""
     side: Records
-    """Shape (n, 2), dtype :data:`analyzer.scanner.SIDE`; side 0 sent the first packet."""
+    """Shape (n, 2), dtype :data:`analyzer.scanner.columns.SIDE`; side 0 sent the first packet."""
     counts: PacketCounts
     notes: tuple[tuple[str, ...], ...]
     """What the slow path peeled; ``flow["note"]`` is the index."""
     pieces: Records
-    """Kept payload, by flow; dtype :data:`analyzer.scanner.PIECE`."""
+    """Kept payload, by flow; dtype :data:`analyzer.scanner.columns.PIECE`."""
     starts: npt.NDArray[np.int64]
     """Shape (n + 1,): the pieces of flow i are ``pieces[starts[i]:starts[i + 1]]``."""
     arena: memoryview
     """All kept bytes."""
     links: Records
-    """Dtype :data:`analyzer.scanner.LINK`; ``flow["account"]`` is the index, of TCP."""
+    """Dtype :data:`analyzer.scanner.columns.LINK`; ``flow["account"]`` is the index, of TCP."""
     lines: Records
-    """Shape (links, 2), dtype :data:`analyzer.scanner.LINE`."""
+    """Shape (links, 2), dtype :data:`analyzer.scanner.columns.LINE`."""
     associations: Records
-    """Dtype :data:`analyzer.scanner.ASSOCIATION`; ``flow["account"]`` is the index, of ESP."""
+    """Dtype :data:`analyzer.scanner.columns.ASSOCIATION`; ``flow["account"]`` is the index, of ESP."""
     events: Records
-    """By flow; dtype :data:`analyzer.scanner.EVENT`."""
+    """By flow; dtype :data:`analyzer.scanner.columns.EVENT`."""
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -114,7 +114,7 @@ class Flows:
         """Which flows repeat others. ``named``: shape (65536,), whether a port names a service."""
         count = len(self)
         speech, kind = np.zeros(count, np.int32), np.zeros(count, np.int32)
-        scanner.liken(
+        kernels.liken(
             np.frombuffer(self.arena, np.uint8),
             self.flow,
             self.side.reshape(-1),
@@ -124,7 +124,7 @@ class Flows:
             secret(),
             *(np.full(1 << (2 * count).bit_length(), -1, np.int32) for _ in range(2)),
             *(np.zeros(count, np.uint64) for _ in range(2)),
-            *(np.zeros(scanner.DATAGRAM_BYTES, np.uint8) for _ in range(2)),
+            *(np.zeros(columns.DATAGRAM_BYTES, np.uint8) for _ in range(2)),
             speech,
             kind,
         )
@@ -135,7 +135,7 @@ class Flows:
 
         Those of TCP are left out but where ICMP errors are among them: :meth:`streams_of` puts them together.
         """
-        wanted = (self.flow["protocol"][chosen] != scanner.TCP) | (self.flow["errors"][chosen] > 0)
+        wanted = (self.flow["protocol"][chosen] != columns.TCP) | (self.flow["errors"][chosen] > 0)
         _, index, stops = self.places(chosen, wanted)
         pieces = self.pieces[index].tolist()
         return (pieces[one:two] for one, two in itertools.pairwise([0, *stops.tolist()]))
@@ -158,7 +158,7 @@ class Flows:
 
         ``None`` where bytes are missing or came twice: then :meth:`stream` has to look at every piece.
         """
-        owner, index, _ = self.places(chosen, self.flow["protocol"][chosen] == scanner.TCP)
+        owner, index, _ = self.places(chosen, self.flow["protocol"][chosen] == columns.TCP)
         pieces = self.pieces[index]
         sender = np.where(pieces["error"], 2 * len(chosen), 2 * owner + pieces["side"])
         order = np.argsort(sender << 32 | pieces["offset"], kind="stable")
@@ -182,7 +182,7 @@ class Flows:
         of originator and responder.
         """
         transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
-        ports = (row.port0, row.port1) if row.protocol in (scanner.TCP, scanner.UDP) else (0, 0)
+        ports = (row.port0, row.port1) if row.protocol in (columns.TCP, columns.UDP) else (0, 0)
         if originator:
             ports = ports[::-1]
         if transport == "tcp":
@@ -202,8 +202,8 @@ class Flows:
         return Iec104Link(
             directions=(line_of(both[0], sides[0]), line_of(both[1], sides[1])),
             startdt=DIRECTIONS[int(link["startdt"]) ^ originator] if link["startdt"] >= 0 else None,
-            lrr_types=tuple((kind, count) for kind, count in known if kind < scanner.STANDARD),
-            type_ids=tuple((kind - scanner.STANDARD, count) for kind, count in known if kind >= scanner.STANDARD),
+            lrr_types=tuple((kind, count) for kind, count in known if kind < columns.STANDARD),
+            type_ids=tuple((kind - columns.STANDARD, count) for kind, count in known if kind >= columns.STANDARD),
             other_kinds=int(link["other_kinds"]),
             lrr_ids=tuple(link["id"].tolist()[: int(link["ids"])]),
             other_ids=int(link["other_ids"]),
@@ -340,7 +340,7 @@ def stream_of(data: bytes, marks: Sequence[Mark], begins: bool, ending: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroups:
-    """Which flows repeat others (see :func:`analyzer.scanner.liken`). Shape of the columns: (flows,)."""
+    """Which flows repeat others (see :func:`analyzer.scanner.kernels.liken`). Shape of the columns: (flows,)."""
 
     content_class: npt.NDArray[np.int32]
     """The first flow that says the same as this one."""
@@ -479,9 +479,9 @@ def packet_counts(scan: Scan) -> PacketCounts:
         int(clock["copies"]),
         dict(sorted(not_ip.items())),
         dict(sorted(unreadable.items())),
-        int(np.count_nonzero((flow["port0"] == scanner.FOLDED) | (flow["port1"] == scanner.FOLDED))),
+        int(np.count_nonzero((flow["port0"] == columns.FOLDED) | (flow["port1"] == columns.FOLDED))),
         int(clock["unkept"]),
-        int(np.count_nonzero((flow["account"] == scanner.UNFOLLOWED) & (flow["protocol"] == scanner.TCP))),
+        int(np.count_nonzero((flow["account"] == columns.UNFOLLOWED) & (flow["protocol"] == columns.TCP))),
         int(clock["esp_unfollowed"]),
         int(clock["snapped"]),
         scan.fragments.overlapping,

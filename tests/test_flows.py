@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer import flows, scanner
+from analyzer import flows
 from analyzer.conversations import FOLDED, Conversation, Endpoint, dissect_flows
 from analyzer.findings import Severity
 from analyzer.flows import Flows
 from analyzer.heads import Direction, Stream
 from analyzer.pipeline import audit
-from analyzer.scanner import driver
+from analyzer.scanner import columns, driver
 from tests import build, samples
 from tests.build import ACK, FIN, RST, SERVER, STATION, SYN, Packet
 
@@ -218,7 +218,7 @@ def test_any_order_of_any_segments_gives_the_data(data: bytes, start: int, chanc
 
 def assert_put_together(found: Flows) -> None:
     """Many streams at once are what each is alone; those that are not put together at once lack or repeat bytes."""
-    tcp = np.flatnonzero(found.flow["protocol"] == scanner.TCP)
+    tcp = np.flatnonzero(found.flow["protocol"] == columns.TCP)
     for index, at_once in zip(tcp.tolist(), found.streams_of(tcp), strict=True):
         pieces = found.pieces[found.starts[index] : found.starts[index + 1]]
         for side, (data, alone) in enumerate(zip(at_once, found.streams(index, 0), strict=True)):
@@ -251,17 +251,17 @@ def bulk(first: bytes, total: int, size: int = 1400) -> list[bytes]:
 @pytest.mark.parametrize(
     ("first", "content"),
     [
-        (b"\x00\x01", scanner.CONTENT_OTHER),
-        (b"\x16\x03\x01", scanner.CONTENT_TLS),
-        (b"SSH-2.0-x\r\n", scanner.CONTENT_SSH),
-        (b"\x68\x04\x07\0\0\0", scanner.CONTENT_IEC104),
-        (b"GET / HTTP/1.1\r\n", scanner.CONTENT_TEXT),
-        (b"220 ready\r\n", scanner.CONTENT_FTP),
+        (b"\x00\x01", columns.CONTENT_OTHER),
+        (b"\x16\x03\x01", columns.CONTENT_TLS),
+        (b"SSH-2.0-x\r\n", columns.CONTENT_SSH),
+        (b"\x68\x04\x07\0\0\0", columns.CONTENT_IEC104),
+        (b"GET / HTTP/1.1\r\n", columns.CONTENT_TEXT),
+        (b"220 ready\r\n", columns.CONTENT_FTP),
     ],
 )
 def test_heads_are_as_long_as_their_content_needs(first: bytes, content: int) -> None:
     found = stream(bulk(first, 300_000))
-    assert len(found.data) == scanner.HEAD_LIMITS[content]
+    assert len(found.data) == columns.HEAD_LIMITS[content]
 
 
 def test_the_head_of_tls_ends_where_application_data_begin() -> None:
@@ -281,27 +281,27 @@ def test_a_tls_segment_that_happens_to_begin_with_23_is_no_application_data() ->
 def test_tiny_segments_are_bounded() -> None:
     frames = [*handshake(), *(sent(101 + at, b"\x01") for at in range(3000))]
     found = build.conversation(frames)
-    assert len(found.head.streams[0].data) == scanner.HEAD_PIECES
+    assert len(found.head.streams[0].data) == columns.HEAD_PIECES
     assert found.payload == (3000, 0)
 
 
 def test_garbage_ahead_of_the_data_is_bounded() -> None:
     frames = [*handshake(), *(sent(101 + 1 + at % 3000, b"\x01" * 1000) for at in range(3000))]
     found = build.read(frames)
-    assert found.pieces["kept"].sum() <= 2 * scanner.HEAD_LIMITS.max()
+    assert found.pieces["kept"].sum() <= 2 * columns.HEAD_LIMITS.max()
 
 
 def test_datagrams_are_kept_up_to_a_number() -> None:
     frames = [build.udp(STATION, 700, SERVER, 700, bytes([n % 256]) * (n + 1)) for n in range(200)]
     found = build.conversation(frames)
-    assert len(found.head.datagrams) == scanner.DATAGRAMS
+    assert len(found.head.datagrams) == columns.DATAGRAMS
     assert [len(each.data) for each in found.head.datagrams] == list(range(1, 65))
     assert (found.packets, found.payload) == ((200, 0), (sum(range(201)), 0))
 
 
 def test_datagrams_are_cut_but_tell_their_length() -> None:
     (found,) = build.conversation([build.udp(STATION, 700, SERVER, 700, bytes(9000))]).head.datagrams
-    assert (len(found.data), found.length) == (scanner.DATAGRAM_BYTES, 9000)
+    assert (len(found.data), found.length) == (columns.DATAGRAM_BYTES, 9000)
 
 
 # -- any buffer, any files --------------------------------------------------------------------------------------

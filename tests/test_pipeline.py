@@ -16,7 +16,7 @@ from analyzer.aggregate import merge_equal
 from analyzer.findings import MAX_FRAMES, Kind, Severity
 from analyzer.heads import Frame
 from analyzer.reports import FORMATS
-from analyzer.scanner import ACK, SYN
+from analyzer.scanner.columns import ACK, SYN
 from tests import build, samples
 from tests.checks.test_tls import handshake
 from tests.protocols.test_tls import CHANGE_CIPHER_SPEC, FINISHED, message, record

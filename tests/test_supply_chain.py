@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from analyzer import scanner
 from analyzer.reports import FORMATS
+from analyzer.scanner import kernels
 from tests import samples
 
 ROOT = Path(__file__).parent.parent
@@ -112,7 +112,7 @@ NAMES = [each if isinstance(each, str) else each.NAME for each in FORMATS]
     ids=" ".join,
 )
 def test_it_opens_no_socket_starts_no_program_and_writes_no_file(arguments: list[str]) -> None:
-    if not scanner.compiled_before():  # the first audit after an installation writes the compiled scanner
+    if not kernels.LIBRARY.ready():  # the first audit after an installation writes the compiled scanner
         subprocess.run([sys.executable, "-m", "analyzer", "audit", str(CAPTURE)], capture_output=True, check=False)
     done = watched(arguments)
     assert b"FORBIDDEN" not in done.stderr, done.stderr

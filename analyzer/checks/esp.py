@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from analyzer import scanner
 from analyzer.findings import Issue, Severity, check
 from analyzer.heads import Frame
 from analyzer.matching import Match
 from analyzer.protocols.esp import AES_CBC, TDES_CBC, Association, EspFacts, SentPacket
 from analyzer.protocols.ike import IkeFacts
+from analyzer.scanner import columns
 
 MAX_FRAMES = 8
 
@@ -88,7 +88,7 @@ def sequence_repeated(match: Match) -> Iterator[Issue]:
             what = "for other packets" if sa.reused else "with the same packets"
             yield Issue(
                 f"SPI {sa.spi:#010x} repeats {count} sequence number{'s' if count > 1 else ''} {what}.",
-                first_frames(each.frame for each in sa.events if each.kind in (scanner.REUSED, scanner.REPLAYED)),
+                first_frames(each.frame for each in sa.events if each.kind in (columns.REUSED, columns.REPLAYED)),
             )
 
 
@@ -108,7 +108,7 @@ def sequence_backwards(match: Match) -> Iterator[Issue]:
             yield Issue(
                 f"SPI {sa.spi:#010x} goes back by {WINDOW} sequence numbers or more in {sa.late}"
                 f" packet{'s' if sa.late > 1 else ''}.",
-                first_frames(each.frame for each in sa.events if each.kind == scanner.LATE),
+                first_frames(each.frame for each in sa.events if each.kind == columns.LATE),
             )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from analyzer import scanner
 from analyzer.conversations import items_by_flow
 from analyzer.findings import (
     CAPTURE,
@@ -23,6 +22,7 @@ from analyzer.heads import Direction, Frame, cache_last
 from analyzer.matching import Match, StationMatches
 from analyzer.messages import Item, messages
 from analyzer.protocols.icmp import ECHO_REQUEST, Echo, EchoData, ErrorMessage, IcmpFacts, IcmpMessage
+from analyzer.scanner import columns
 
 GATEWAYS_SHOWN = 4
 """Maximum gateways of redirects that a sentence lists."""
@@ -41,7 +41,7 @@ RECENT_REQUESTS = 8
 """Maximum requests of one identifier and sequence number with which a reply is compared: the newest."""
 SPREAD_LIMIT = 256
 """Maximum conversations with one host, repeats of each and requests in all that are compared."""
-STAMP = scanner.ECHO_STAMP
+STAMP = columns.ECHO_STAMP
 """Bytes at the beginning of a ping's data that may differ from ping to ping: time stamps and counters."""
 
 CONTROL = ("redirect", "source-quench", "router-advertisement", "address-mask-reply", "router-renumbering")

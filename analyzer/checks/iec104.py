@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from analyzer import scanner
 from analyzer.findings import Issue, Kind, Severity, check, cited_frames
 from analyzer.heads import DIRECTIONS, Direction, Event, Frame, LinkDirection
 from analyzer.matching import Match
 from analyzer.protocols.iec104 import Iec104Facts
+from analyzer.scanner import columns
 
 T1 = 60
 """Seconds after which a side closes a link that leaves its I frame or TESTFR unanswered (an LRR's setting)."""
@@ -31,7 +31,7 @@ def standard_asdu(match: Match) -> Iterator[Issue]:
     Remedy: Verify that the device is a base station with an LRR.
     """
     facts = match.conversation.dissection.facts
-    found = events(match, scanner.STANDARD_ASDU)
+    found = events(match, columns.STANDARD_ASDU)
     if found and isinstance(facts, Iec104Facts):
         listed = ", ".join(f"{count} {name}" for name, count in list(facts.type_ids.items())[:TYPES_SHOWN])
         more = ", …" if len(facts.type_ids) > TYPES_SHOWN else ""
@@ -48,11 +48,11 @@ def lrr_type_unknown(match: Match) -> Iterator[Issue]:
 
     Remedy: Compare the base station's LRR version with the types that it sends.
     """
-    found = events(match, scanner.UNKNOWN)
+    found = events(match, columns.UNKNOWN)
     if found:
         types = sorted({event.value for event in found})
         listed = ", ".join(map(str, types[:TYPES_SHOWN])) + (", …" if len(types) > TYPES_SHOWN else "")
-        sentence = f"LRR payloads of unknown type {listed}; {scanner.HIGHEST_LRR_TYPE} is the highest known."
+        sentence = f"LRR payloads of unknown type {listed}; {columns.HIGHEST_LRR_TYPE} is the highest known."
         yield Issue(sentence, frames_of(found))
 
 
@@ -67,7 +67,7 @@ def sequence_gap(match: Match) -> Iterator[Issue]:
     Remedy: Update the side that miscounts, or look for who injects APDUs into the connection.
     """
     for direction, counts in link_directions(match):
-        found = events(match, scanner.JUMP, direction)
+        found = events(match, columns.JUMP, direction)
         if found:
             number, previous = found[0].value, found[0].other
             jump = f"{number} follows {previous}" if previous >= 0 else f"the first is {number} instead of 0"
@@ -85,7 +85,7 @@ def startdt_by_base_station(match: Match) -> Iterator[Issue]:
 
     Remedy: Verify that the device is a base station with an LRR.
     """
-    found = events(match, scanner.STARTDT, Direction.ORIGINATOR)
+    found = events(match, columns.STARTDT, Direction.ORIGINATOR)
     if found:
         yield Issue(
             "The base station starts data transfer itself; an LRR leaves STARTDT to the server.", frames_of(found)
@@ -104,7 +104,7 @@ def acknowledgement_wrong(match: Match) -> Iterator[Issue]:
     Remedy: Update the side that miscounts, or look for who injects APDUs into the connection.
     """
     for direction, counts in link_directions(match):
-        found = events(match, scanner.WRONG, direction)
+        found = events(match, columns.WRONG, direction)
         if found:
             more = "" if counts.wrong == 1 else f" (the first of {counts.wrong})"
             yield Issue(
@@ -129,11 +129,11 @@ def window_exceeded(match: Match) -> Iterator[Issue]:
     if not isinstance(facts, Iec104Facts) or facts.dialect != "lrr":
         return
     for direction, counts in link_directions(match):
-        found = events(match, scanner.EXCESS, direction)
+        found = events(match, columns.EXCESS, direction)
         if found:
             yield Issue(
                 f"The {role(direction)} sends up to {counts.outstanding} I frames without an acknowledgement; "
-                f"{scanner.WINDOW} are allowed.",
+                f"{columns.WINDOW} are allowed.",
                 frames_of(found),
             )
 
@@ -151,7 +151,7 @@ def testfr_unanswered(match: Match) -> Iterator[Issue]:
     """
     link = match.conversation.head.link
     for direction, counts in link_directions(match):
-        found = events(match, scanner.UNANSWERED, direction)
+        found = events(match, columns.UNANSWERED, direction)
         last_unanswered = counts.testing and link is not None and link.last - counts.test_time > T1 * NANOSECONDS
         count = counts.unanswered + bool(last_unanswered)
         if count:
@@ -192,7 +192,7 @@ def several_lrr_ids(match: Match) -> Iterator[Issue]:
     # 0 identifies no LRR.
     lrr_ids = [lrr_id for lrr_id in link.lrr_ids if lrr_id] if link else []
     if len(lrr_ids) > 1:
-        found = [event for event in events(match, scanner.IDENTIFIED) if event.value]
+        found = [event for event in events(match, columns.IDENTIFIED) if event.value]
         listed = ", ".join(f"{lrr_id:08x}" for lrr_id in lrr_ids)
         yield Issue(f"The link carries the LRR-IDs {listed}.", frames_of(found))
 
@@ -213,7 +213,7 @@ def stream_incomplete(match: Match) -> Iterator[Issue]:
         places = "one place" if gaps == 1 else f"{gaps} places"
         yield Issue(
             f"The capture lacks {missing:,} bytes of the link; APDUs may be missing in {places}.",
-            frames_of(events(match, scanner.GAP)),
+            frames_of(events(match, columns.GAP)),
         )
 
 

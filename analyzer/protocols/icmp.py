@@ -12,16 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from analyzer import scanner
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
 from analyzer.safetext import SafeText
+from analyzer.scanner import columns
 from analyzer.wire import UNBOUNDED, Reader
 
 NAME = "icmp"
 
 GATEWAYS_SHOWN = 50
-SAMPLE = scanner.ECHO_SAMPLE
+SAMPLE = columns.ECHO_SAMPLE
 """Bytes kept from the beginning of an echo's data; iputils, BSD and Windows send 56 or 32 by default."""
 
 ECHO_REQUEST = (8, 128)

@@ -4,8 +4,8 @@ The framing (APCI) is the standard's, with two additions of the LRR: start byte 
 I frames with an empty ASDU. What an I frame carries is either the LRR's own payload or a standard ASDU; each is read
 as what its first bytes say.
 
-The messages are those of the head; behind it the scanner reads on (:func:`analyzer.scanner.judge`, the same grammar)
-and counts, so that facts and breaks are those of the whole stream.
+The messages are those of the head; behind it the scanner reads on (:func:`analyzer.scanner.iec104.judge`, the same
+grammar) and counts, so that facts and breaks are those of the whole stream.
 Source: IEC 60870-5-104, clauses 5 to 7; ThingPark LRR behaviour, framing and payload header.
 """
 
@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from analyzer import scanner
 from analyzer.heads import DIRECTIONS, Direction, Event, Frame, Head, Iec104Link
 from analyzer.messages import Facts, Item, messages
 from analyzer.safetext import SafeText
+from analyzer.scanner import columns
 from analyzer.wire import Anomaly, Cause, Reader
 
 NAME = "iec104"
@@ -521,7 +521,7 @@ def name_of(direction: Direction | None) -> str | None:
 def anomalies(link: Iec104Link) -> list[tuple[Anomaly, Direction, Frame, int]]:
     """Where the framing of a link is broken, in the order of the capture: what, who sent it, frame and time."""
     found = [
-        (anomaly(each), each.direction, each.frame, each.time) for each in link.events if each.kind == scanner.BREAK
+        (anomaly(each), each.direction, each.frame, each.time) for each in link.events if each.kind == columns.BREAK
     ]
     for direction, line in zip(DIRECTIONS, link.directions, strict=True):
         if line.incomplete:
@@ -536,21 +536,21 @@ def anomaly(event: Event) -> Anomaly:
     """What the scanner found broken, in the words of :func:`apdu`."""
     reason, value, other = event.value & 0xFF, event.value >> 8, event.other
     field, text = {
-        scanner.BAD_START: ("start byte", f"0x{value:02x} is neither 0x68 nor 0x69"),
-        scanner.BAD_LENGTH: ("APDU length", bad_length(value, other == LONG)),
-        scanner.BAD_FIXED: ("APDU length", f"{value} for an S or U frame, which always has 4"),
-        scanner.BAD_FUNCTION: ("control field", f"0x{value:02x} is no function of a U frame"),
-        scanner.BAD_CONTROL: ("control field", "the lowest bit of octet 3 of an I frame is set"),
-        scanner.BAD_VERSION: ("LRR version", f"{value} is not 1"),
-        scanner.BAD_HEADER: ("LRR header", f"takes {LRR_HEADER_SIZE} bytes, {value} are declared"),
-        scanner.BAD_HEADER_SIZE: (
+        columns.BAD_START: ("start byte", f"0x{value:02x} is neither 0x68 nor 0x69"),
+        columns.BAD_LENGTH: ("APDU length", bad_length(value, other == LONG)),
+        columns.BAD_FIXED: ("APDU length", f"{value} for an S or U frame, which always has 4"),
+        columns.BAD_FUNCTION: ("control field", f"0x{value:02x} is no function of a U frame"),
+        columns.BAD_CONTROL: ("control field", "the lowest bit of octet 3 of an I frame is set"),
+        columns.BAD_VERSION: ("LRR version", f"{value} is not 1"),
+        columns.BAD_HEADER: ("LRR header", f"takes {LRR_HEADER_SIZE} bytes, {value} are declared"),
+        columns.BAD_HEADER_SIZE: (
             "LRR header size",
             f"{value} is not between {LRR_HEADER_SIZE} and the {other} bytes",
         ),
-        scanner.BAD_TYPE: ("payload", f"first byte {value} is neither an LRR payload's nor a standard ASDU's"),
-        scanner.BAD_IDENTIFIER: ("data unit identifier", f"takes {IDENTIFIER_SIZE} bytes, {value} are declared"),
-        scanner.BAD_CAUSE: ("cause of transmission", "0 is not used"),
-        scanner.BAD_OBJECTS: (
+        columns.BAD_TYPE: ("payload", f"first byte {value} is neither an LRR payload's nor a standard ASDU's"),
+        columns.BAD_IDENTIFIER: ("data unit identifier", f"takes {IDENTIFIER_SIZE} bytes, {value} are declared"),
+        columns.BAD_CAUSE: ("cause of transmission", "0 is not used"),
+        columns.BAD_OBJECTS: (
             "information objects",
             f"{other & 0x7F} of {TYPES.get(value >> 16, ('',))[0]} take {value & 0xFFFF} bytes, "
             f"{other >> 8} are declared",

@@ -29,11 +29,11 @@ try:
 except ImportError as error:
     raise ImportError(f"plots need matplotlib ({error}): pip install 'tpe-pcap[plots]'") from error
 
-from analyzer import scanner
 from analyzer.conversations import Conversation
 from analyzer.heads import DIRECTIONS, Association, Direction, Iec104Link
 from analyzer.protocols import iec104, tls
 from analyzer.reports.times import span
+from analyzer.scanner import columns
 from analyzer.verdicts import Status
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def iec104_heartbeat(audit: Audit) -> Figure:
         for item in items:
             marks[kind_of(item.message)].append((item.time, place + OFFSETS[item.direction]))
         for event in link.events:
-            if event.kind == scanner.UNANSWERED:
+            if event.kind == columns.UNANSWERED:
                 marks[UNANSWERED].append((event.time, place + OFFSETS[event.direction]))
         for kind, places in marks.items():
             colour, marker, size = MARKS[kind]

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analyzer import scanner
 from analyzer.capture.formats import detect_format
 from analyzer.capture.model import MAX_BLOCK_BYTES, MAX_PROBLEMS, MAX_RECORD_BYTES, CaptureError, CaptureFile, Framing
 from analyzer.capture.pcapng import consume_block
 from analyzer.capture.source import Blocks, Source
+from analyzer.scanner import columns, kernels
 from analyzer.scanner.decapsulation import DEPTH, IP_PROTOCOLS, UDP_PORTS, peel
 from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
 
@@ -44,9 +44,9 @@ FLOW_NOTES = 16
 RAW = 101
 """Link type of what a datagram put together is: an IP packet."""
 
-FRAMINGS = {"pcap": scanner.PCAP, "pcapng": scanner.PCAPNG, "snoop": scanner.SNOOP}
+FRAMINGS = {"pcap": columns.PCAP, "pcapng": columns.PCAPNG, "snoop": columns.SNOOP}
 
-NO_INTERFACES: Records = np.zeros(1, scanner.INTERFACE)
+NO_INTERFACES: Records = np.zeros(1, columns.INTERFACE)
 
 INITIAL_FLOWS = 1 << 15
 """Flows for which there is room at first, with some payload: a power of two. What is not used takes no memory."""
@@ -58,18 +58,18 @@ class Scan:
 
     buffer_size: int = BUFFER_BYTES
     progress: Callable[[int], object] | None = None
-    clock: Records = field(default_factory=lambda: np.zeros(1, scanner.CLOCK))
-    packets: Records = field(default_factory=lambda: np.zeros(2, scanner.PACKET))
+    clock: Records = field(default_factory=lambda: np.zeros(1, columns.CLOCK))
+    packets: Records = field(default_factory=lambda: np.zeros(2, columns.PACKET))
     slots: Records = field(default_factory=lambda: np.full(2 * INITIAL_FLOWS, -1, np.int32))
-    flow: Records = field(default_factory=lambda: np.zeros(INITIAL_FLOWS, scanner.FLOW))
-    side: Records = field(default_factory=lambda: np.zeros(2 * INITIAL_FLOWS, scanner.SIDE))
-    pieces: Records = field(default_factory=lambda: np.zeros(4 * INITIAL_FLOWS, scanner.PIECE))
+    flow: Records = field(default_factory=lambda: np.zeros(INITIAL_FLOWS, columns.FLOW))
+    side: Records = field(default_factory=lambda: np.zeros(2 * INITIAL_FLOWS, columns.SIDE))
+    pieces: Records = field(default_factory=lambda: np.zeros(4 * INITIAL_FLOWS, columns.PIECE))
     arena: Records = field(default_factory=lambda: np.zeros(512 * INITIAL_FLOWS, np.uint8))
-    links: Records = field(default_factory=lambda: np.zeros(1 << 6, scanner.LINK))
-    lines: Records = field(default_factory=lambda: np.zeros(1 << 7, scanner.LINE))
-    reorders: Records = field(default_factory=lambda: np.zeros(1 << 3, scanner.REORDER))
-    associations: Records = field(default_factory=lambda: np.zeros(1 << 6, scanner.ASSOCIATION))
-    events: Records = field(default_factory=lambda: np.zeros(1 << 8, scanner.EVENT))
+    links: Records = field(default_factory=lambda: np.zeros(1 << 6, columns.LINK))
+    lines: Records = field(default_factory=lambda: np.zeros(1 << 7, columns.LINE))
+    reorders: Records = field(default_factory=lambda: np.zeros(1 << 3, columns.REORDER))
+    associations: Records = field(default_factory=lambda: np.zeros(1 << 6, columns.ASSOCIATION))
+    events: Records = field(default_factory=lambda: np.zeros(1 << 8, columns.EVENT))
     ethertypes: Records = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
     tunnels: Records = field(default_factory=lambda: np.zeros(256 + (1 << 16), np.bool_))
     notes: dict[tuple[str, ...], int] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Scan:
         clock["capture"], clock["frame"], clock["count_only"], clock["lost"] = number, 0, 0, 0
         clock["framing"] = FRAMINGS[framing.format]
         clock["interfaces"] = 0
-        interfaces = self.announce(framing, np.zeros(1, scanner.INTERFACE))
+        interfaces = self.announce(framing, np.zeros(1, columns.INTERFACE))
         problems: list[str] = []
         buffer, position, filled = blocks.first_block(begin)
         before = begin - position
@@ -118,10 +118,10 @@ class Scan:
             clock["position"] = position
             outcome = self.scan(buffer, filled, interfaces)
             position = int(clock["position"])
-            if outcome == scanner.SLOW:
+            if outcome == columns.SLOW:
                 self.slow(buffer)
                 continue
-            if outcome != scanner.EMPTY:
+            if outcome != columns.EMPTY:
                 offset = before + position
                 size, problem = consume_block(framing, buffer[position:filled].data)
                 if problem is None:
@@ -200,7 +200,7 @@ class Scan:
         """Run the kernel until it needs something other than room."""
         while True:
             outcome = int(
-                scanner.scan(
+                kernels.scan(
                     buffer,
                     filled,
                     self.packets,
@@ -220,15 +220,15 @@ class Scan:
                     self.events,
                 )
             )
-            if outcome == scanner.FLOWS_FULL:
+            if outcome == columns.FLOWS_FULL:
                 self.flow, self.side = lengthened(self.flow), lengthened(self.side)
                 self.slots = np.full(2 * len(self.slots), -1, np.int32)
-                scanner.index(self.slots, self.flow, int(self.clock["flows"][0]), self.clock["secret"][0])
-            elif outcome == scanner.PIECES_FULL:
+                kernels.index(self.slots, self.flow, int(self.clock["flows"][0]), self.clock["secret"][0])
+            elif outcome == columns.PIECES_FULL:
                 self.pieces = lengthened(self.pieces)
-            elif outcome == scanner.ARENA_FULL:
+            elif outcome == columns.ARENA_FULL:
                 self.arena = lengthened(self.arena)
-            elif outcome == scanner.TABLES_FULL:
+            elif outcome == columns.TABLES_FULL:
                 self.make_room()
             else:
                 return outcome
@@ -242,7 +242,7 @@ class Scan:
             self.reorders = lengthened(self.reorders)
         if clock["associations"] >= len(self.associations):
             self.associations = lengthened(self.associations)
-        if clock["events"] + scanner.EVENTS > len(self.events):
+        if clock["events"] + columns.EVENTS > len(self.events):
             self.events = lengthened(self.events)
 
     # -- the slow path --------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ class Scan:
     def slow(self, buffer: Records) -> None:
         """Peel the packet that the kernel left aside, and account for it."""
         # A copy by way of bytes: numpy's own goes field by field and takes many times as long.
-        packet = np.frombuffer(bytearray(self.packets[0].tobytes()), scanner.PACKET)[0]
+        packet = np.frombuffer(bytearray(self.packets[0].tobytes()), columns.PACKET)[0]
         frame = buffer[int(packet["start"]) : int(packet["end"])].tobytes()
         peeled = peel(frame, int(packet["linktype"]), int(packet["wire"] - packet["trailer"]))
         if peeled.carried:
@@ -276,7 +276,7 @@ class Scan:
     def unwrap(self, datagrams: list[Packet], depth: int = 1) -> None:
         """Take what datagrams carry that were put together: it may be a tunnel, and there fragments again."""
         for datagram in datagrams:
-            peeled = peel(datagram.data, RAW, scanner.LARGEST_PACKET)
+            peeled = peel(datagram.data, RAW, columns.LARGEST_PACKET)
             if peeled.reason:
                 self.unreadable[peeled.reason] += len(datagram.carriers)
             elif datagram.count_only and fragment_of(datagram.data[peeled.network :]):
@@ -303,7 +303,7 @@ class Scan:
         packet = self.packets[0]
         self.packets[0] = carrier
         packet["network"], packet["start"], packet["end"] = network, 0, len(data)
-        clock["framing"], clock["count_only"], clock["flow"] = scanner.SINGLE, count_only, -1
+        clock["framing"], clock["count_only"], clock["flow"] = columns.SINGLE, count_only, -1
         self.scan(np.frombuffer(bytearray(data), np.uint8), len(data), NO_INTERFACES)
         clock["framing"], clock["position"], clock["count_only"] = framing, position, 0
         if notes and clock["flow"] >= 0:
@@ -329,7 +329,7 @@ class Scan:
             self.unwrap(self.fragments.flush())
         link = 0
         while self.clock["reorders"][0] and link < self.clock["links"][0]:
-            link = int(scanner.settle(self.arena, self.links, self.lines, self.reorders, self.events, self.clock, link))
+            link = int(kernels.settle(self.arena, self.links, self.lines, self.reorders, self.events, self.clock, link))
             self.make_room()
 
 

@@ -1,14 +1,16 @@
-"""Compiled kernels that start without their compiler.
+"""Compiler and cache of the kernels: compiled once per machine, then started without the compiler.
 
-Importing numba costs more than auditing a small capture. So it is imported only to compile: the machine code goes to
-a file, and from then on llvmlite, numba's own back end, loads that file alone. There is one way to run a kernel,
-whether it was compiled a moment or a month ago.
+Importing numba takes longer than auditing a small capture. Therefore numba is imported only to compile: the machine
+code is written to a file, and later runs load that file with llvmlite, numba's back end, alone. A file is loaded only
+if nobody but this user and root can have written it, and if it was made from the same sources, by the same versions,
+for the same processor.
 
-A file is loaded only if nobody but this user and root can have written it, and if it was made of these very sources
-by these versions for this processor.
+This relies on how numba passes arguments and names functions, which its documentation does not promise. Where anything
+about that differs, plain :func:`numba.njit` runs the same kernels: it starts more slowly and gives the same results.
+:attr:`Library.fallback` tells the reason.
 
-A kernel's arguments are arrays (one dimension, contiguous, writable) and 64-bit integers, and it returns an integer.
-It allocates nothing. What it calls stands in the same file as itself.
+The arguments of a kernel are arrays (one dimension, contiguous, writable) and 64-bit integers; it returns an integer
+and allocates nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import ctypes
 import hashlib
 import importlib.util
 import os
-import re
+import shutil
 import stat
 import struct
 import sys
@@ -35,35 +37,75 @@ import numpy as np
 import numpy.typing as npt
 
 MAGIC = b"tpe-pcap kernels\n"
+"""First bytes of a cache file."""
+PLAIN = b"plain numba: "
+"""In a cache file: precedes the reason why there is no machine code."""
 PREFIX = "tpe_pcap_"
-"""Of the names under which kernels are found in the machine code."""
-KEPT = 4
-"""Files in a folder: several machines or interpreters may share it, but those of former versions shall go."""
+"""Prefix of the kernels' symbols in the machine code."""
+CACHE_FILES = 4
+"""Cache files kept per folder: several machines or interpreters may share it, but those of old versions go."""
 
-OPTIONS = {"boundscheck": True, "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-COUNTING = r"(?m)^.* call void @NRT_(?:inc|dec)ref\(.*\n"
-"""Numba counts references to arrays. Those that come from outside have no counter, and the calls keep the optimiser
-from seeing through what stands between them: they are half of a kernel's time."""
+OPTIONS: dict[str, Any] = {"boundscheck": True, "nogil": True}
+FAST_OPTIONS: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+"""Without the wrappers and the runtime of numba. The arrays come from outside and have no reference count; numba would
+count all the same, which takes half of a kernel's time."""
+
+# Types in the signatures of compiled functions. Numba infers the real ones; they tell the reader what is meant.
+Buffer = Any
+"""An array of bytes."""
+Record = Any
+"""A record of a structured array."""
+Number = Any
+"""An integer, or several of them."""
 
 
 class KernelError(Exception):
-    """A kernel failed (an index out of bounds, a division by zero), or cannot be compiled."""
+    """A kernel failed (an index out of bounds, a division by zero), or nothing can run it."""
+
+
+class Part:
+    """A function that kernels call. Python cannot call it."""
+
+    def __init__(self, function: FunctionType) -> None:
+        self.function = function
+
+
+class Integer:
+    """A function that kernels call: (bytes, offset) → the unsigned integer of ``size`` bytes at any offset.
+
+    All of its bytes take one check of the bounds. The result is an int64, of 8 bytes a uint64.
+    """
+
+    def __init__(self, size: int, big_endian: bool) -> None:
+        self.size = size
+        self.big_endian = big_endian
+
+
+def compiled(function: Any) -> Any:
+    """Declare a function that kernels call, in any module from which theirs import it."""
+    return Part(function)
 
 
 class Kernel:
-    """A function to compile, and to call as if it were not."""
+    """A function that is compiled, and called like any other."""
 
     def __init__(self, library: Library, function: FunctionType, types: tuple[Any, ...]) -> None:
         self.library = library
         self.function = function
-        self.types: tuple[Any, ...] = tuple(int if each is int else np.dtype(each) for each in types)
+        self.types: tuple[Any, ...] = tuple(int if type_ is int else np.dtype(type_) for type_ in types)
         self.symbol = PREFIX + function.__name__
         self.entry: Callable[[bytes], int] | None = None
+        """Machine code: takes the packed arguments, returns numba's status."""
+        self.plain: Callable[..., int] | None = None
+        """The function as plain numba compiled it, if that runs the kernels."""
         self.known: list[tuple[Callable[[], object], bytes]] = [(object, b"")] * len(types)
-        """Of each argument the array that was last given (kept alive by the caller only), and its description."""
+        """The array last given for each argument, by weak reference, and its description."""
 
     def __call__(self, *arguments: Any) -> int:
-        entry = self.entry or self.library.load(self)
+        if self.entry is None and self.plain is None:
+            self.library.load()
+        if self.entry is None:
+            return self.call_plain(arguments)
         results = RESULTS()
         address = ctypes.addressof(results)
         frame = [PLACES.pack(address, address + 8)]
@@ -76,21 +118,40 @@ class Kernel:
                 description = describe(argument, type_)
                 self.known[place] = weakref.ref(argument), description
             frame.append(description)
-        status = entry(b"".join(frame))
+        status = self.entry(b"".join(frame))
         if status:
             raise KernelError(f"{self.function.__name__} failed with status {status}")
         return results[0]
 
-    def trampoline(self, inner: llvm.ValueRef) -> str:
-        """Assembly of what takes the packed arguments apart and calls the machine code with them.
+    def call_plain(self, arguments: tuple[Any, ...]) -> int:
+        assert self.plain
+        for argument, type_ in zip(arguments, self.types, strict=True):
+            if type_ is not int:
+                describe(argument, type_)
+        try:
+            return int(self.plain(*arguments))
+        except Exception as error:
+            raise KernelError(f"{self.function.__name__} failed: {error}") from error
 
-        Numba's calling convention: where to put the result and an exception, then all arguments, arrays as in
-        :data:`ARRAY`. The status comes back.
+    def signature(self) -> Any:
+        """Numba's signature of the function."""
+        import numba
+
+        types: Any = numba.types
+        from_dtype: Any = numba.from_dtype
+        arguments = (types.int64 if type_ is int else types.Array(from_dtype(type_), 1, "C") for type_ in self.types)
+        return types.int64(*arguments)
+
+    def trampoline(self, inner: llvm.ValueRef) -> str:
+        """Assembly of the entry: it unpacks the arguments and calls the machine code of numba with them.
+
+        Numba's calling convention: the places of the result and of an exception, then all arguments, an array as in
+        :data:`ARRAY`; the result is a status.
         """
-        types = [str(each.type) for each in inner.arguments]
-        kinds = "".join("P" if each.endswith(("*", "ptr")) else "q" if each == "i64" else "?" for each in types)
-        if kinds != "PP" + "".join("q" if each is int else ARRAY for each in self.types):
-            raise KernelError(f"this version of numba calls functions in a way that is unknown: {types}")
+        types = [str(argument.type) for argument in inner.arguments]
+        kinds = "".join("P" if name.endswith(("*", "ptr")) else "q" if name == "i64" else "?" for name in types)
+        if kinds != "PP" + "".join("q" if type_ is int else ARRAY for type_ in self.types):
+            raise KernelError(f"unknown calling convention: {types}")
         pointer = "i64*" if "*" in types[0] else "ptr"
         lines = [f"declare i32 @{inner.name}({', '.join(types)})", f"define i32 @{self.symbol}(i64 %frame) {{"]
         for number, (type_, kind) in enumerate(zip(types, kinds, strict=True)):
@@ -107,7 +168,7 @@ class Kernel:
 
 
 ARRAY = "PPqqPqq"
-"""What numba is told of an array, 64 bits each: owner, parent, items, bytes of an item, address, shape, strides."""
+"""What numba passes of an array, 64 bits each: owner, parent, items, bytes per item, address, shape, strides."""
 WORDS = struct.Struct("=7q")
 PLACES = struct.Struct("=2q")
 WORD = struct.Struct("=q")
@@ -115,38 +176,27 @@ RESULTS = ctypes.c_int64 * 2
 
 
 def describe(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> bytes:
-    """An array as :data:`ARRAY`, packed; :class:`TypeError` if the kernel is not made for it."""
+    """An array packed as :data:`ARRAY`; :class:`TypeError` if the kernel is not made for it."""
     if array.dtype != dtype or array.ndim != 1 or not (array.flags.c_contiguous and array.flags.writeable):
         raise TypeError(f"not a contiguous, writable row of {dtype}: {array.dtype}, {array.ndim} dimensions")
     return WORDS.pack(0, 0, len(array), array.itemsize, array.ctypes.data, len(array), array.itemsize)
 
 
 class Library:
-    """The kernels of one source file, compiled together."""
+    """The kernels of one module with all that they call, compiled together."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *constants: str) -> None:
+        """``source``: file of the module; ``constants``: files of further modules whose constants are compiled in."""
         self.source = Path(source)
-        self.parts: list[FunctionType] = []
-        self.words: dict[str, tuple[int, bool]] = {}
+        self.constants = constants
         self.kernels: list[Kernel] = []
         self.engine: llvm.ExecutionEngine | None = None
+        self.fallback: str | None = None
+        """Why plain numba runs the kernels; None if it does not, or nothing has run yet."""
         self.lock = threading.RLock()
 
-    def part(self, function: Any) -> Any:
-        """Declare a function that kernels call."""
-        self.parts.append(function)
-        return function
-
-    def word(self, name: str, size: int, big: bool) -> Any:
-        """Declare a function that kernels call by this name: (bytes, offset) → the integer of ``size`` bytes there.
-
-        It is unsigned; of 8 bytes its type is so, too. One check of the bounds serves all of its bytes.
-        """
-        self.words[name] = size, big
-        return name
-
     def kernel(self, *types: Any) -> Callable[[Any], Kernel]:
-        """Declare a kernel and its arguments: ``int``, or what the items of an array are."""
+        """Declare a kernel and its arguments: ``int``, or the dtype of an array's items."""
 
         def declare(function: Any) -> Kernel:
             self.kernels.append(Kernel(self, function, types))
@@ -154,34 +204,65 @@ class Library:
 
         return declare
 
+    def modules(self) -> list[dict[str, Any]]:
+        """Name spaces of all modules with compiled functions: the kernels', and those from which they import."""
+        found: list[dict[str, Any]] = []
+        waiting = [kernel.function.__globals__ for kernel in self.kernels]
+        while waiting:
+            names = waiting.pop()
+            if not any(names is known for known in found):
+                found.append(names)
+                waiting += [value.function.__globals__ for value in names.values() if isinstance(value, Part)]
+        return found
+
     # -- loading --------------------------------------------------------------------------------------------
 
-    def load(self, kernel: Kernel) -> Callable[[bytes], int]:
-        """The machine code of a kernel, compiled if need be."""
+    def load(self) -> None:
+        """Make the kernels callable: from the cache, else with the compiler."""
         with self.lock:
             if not self.ready():
-                code = self.compile()
-                self.write(code)
-                self.link(code)
-            assert self.engine
-            address = self.engine.get_function_address(kernel.symbol)
-            kernel.entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p)(address)
-            return kernel.entry
+                self.write(self.build())
+            if self.fallback is not None:
+                self.compile_plain()
+
+    def build(self) -> bytes:
+        """Compile and link the kernels, or find out why plain numba has to run them; returns what the cache keeps."""
+        import numba
+
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+            raise KernelError("NUMBA_DISABLE_JIT leaves nothing to run")
+        try:
+            code = self.compile()
+            self.link(code)
+            return code
+        except MemoryError:
+            raise
+        except Exception as error:  # numba or llvmlite differs from what this module knows
+            self.fallback = reason(error)
+            return PLAIN + self.fallback.encode()
 
     def ready(self) -> bool:
-        """Whether the kernels run at once; else the first call waits for the compiler."""
+        """Whether the kernels start at once; else the first call waits for the compiler."""
         with self.lock:
-            if self.engine is None:
-                name, key = self.name_and_key()
-                code = next(filter(None, (read(folder, name, key) for folder in self.folders())), None)
-                if code is not None:
-                    self.link(code)
-            return self.engine is not None
+            if self.engine is None and self.fallback is None:
+                try:
+                    code = self.read()
+                    if code is not None and code.startswith(PLAIN):
+                        self.fallback = code.removeprefix(PLAIN).decode()
+                    elif code is not None:
+                        self.link(code)
+                except Exception as error:
+                    self.fallback = reason(error)
+            return self.engine is not None or self.fallback is not None
 
     def link(self, code: bytes) -> None:
+        """Load object code, and find the kernels in it."""
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
+        for kernel in self.kernels:
+            address = engine.get_function_address(kernel.symbol)
+            kernel.entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p)(address)
         self.engine = engine
 
     # -- compiling ------------------------------------------------------------------------------------------
@@ -190,52 +271,82 @@ class Library:
         """Object code of all kernels."""
         import numba
 
-        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-            raise KernelError("there is nothing to run with NUMBA_DISABLE_JIT")
         njit: Any = numba.njit
-        from_dtype: Any = numba.from_dtype
-        types: Any = numba.types
-        # The functions as they are, in a name space where they find each other compiled.
-        names: dict[str, Any] = dict(self.kernels[0].function.__globals__)
-        for name, (size, big) in self.words.items():
-            names[name] = word_reader(size, big)
-        for part in self.parts:
-            names[part.__name__] = njit(**OPTIONS)(FunctionType(part.__code__, names))
         whole = llvm.parse_assembly("")
-        for kernel in self.kernels:
-            arguments = (types.int64 if each is int else types.Array(from_dtype(each), 1, "C") for each in kernel.types)
-            signature = types.int64(*arguments)
-            function = njit(signature, **OPTIONS)(FunctionType(kernel.function.__code__, names))
-            module = llvm.parse_assembly(re.sub(COUNTING, "", function.inspect_llvm(signature.args)))
-            entries = [each for each in module.functions if each.linkage == llvm.Linkage.external and has_body(each)]
+        for kernel, function in self.bind(FAST_OPTIONS, fast_reader):
+            signature = kernel.signature()
+            module = llvm.parse_assembly(njit(signature, **FAST_OPTIONS)(function).inspect_llvm(signature.args))
+            entries = [
+                value
+                for value in module.functions
+                if value.linkage == llvm.Linkage.external and not value.is_declaration
+            ]
             if len(entries) != 1:
-                raise KernelError(f"this version of numba names functions in a way that is unknown: {entries}")
+                raise KernelError(f"unknown names of functions: {entries}")
             trampoline = kernel.trampoline(entries[0])
             whole.link_in(module)
             whole.link_in(llvm.parse_assembly(trampoline))
         whole.verify()
-        for each in whole.functions:  # what nobody calls from outside may be taken apart, and left out
-            if has_body(each) and not each.name.startswith(PREFIX):
-                each.linkage = llvm.Linkage.internal
+        for value in whole.functions:  # what is not called from outside can be inlined and left out
+            if not value.is_declaration and not value.name.startswith(PREFIX):
+                value.linkage = llvm.Linkage.internal
         target = target_machine()
         passes = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=3))
         passes.getModulePassManager().run(whole, passes)
         missing = [
-            each.name
-            for each in (*whole.functions, *whole.global_variables)
-            if not has_body(each) and not each.name.startswith("llvm.")
+            value.name
+            for value in (*whole.functions, *whole.global_variables)
+            if value.is_declaration and not value.name.startswith("llvm.")
         ]
         if missing:
-            raise KernelError(f"the kernels need what only numba has: {', '.join(missing)}")
+            raise KernelError(f"symbols that only numba has: {', '.join(missing)}")
         return bytes(target.emit_object(whole))
+
+    def compile_plain(self) -> None:
+        """Compile the kernels in numba's documented way, or load them from numba's own cache."""
+        import numba
+
+        njit: Any = numba.njit
+        config: Any = numba.config
+        folder = self.plain_folder()
+        known = config.CACHE_DIR
+        try:
+            # Numba's cache notices changes of one file only; a folder per digest of all files makes up for that.
+            config.CACHE_DIR = str(folder or "")
+            for kernel, function in self.bind(OPTIONS, plain_reader):
+                kernel.plain = njit(kernel.signature(), cache=folder is not None, **OPTIONS)(function)
+        finally:
+            config.CACHE_DIR = known
+
+    def bind(self, options: dict[str, Any], reader: Callable[[Integer], Any]) -> Iterator[tuple[Kernel, FunctionType]]:
+        """Each kernel as a function that finds all that it calls under numba.
+
+        The functions themselves stay as they are: they get copies of their modules' name spaces.
+        """
+        import numba
+
+        njit: Any = numba.njit(**options)
+        spaces = {id(names): dict(names) for names in self.modules()}
+        bound: dict[Part | Integer, Any] = {}
+        for names in spaces.values():
+            for name, value in names.items():
+                if isinstance(value, Part) and value not in bound:
+                    bound[value] = njit(FunctionType(value.function.__code__, spaces[id(value.function.__globals__)]))
+                elif isinstance(value, Integer) and value not in bound:
+                    bound[value] = njit(reader(value))
+                if isinstance(value, Part | Integer):
+                    names[name] = bound[value]
+        for kernel in self.kernels:
+            yield kernel, FunctionType(kernel.function.__code__, spaces[id(kernel.function.__globals__)])
 
     # -- files ----------------------------------------------------------------------------------------------
 
     def name_and_key(self) -> tuple[str, bytes]:
-        """Name of the file, and a digest of all that the machine code depends on."""
+        """Name of the cache file, and a digest of everything that the machine code depends on."""
+        sources = {names["__file__"] for names in self.modules()}.union(self.constants)
         key = hashlib.blake2b(digest_size=32)
-        for each in (
-            self.source.read_bytes(),
+        for value in (
+            *(Path(source).read_bytes() for source in sorted(sources)),
             Path(__file__).read_bytes(),
             numba_version(),
             repr([kernel.types for kernel in self.kernels]),
@@ -243,12 +354,12 @@ class Library:
             *(sys.version, np.__version__, llvmlite.__version__),
             *(llvm.get_process_triple(), llvm.get_host_cpu_name(), cpu_features()),
         ):
-            part = each if isinstance(each, bytes) else each.encode()
+            part = value if isinstance(value, bytes) else value.encode()
             key.update(len(part).to_bytes(8) + part)
         return f"{self.source.stem}-{key.hexdigest()[:32]}.kernels", key.digest()
 
     def folders(self) -> Iterator[Path]:
-        """Where the file may be: beside the byte code of the source, else in the user's cache."""
+        """Where the cache file may be: beside the byte code of the source, else in the user's cache."""
         yield Path(importlib.util.cache_from_source(str(self.source))).parent
         user = Path(os.environ.get("XDG_CACHE_HOME", ""))
         with contextlib.suppress(RuntimeError):  # there is no home
@@ -256,8 +367,13 @@ class Library:
                 user = Path("~/Library/Caches" if sys.platform == "darwin" else "~/.cache").expanduser()
             yield user / "tpe-pcap"
 
+    def read(self) -> bytes | None:
+        """What :meth:`write` kept, if anything."""
+        name, key = self.name_and_key()
+        return next(filter(None, (read(folder, name, key) for folder in self.folders())), None)
+
     def write(self, code: bytes) -> None:
-        """Keep the code in the first folder that lets us; without any it serves this run only."""
+        """Keep the code in the first usable folder; without one it serves this run only."""
         name, key = self.name_and_key()
         for folder in self.folders():
             with contextlib.suppress(OSError):
@@ -267,36 +383,75 @@ class Library:
                     tidy(folder, f"{self.source.stem}-*.kernels*")
                     return
 
+    def plain_folder(self) -> Path | None:
+        """A folder for numba's own cache. Numba runs whatever it finds there, so only this user may enter it."""
+        try:
+            name, _ = self.name_and_key()
+        except Exception:  # it may be the reason of the fallback
+            return None
+        for folder in self.folders():
+            with contextlib.suppress(OSError):
+                folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+                own = folder / f"{name}.numba"
+                own.mkdir(mode=0o700, exist_ok=True)
+                status = own.stat()
+                if trusted(folder.stat()) and status.st_uid == os.geteuid() and not status.st_mode & 0o077:
+                    tidy(folder, f"{self.source.stem}-*.numba")
+                    return own
+        return None
 
-def word_reader(size: int, big: bool) -> Any:
-    """What :meth:`Library.word` declares, compiled: it may stand at any offset (``align=1``)."""
+
+def reason(error: Exception) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def fast_reader(integer: Integer) -> Any:
+    """An :class:`Integer` as one load from memory and, if need be, one swap of its bytes."""
     import numba
     from llvmlite import ir
     from numba.extending import intrinsic
 
-    njit: Any = numba.njit
     types: Any = numba.types
+    size = integer.size
     result = types.uint64 if size == 8 else types.int64
 
-    def load(context: Any, array: Any, at: Any) -> Any:
+    def load(context: Any, data: Any, offset: Any) -> Any:
         def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             view = target.make_array(signature.args[0])(target, builder, arguments[0])
             place = builder.gep(view.data, [arguments[1]])
             value = builder.load(builder.bitcast(place, ir.IntType(8 * size).as_pointer()), align=1)
-            if big != (sys.byteorder == "big"):
+            if integer.big_endian != (sys.byteorder == "big"):
                 value = builder.bswap(value)
             return value if size == 8 else builder.zext(value, ir.IntType(64))
 
-        return result(array, types.int64), generate
+        return result(data, types.int64), generate
 
     unchecked: Any = intrinsic(load)
 
-    def word(b: Any, at: Any) -> Any:
-        if at < 0 or at + size > len(b):
+    def read(data: Any, offset: Any) -> Any:
+        if offset < 0 or offset + size > len(data):
             raise IndexError
-        return unchecked(b, at)
+        return unchecked(data, offset)
 
-    return njit(**OPTIONS)(word)
+    return read
+
+
+def plain_reader(integer: Integer) -> Any:
+    """An :class:`Integer`, put together from its bytes."""
+    size = integer.size
+    number: Any = np.uint64 if size == 8 else np.int64
+    first, step = (0, 1) if integer.big_endian else (size - 1, -1)
+
+    def read(data: Any, offset: Any) -> Any:
+        if offset < 0 or offset + size > len(data):
+            raise IndexError
+        value = number(0)
+        for index in range(size):
+            value = value << number(8) | number(data[offset + first + step * index])
+        return value
+
+    return read
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -312,14 +467,17 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def tidy(folder: Path, pattern: str) -> None:
-    """Remove all but the newest of our files."""
+    """Remove all but the newest of our cache files or folders."""
     with contextlib.suppress(FileNotFoundError):  # another process tidies too
-        for old in sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)[:-KEPT]:
-            old.unlink()
+        for old in sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)[:-CACHE_FILES]:
+            if old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.unlink()
 
 
 def read(folder: Path, name: str, key: bytes) -> bytes | None:
-    """Object code of a file that may be trusted and is whole, else None."""
+    """Code from a cache file that is trusted and complete, else None."""
     try:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -341,7 +499,7 @@ def read(folder: Path, name: str, key: bytes) -> bytes | None:
 
 
 def trusted(status: os.stat_result) -> bool:
-    """Whether only this user and root can have written there: object code from others would be theirs to run."""
+    """Whether only this user and root can have written there: this process runs what it finds."""
     return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
@@ -350,7 +508,7 @@ def digest(key: bytes, code: bytes) -> bytes:
 
 
 def numba_version() -> bytes:
-    """What tells numba's version, without importing it."""
+    """What tells the version of numba, without importing it."""
     spec = importlib.util.find_spec("numba")
     if spec is None or spec.origin is None:
         return b""
@@ -363,7 +521,7 @@ def numba_version() -> bytes:
 
 
 def target_machine() -> llvm.TargetMachine:
-    """This machine's processor, as just-in-time compilers use it."""
+    """The processor of this machine, with the settings of just-in-time compilers."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_triple(llvm.get_process_triple())
@@ -377,7 +535,3 @@ def cpu_features() -> str:
         return str(llvm.get_host_cpu_features().flatten())
     except RuntimeError:  # LLVM knows none of this architecture
         return ""
-
-
-def has_body(value: llvm.ValueRef) -> bool:
-    return not value.is_declaration

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzer import scanner
 from analyzer.checks import esp as checks
 from analyzer.conversations import dissect_flows
 from analyzer.findings import Severity
 from analyzer.heads import Datagram, Direction, Frame, Head
 from analyzer.protocols import esp, ike
+from analyzer.scanner import columns
 from tests import build
 from tests.build import SECOND, Packet
 from tests.checks.matches import issues_by_check, match_of
@@ -155,7 +155,7 @@ def test_directions_and_spis_count_on_their_own() -> None:
 
 def test_what_a_flow_shows_of_each_spi_is_bounded_and_nothing_is_lost() -> None:
     found = followed(head((packet(1, 108, spi), 108) for spi in range(1000, 1200))).associations
-    assert len(found) == scanner.ASSOCIATIONS
+    assert len(found) == columns.ASSOCIATIONS
     assert [each.folded for each in found] == [False] * (len(found) - 1) + [True]
     assert sum(each.packets for each in found) == 200 and sum(each.bytes for each in found) == 200 * 108
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from analyzer import scanner
 from analyzer.checks import iec104 as checks
 from analyzer.conversations import dissect_flows
 from analyzer.findings import Check, Kind, Severity
 from analyzer.heads import Head
 from analyzer.protocols import iec104
+from analyzer.scanner import columns
 from tests import build, samples
 from tests.build import ACK, FIN, SECOND, SYN, Packet
 from tests.checks.matches import issues, match_of
@@ -116,7 +116,7 @@ def test_sequence_gap() -> None:
 
 def test_sequence_gap_beyond_the_head() -> None:
     head = counted(*range(20000), 20003)
-    assert len(head.streams[0].data) > 50 * scanner.HEAD_LIMITS[scanner.CONTENT_IEC104]
+    assert len(head.streams[0].data) > 50 * columns.HEAD_LIMITS[columns.CONTENT_IEC104]
     assert issues_of(checks.sequence_gap, head) == [
         (Severity.LOW, "Send sequence numbers of the client jump: 20003 follows 19999."),
     ]

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer import scanner
 from analyzer.conversations import Conversation
 from analyzer.heads import Datagram
-from analyzer.scanner import fragments
+from analyzer.scanner import columns, fragments
 from tests import build
 from tests.build import RESOLVER, SERVER, SERVER6, STATION, STATION6
 
@@ -311,7 +310,7 @@ def test_endless_fragments_of_one_datagram_take_no_time() -> None:
 def test_large_incomplete_datagrams_do_not_pile_up() -> None:
     pending = fragments.Fragments()
     packet = build.ip4(STATION, SERVER, 17, bytes(60000), fragment=1 << 13)
-    carriers = (fragments.Carrier(np.zeros(1, scanner.PACKET)[0], 0),)
+    carriers = (fragments.Carrier(np.zeros(1, columns.PACKET)[0], 0),)
     for number in range(3000):
         pending.add(packet[:4] + number.to_bytes(2, "big") + packet[6:], carriers, ())
     assert pending.held <= fragments.PENDING_BYTES
@@ -325,7 +324,7 @@ def test_large_incomplete_datagrams_do_not_pile_up() -> None:
 def test_empty_fragments_take_of_the_budget_too() -> None:
     pending = fragments.Fragments()
     packet = build.ip4(STATION, SERVER, 17, b"", fragment=1 << 13 | 1)
-    carriers = (fragments.Carrier(np.zeros(1, scanner.PACKET)[0], 0),)
+    carriers = (fragments.Carrier(np.zeros(1, columns.PACKET)[0], 0),)
     for number in range(300_000):
         pending.add(packet[:4] + (number % 3000).to_bytes(2, "big") + packet[6:], carriers, ())
     assert sum(len(each.carriers) for each in pending.pending.values()) <= fragments.PENDING_BYTES / fragments.OVERHEAD

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzer import scanner
 from analyzer.conversations import Conversation, dissect_flows
 from analyzer.heads import Direction, Frame, Head, Mark, Stream
 from analyzer.messages import to_json
 from analyzer.protocols import Dissection, ParseError, dissect_as, iec104
 from analyzer.protocols.iec104 import FUNCTIONS, TYPES, Iec104Facts
+from analyzer.scanner import columns
 from analyzer.wire import Cause
 from tests import build
 from tests.build import ACK, FIN, SECOND, SYN, Packet
@@ -166,7 +166,7 @@ def test_buffers_of_any_size_say_the_same(size: int) -> None:
     told = to_json(found.dissection.facts)
     assert told["sequence_numbers"] == {"originator": [0, 499]}
     assert (told["apdus"], told["unread_bytes"], told["gaps"]) == (500, 0, 0)
-    assert len(found.head.streams[0].data) == scanner.HEAD_LIMITS[scanner.CONTENT_IEC104]
+    assert len(found.head.streams[0].data) == columns.HEAD_LIMITS[columns.CONTENT_IEC104]
 
 
 def test_a_break_at_byte_5_000_000_is_found_in_its_frame() -> None:
@@ -222,4 +222,4 @@ def test_the_scanner_knows_the_sizes_of_all_types() -> None:
     for kind in range(256):
         name, size = TYPES.get(kind, (None, None))
         expected = -2 if name is None and kind < 128 else -1 if size is None else size
-        assert scanner.ASDU_SIZES[kind] == expected, kind
+        assert columns.ASDU_SIZES[kind] == expected, kind

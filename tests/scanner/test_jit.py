@@ -1,4 +1,4 @@
-"""Compiled kernels: kept on disk, loaded without their compiler, and never from where somebody else may write."""
+"""Kernels: compiled once, loaded from a trusted file without the compiler, and run by plain numba where that fails."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ import gc
 import importlib.util
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from analyzer import scanner
-from analyzer.scanner import jit as kernels
+from analyzer.scanner import jit, kernels
+from analyzer.scanner.columns import FLOW
 from analyzer.scanner.jit import KernelError, Library
 from tests import samples
 
 ROOT = Path(__file__).parents[2]
+CAPTURE = samples.capture("tls-http-on-3001")
 
 SOURCE = """
 import numpy as np
 
-from analyzer.scanner.jit import Library
+from analyzer.scanner.jit import Integer, Library
+from parts import weight
 
 ITEM = np.dtype([("tag", np.uint8), ("value", np.int64), ("pair", np.int32, 2)])
 LIBRARY = Library(__file__)
 
-
-@LIBRARY.part
-def weight(item):
-    return item.value * 2 + item.pair[1]
+big16, little32, big64 = Integer(2, True), Integer(4, False), Integer(8, True)
 
 
 @LIBRARY.kernel(ITEM, int)
@@ -56,50 +57,75 @@ def fill(target, value):
 @LIBRARY.kernel(int, int)
 def divide(one, two):
     return one // two
+
+
+@LIBRARY.kernel(np.uint8, int, int)
+def integer(data, offset, size):
+    if size == 2:
+        return big16(data, offset)
+    if size == 4:
+        return little32(data, offset)
+    return np.int64(big64(data, offset) >> np.uint64(1))
 """
+
+PARTS = """
+from analyzer.scanner.jit import compiled
+
+FACTOR = 2
+
+
+@compiled
+def weight(item):
+    return item.value * FACTOR + item.pair[1]
+"""
+"""A module from which the kernels' module imports."""
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A file of compiled kernels, which no test should have to compile again."""
+    """The cache file of the kernels: compiling takes seconds, so most tests start from it."""
     folder = tmp_path_factory.mktemp("compiled")
-    module = load(folder, SOURCE)
+    module = load(folder)
     assert not module.LIBRARY.ready()
     assert module.divide(7, 2) == 3
-    return kept(folder).read_bytes()
+    assert module.LIBRARY.fallback is None
+    return cache_file(folder).read_bytes()
 
 
 @pytest.fixture
 def folder(tmp_path: Path, compiled: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the source and its compiled kernels."""
+    """A folder with the sources and the cache file of their kernels."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "source.py").write_text(SOURCE)
     cache = tmp_path / "__pycache__"
     cache.mkdir(mode=0o755)
-    name, _ = load(tmp_path, SOURCE).LIBRARY.name_and_key()
+    name, _ = load(tmp_path).LIBRARY.name_and_key()
     (cache / name).write_bytes(compiled)
     (cache / name).chmod(0o644)
     return tmp_path
 
 
-def load(folder: Path, source: str) -> Any:
-    """The module anew, as another process would see it."""
-    path = folder / "source.py"
+def load(folder: Path, source: str = SOURCE, parts: str = PARTS) -> Any:
+    """The kernels' module anew, as another process would import it."""
+    sys.modules["parts"] = module_from(folder / "parts.py", parts)
+    return module_from(folder / "source.py", source)
+
+
+def module_from(path: Path, source: str) -> ModuleType:
     path.write_text(source)
-    spec = importlib.util.spec_from_file_location("source", path)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def kept(folder: Path) -> Path:
+def cache_file(folder: Path) -> Path:
     (file,) = folder.glob("**/*.kernels")
     return file
 
 
-def ready(folder: Path, source: str = SOURCE) -> bool:
-    return bool(load(folder, source).LIBRARY.ready())
+def ready(folder: Path, source: str = SOURCE, parts: str = PARTS) -> bool:
+    return bool(load(folder, source, parts).LIBRARY.ready())
 
 
 def items(count: int) -> Any:
@@ -112,17 +138,36 @@ def items(count: int) -> Any:
 # -- calling ----------------------------------------------------------------------------------------------------
 
 
-def test_kernels_compute(folder: Path) -> None:
-    module = load(folder, SOURCE)
+@pytest.fixture(params=["machine code", "plain numba"])
+def module(request: pytest.FixtureRequest, folder: Path) -> Any:
+    """The kernels, run in each of the two ways."""
+    module = load(folder)
+    if request.param == "plain numba":
+        module.LIBRARY.write(jit.PLAIN + b"a test")
     assert module.LIBRARY.ready()
+    assert (module.LIBRARY.fallback is None) == (request.param == "machine code")
+    return module
+
+
+def test_kernels_compute(module: Any) -> None:
     assert module.total(items(10), 10) == 100
     assert module.total(items(10), np.int64(4)) == 16
     assert module.divide(-7, 2) == -4
     assert module.divide(1 << 40, -1) == -(1 << 40)
 
 
-def test_arrays_may_be_replaced_between_calls(folder: Path) -> None:
-    module = load(folder, SOURCE)
+def test_integers_are_read_at_any_offset_and_nowhere_else(module: Any) -> None:
+    data = np.frombuffer(bytearray(range(0xF0, 0x100)), np.uint8)
+    for size, order, shift in ((2, "big", 0), (4, "little", 0), (8, "big", 1)):
+        for offset in range(16 - size + 1):
+            expected = int.from_bytes(data[offset : offset + size].tobytes(), order) >> shift
+            assert module.integer(data, offset, size) == expected
+        for offset in (-1, 16 - size + 1, 1 << 40):
+            with pytest.raises(KernelError, match="integer failed"):
+                module.integer(data, offset, size)
+
+
+def test_arrays_may_be_replaced_between_calls(module: Any) -> None:
     for size in (1, 1000, 3, 100_000, 0):
         target = np.zeros(size, np.uint8)
         assert module.fill(target, size & 0xFF) == size
@@ -131,16 +176,15 @@ def test_arrays_may_be_replaced_between_calls(folder: Path) -> None:
         gc.collect()
 
 
-def test_an_array_does_not_move_behind_the_kernel_s_back(folder: Path) -> None:
-    module = load(folder, SOURCE)
+def test_an_array_cannot_be_moved_once_a_kernel_knows_its_address(folder: Path) -> None:
+    module = load(folder)
     target = np.zeros(10, np.uint8)
     module.fill(target, 1)
     with pytest.raises(ValueError, match="resize"):
         target.resize(1 << 20)
 
 
-def test_arrays_are_not_kept_alive(folder: Path) -> None:
-    module = load(folder, SOURCE)
+def test_arrays_are_not_kept_alive(module: Any) -> None:
     target = np.zeros(10, np.uint8)
     module.fill(target, 1)
     alive = weakref.ref(target)
@@ -149,16 +193,15 @@ def test_arrays_are_not_kept_alive(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [11, 1 << 40])
-def test_an_index_out_of_bounds_raises(folder: Path, count: int) -> None:
-    module = load(folder, SOURCE)
+def test_an_index_out_of_bounds_raises(module: Any, count: int) -> None:
     with pytest.raises(KernelError, match="total failed"):
         module.total(items(10), count)
     assert module.total(items(10), 10) == 100
 
 
-def test_a_division_by_zero_raises(folder: Path) -> None:
+def test_a_division_by_zero_raises(module: Any) -> None:
     with pytest.raises(KernelError, match="divide failed"):
-        load(folder, SOURCE).divide(1, 0)
+        module.divide(1, 0)
 
 
 def read_only() -> Any:
@@ -167,31 +210,30 @@ def read_only() -> Any:
     return array
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.zeros(8, np.int8),
-        np.zeros(8, np.uint16),
-        np.zeros((2, 4), np.uint8),
-        np.zeros((), np.uint8),
-        np.zeros(8, np.uint8)[::2],
-        np.zeros(8, np.uint8)[::-1],
-        read_only(),
-    ],
-)
-def test_an_array_that_the_kernel_is_not_made_for_is_refused(folder: Path, array: Any) -> None:
-    with pytest.raises(TypeError, match="contiguous, writable row of uint8"):
-        load(folder, SOURCE).fill(array, 1)
+UNSUITABLE = [
+    np.zeros(8, np.int8),
+    np.zeros(8, np.uint16),
+    np.zeros((2, 4), np.uint8),
+    np.zeros((), np.uint8),
+    np.zeros(8, np.uint8)[::2],
+    np.zeros(8, np.uint8)[::-1],
+    read_only(),
+]
+
+
+def test_unsuitable_arrays_are_refused(module: Any) -> None:
+    for array in UNSUITABLE:
+        with pytest.raises(TypeError, match="contiguous, writable row of uint8"):
+            module.fill(array, 1)
 
 
 @pytest.mark.parametrize("arguments", [(), (1,), (1, 2, 3)])
-def test_another_number_of_arguments_is_refused(folder: Path, arguments: tuple[int, ...]) -> None:
+def test_a_wrong_number_of_arguments_is_refused(folder: Path, arguments: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="zip"):
-        load(folder, SOURCE).divide(*arguments)
+        load(folder).divide(*arguments)
 
 
-def test_threads_share_a_kernel(folder: Path) -> None:
-    module = load(folder, SOURCE)
+def test_threads_share_a_kernel(module: Any) -> None:
     wrong = []
 
     def run(value: int) -> None:
@@ -208,45 +250,45 @@ def test_threads_share_a_kernel(folder: Path) -> None:
     assert not wrong
 
 
-# -- what may be loaded -----------------------------------------------------------------------------------------
+# -- trust ------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_compiled_is_found(folder: Path) -> None:
+def test_the_cache_file_is_found(folder: Path) -> None:
     assert ready(folder)
 
 
-PARTS = {"magic": 0, "key": 20, "digest": 60, "code": 90, "middle": 1000, "end": -1}
+PLACES = {"magic": 0, "key": 20, "digest": 60, "code": 90, "middle": 1000, "end": -1}
 
 
-@pytest.mark.parametrize("at", PARTS.values(), ids=PARTS)
-def test_a_damaged_file_is_not_loaded(folder: Path, at: int) -> None:
-    content = bytearray(kept(folder).read_bytes())
-    content[at] ^= 1
-    kept(folder).write_bytes(content)
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_a_damaged_file_is_not_loaded(folder: Path, place: int) -> None:
+    content = bytearray(cache_file(folder).read_bytes())
+    content[place] ^= 1
+    cache_file(folder).write_bytes(content)
     assert not ready(folder)
 
 
 @pytest.mark.parametrize("size", [0, 1, 17, 49, 81, 82, 1000])
 def test_a_truncated_file_is_not_loaded(folder: Path, size: int) -> None:
-    kept(folder).write_bytes(kept(folder).read_bytes()[:size])
+    cache_file(folder).write_bytes(cache_file(folder).read_bytes()[:size])
     assert not ready(folder)
 
 
 def test_a_lengthened_file_is_not_loaded(folder: Path) -> None:
-    kept(folder).write_bytes(kept(folder).read_bytes() + b"\0")
+    cache_file(folder).write_bytes(cache_file(folder).read_bytes() + b"\0")
     assert not ready(folder)
 
 
 def test_a_damaged_file_is_replaced(folder: Path, compiled: bytes) -> None:
-    kept(folder).write_bytes(b"damage")
-    assert load(folder, SOURCE).divide(7, 2) == 3
-    assert kept(folder).read_bytes()[:17] == compiled[:17]
+    cache_file(folder).write_bytes(b"damage")
+    assert load(folder).divide(7, 2) == 3
+    assert cache_file(folder).read_bytes()[:17] == compiled[:17]
     assert ready(folder)
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666])
 def test_a_file_that_others_may_write_is_not_loaded(folder: Path, mode: int) -> None:
-    kept(folder).chmod(mode)
+    cache_file(folder).chmod(mode)
     assert not ready(folder)
 
 
@@ -256,9 +298,9 @@ def test_a_folder_that_others_may_write_is_not_used(folder: Path, mode: int) -> 
     assert not ready(folder)
 
 
-@pytest.mark.parametrize("whose", ["folder", "file"])
-def test_what_belongs_to_another_user_is_not_loaded(folder: Path, whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    foreign = folder / "__pycache__" if whose == "folder" else kept(folder)
+@pytest.mark.parametrize("owned", ["folder", "file"])
+def test_nothing_of_another_user_is_loaded(folder: Path, owned: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = folder / "__pycache__" if owned == "folder" else cache_file(folder)
     if os.geteuid() == 0:
         os.chown(foreign, 12345, -1)
     else:
@@ -266,27 +308,48 @@ def test_what_belongs_to_another_user_is_not_loaded(folder: Path, whose: str, mo
     assert not ready(folder)
 
 
-@pytest.mark.parametrize("place", [Path.symlink_to, Path.hardlink_to])
-def test_links_to_elsewhere(folder: Path, place: Callable[[Path, Path], None]) -> None:
-    """A link is somebody's way to a file, not the file; a second name of a file is the file."""
-    file = kept(folder)
+@pytest.mark.parametrize("make_link", [Path.symlink_to, Path.hardlink_to])
+def test_hard_links_are_followed_and_symbolic_links_are_not(
+    folder: Path, make_link: Callable[[Path, Path], None]
+) -> None:
+    file = cache_file(folder)
     file.rename(folder / "elsewhere")
-    place(file, folder / "elsewhere")
-    assert ready(folder) == (place is Path.hardlink_to)
+    make_link(file, folder / "elsewhere")
+    assert ready(folder) == (make_link is Path.hardlink_to)
 
 
-def test_a_pipe_does_not_stop_the_program(folder: Path) -> None:
-    file = kept(folder)
+def test_a_pipe_does_not_block_the_program(folder: Path) -> None:
+    file = cache_file(folder)
     file.unlink()
     os.mkfifo(file, 0o600)
     assert not ready(folder)
 
 
-# -- what the code depends on -----------------------------------------------------------------------------------
+# -- the key ----------------------------------------------------------------------------------------------------
 
 
-def test_another_source_is_compiled_anew(folder: Path) -> None:
-    assert not ready(folder, SOURCE + "\n")
+def test_a_change_of_any_source_is_compiled_anew(folder: Path) -> None:
+    assert not ready(folder, source=SOURCE + "\n")
+    assert not ready(folder, parts=PARTS.replace("FACTOR = 2", "FACTOR = 3"))
+
+
+def test_a_change_of_the_constants_is_compiled_anew(folder: Path) -> None:
+    constants = folder / "constants.py"
+    constants.write_text("ONE = 1\n")
+    library = Library(__file__, str(constants))
+    before = library.name_and_key()
+    constants.write_text("ONE = 2\n")
+    assert library.name_and_key() != before
+
+
+def test_the_key_covers_every_module_from_which_kernels_import() -> None:
+    """Constants are compiled in, so machine code would be stale if only their module changed."""
+    modules = [Path(names["__file__"]) for names in kernels.LIBRARY.modules()]
+    covered = {*modules, *map(Path, kernels.LIBRARY.constants), Path(jit.__file__)}
+    for module in modules:
+        for line in module.read_text().splitlines():
+            if line.startswith("from analyzer.scanner.") and " import " in line:
+                assert module.with_name(line.split()[1].rpartition(".")[2] + ".py") in covered, line
 
 
 @pytest.mark.parametrize(
@@ -312,20 +375,16 @@ def test_other_settings_of_the_compiler_are_compiled_anew(folder: Path, monkeypa
     assert not ready(folder)
 
 
-def test_the_version_of_numba_is_known_without_it() -> None:
+def test_the_version_of_numba_is_known_without_importing_it() -> None:
     from numba import __version__
 
-    assert __version__.encode() in kernels.numba_version()
+    assert __version__.encode() in jit.numba_version()
 
 
-# -- where it is kept -------------------------------------------------------------------------------------------
+# -- folders ----------------------------------------------------------------------------------------------------
 
 
-def write(folder: Path) -> None:
-    load(folder, SOURCE).LIBRARY.write(b"code")
-
-
-def test_old_files_go(folder: Path) -> None:
+def test_old_files_are_removed(folder: Path) -> None:
     for number in range(6):
         old = folder / "__pycache__" / f"source-{number}.kernels"
         old.touch()
@@ -333,27 +392,25 @@ def test_old_files_go(folder: Path) -> None:
     other = folder / "__pycache__" / "other.kernels"
     other.touch()
     os.utime(other, (0, 0))
-    write(folder)
+    load(folder).LIBRARY.write(b"code")
     left = sorted(path.name for path in (folder / "__pycache__").glob("source-?.kernels"))
     assert left == [f"source-{number}.kernels" for number in (3, 4, 5)]
     assert other.exists()
 
 
-def test_without_a_folder_of_its_own_the_user_s_cache_serves(folder: Path) -> None:
+def test_without_a_folder_of_its_own_it_uses_the_cache_of_the_user(folder: Path) -> None:
     (folder / "__pycache__").chmod(0o777)
-    kept(folder).unlink()
-    module = load(folder, SOURCE)
-    assert module.divide(7, 2) == 3
-    assert kept(folder).parent == folder / "cache" / "tpe-pcap"
+    cache_file(folder).unlink()
+    assert load(folder).divide(7, 2) == 3
+    assert cache_file(folder).parent == folder / "cache" / "tpe-pcap"
     assert ready(folder)
 
 
-def test_without_any_folder_it_serves_one_run(folder: Path) -> None:
+def test_without_any_folder_the_code_serves_one_run(folder: Path) -> None:
     shutil.rmtree(folder / "__pycache__")
     for name in ("__pycache__", "cache"):
         (folder / name).touch()
-    module = load(folder, SOURCE)
-    assert module.divide(7, 2) == 3
+    assert load(folder).divide(7, 2) == 3
     assert not ready(folder)
 
 
@@ -367,7 +424,7 @@ def test_a_user_without_a_home_has_no_cache(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_two_first_runs_at_once(folder: Path) -> None:
-    kept(folder).unlink()
+    cache_file(folder).unlink()
     code = "import source; print(source.divide(7, 2))"
     both = [
         subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True)
@@ -375,7 +432,7 @@ def test_two_first_runs_at_once(folder: Path) -> None:
     ]
     assert [run.communicate()[0] for run in both] == ["3\n", "3\n"]
     assert ready(folder)
-    assert kept(folder).name == load(folder, SOURCE).LIBRARY.name_and_key()[0]
+    assert cache_file(folder).name == load(folder).LIBRARY.name_and_key()[0]
     assert not list(folder.glob("**/*.kernels.*"))
 
 
@@ -387,20 +444,76 @@ def environment() -> dict[str, str]:
 # -- compiling --------------------------------------------------------------------------------------------------
 
 
-def test_a_kernel_that_allocates_is_refused(folder: Path) -> None:
+def unavailable(*_: Any, **__: Any) -> Any:
+    raise AttributeError("a future version has it no more")
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "reason"),
+    [
+        ("analyzer.scanner.jit.ARRAY", "PPqqPq", "KernelError: unknown calling convention"),
+        ("analyzer.scanner.jit.FAST_OPTIONS", {"no_such_option": True}, "no_such_option"),
+        ("analyzer.scanner.jit.fast_reader", unavailable, "AttributeError: a future version"),
+        ("analyzer.scanner.jit.target_machine", unavailable, "AttributeError: a future version"),
+    ],
+)
+def test_plain_numba_takes_over_where_the_inside_of_numba_is_unknown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, target: str, value: Any, reason: str
+) -> None:
+    cache_file(folder).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(target, value)
+        module = load(folder)
+        assert module.total(items(10), 10) == 100
+        assert reason in module.LIBRARY.fallback
+    again = load(folder)
+    assert again.LIBRARY.ready() and again.LIBRARY.fallback == module.LIBRARY.fallback
+    assert again.divide(7, 2) == 3
+
+
+def test_plain_numba_takes_over_where_there_is_no_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analyzer.scanner.jit.cpu_features", unavailable)
+    module = load(folder)
+    assert module.divide(7, 2) == 3
+    assert module.LIBRARY.fallback == "AttributeError: a future version has it no more"
+
+
+def test_plain_numba_runs_a_kernel_that_needs_the_runtime_of_numba(folder: Path) -> None:
     source = SOURCE.replace("return one // two", "return np.zeros(one + two, np.uint8)[one]")
-    with pytest.raises(KernelError, match="only numba has: NRT_"):
-        load(folder, source).divide(7, 2)
+    module = load(folder, source)
+    assert module.divide(7, 2) == 0
+    assert module.LIBRARY.fallback is not None
 
 
-def test_another_calling_convention_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = load(folder, SOURCE + "\n")
-    monkeypatch.setattr(kernels, "ARRAY", "PPqqPq")
-    with pytest.raises(KernelError, match="version of numba"):
-        module.fill(np.zeros(1, np.uint8), 2)
+def test_the_scanner_itself_needs_no_fallback() -> None:
+    find_nothing()
+    assert kernels.LIBRARY.fallback is None
 
 
-def test_without_a_compiler_there_is_nothing_to_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_plain_numba_is_for_this_user_alone(folder: Path) -> None:
+    module = load(folder)
+    module.LIBRARY.write(jit.PLAIN + b"a test")
+    module = load(folder)
+    assert module.divide(7, 2) == 3
+    (cache,) = (folder / "__pycache__").glob("*.numba")
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+    assert list(cache.glob("**/*.nbc"))
+    cache.chmod(0o755)
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    assert load(folder).LIBRARY.plain_folder().parent == folder / "cache" / "tpe-pcap"
+
+
+def test_plain_numba_runs_without_a_cache(folder: Path) -> None:
+    module = load(folder)
+    module.LIBRARY.write(jit.PLAIN + b"a test")
+    assert module.LIBRARY.ready()
+    shutil.rmtree(folder / "__pycache__")
+    for name in ("__pycache__", "cache"):
+        (folder / name).touch()
+    assert module.divide(7, 2) == 3
+
+
+def test_nothing_runs_where_numba_is_switched_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
     with pytest.raises(KernelError, match="NUMBA_DISABLE_JIT"):
         load(folder, SOURCE + "\n").divide(7, 2)
@@ -409,14 +522,24 @@ def test_without_a_compiler_there_is_nothing_to_run(folder: Path, monkeypatch: p
 # -- the command ------------------------------------------------------------------------------------------------
 
 
-def warm(say: str) -> str:
-    """The last line of an audit that finds its kernels compiled."""
-    scanner.index(np.full(4, -1, np.int32), np.zeros(1, scanner.FLOW), 0, np.ones(3, np.uint64))
-    capture = samples.capture("tls-http-on-3001")
-    code = f"import os, sys; from analyzer.cli import main; main(['audit', {str(capture)!r}]); print({say})"
-    done = subprocess.run(
+def find_nothing() -> None:
+    """Call a kernel of the scanner, so that all are compiled."""
+    kernels.index(np.full(4, -1, np.int32), np.zeros(1, FLOW), 0, np.ones(3, np.uint64))
+
+
+def audit(code: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """An audit in a process of its own; ``code`` runs around ``main(arguments)``."""
+    arguments = ["audit", str(CAPTURE), *options]
+    code = f"import os, sys; from analyzer.cli import main; arguments = {arguments!r}\n{code}"
+    return subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, encoding="utf-8", check=True
     )
+
+
+def warm(expression: str) -> str:
+    """What an expression says after an audit that finds its kernels compiled."""
+    find_nothing()
+    done = audit(f"main(arguments); print({expression})")
     assert done.stderr == ""
     return done.stdout.splitlines()[-1]
 
@@ -428,3 +551,22 @@ def test_a_warm_audit_loads_neither_the_compiler_nor_other_heavy_libraries() -> 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads where Linux lists them")
 def test_an_audit_starts_no_threads() -> None:
     assert warm("len(os.listdir('/proc/self/task'))") == "1"
+
+
+def test_the_report_is_the_same_with_plain_numba(tmp_path: Path) -> None:
+    find_nothing()
+    forced = (
+        "from pathlib import Path; from analyzer.scanner import kernels\n"
+        "def fail(): raise RuntimeError('this llvmlite is of the future')\n"
+        f"kernels.LIBRARY.folders = lambda: iter([Path({str(tmp_path)!r})])\n"
+        "kernels.LIBRARY.compile = fail\n"
+        "main(arguments)"
+    )
+    expected = audit("main(arguments)", "--format", "json").stdout
+    assert len(expected) > 1000
+    first = audit(forced, "--format", "json")
+    assert (first.stdout, first.stderr.count("\n")) == (expected, 1)
+    assert "once: some ten seconds" in first.stderr
+    second = audit(forced, "--format", "json", "--verbose")
+    assert second.stdout == expected
+    assert "plain numba" in second.stderr and "this llvmlite is of the future" in second.stderr

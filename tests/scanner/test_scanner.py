@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer import scanner
 from analyzer.conversations import format_address
 from analyzer.flows import Flows
-from analyzer.scanner import driver
+from analyzer.scanner import columns, driver
 from analyzer.scanner.decapsulation import LINKS
 from tests import build
 from tests.build import ACK, MAC, RESOLVER, ROUTER, SERVER, SERVER6, STATION, STATION6, SYN
@@ -124,7 +123,7 @@ def test_offloaded_packets_without_a_length() -> None:
 def test_a_length_that_only_the_capture_file_claims_is_bounded() -> None:
     frame = build.ethernet(build.ip4(STATION, SERVER, 17, build.udp_datagram(1, 2, b"x", 0), total=0))
     found = build.read_files(build.pcap([build.Packet(frame, 0, 0xFFFFFFFF)]))
-    assert 0 < found.pieces["length"][0] <= scanner.LARGEST_PACKET
+    assert 0 < found.pieces["length"][0] <= columns.LARGEST_PACKET
 
 
 def test_a_udp_length_below_the_ip_length_counts() -> None:
