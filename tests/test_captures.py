@@ -82,13 +82,13 @@ def fired() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("slug", [check.slug for check in CHECKS])
-def test_check_fires_in_one_capture_and_not_in_all(slug: str, fired: dict[str, set[str]]) -> None:
+def test_check_fires_in_a_capture(slug: str, fired: dict[str, set[str]]) -> None:
+    """The other half, a capture on which the check stays silent, is in tests/checks/test_silence.py."""
     expecting = [name for name in NAMES if slug in expected_checks(name)]
     if slug in NEVER_RECORDED:
         assert not any(slug in checks for checks in fired.values()), "recorded after all: remove the exemption"
     else:
         assert expecting, "no description expects it"
-        assert any(slug not in checks for checks in fired.values())
 
 
 def test_every_exemption_names_a_check() -> None:
