@@ -24,7 +24,7 @@ from analyzer.flows import PacketCounts
 from analyzer.heads import Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.safetext import SafeText
-from analyzer.stations import NamedHosts
+from analyzer.stations import Hosts
 from analyzer.unexpected import Pattern, UnexpectedGroup
 from analyzer.verdicts import StationVerdict
 
@@ -142,23 +142,17 @@ class AuditContext:
     captures: tuple[CaptureFile, ...]
     counts: PacketCounts
     deployment: Deployment
-    stations: tuple[StationMatches, ...]
-    verdicts: tuple[StationVerdict, ...]
-    """In the order of ``stations``. Empty for checks of kind malformed, on whose findings the verdicts depend."""
     conversations: Sequence[Conversation]
     """All conversations of the capture."""
-    tpe: frozenset[str]
-    """Addresses of TPE."""
-    inside: frozenset[int]
-    """Ids of conversations captured inside a tunnel, which are not judged."""
-    named: NamedHosts
-    """The hosts that the user named."""
-    unjudged: int
-    """Number of addresses that look like base stations and exceed the limit on judged ones."""
+    hosts: Hosts
+    stations: tuple[StationMatches, ...]
+    """The matches of all base stations, in the order of ``hosts``."""
+    groups: tuple[UnexpectedGroup, ...]
+    """The unexpected flows of all base stations."""
     keys: tuple[KeyUse, ...] = ()
     """The use of the keys that the user provided."""
-    groups: tuple[UnexpectedGroup, ...] = ()
-    """The unexpected flows of all base stations."""
+    verdicts: tuple[StationVerdict, ...] = ()
+    """In the order of ``stations``. Empty for checks of kind malformed, on whose findings the verdicts depend."""
 
     def unexpected(self, pattern: Pattern) -> Iterator[UnexpectedGroup]:
         """The groups of unexpected flows that have a pattern."""

@@ -12,7 +12,7 @@ from analyzer.heads import Direction
 from analyzer.messages import messages
 from analyzer.protocols import dns, esp, ftp, icmp, ssh
 from analyzer.scanner.fragments import FIRST_FRAGMENT_MISSING
-from analyzer.stations import UNKNOWN, Mode, Station, carries_esp, has_service
+from analyzer.stations import UNKNOWN, Hosts, Mode, Station, carries_esp, has_service
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -91,6 +91,12 @@ class StationMatches:
     def watched(self) -> float:
         """Seconds from the station's first packet to the end of the capture."""
         return (self.last - self.first) / 1e9
+
+
+def match_stations(hosts: Hosts, tables: Mapping[str, ExpectedTable], until: int) -> Iterator[StationMatches]:
+    """Match the conversations of all base stations. ``until``: end of the capture, nanoseconds since the epoch."""
+    for station, mode in zip(hosts.stations, hosts.modes, strict=True):
+        yield match_flows(station, mode, tables, hosts.tpe, hosts.conversations[station.address], until)
 
 
 def match_flows(

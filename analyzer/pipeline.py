@@ -20,17 +20,9 @@ from analyzer.expected import Deployment, ExpectedTable, UsageError, parse_versi
 from analyzer.findings import AuditContext, Severity
 from analyzer.flows import Flows, Progress
 from analyzer.ftp_data import identify_data_connections
-from analyzer.matching import match_flows, rows_by_flow, with_transfer_rows
-from analyzer.result import Audit, FlowListing, addresses, count_totals
-from analyzer.stations import (
-    NamedHosts,
-    conversations_by_station,
-    detect_mode,
-    find_stations,
-    find_tpe,
-    inside_tunnel,
-    stations_by_flow,
-)
+from analyzer.matching import match_stations, rows_by_flow, with_transfer_rows
+from analyzer.result import Audit, FlowListing, count_totals
+from analyzer.stations import NamedHosts, identify_hosts, stations_by_flow
 from analyzer.unexpected import group_unexpected
 from analyzer.verdicts import judge
 
@@ -79,39 +71,32 @@ def audit(
     lrr = parse_version(lrr_version) if lrr_version is not None else None
     progress = progress or no_progress
 
+    # capture files → flow table → conversations
     table, conversations = read_conversations(captures, tables, progress)
     conversations, keys = decrypt(conversations, table.captures, tls_keylog, ike_keys, embedded_keys)
-    inside = inside_tunnel(conversations)
-    outside = [conversation for conversation in conversations if conversation.id not in inside]
 
-    stations, unjudged = find_stations(outside, tables, named)
-    modes = [detect_mode(station, tables, mode) for station in stations]
-    tpe_addresses = find_tpe(modes, stations, named, addresses(outside), deployment)
-    by_station = conversations_by_station(stations, outside)
-
+    # conversations → base stations, modes, TPE → rows, or unexpected
+    hosts = identify_hosts(conversations, tables, named, deployment, mode)
     until = max((capture.last for capture in table.captures if capture.last is not None), default=0)
-    matching = counted(zip(stations, modes, strict=True), progress("matching", len(stations), "base stations"))
-    matches = tuple(
-        match_flows(station, own_mode, tables, tpe_addresses, by_station[station.address], until)
-        for station, own_mode in matching
-    )
-    context = AuditContext(
-        *(table.captures, table.counts, deployment, matches, (), conversations, tpe_addresses, inside, named, unjudged),
-        *(keys, group_unexpected(matches)),
-    )
-    findings = run_flow_checks(counted(matches, progress("judging", len(matches), "base stations")))
-    findings += run_capture_checks(context, malformed=True)
-    malformed = malformed_flows(findings)
-    verdicts = tuple(judge(own, deployment, malformed.get(own.address, {}), lrr, tpe_addresses) for own in matches)
-    others = run_capture_checks(replace(context, verdicts=verdicts), malformed=False)
+    matching = progress("matching", len(hosts.stations), "base stations")
+    matches = tuple(counted(match_stations(hosts, tables, until), matching))
 
-    flow_rows, flow_stations = rows_by_flow(matches), stations_by_flow(by_station)
+    # rows → status; checks → findings
+    unexpected = group_unexpected(matches)
+    context = AuditContext(table.captures, table.counts, deployment, conversations, hosts, matches, unexpected, keys)
+    row_findings = run_flow_checks(counted(matches, progress("judging", len(matches), "base stations")))
+    row_findings += run_capture_checks(context, malformed=True)
+    verdicts = judge(matches, deployment, malformed_flows(row_findings), lrr, hosts.tpe)
+    other_findings = run_capture_checks(replace(context, verdicts=verdicts), malformed=False)
+    findings = in_report_order(merge_equal(row_findings, AGGREGATED) + other_findings)
+
+    flow_rows, flow_stations = rows_by_flow(matches), stations_by_flow(hosts.conversations)
     return Audit(
         profile,
         deployment,
         table.captures,
         verdicts,
-        in_report_order(merge_equal(findings, AGGREGATED) + others),
+        findings,
         with_transfer_rows(conversations, flow_rows, tables),
         flow_rows,
         flow_stations,

@@ -16,6 +16,7 @@ from analyzer.flows import PacketCounts
 from analyzer.heads import Frame
 from analyzer.protocols import dhcp, dns
 from analyzer.safetext import SafeText
+from analyzer.stations import addresses
 from analyzer.verdicts import StationVerdict
 
 if TYPE_CHECKING:
@@ -199,8 +200,3 @@ class FlowListing:
 
     captures: tuple[CaptureFile, ...]
     conversations: Conversations
-
-
-def addresses(conversations: Iterable[Conversation]) -> dict[str, None]:
-    """All addresses, in the order of their first conversation."""
-    return {end.address: None for flow in conversations for end in (flow.originator, flow.responder)}

@@ -109,6 +109,42 @@ def is_named(name: str, address: str, mac: str | None) -> bool:
     return ipaddress.ip_address(address) in ipaddress.ip_network(name, strict=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Who is who in a capture."""
+
+    named: NamedHosts
+    """The hosts that the user named."""
+    stations: tuple[Station, ...]
+    """The base stations that are judged."""
+    unjudged: int
+    """Number of addresses that look like base stations and exceed :data:`MAX_STATIONS`."""
+    modes: tuple[Mode, ...]
+    """In the order of ``stations``."""
+    tpe: frozenset[str]
+    """Addresses of TPE."""
+    conversations: dict[str, list[Conversation]]
+    """Address of a base station → its conversations."""
+    inside_tunnel: frozenset[int]
+    """Ids of conversations that were captured inside a tunnel, and are not judged."""
+
+
+def identify_hosts(
+    conversations: Sequence[Conversation],
+    tables: Mapping[str, ExpectedTable],
+    named: NamedHosts,
+    deployment: Deployment,
+    mode: str | None = None,
+) -> Hosts:
+    """Find base stations, their modes and TPE. ``mode`` overrides the detected modes."""
+    inside = inside_tunnel(conversations)
+    outside = [conversation for conversation in conversations if conversation.id not in inside]
+    stations, unjudged = find_stations(outside, tables, named)
+    modes = tuple(detect_mode(station, tables, mode) for station in stations)
+    tpe = find_tpe(modes, stations, named, addresses(outside), deployment)
+    return Hosts(named, stations, unjudged, modes, tpe, conversations_by_station(stations, outside), inside)
+
+
 # -- conversations and rows -------------------------------------------------------------------------------------
 
 
@@ -154,6 +190,11 @@ def client_and_server(row: ExpectedFlow, conversation: Conversation, named: Name
     return originator, responder
 
 
+def addresses(conversations: Iterable[Conversation]) -> dict[str, None]:
+    """All addresses, in the order of their first conversation."""
+    return {end.address: None for flow in conversations for end in (flow.originator, flow.responder)}
+
+
 def inside_tunnel(conversations: Sequence[Conversation]) -> frozenset[int]:
     """Ids of conversations captured inside an IPsec tunnel, on the virtual interface of one of its ends.
 
@@ -191,8 +232,7 @@ def find_stations(
     macs = owned_macs(conversations)
     candidates = find_candidates(conversations, tables, named)
     if named.base_stations:
-        seen = {end.address: None for flow in conversations for end in (flow.originator, flow.responder)}
-        accepted = [address for address in seen if named.is_station(address, macs.get(address))]
+        accepted = [address for address in addresses(conversations) if named.is_station(address, macs.get(address))]
     else:
         accepted = recognise(candidates)
     devices = group_addresses(accepted[:MAX_STATIONS], macs, candidates)
@@ -433,7 +473,7 @@ def find_tpe(
     modes: Iterable[Mode],
     stations: Sequence[Station],
     named: NamedHosts,
-    addresses: Iterable[str],
+    seen: Iterable[str],
     deployment: Deployment,
 ) -> frozenset[str]:
     """Addresses of TPE: those that the user named; otherwise the servers of the signature rows of the detected modes.
@@ -442,10 +482,10 @@ def find_tpe(
     REDIRECT makes no TPE. HA: any of several nodes may be down; and signature rows of other modes count if the detected
     mode's table has them, as the node at the tunnel's end need not be the one that answers on port 3001.
 
-    ``addresses`` are all addresses of the capture, out of which the user's networks select.
+    ``seen``: all addresses of the capture, out of which the user's networks select.
     """
     if named.tpe:
-        return frozenset(address for address in addresses if named.is_tpe(address))
+        return frozenset(address for address in seen if named.is_tpe(address))
     own = {address for station in stations for address in station.addresses}
     servers: set[str] = set()
     for station, mode in zip(stations, modes, strict=True):

@@ -73,17 +73,30 @@ class StationVerdict:
 
 
 def judge(
+    stations: Sequence[StationMatches],
+    deployment: Deployment,
+    malformed: Mapping[str, Mapping[str, Set[int]]],
+    lrr_version: tuple[int, ...] | None,
+    tpe: Collection[str],
+) -> tuple[StationVerdict, ...]:
+    """Judge the rows of all base stations.
+
+    ``malformed``: address of a base station → row id → flows with a finding of kind malformed and severity medium or
+    above. ``lrr_version``: of the base stations, if known. ``tpe``: addresses of TPE.
+    """
+    return tuple(
+        judge_station(matches, deployment, malformed.get(matches.address, {}), lrr_version, tpe) for matches in stations
+    )
+
+
+def judge_station(
     matches: StationMatches,
     deployment: Deployment,
     malformed: Mapping[str, Set[int]],
     lrr_version: tuple[int, ...] | None,
     tpe: Collection[str],
 ) -> StationVerdict:
-    """Judge the rows of one base station.
-
-    ``malformed``: row id → flows with a finding of kind malformed and severity medium or above. ``lrr_version``: of the
-    base station, if known. ``tpe``: addresses of TPE.
-    """
+    """Judge the rows of one base station. ``malformed``: row id → flows that break the row's rules."""
     by_row: dict[str, list[Match]] = {row.id: [] for row in matches.rows}
     for match in matches.matches:
         for row in match.rows:

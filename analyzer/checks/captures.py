@@ -100,11 +100,11 @@ def named_host_unseen(context: AuditContext) -> Iterator[Issue]:
     if not context.conversations:
         return
     stations = [(address, found.station.mac) for found in context.stations for address in found.station.addresses]
-    for name in dict.fromkeys(context.named.base_stations):
+    for name in dict.fromkeys(context.hosts.named.base_stations):
         if not any(is_named(name, address, mac) for address, mac in stations):
             yield Issue(f"The base station {name} is not in the capture.")
-    for name in dict.fromkeys(context.named.tpe):
-        if not any(is_named(name, address, None) for address in context.tpe):
+    for name in dict.fromkeys(context.hosts.named.tpe):
+        if not any(is_named(name, address, None) for address in context.hosts.tpe):
             yield Issue(f"TPE {name} is not in the capture.")
 
 
@@ -344,8 +344,10 @@ def stations_not_judged(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Name the base stations with --base-station, or cut the capture into shorter ones.
     """
-    if context.unjudged:
-        yield Issue(f"{context.unjudged} addresses that look like base stations were not judged: there are too many.")
+    if context.hosts.unjudged:
+        yield Issue(
+            f"{context.hosts.unjudged} addresses that look like base stations were not judged: there are too many."
+        )
 
 
 @check("TPE900", "program-defect", Severity.HIGH, scope=CAPTURE, kind=Kind.NOTICE)

@@ -460,9 +460,9 @@ def several_tpe(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Name the addresses of your TPE with --tpe, and look into any other.
     """
-    if context.deployment is not Deployment.STANDALONE or context.named.tpe or len(context.tpe) < 2:
+    if context.deployment is not Deployment.STANDALONE or context.hosts.named.tpe or len(context.hosts.tpe) < 2:
         return
-    served: dict[str, set[str]] = {address: set() for address in context.tpe}
+    served: dict[str, set[str]] = {address: set() for address in context.hosts.tpe}
     for station in context.stations:
         for match in station.matches:
             for end in (match.conversation.originator, match.conversation.responder):
@@ -471,7 +471,7 @@ def several_tpe(context: AuditContext) -> Iterator[Issue]:
     listed = "; ".join(
         f"{address} serves {', '.join(sorted(rows)) or 'none'}" for address, rows in sorted(served.items())
     )
-    yield Issue(f"{len(context.tpe)} addresses act as TPE in a standalone deployment: {listed}.")
+    yield Issue(f"{len(context.hosts.tpe)} addresses act as TPE in a standalone deployment: {listed}.")
 
 
 @check("TPE134", "midstream", Severity.INFO, protocol=ANY, kind=Kind.NOTICE)
@@ -501,7 +501,9 @@ def seen_inside(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Capture at the gateway, or on the network card alone, to see what everybody else sees.
     """
-    found = tuple(conversation for conversation in context.conversations if conversation.id in context.inside)
+    found = tuple(
+        conversation for conversation in context.conversations if conversation.id in context.hosts.inside_tunnel
+    )
     if found:
         count = sum(conversation.flow_count for conversation in found)
         flows = "1 conversation was" if count == 1 else f"{count} conversations were"
