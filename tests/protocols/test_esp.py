@@ -1,4 +1,4 @@
-"""ESP: raw and inside UDP, mostly cut."""
+"""ESP over IP and inside UDP: packets, SAs, cleartext and the cipher that lengths show."""
 
 from __future__ import annotations
 
@@ -21,48 +21,55 @@ from analyzer.protocols.esp.associations import MAX_SPIS
 from analyzer.protocols.esp.cipher import COUNTER_MODE, ODDS
 from analyzer.wire import Cause
 
-SENT, BACK = Direction.ORIGINATOR, Direction.RESPONDER
+CORPUS = os.environ.get("TPE_PCAP_CORPUS")
 
-# strongSwan 6.0.1 with esp=null-sha256, own recording: a ping inside
+ORIGINATOR, RESPONDER = Direction
+
+# strongSwan 6.0.1 with esp=null-sha256, own recording: an ICMP echo inside
 NULL_PACKET = bytes.fromhex(
     "cf2b90be0000000145000054d79e400040014d140afa00010afb000108008e0221c40001e799026b0000000093600c0000000000"
     "101112131415161718191a1b"
 )
-# AES-GCM looks like this: IV, then noise
+# As AES-GCM: an IV, then random bytes
 GCM_PACKET = bytes.fromhex(
     "98e7c6a60000000100000000000000015bc03f9d4c1a9e2277f0d1b48812ee5699a3c0f7e2b4851d06d9"
 ) + bytes(range(0x90, 0xA6))
 
 
-def head(
+def head_of(
     *sent: tuple[Direction, bytes, int],
     transport: str = "esp",
     ports: tuple[int, int] = (0, 0),
-    spacing: int = 1_000_000,
 ) -> Head:
-    """A head of datagrams given as (direction, kept bytes, declared length)."""
+    """A head of datagrams given as (direction, captured bytes, declared length)."""
     datagrams = tuple(
-        Datagram(direction, data, length, Frame(0, index + 1), index * spacing)
+        Datagram(direction, data, length, Frame(0, index + 1), index * 1_000_000)
         for index, (direction, data, length) in enumerate(sent)
     )
     return Head(transport, ports, datagrams=datagrams)
 
 
 EXAMPLES = [
-    head((SENT, NULL_PACKET, 112), (BACK, GCM_PACKET, 108), (SENT, GCM_PACKET[:60], 60)),
-    head((SENT, GCM_PACKET, 108), (SENT, b"\xff", 1), (BACK, GCM_PACKET, 108), transport="udp", ports=(4500, 4500)),
+    head_of((ORIGINATOR, NULL_PACKET, 112), (RESPONDER, GCM_PACKET, 108), (ORIGINATOR, GCM_PACKET[:60], 60)),
+    head_of(
+        (ORIGINATOR, GCM_PACKET, 108),
+        (ORIGINATOR, b"\xff", 1),
+        (RESPONDER, GCM_PACKET, 108),
+        transport="udp",
+        ports=(4500, 4500),
+    ),
 ]
 
 
-def test_spis_of_both_directions_are_facts() -> None:
+def test_facts_list_the_spis_of_both_directions() -> None:
     shown = to_json(dissect_as(esp, EXAMPLES[0]).facts)
     assert shown["spis"] == ["0xcf2b90be", "0x98e7c6a6"]
     assert shown["udp_encapsulated"] is False
     assert shown["packets_read"] == 3
 
 
-def test_a_packet_of_which_only_the_beginning_was_kept_is_whole() -> None:
-    dissection = dissect_as(esp, head((SENT, GCM_PACKET, 1440)))
+def test_a_packet_cut_after_its_header_is_no_anomaly() -> None:
+    dissection = dissect_as(esp, head_of((ORIGINATOR, GCM_PACKET, 1440)))
     assert dissection.breaks == ()
     packet, payload = (item.message for item in dissection.items)
     assert isinstance(packet, EspPacket) and isinstance(payload, EspPayload)
@@ -70,30 +77,30 @@ def test_a_packet_of_which_only_the_beginning_was_kept_is_whole() -> None:
     assert payload.beginning == GCM_PACKET[8:48]
 
 
-def test_too_little_for_a_header_is_truncated_or_malformed_by_whose_fault_it_is() -> None:
-    (cut,) = dissect_as(esp, head((SENT, GCM_PACKET[:6], 108))).breaks
-    (short,) = dissect_as(esp, head((SENT, GCM_PACKET[:6], 6))).breaks
+def test_an_incomplete_header_is_truncated_by_the_capture_or_malformed_by_the_sender() -> None:
+    (cut,) = dissect_as(esp, head_of((ORIGINATOR, GCM_PACKET[:6], 108))).breaks
+    (short,) = dissect_as(esp, head_of((ORIGINATOR, GCM_PACKET[:6], 6))).breaks
     assert (cut.anomaly.cause, short.anomaly.cause) == (Cause.TRUNCATED, Cause.MALFORMED)
 
 
-def test_esp_on_port_4500_is_known_by_its_shape() -> None:
-    alone = EXAMPLES[1]
-    assert udp.probe(alone) and not esp.probe(alone) and not ike.probe(alone)
-    assert not udp.probe(head((SENT, b"GET / HTTP/1.1\r\n\r\n..", 20), transport="udp", ports=(40000, 4500)))
-    assert not udp.probe(head((SENT, bytes(40), 40), transport="udp", ports=(4500, 4500)))
-    assert not udp.probe(head((SENT, GCM_PACKET, 108), transport="udp", ports=(4501, 4501)))
+def test_probe_recognises_udp_encapsulated_esp_by_its_shape() -> None:
+    without_ike = EXAMPLES[1]
+    assert udp.probe(without_ike) and not esp.probe(without_ike) and not ike.probe(without_ike)
+    assert not udp.probe(head_of((ORIGINATOR, b"GET / HTTP/1.1\r\n\r\n..", 20), transport="udp", ports=(40000, 4500)))
+    assert not udp.probe(head_of((ORIGINATOR, bytes(40), 40), transport="udp", ports=(4500, 4500)))
+    assert not udp.probe(head_of((ORIGINATOR, GCM_PACKET, 108), transport="udp", ports=(4501, 4501)))
 
 
-def test_keepalives_alone_are_the_nat_traversal_of_a_silent_tunnel() -> None:
-    alone = head((SENT, b"\xff", 1), (SENT, b"\xff", 1), transport="udp", ports=(4500, 4500))
+def test_keepalives_alone_are_udp_encapsulation() -> None:
+    alone = head_of((ORIGINATOR, b"\xff", 1), (ORIGINATOR, b"\xff", 1), transport="udp", ports=(4500, 4500))
     assert udp.probe(alone)
     dissection = dissect_as(udp, alone)
     assert [type(item.message) for item in dissection.items] == [NatKeepalive, NatKeepalive]
     assert to_json(dissection.facts)["udp_encapsulated"] is True
 
 
-def test_udp_encapsulation_is_said_where_it_is_read_as_such() -> None:
-    dissection = dissect_as(udp, head((SENT, GCM_PACKET, 108), transport="udp", ports=(4500, 4500)))
+def test_facts_state_udp_encapsulation() -> None:
+    dissection = dissect_as(udp, head_of((ORIGINATOR, GCM_PACKET, 108), transport="udp", ports=(4500, 4500)))
     assert dissection.protocol == "esp"
     assert to_json(dissection.facts)["udp_encapsulated"] is True
 
@@ -101,12 +108,13 @@ def test_udp_encapsulation_is_said_where_it_is_read_as_such() -> None:
 # -- associations -----------------------------------------------------------------------------------------------
 
 
-def numbered(direction: Direction, spi: int, *sequences: int) -> list[tuple[Direction, bytes, int]]:
+def packets_with(direction: Direction, spi: int, *sequences: int) -> list[tuple[Direction, bytes, int]]:
+    """Packets of 48 bytes with these sequence numbers."""
     return [(direction, struct.pack(">II", spi, number) + bytes(40), 48) for number in sequences]
 
 
 def facts_of(*sent: tuple[Direction, bytes, int], transport: str = "esp") -> esp.EspFacts:
-    found = dissect_as(esp, head(*sent, transport=transport)).facts
+    found = dissect_as(esp, head_of(*sent, transport=transport)).facts
     assert isinstance(found, esp.EspFacts)
     return found
 
@@ -120,20 +128,20 @@ def facts_of(*sent: tuple[Direction, bytes, int], transport: str = "esp") -> esp
         ((0xFFFFFFFE, 0xFFFFFFFF, 1), 0xFFFFFFFE, 1, 1),
     ],
 )
-def test_gaps_of_an_association_are_counted(sequences: tuple[int, ...], first: int, last: int, missing: int) -> None:
-    (sa,) = facts_of(*numbered(SENT, 0x1000, *sequences)).associations
+def test_missing_sequence_numbers_are_counted(sequences: tuple[int, ...], first: int, last: int, missing: int) -> None:
+    (sa,) = facts_of(*packets_with(ORIGINATOR, 0x1000, *sequences)).associations
     assert (sa.first_sequence, sa.last_sequence, sa.missing) == (first, last, missing)
     assert (sa.spi, sa.sender, sa.packets, sa.replaces) == ("0x00001000", "originator", len(sequences), None)
 
 
-def test_a_rekeying_is_a_new_pair_while_the_old_one_fades() -> None:
+def test_rekeying_replaces_both_sas_of_a_tunnel() -> None:
     facts = facts_of(
-        *numbered(SENT, 0x1000, 500, 501, 502),
-        *numbered(BACK, 0x2000, 70, 71, 72),
-        *numbered(SENT, 0x1001, 1),
-        *numbered(SENT, 0x1000, 503),
-        *numbered(BACK, 0x2001, 1, 2),
-        *numbered(SENT, 0x1001, 2, 3, 4),
+        *packets_with(ORIGINATOR, 0x1000, 500, 501, 502),
+        *packets_with(RESPONDER, 0x2000, 70, 71, 72),
+        *packets_with(ORIGINATOR, 0x1001, 1),
+        *packets_with(ORIGINATOR, 0x1000, 503),
+        *packets_with(RESPONDER, 0x2001, 1, 2),
+        *packets_with(ORIGINATOR, 0x1001, 2, 3, 4),
     )
     assert facts.rekeys == 1
     assert [(sa.spi, sa.replaces) for sa in facts.associations] == [
@@ -145,15 +153,17 @@ def test_a_rekeying_is_a_new_pair_while_the_old_one_fades() -> None:
     assert facts.pairs == (("0x00001000", "0x00002000"), ("0x00001001", "0x00002001"))
 
 
-def test_two_tunnels_side_by_side_replace_nothing() -> None:
-    first, second = numbered(SENT, 0x1000, *range(1, 9)), numbered(SENT, 0x1001, *range(1, 9))
-    facts = facts_of(*(each for pair in zip(first, second, strict=True) for each in pair))
+def test_parallel_tunnels_replace_nothing() -> None:
+    first, second = packets_with(ORIGINATOR, 0x1000, *range(1, 9)), packets_with(ORIGINATOR, 0x1001, *range(1, 9))
+    facts = facts_of(*(packet for pair in zip(first, second, strict=True) for packet in pair))
     assert facts.rekeys == 0 and not any(sa.replaces for sa in facts.associations)
 
 
-def test_who_sends_keepalives_is_said() -> None:
-    given_head = head((BACK, b"\xff", 1), (SENT, GCM_PACKET, 108), transport="udp", ports=(4500, 4500))
-    facts = dissect_as(udp, given_head).facts
+def test_facts_name_the_sender_of_keepalives() -> None:
+    keepalive_and_packet = head_of(
+        (RESPONDER, b"\xff", 1), (ORIGINATOR, GCM_PACKET, 108), transport="udp", ports=(4500, 4500)
+    )
+    facts = dissect_as(udp, keepalive_and_packet).facts
     assert isinstance(facts, esp.EspFacts)
     assert (facts.keepalives, facts.keepalives_from) == (1, ("responder",))
 
@@ -162,14 +172,15 @@ def test_who_sends_keepalives_is_said() -> None:
 
 
 def checksummed(header: bytes) -> bytes:
+    """An IPv4 header with its checksum (RFC 1071)."""
     total = sum(struct.unpack(f">{len(header) // 2}H", header))
     total = (total >> 16) + (total & 0xFFFF)
     total += total >> 16
     return header[:10] + struct.pack(">H", ~total & 0xFFFF) + header[12:]
 
 
-def inner(kind: str, index: int, size: int) -> bytes:
-    """The beginning of an inner packet of ``size`` bytes in all."""
+def inner_header(kind: str, index: int, size: int) -> bytes:
+    """First header of an inner packet of ``size`` bytes."""
     if kind == "IPv4":
         return checksummed(struct.pack(">BBHHHBBHII", 0x45, 0, size, index, 0, 64, 6, 0, 0x0A000001, 0x0A000002))
     if kind == "IPv6":
@@ -183,13 +194,13 @@ def inner(kind: str, index: int, size: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["IPv4", "IPv6", "TCP", "UDP", "ICMP"])
 @pytest.mark.parametrize(("iv", "icv"), [(0, 0), (0, 12), (0, 16), (8, 16), (0, 24), (0, 32)])
-def test_null_encryption_is_found_with_every_icv(kind: str, iv: int, icv: int) -> None:
+def test_cleartext_is_detected_with_every_icv(kind: str, iv: int, icv: int) -> None:
     sent = []
     for index in range(6):
         size = 60 + 4 * index + index % 2
         length = 8 + iv + size + -(size + 2) % 4 + 2 + icv
-        raw = struct.pack(">II", 0x1000, index + 1) + bytes(iv) + inner(kind, index, size)
-        sent.append((SENT, (raw + bytes(range(1, 57)))[:64], length))
+        raw = struct.pack(">II", 0x1000, index + 1) + bytes(iv) + inner_header(kind, index, size)
+        sent.append((ORIGINATOR, (raw + bytes(range(1, 57)))[:64], length))
     found = facts_of(*sent).cleartext
     assert found is not None
     assert (found.inner, found.packets, found.iv) == (kind, 6, iv)
@@ -198,24 +209,28 @@ def test_null_encryption_is_found_with_every_icv(kind: str, iv: int, icv: int) -
 
 @pytest.mark.parametrize("salt", [bytes(8), b"\x08\x00\x12\x34\x00\x07\x00\x00", b"\x12\x34\x10\x92\x00\x50\x00\x00"])
 @given(st.randoms(use_true_random=False), st.booleans())
-def test_a_counting_iv_is_not_taken_for_a_header(salt: bytes, noise: Random, equal: bool) -> None:
+def test_a_counting_iv_is_no_inner_header(salt: bytes, random: Random, equal_lengths: bool) -> None:
     sent = []
     for index in range(1, 40):
         iv = (int.from_bytes(salt) ^ index).to_bytes(8)
-        length = 108 if equal else 8 + 8 + 4 * noise.randrange(3, 350) + 16
-        sent.append((SENT, struct.pack(">II", 0x1000, index) + iv + noise.randbytes(48), length))
+        length = 108 if equal_lengths else 8 + 8 + 4 * random.randrange(3, 350) + 16
+        sent.append((ORIGINATOR, struct.pack(">II", 0x1000, index) + iv + random.randbytes(48), length))
     assert facts_of(*sent).cleartext is None
 
 
 # -- ciphers ----------------------------------------------------------------------------------------------------
 
 
-def lengths(*of: int) -> list[tuple[Direction, bytes, int]]:
-    return [(SENT, struct.pack(">II", 0x1000, at) + b"\x8a" * 40, length) for at, length in enumerate(of)]
+def packets_of(*lengths: int) -> list[tuple[Direction, bytes, int]]:
+    """Encrypted packets of these lengths in bytes."""
+    return [
+        (ORIGINATOR, struct.pack(">II", 0x1000, sequence) + b"\x8a" * 40, length)
+        for sequence, length in enumerate(lengths)
+    ]
 
 
-def test_lengths_that_no_block_cipher_makes_are_certain() -> None:
-    found = facts_of(*lengths(108, 112, 116)).cipher
+def test_lengths_that_no_block_cipher_makes_prove_a_counter_mode() -> None:
+    found = facts_of(*packets_of(108, 112, 116)).cipher
     assert found is not None
     assert (found.kind, found.confidence, found.words, found.odds) == (COUNTER_MODE, 1.0, "certain", None)
 
@@ -223,30 +238,29 @@ def test_lengths_that_no_block_cipher_makes_are_certain() -> None:
 @pytest.mark.parametrize(
     ("blocks", "confidence", "words"), [(3, 0.9, "possibly"), (5, 0.9722, "likely"), (8, 0.9921, "very likely")]
 )
-def test_the_confidence_in_a_block_cipher_grows_with_the_lengths(blocks: int, confidence: float, words: str) -> None:
-    found = facts_of(*lengths(*(8 + 16 + 12 + 16 * each for each in range(3, 3 + blocks)))).cipher
+def test_confidence_in_a_block_cipher_grows_with_the_number_of_lengths(
+    blocks: int, confidence: float, words: str
+) -> None:
+    found = facts_of(*packets_of(*(8 + 16 + 12 + 16 * size for size in range(3, 3 + blocks)))).cipher
     assert found is not None
     assert (found.kind, found.confidence, found.words) == (esp.AES_CBC, confidence, words)
 
 
-def test_few_lengths_and_impossible_ones_say_nothing() -> None:
-    assert facts_of(*lengths(108, 124)).cipher is None
-    assert facts_of(*lengths(108, 109, 110, 111)).cipher is None
-    assert facts_of(*lengths(108)).cipher is None
+def test_few_or_unaligned_lengths_prove_nothing() -> None:
+    assert facts_of(*packets_of(108, 124)).cipher is None
+    assert facts_of(*packets_of(108, 109, 110, 111)).cipher is None
+    assert facts_of(*packets_of(108)).cipher is None
 
 
-def test_both_directions_may_have_an_icv_of_their_own() -> None:
-    there = lengths(*(36 + 16 * each for each in range(3, 9)))
-    back = [(BACK, data, length + 4) for _, data, length in there]
-    assert facts_of(*there, *back).cipher is None  # a mixture is no evidence for GCM, nor for one CBC
-    assert facts_of(*there).cipher is not None
-
-
-CORPUS = os.environ.get("TPE_PCAP_CORPUS")
+def test_different_icvs_per_direction_are_no_evidence() -> None:
+    sent = packets_of(*(36 + 16 * size for size in range(3, 9)))
+    answers = [(RESPONDER, data, length + 4) for _, data, length in sent]
+    assert facts_of(*sent, *answers).cipher is None
+    assert facts_of(*sent).cipher is not None
 
 
 def ipv4_lengths(path: Path) -> dict[frozenset[bytes], list[int]]:
-    """Total lengths of the IPv4 packets between each two hosts of a classic capture of Ethernet."""
+    """Pair of hosts → Total Length of each IPv4 packet between them, in an Ethernet pcap file."""
     found: dict[frozenset[bytes], list[int]] = {}
     try:
         with path.open("rb") as file:
@@ -255,43 +269,46 @@ def ipv4_lengths(path: Path) -> dict[frozenset[bytes], list[int]]:
                     ends = frozenset((frame[26:30], frame[30:34]))
                     found.setdefault(ends, []).append(struct.unpack_from(">H", frame, 16)[0])
     except (ValueError, dpkt.Error):
-        pass  # another format, or broken on purpose
+        pass  # another format, or malformed
     return found
 
 
 @pytest.mark.skipif(not CORPUS, reason="TPE_PCAP_CORPUS names no folder of real captures")
-def test_the_odds_are_those_of_real_packets() -> None:
-    """How often lengths of real conversations, carried by AES-GCM, would fit the padding of a block cipher."""
-    flows = []
+def test_odds_hold_for_real_packet_lengths() -> None:
+    """The packets of real conversations, inside AES-GCM, fit a block cipher's padding no more often than ODDS says."""
+    lengths_of_flows = []
     for path in sorted(Path(CORPUS or "").iterdir()):
         for sizes in ipv4_lengths(path).values():
             if len(sizes) >= 16:
-                flows.append(sorted({32 + size + 2 + -(size + 2) % 4 for size in sizes[:128] if 20 <= size <= 1500}))
-    chance = Random(4303)
-    for step, table in ODDS.items():
+                lengths_of_flows.append(
+                    sorted({32 + size + 2 + -(size + 2) % 4 for size in sizes[:128] if 20 <= size <= 1500})
+                )
+    random = Random(4303)
+    for block_size, table in ODDS.items():
         for least, odds in table:
-            enough = [each for each in flows if len(each) >= least]
-            assert len(enough) >= 20
-            drawn = [{length % step for length in chance.sample(each, least)} for each in enough for _ in range(200)]
-            alike = sum(1 for remainders in drawn if len(remainders) == 1)
-            assert alike / len(drawn) <= 1.1 / odds, (step, least, alike, len(drawn))
+            flows = [lengths for lengths in lengths_of_flows if len(lengths) >= least]
+            assert len(flows) >= 20
+            samples = [random.sample(lengths, least) for lengths in flows for _ in range(200)]
+            fitting = sum(1 for sample in samples if len({length % block_size for length in sample}) == 1)
+            assert fitting / len(samples) <= 1.1 / odds, (block_size, least, fitting, len(samples))
 
 
 @pytest.mark.parametrize("module", [esp, udp])
 @given(st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 1500)), min_size=1, max_size=8))
-def test_any_bytes_are_survived(module: ProtocolModule, sent: list[tuple[bytes, int]]) -> None:
-    packets = [(SENT, data, max(len(data), length)) for data, length in sent]
+def test_any_bytes_cause_no_defect(module: ProtocolModule, sent: list[tuple[bytes, int]]) -> None:
+    packets = [(ORIGINATOR, data, max(len(data), length)) for data, length in sent]
     for ports in ((0, 0), (4500, 4500)):
-        given_head = head(*packets, transport="udp", ports=ports)
-        module.probe(given_head)
-        breaks = dissect_as(module, given_head).breaks
-        assert not [each for each in breaks if each.anomaly.cause is Cause.DEFECT]
+        flow = head_of(*packets, transport="udp", ports=ports)
+        module.probe(flow)
+        breaks = dissect_as(module, flow).breaks
+        assert Cause.DEFECT not in [error.anomaly.cause for error in breaks]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(254, 259), st.integers(0, 2**32 - 1), st.binary(max_size=56))))
-def test_facts_of_any_packets_add_up(sent: list[tuple[bool, int, int, bytes]]) -> None:
+def test_facts_of_any_packets_are_consistent(sent: list[tuple[bool, int, int, bytes]]) -> None:
     packets = [
-        (Direction(way), struct.pack(">II", spi, number) + body, 8 + len(body)) for way, spi, number, body in sent
+        (Direction(responder), struct.pack(">II", spi, sequence) + body, 8 + len(body))
+        for responder, spi, sequence, body in sent
     ]
     facts = facts_of(*packets)
     assert sum(sa.packets for sa in facts.associations) == facts.packets_read == len(packets)
@@ -301,8 +318,8 @@ def test_facts_of_any_packets_add_up(sent: list[tuple[bool, int, int, bytes]]) -
     json.dumps(to_json(facts))
 
 
-def test_many_spis_are_listed_up_to_a_bound() -> None:
-    many = head(*((SENT, struct.pack(">II", 1000 + index, 1) + bytes(40), 48) for index in range(200)))
+def test_listed_spis_are_bounded() -> None:
+    many = head_of(*((ORIGINATOR, struct.pack(">II", 1000 + index, 1) + bytes(40), 48) for index in range(200)))
     facts = dissect_as(esp, many).facts
     assert isinstance(facts, esp.EspFacts)
     assert len(facts.spis) == MAX_SPIS and facts.packets_read == 200
