@@ -245,7 +245,7 @@ def test_a_defect_is_never_blamed_on_the_user(
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(pipeline, "find_stations", broken)
+    monkeypatch.setattr(pipeline, "identify_hosts", broken)
     code, out, err = called(capsys, "audit", good(tmp_path))
     assert (code, out) == (3, "")
     assert "defect of this program" in err
