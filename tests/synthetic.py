@@ -172,5 +172,11 @@ def statuses(result: Audit, station: str = STATION) -> dict[str, str]:
     }
 
 
+def reason(result: Audit, row: str) -> str:
+    """The reason of a row's status at the first base station."""
+    verdicts = (verdict for station in result.base_stations for verdict in station.rows)
+    return next(verdict.reason or "" for verdict in verdicts if verdict.row.id == row)
+
+
 def found(result: Audit, check: str) -> list[Finding]:
     return [each for each in result.findings if each.check == check]

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from analyzer import conversations
-from analyzer import stations as hosts
+from analyzer import conversations, stations
 from analyzer.capture.compression import DecompressedStream
 from analyzer.capture.pcapng import MAX_OPTIONS, SECTION
 from analyzer.findings import Severity
@@ -153,7 +152,7 @@ def test_base_stations_above_the_limit_are_not_judged_and_this_is_said(
         scene.tcp(f"10.0.0.{2 + number}", 40000, TPE, 3001, TLS)
     path = scene.save(tmp_path / "a.pcap")
     assert not found(audit(path), "TPE017")
-    monkeypatch.setattr(hosts, "STATIONS", 3)
+    monkeypatch.setattr(stations, "MAX_STATIONS", 3)
     result = audit(path)
     assert_judged(result)
     assert len(result.base_stations) == 3
