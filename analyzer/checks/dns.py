@@ -68,7 +68,7 @@ FACTORY_NAMES = frozenset(
 """Names that base stations with factory settings look up, in lower case."""
 
 
-# -- tunnels: over all conversations of a base station, for each query may come from another port ---------------
+# -- tunnels, over all conversations of a base station: every query may use another port -----------------------
 
 
 @dataclass(slots=True)

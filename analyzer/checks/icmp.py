@@ -40,7 +40,7 @@ TUNNEL_REQUESTS = 8
 RECENT_REQUESTS = 8
 """Maximum requests of one identifier and sequence number with which a reply is compared: the newest."""
 SPREAD_LIMIT = 256
-"""Maximum conversations with one host, repeats of each and requests in all that are compared."""
+"""Maximum conversations per host, duplicate flows per conversation, and requests in all that are compared."""
 STAMP = columns.ECHO_STAMP
 """Bytes at the beginning of a ping's data that may differ from ping to ping: time stamps and counters."""
 
