@@ -17,7 +17,7 @@ from analyzer.reports import Format
 from analyzer.result import Audit
 from tests import build
 from tests.protocols import ike_messages, test_dhcp, test_dns, test_iec104, test_ssh, test_tls
-from tests.synthetic import OTHER, STATION, TPE, Scene
+from tests.synthetic import OTHER, STATION, TPE, Traffic
 
 ATTACKS = (
     "\x1b]0;owned\x07\x1b[2J\x1b[31m\x00\x08\x7f\x9b31m\x85",
@@ -66,9 +66,9 @@ def label(name: bytes) -> bytes:
     return bytes([len(part)]) + part + b"\7example\0"
 
 
-def scene(attacks: Iterable[str] = ATTACKS) -> Scene:
+def traffic(attacks: Iterable[str] = ATTACKS) -> Traffic:
     """Each attack in every name of every protocol."""
-    made = Scene()
+    made = Traffic()
     made.tcp(STATION, 39999, TPE, 3001, tuple(each.data for each in test_tls.EXAMPLES[1].streams))
     for number, attack in enumerate(attacks):
         raw = attack.encode("utf-8", "surrogatepass")
@@ -91,13 +91,13 @@ def scene(attacks: Iterable[str] = ATTACKS) -> Scene:
         asdu = test_iec104.i_frame(0, test_iec104.lrr(1, lrr_id=int.from_bytes(raw[:4].ljust(4), "little")))
         made.tcp(STATION, port + 9, TPE, 2404, (asdu, test_iec104.STARTDT_ACT))
         stratum_1 = b"\x24\x01\x06\xec" + bytes(8) + raw[:4].ljust(4) + bytes(32)
-        made.ask(STATION, port + 10, OTHER, 123, (b"\x23" + bytes(47), stratum_1))
+        made.exchange(STATION, port + 10, OTHER, 123, (b"\x23" + bytes(47), stratum_1))
         made.echo(STATION, TPE, number=number)
         made.packet(STATION, TPE, 1, b"\x08\0\0\0\0\7\0\1" + raw)
     return made
 
 
-def tls(made: Scene, port: int, raw: bytes, attack: str) -> None:
+def tls(made: Traffic, port: int, raw: bytes, attack: str) -> None:
     protocols = test_tls.extension(16, test_tls.listed(2, test_tls.listed(1, raw[:255])))
     hello = test_tls.client_hello(test_tls.server_name(raw) + protocols)
     chosen = test_tls.extension(16, test_tls.listed(2, test_tls.listed(1, raw[:255])))
@@ -109,7 +109,7 @@ def tls(made: Scene, port: int, raw: bytes, attack: str) -> None:
     made.tcp(STATION, port + 1, OTHER, 443, refused)
 
 
-def ssh(made: Scene, port: int, line: bytes) -> None:
+def ssh(made: Traffic, port: int, line: bytes) -> None:
     banner = line[:200] + b"\r\nSSH-1.5-" + line[:80] + b" " + line[:80] + b"\r\n"
     name = line.decode("utf-8", "replace")
     offer = test_ssh.kexinit(name, name, name, name, name)
@@ -117,7 +117,7 @@ def ssh(made: Scene, port: int, line: bytes) -> None:
     made.tcp(STATION, port, TPE, 22, (b"SSH-2.0-" + line[:80] + b"\r\n" + offer, banner + offer + goodbye))
 
 
-def ftp(made: Scene, port: int, line: bytes) -> None:
+def ftp(made: Traffic, port: int, line: bytes) -> None:
     said: list[tuple[str, bytes]] = [
         ("<", b"220 " + line + b" ftp\r\n"),
         (">", b"USER " + line + b"\r\n"),
@@ -136,7 +136,7 @@ def ftp(made: Scene, port: int, line: bytes) -> None:
     made.dialogue(STATION, port, TPE, 21, *said)
 
 
-def http(made: Scene, port: int, line: bytes) -> None:
+def http(made: Traffic, port: int, line: bytes) -> None:
     target = b"/" + line.replace(b" ", b"+")
     fields = b"".join(name + b": " + line + b"\r\n" for name in (b"Host", b"User-Agent", b"Upgrade", b"Cookie", b"X"))
     named = b"X-" + line.replace(b" ", b"") + b": x\r\n"
@@ -146,9 +146,9 @@ def http(made: Scene, port: int, line: bytes) -> None:
     made.tcp(STATION, port, TPE, 3003, (b"GET / HTTP/1.1\r\n" + named + b"\r\n", answer))
 
 
-def dns(made: Scene, port: int, raw: bytes) -> None:
+def dns(made: Traffic, port: int, raw: bytes) -> None:
     question = label(raw) + b"\0\1\0\1"
-    made.ask(
+    made.exchange(
         STATION,
         port,
         OTHER,
@@ -162,10 +162,10 @@ def dns(made: Scene, port: int, raw: bytes) -> None:
     )
     backwards = b"\0011\0019\0010\00210\7in-addr\4arpa\0" + b"\0\x0c\0\1"
     told = test_dns.message(test_dns.record(12, label(raw)), question=backwards)
-    made.ask(STATION, port, OTHER, 53, (test_dns.message(question=backwards, flags=0x100), told))
+    made.exchange(STATION, port, OTHER, 53, (test_dns.message(question=backwards, flags=0x100), told))
 
 
-def save(path: Path, made: Scene | None = None, attacks: Iterable[str] = ATTACKS) -> Path:
+def save(path: Path, made: Traffic | None = None, attacks: Iterable[str] = ATTACKS) -> Path:
     """The scene as a pcapng file whose options, comments and names of addresses are attacks, too."""
     attacks = tuple(attacks)
     everything = "".join(attacks).encode("utf-8", "surrogatepass")
@@ -179,7 +179,7 @@ def save(path: Path, made: Scene | None = None, attacks: Iterable[str] = ATTACKS
     blocks.append(build.block(4, build.option(1, bytes([10, 0, 9, 1]) + names) + build.option(0, b"")))
     blocks.append(build.block(10, struct.pack("<II", 0x544C534B, len(everything)) + everything))
     blocks.append(build.block(0xBAD, struct.pack("<I", 1) + everything))
-    packets = sorted((made or scene(attacks)).packets, key=lambda packet: packet[0])
+    packets = sorted((made or traffic(attacks)).packets, key=lambda packet: packet[0])
     for time, data in packets:
         ticks = round(time * 1_000_000)
         fixed = struct.pack("<IIIII", 0, ticks >> 32, ticks & 0xFFFFFFFF, len(data), len(data))

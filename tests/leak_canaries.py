@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tests.protocols.ike_messages import SPI_I, SPI_R, message
-from tests.synthetic import START, STATION, TPE, Scene
+from tests.synthetic import START, STATION, TPE, Traffic
 
 TODAY = datetime.datetime.fromtimestamp(START, datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -80,10 +80,10 @@ def handshake(
     return said, keylog
 
 
-def tls_scene(said: list[tuple[str, bytes]], port: int = 40001, service: int = 3001) -> Scene:
+def tls_traffic(said: list[tuple[str, bytes]], port: int = 40001, service: int = 3001) -> Traffic:
     """The base station opens the link of mode tls, in segments of at most 1000 bytes."""
     segments = [(way, data[at : at + 1000]) for way, data in said for at in range(0, len(data), 1000)]
-    return Scene().dialogue(STATION, port, TPE, service, *segments, lasting=1)
+    return Traffic().dialogue(STATION, port, TPE, service, *segments, duration=1)
 
 
 # -- IKE --------------------------------------------------------------------------------------------------------

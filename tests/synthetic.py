@@ -1,4 +1,4 @@
-"""Small captures made by hand: who talks to whom, packet by packet."""
+"""Synthetic traffic: small captures made packet by packet, and what their audits found."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ STATION, TPE, OTHER = "10.0.0.2", "10.0.9.1", "192.0.2.80"
 START = 1_795_329_420.0
 """2026-11-22T06:37:00Z, in seconds."""
 TICK = 0.01
+"""Seconds from one packet to the next."""
 
 TLS = tuple(stream.data for stream in test_tls.EXAMPLES[1].streams)
-"""What client and server say in a good handshake of TLS 1.3."""
+"""A handshake of TLS 1.3: bytes of the client, bytes of the server. Likewise for the other protocols below."""
 SSH = tuple(stream.data for stream in test_ssh.EXAMPLES[0].streams)
 IEC104 = tuple(stream.data for stream in test_iec104.EXAMPLES[0].streams)
 HTTP = (b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 NTP = (test_ntp.REQUEST, test_ntp.ANSWER)
 DNS = (test_dns.ASKED_A, test_dns.ANSWERED_A)
 DNS_CUT = (test_dns.ASKED_A, test_dns.message(b"", flags=0x8380))
-"""A question, and an answer that says by TC that it is cut."""
+"""A question, and its truncated answer (TC)."""
 DNS_TCP = (test_dns.framed(test_dns.ASKED_A), test_dns.framed(test_dns.ANSWERED_A))
 IKE_INIT = (ike_messages.INIT_REQUEST, ike_messages.INIT_RESPONSE)
 IKE_AUTH = ike_messages.MARKED_AUTH
@@ -42,56 +43,73 @@ RIVAL_OFFER = OFFER.replace(bytes([54, 4, 10, 20, 30, 2]), bytes([54, 4, 10, 20,
 
 
 def ftp(*lines: tuple[str, str]) -> list[tuple[str, bytes]]:
-    """An FTP dialogue: a login, and then these lines."""
-    return [({"C": ">", "S": "<"}[who], line.encode() + b"\r\n") for who, line in (*test_ftp.LOGIN, *lines)]
+    """An FTP dialogue for :meth:`Traffic.dialogue`: a login, and these lines of client (``C``) and server (``S``)."""
+    return [({"C": ">", "S": "<"}[side], line.encode() + b"\r\n") for side, line in (*test_ftp.LOGIN, *lines)]
 
 
-class Scene:
-    """Packets in the order in which they are said; each takes a tick of time."""
+class Traffic:
+    """Packets of a synthetic capture, one :data:`TICK` apart. Methods append packets and return the traffic itself.
+
+    Directions: ``">"`` from the client, ``"<"`` from the server.
+    """
 
     def __init__(self, macs: Mapping[str, str] | None = None) -> None:
+        """``macs``: MAC addresses by IP address, where they are not derived from it."""
         self.packets: list[tuple[float, bytes]] = []
+        """Time in seconds since the epoch, and frame."""
         self.macs = dict(macs or {})
         self.clock = 0.0
+        """Seconds from :data:`START` to the next packet."""
 
-    def at(self, seconds: float) -> Scene:
-        """Go on at so many seconds after the beginning."""
+    def at(self, seconds: float) -> Traffic:
+        """Continue at this many seconds after :data:`START`."""
         self.clock = seconds
         return self
 
-    def packet(self, source: str, destination: str, protocol: int, payload: bytes) -> Scene:
+    def packet(self, source: str, destination: str, protocol: int, payload: bytes) -> Traffic:
         """One IP packet between two addresses of one version."""
         family = socket.AF_INET6 if ":" in source else socket.AF_INET
         ends = socket.inet_pton(family, source) + socket.inet_pton(family, destination)
         if family == socket.AF_INET:
-            head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), len(self.packets), 0, 64, protocol, 0)
+            header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), len(self.packets), 0, 64, protocol, 0)
         else:
-            head = struct.pack(">IHBB", 6 << 28, len(payload), protocol, 64)
+            header = struct.pack(">IHBB", 6 << 28, len(payload), protocol, 64)
         link = self.mac(destination) + self.mac(source) + (b"\x86\xdd" if family == socket.AF_INET6 else b"\x08\x00")
-        self.packets.append((START + self.clock, link + head + ends + payload))
+        self.packets.append((START + self.clock, link + header + ends + payload))
         self.clock += TICK
         return self
 
     def mac(self, address: str) -> bytes:
-        told = self.macs.get(address)
-        if told:
-            return bytes.fromhex(told.replace(":", ""))
+        """The MAC address of a host: the given one, or one that ends like its IP address."""
+        given = self.macs.get(address)
+        if given:
+            return bytes.fromhex(given.replace(":", ""))
         return b"\x02\x00" + (b"\0\0\0\0" + socket.inet_pton(socket.AF_INET6 if ":" in address else 2, address))[-4:]
 
-    def udp(self, client: str, port: int, server: str, service: int, *said: tuple[str, bytes]) -> Scene:
-        """Datagrams: ``(">", payload)`` from the client, ``("<", payload)`` from the server."""
-        for direction, payload in said:
+    def udp(self, client: str, port: int, server: str, service: int, *datagrams: tuple[str, bytes]) -> Traffic:
+        """Datagrams, each with its direction."""
+        for direction, payload in datagrams:
             ends = (client, server, port, service) if direction == ">" else (server, client, service, port)
             self.packet(ends[0], ends[1], 17, struct.pack(">HHHH", *ends[2:], 8 + len(payload), 0) + payload)
         return self
 
-    def ask(self, client: str, port: int, server: str, service: int, both: tuple[bytes, bytes]) -> Scene:
-        return self.udp(client, port, server, service, (">", both[0]), ("<", both[1]))
+    def exchange(self, client: str, port: int, server: str, service: int, payloads: tuple[bytes, bytes]) -> Traffic:
+        """A request and its response over UDP."""
+        return self.udp(client, port, server, service, (">", payloads[0]), ("<", payloads[1]))
 
-    def segment(self, source: str, port: int, destination: str, service: int, flags: int, **rest: Any) -> Scene:
-        payload: bytes = rest.get("payload", b"")
-        numbers = rest.get("seq", 1000), rest.get("ack", 0)
-        tcp = struct.pack(">HHIIBBHHH", port, service, *numbers, 0x50, flags, 65535, 0, 0)
+    def segment(
+        self,
+        source: str,
+        port: int,
+        destination: str,
+        service: int,
+        flags: int,
+        seq: int = 1000,
+        ack: int = 0,
+        payload: bytes = b"",
+    ) -> Traffic:
+        """One TCP segment."""
+        tcp = struct.pack(">HHIIBBHHH", port, service, seq, ack, 0x50, flags, 65535, 0, 0)
         return self.packet(source, destination, 6, tcp + payload)
 
     def tcp(
@@ -100,13 +118,13 @@ class Scene:
         port: int,
         server: str,
         service: int,
-        said: tuple[bytes, bytes] = (b"", b""),
-        lasting: float = 0,
+        payloads: tuple[bytes, bytes] = (b"", b""),
+        duration: float = 0,
         begins: bool = True,
-    ) -> Scene:
-        """A connection in which the client speaks, then the server; ``lasting``: seconds to its end."""
-        told = [(direction, payload) for direction, payload in zip("><", said, strict=True) if payload]
-        return self.dialogue(client, port, server, service, *told, lasting=lasting, begins=begins)
+    ) -> Traffic:
+        """A connection with at most one segment of payload from the client, then one from the server."""
+        segments = [(direction, payload) for direction, payload in zip("><", payloads, strict=True) if payload]
+        return self.dialogue(client, port, server, service, *segments, duration=duration, begins=begins)
 
     def dialogue(
         self,
@@ -114,34 +132,41 @@ class Scene:
         port: int,
         server: str,
         service: int,
-        *said: tuple[str, bytes],
-        lasting: float = 0,
+        *segments: tuple[str, bytes],
+        duration: float = 0,
         begins: bool = True,
-    ) -> Scene:
-        """A connection; with ``begins=False`` its handshake is not captured."""
+    ) -> Traffic:
+        """A connection with segments of payload, each with its direction.
+
+        ``begins=False``: without the handshake. ``duration``: seconds from the last segment to the client's FIN;
+        0: the connection stays open.
+        """
         sent = {">": 1000, "<": 5000}
         if begins:
             self.segment(client, port, server, service, 0x02, seq=999)
             self.segment(server, service, client, port, 0x12, seq=4999, ack=1000)
             self.segment(client, port, server, service, 0x10, ack=5000)
-        for direction, payload in said:
+        for direction, payload in segments:
             ends = (client, port, server, service) if direction == ">" else (server, service, client, port)
             ack = sent["<" if direction == ">" else ">"]
             self.segment(*ends, 0x18, seq=sent[direction], ack=ack, payload=payload)
             sent[direction] += len(payload)
-        self.clock += lasting
-        if lasting:
+        self.clock += duration
+        if duration:
             self.segment(client, port, server, service, 0x11, seq=sent[">"], ack=sent["<"])
         return self
 
-    def syn(self, client: str, port: int, server: str, service: int, reset: bool = False) -> Scene:
-        """An attempt: unanswered, or reset."""
+    def syn(self, client: str, port: int, server: str, service: int, reset: bool = False) -> Traffic:
+        """A connection attempt, unanswered or reset."""
         self.segment(client, port, server, service, 0x02, seq=999)
         if reset:
             self.segment(server, service, client, port, 0x14, ack=1000)
         return self
 
-    def echo(self, source: str, destination: str, answered: bool = True, asked: bool = True, number: int = 7) -> Scene:
+    def echo(
+        self, source: str, destination: str, answered: bool = True, asked: bool = True, number: int = 7
+    ) -> Traffic:
+        """A ping: echo request and echo reply with an identifier."""
         kinds, protocol = ((128, 129), 58) if ":" in source else ((8, 0), 1)
         body = struct.pack(">HHH", 0, number, 1) + bytes(range(56))
         if asked:
@@ -151,22 +176,23 @@ class Scene:
         return self
 
     def save(self, path: Path) -> Path:
+        """Write the packets, ascending by time."""
         with path.open("wb") as file:
             writer = dpkt.pcap.Writer(file)
             for time, data in sorted(self.packets, key=lambda packet: packet[0]):
                 writer.writepkt(data, time)
         return path
 
-    def audited(self, folder: Path, **options: Any) -> Audit:
-        return audit(self.save(folder / "scene.pcap"), **options)
+    def audit(self, folder: Path, **options: Any) -> Audit:
+        return audit(self.save(folder / "traffic.pcap"), **options)
 
     def conversations(self, folder: Path) -> Conversations:
-        return dissect_flows(read([str(self.save(folder / "scene.pcap"))]), services(load()))
+        return dissect_flows(read([str(self.save(folder / "traffic.pcap"))]), services(load()))
 
 
 def statuses(result: Audit, station: str = STATION) -> dict[str, str]:
     """Row → ``status`` or ``status, certainty``."""
-    (verdict,) = (each for each in result.base_stations if each.station.address == station)
+    (verdict,) = (verdict for verdict in result.base_stations if verdict.station.address == station)
     return {
         row.row.id: row.status.value + (f", {row.certainty.value}" if row.certainty else "") for row in verdict.rows
     }
@@ -178,5 +204,6 @@ def reason(result: Audit, row: str) -> str:
     return next(verdict.reason or "" for verdict in verdicts if verdict.row.id == row)
 
 
-def found(result: Audit, check: str) -> list[Finding]:
-    return [each for each in result.findings if each.check == check]
+def findings_of(result: Audit, check: str) -> list[Finding]:
+    """The findings of a check."""
+    return [finding for finding in result.findings if finding.check == check]

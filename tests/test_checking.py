@@ -13,13 +13,13 @@ from analyzer.checks import CHECKS
 from analyzer.findings import ANY, CAPTURE, FLOW, AuditContext, Check, Issue, Kind, Scope, Severity
 from analyzer.matching import Match
 from analyzer.result import Audit
-from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Scene, found, statuses
+from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Traffic, findings_of, statuses
 
 
 @pytest.fixture
-def scene() -> Scene:
+def traffic() -> Traffic:
     """A base station with HTTP where TLS belongs, and an unexpected flow."""
-    return Scene().tcp(STATION, 40000, TPE, 3001, HTTP).tcp(STATION, 40001, OTHER, 80, HTTP)
+    return Traffic().tcp(STATION, 40000, TPE, 3001, HTTP).tcp(STATION, 40001, OTHER, 80, HTTP)
 
 
 def with_check(monkeypatch: pytest.MonkeyPatch, scope: Scope, run: object, **options: object) -> None:
@@ -54,16 +54,16 @@ BROKEN = [pytest.param(FLOW, broken_flow_check, id="flow"), pytest.param(CAPTURE
 
 @pytest.mark.parametrize(("scope", "run"), BROKEN)
 def test_a_failing_check_becomes_a_finding_and_all_others_still_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene, scope: Scope, run: object
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, traffic: Traffic, scope: Scope, run: object
 ) -> None:
-    whole = scene.audited(tmp_path)
+    whole = traffic.audit(tmp_path)
     with_check(monkeypatch, scope, run)
-    result = scene.audited(tmp_path)
-    (defect,) = found(result, "TPE900")
+    result = traffic.audit(tmp_path)
+    (defect,) = findings_of(result, "TPE900")
     assert (defect.slug, defect.severity, defect.kind) == ("program-defect", Severity.HIGH, Kind.NOTICE)
     assert defect.summary.startswith("Check TPE999 (made-up) failed: KeyError at test_checking.py:")
     assert "secret" not in defect.summary, "the exception's message may quote the capture"
-    assert [finding.summary for finding in found(result, "TPE999")] == ["Before the failure."]
+    assert [finding.summary for finding in findings_of(result, "TPE999")] == ["Before the failure."]
     assert other_findings(result) == other_findings(whole)
     assert statuses(result) == statuses(whole)
 
@@ -73,23 +73,23 @@ def test_the_command_reports_a_failing_check_and_exits_with_3(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    scene: Scene,
+    traffic: Traffic,
     scope: Scope,
     run: object,
 ) -> None:
     with_check(monkeypatch, scope, run)
-    path = scene.save(tmp_path / "a.pcap")
+    path = traffic.save(tmp_path / "a.pcap")
     assert cli.main(["audit", str(path), "--format", "json"]) == cli.DEFECT == 3
     report = json.loads(capsys.readouterr().out)
     assert {finding["check"] for finding in report["findings"]} >= {"TPE900", "TPE121", "TPE101"}
 
 
 def test_a_check_that_fails_on_a_flow_cites_the_flow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, traffic: Traffic
 ) -> None:
     with_check(monkeypatch, FLOW, broken_flow_check)
-    scene.tcp(STATION, 40002, TPE, 3001, HTTP).tcp(STATION, 40003, TPE, 3002, TLS)
-    defects = found(scene.audited(tmp_path), "TPE900")
+    traffic.tcp(STATION, 40002, TPE, 3001, HTTP).tcp(STATION, 40003, TPE, 3002, TLS)
+    defects = findings_of(traffic.audit(tmp_path), "TPE900")
     assert [(defect.rows, defect.count, defect.base_station) for defect in defects] == [
         (("i38",), 2, STATION),
         (("i39",), 1, STATION),
@@ -97,7 +97,7 @@ def test_a_check_that_fails_on_a_flow_cites_the_flow(
 
 
 def test_running_out_of_memory_is_no_defect_of_a_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, traffic: Traffic
 ) -> None:
     def exhausts(match: Match) -> Iterator[Issue]:
         raise MemoryError
@@ -105,7 +105,7 @@ def test_running_out_of_memory_is_no_defect_of_a_check(
 
     with_check(monkeypatch, FLOW, exhausts)
     with pytest.raises(MemoryError):
-        scene.audited(tmp_path)
+        traffic.audit(tmp_path)
 
 
 # -- which checks run on which flows ----------------------------------------------------------------------------
@@ -113,14 +113,14 @@ def test_running_out_of_memory_is_no_defect_of_a_check(
 
 @pytest.mark.parametrize(("protocol", "expected"), [(ANY, ["3001", "3002"]), ("tls", ["3002"]), ("http", [])])
 def test_a_check_runs_on_flows_whose_content_is_the_protocol_of_their_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene, protocol: str, expected: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, traffic: Traffic, protocol: str, expected: list[str]
 ) -> None:
     def reports_port(match: Match) -> Iterator[Issue]:
         yield Issue(f"Port {match.conversation.responder.port}.")
 
     with_check(monkeypatch, FLOW, reports_port, protocol=protocol)
-    result = scene.tcp(STATION, 40002, TPE, 3002, TLS).audited(tmp_path)
-    assert [finding.summary for finding in found(result, "TPE999")] == [f"Port {port}." for port in expected]
+    result = traffic.tcp(STATION, 40002, TPE, 3002, TLS).audit(tmp_path)
+    assert [finding.summary for finding in findings_of(result, "TPE999")] == [f"Port {port}." for port in expected]
 
 
 @pytest.mark.parametrize(("pure", "fires", "calls"), [(True, False, 1), (True, True, 3), (False, False, 3)])
@@ -135,10 +135,10 @@ def test_a_pure_check_that_did_not_fire_is_not_run_again_for_equal_facts(
             yield Issue("Fires.")
 
     with_check(monkeypatch, FLOW, counts, pure=pure)
-    scene = Scene()
+    traffic = Traffic()
     for port in (40000, 40001, 40002):  # the last packet tells them apart
-        scene.tcp(STATION, port, TPE, 3001, TLS, lasting=port - 39999)
-    result = scene.audited(tmp_path)
+        traffic.tcp(STATION, port, TPE, 3001, TLS, duration=port - 39999)
+    result = traffic.audit(tmp_path)
     assert len({id(conversation.dissection.facts) for conversation in result.conversations}) == 1
     assert len(examined) == calls
 
@@ -148,5 +148,5 @@ def test_rows_that_share_a_port_are_checked_once(tmp_path: Path, monkeypatch: py
         yield Issue(f"Rows {', '.join(row.id for row in match.rows)}.")
 
     with_check(monkeypatch, FLOW, reports_rows)
-    result = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 22, HTTP).audited(tmp_path)
-    assert [finding.summary for finding in found(result, "TPE999")] == ["Rows i38.", "Rows i4, i5."]
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 22, HTTP).audit(tmp_path)
+    assert [finding.summary for finding in findings_of(result, "TPE999")] == ["Rows i38.", "Rows i4, i5."]

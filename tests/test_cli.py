@@ -25,7 +25,7 @@ from analyzer.capture import source
 from analyzer.reports import FORMATS
 from analyzer.reports.json import schema
 from tests import build, samples
-from tests.synthetic import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene
+from tests.synthetic import HTTP, NTP, OTHER, STATION, TLS, TPE, Traffic
 
 COMMAND = [sys.executable, "-m", "analyzer"]
 HTTP_ON_3001 = samples.capture("tls-http-on-3001")
@@ -38,13 +38,13 @@ def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[by
 
 def good(folder: Path) -> Path:
     """A capture in which nothing is wrong."""
-    return Scene().tcp(STATION, 40000, TPE, 3001, TLS).echo(STATION, TPE).save(folder / "good.pcap")
+    return Traffic().tcp(STATION, 40000, TPE, 3001, TLS).echo(STATION, TPE).save(folder / "good.pcap")
 
 
 def bad(folder: Path) -> Path:
     """A capture with a finding of medium severity, and none above."""
-    scene = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 41000, OTHER, 8080, HTTP)
-    return scene.save(folder / "bad.pcap")
+    traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 41000, OTHER, 8080, HTTP)
+    return traffic.save(folder / "bad.pcap")
 
 
 def called(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -71,8 +71,8 @@ def test_something_found(tmp_path: Path, capsys: pytest.CaptureFixture[str], thr
 
 @pytest.mark.parametrize("content", ["nobody", "nothing"])
 def test_no_base_station(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
-    scene = Scene().ask("10.7.7.7", 123, OTHER, 123, NTP) if content == "nobody" else Scene()
-    code, out, err = called(capsys, "audit", scene.save(tmp_path / "a.pcap"), "--fail-on", "high")
+    traffic = Traffic().exchange("10.7.7.7", 123, OTHER, 123, NTP) if content == "nobody" else Traffic()
+    code, out, err = called(capsys, "audit", traffic.save(tmp_path / "a.pcap"), "--fail-on", "high")
     assert (code, err) == (1, "")
     expected = "No base station could be recognised." if content == "nobody" else "There is no packet in the capture"
     assert expected in out
@@ -209,7 +209,12 @@ def test_tcpdump_through_a_pipe(tmp_path: Path, packer: str) -> None:
 
 
 def test_a_capture_cut_in_the_middle_of_a_packet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = Scene().tcp(STATION, 40000, TPE, 3001, TLS).ask(STATION, 123, OTHER, 123, NTP).save(tmp_path / "cut.pcap")
+    path = (
+        Traffic()
+        .tcp(STATION, 40000, TPE, 3001, TLS)
+        .exchange(STATION, 123, OTHER, 123, NTP)
+        .save(tmp_path / "cut.pcap")
+    )
     path.write_bytes(path.read_bytes()[:-150])
     code, out, err = called(capsys, "audit", path)
     assert (code, err) == (0, "")
@@ -397,10 +402,10 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
-    scene = Scene()
+    traffic = Traffic()
     for port in range(3000):
-        scene.tcp(STATION, 40000, OTHER, 5000 + port, HTTP)
-    path = scene.save(tmp_path / "long.pcap")
+        traffic.tcp(STATION, 40000, OTHER, 5000 + port, HTTP)
+    path = traffic.save(tmp_path / "long.pcap")
     shell = f'"{sys.executable}" -m analyzer flows "{path}" | head -1; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", shell], capture_output=True, check=False)
     assert done.stdout.count(b"\n") == 1
@@ -471,7 +476,7 @@ def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_json_keeps_to_its_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in (good(tmp_path), bad(tmp_path), Scene().save(tmp_path / "none.pcap")):
+    for path in (good(tmp_path), bad(tmp_path), Traffic().save(tmp_path / "none.pcap")):
         _, out, _ = called(capsys, "audit", path, "--format", "json")
         jsonschema.validate(json.loads(out), schema())
         _, out, _ = called(capsys, "flows", path, "--format", "json")

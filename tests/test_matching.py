@@ -20,8 +20,8 @@ from tests.synthetic import (
     STATION,
     TLS,
     TPE,
-    Scene,
-    found,
+    Traffic,
+    findings_of,
     ftp,
     reason,
     statuses,
@@ -30,12 +30,12 @@ from tests.synthetic import (
 RESOLVER = "192.0.2.53"
 
 
-def tls(scene: Scene | None = None) -> Scene:
-    return (scene or Scene()).tcp(STATION, 40000, TPE, 3001, TLS)
+def tls(traffic: Traffic | None = None) -> Traffic:
+    return (traffic or Traffic()).tcp(STATION, 40000, TPE, 3001, TLS)
 
 
-def plain() -> Scene:
-    return Scene().tcp(STATION, 40000, TPE, 2404, IEC104)
+def plain() -> Traffic:
+    return Traffic().tcp(STATION, 40000, TPE, 2404, IEC104)
 
 
 def unexpected(result: Audit) -> list[Finding]:
@@ -49,25 +49,25 @@ LOGIN = ((">", bytes(360)), ("<", bytes(420)))
 """What both sides encrypt up to a remote forward."""
 
 
-def ssh_session(tmp_path: Path, *said: tuple[float, str, bytes], login: bool = True, lasting: float = 1) -> str:
+def ssh_session(tmp_path: Path, *said: tuple[float, str, bytes], login: bool = True, duration: float = 1) -> str:
     """Status of i4 and i5 after one session: what is said so many seconds after what came before."""
-    scene = tls()
+    traffic = tls()
     told = [(0.0, *message) for message in ((">", SSH[0]), ("<", SSH[1]), *(LOGIN if login else ()))] + list(said)
-    scene.segment(STATION, 40001, TPE, 22, 0x02, seq=999)
-    scene.segment(TPE, 22, STATION, 40001, 0x12, seq=4999, ack=1000)
-    scene.segment(STATION, 40001, TPE, 22, 0x10, ack=5000)
+    traffic.segment(STATION, 40001, TPE, 22, 0x02, seq=999)
+    traffic.segment(TPE, 22, STATION, 40001, 0x12, seq=4999, ack=1000)
+    traffic.segment(STATION, 40001, TPE, 22, 0x10, ack=5000)
     sent = {">": 1000, "<": 5000}
     for pause, direction, payload in told:
-        scene.clock += pause
+        traffic.clock += pause
         ends = (STATION, 40001, TPE, 22) if direction == ">" else (TPE, 22, STATION, 40001)
         for at in range(0, len(payload), 1400):
             part = payload[at : at + 1400]
             ack = sent["<" if direction == ">" else ">"]
-            scene.segment(*ends, 0x18, seq=sent[direction], ack=ack, payload=part)
+            traffic.segment(*ends, 0x18, seq=sent[direction], ack=ack, payload=part)
             sent[direction] += len(part)
-    scene.clock += lasting
-    scene.segment(STATION, 40001, TPE, 22, 0x11, seq=sent[">"], ack=sent["<"])
-    result = statuses(scene.audited(tmp_path))
+    traffic.clock += duration
+    traffic.segment(STATION, 40001, TPE, 22, 0x11, seq=sent[">"], ack=sent["<"])
+    result = statuses(traffic.audit(tmp_path))
     return f"{result['i4']}; {result['i5']}"
 
 
@@ -75,8 +75,8 @@ REVERSE, UNDECIDED = "missing, weak; present", "undecided; undecided"
 
 
 def test_long_silent_ssh_session_is_reverse_ssh(tmp_path: Path) -> None:
-    assert ssh_session(tmp_path, lasting=90) == REVERSE
-    assert ssh_session(tmp_path, (3000, ">", bytes(64)), lasting=1) == REVERSE  # a last word of goodbye
+    assert ssh_session(tmp_path, duration=90) == REVERSE
+    assert ssh_session(tmp_path, (3000, ">", bytes(64)), duration=1) == REVERSE  # a last word of goodbye
 
 
 def test_long_ssh_session_with_bursts_begun_by_the_server_is_reverse_ssh(tmp_path: Path) -> None:
@@ -93,19 +93,19 @@ def test_long_ssh_session_of_another_shape_is_undecided(tmp_path: Path) -> None:
 
 
 def test_long_ssh_session_without_login_is_undecided(tmp_path: Path) -> None:
-    assert ssh_session(tmp_path, login=False, lasting=120) == UNDECIDED
+    assert ssh_session(tmp_path, login=False, duration=120) == UNDECIDED
 
 
 def test_short_ssh_session_is_undecided(tmp_path: Path) -> None:
-    result = tls().tcp(STATION, 40001, TPE, 22, SSH, lasting=2).audited(tmp_path)
+    result = tls().tcp(STATION, 40001, TPE, 22, SSH, duration=2).audit(tmp_path)
     assert statuses(result)["i4"] == statuses(result)["i5"] == "undecided"
     assert reason(result, "i4") == "the packets cannot tell whether this is row i4 or i5"
-    assert not [finding for finding in found(result, "TPE111") if set(finding.rows) & {"i4", "i5"}]
+    assert not [finding for finding in findings_of(result, "TPE111") if set(finding.rows) & {"i4", "i5"}]
 
 
 def test_short_download_before_any_protected_flow_is_the_key_installer(tmp_path: Path) -> None:
     keys = (SSH[0], SSH[1] + bytes(8192))
-    result = tls(Scene().tcp(STATION, 40001, TPE, 22, keys, lasting=2)).audited(tmp_path)
+    result = tls(Traffic().tcp(STATION, 40001, TPE, 22, keys, duration=2)).audit(tmp_path)
     assert (statuses(result)["i4"], statuses(result)["i5"]) == ("present", "missing, weak")
 
 
@@ -129,7 +129,7 @@ ACTIVE = [("C", "PORT 10,0,0,2,195,127"), ("S", "200 PORT command successful.")]
     ],
 )
 def test_commands_distinguish_ftp_rows(tmp_path: Path, said: list[tuple[str, str]], expected: tuple[str, str]) -> None:
-    result = plain().dialogue(STATION, 40001, TPE, 21, *ftp(*said)).audited(tmp_path)
+    result = plain().dialogue(STATION, 40001, TPE, 21, *ftp(*said)).audit(tmp_path)
     assert (statuses(result)["i7"], statuses(result)["i8"]) == expected
 
 
@@ -138,13 +138,13 @@ def test_commands_distinguish_ftp_rows(tmp_path: Path, said: list[tuple[str, str
 def test_ftp_data_takes_the_row_of_its_command(
     tmp_path: Path, opening: list[tuple[str, str]], command: list[tuple[str, str]], rows: tuple[str, ...]
 ) -> None:
-    scene = plain().dialogue(STATION, 40001, TPE, 21, *ftp(*opening, *command), lasting=5)
-    scene.at(scene.clock - 4)
+    traffic = plain().dialogue(STATION, 40001, TPE, 21, *ftp(*opening, *command), duration=5)
+    traffic.at(traffic.clock - 4)
     if opening is PASSIVE:
-        scene.tcp(STATION, 40002, TPE, 50047, (b"", b"data"))
+        traffic.tcp(STATION, 40002, TPE, 50047, (b"", b"data"))
     else:
-        scene.tcp(TPE, 20, STATION, 50047, (b"data", b""))
-    result = scene.audited(tmp_path)
+        traffic.tcp(TPE, 20, STATION, 50047, (b"data", b""))
+    result = traffic.audit(tmp_path)
     assert not unexpected(result)
     (data,) = (flow for flow in result.flows if flow.protocol == "ftp-data")
     assert result.flow_rows[data.id] == rows
@@ -155,19 +155,19 @@ def test_ftp_data_takes_the_row_of_its_command(
 @pytest.mark.parametrize("server", [SECOND, TPE], ids=["the named address", "the address that the client knows"])
 def test_ftp_data_of_a_server_that_announces_another_address(tmp_path: Path, server: str) -> None:
     elsewhere = [(who, line.replace("10,0,9,1", "10,0,9,2")) for who, line in PASSIVE]
-    scene = plain().dialogue(STATION, 40001, TPE, 21, *ftp(*elsewhere, *RETR), lasting=5)
-    scene.at(scene.clock - 4).tcp(STATION, 40002, server, 50047, (b"", b"data"))
-    result = scene.audited(tmp_path)
+    traffic = plain().dialogue(STATION, 40001, TPE, 21, *ftp(*elsewhere, *RETR), duration=5)
+    traffic.at(traffic.clock - 4).tcp(STATION, 40002, server, 50047, (b"", b"data"))
+    result = traffic.audit(tmp_path)
     assert not unexpected(result)
     assert statuses(result)["i7"] == "present"
-    stranger = plain().dialogue(STATION, 40001, TPE, 21, *ftp(*elsewhere, *RETR), lasting=5)
+    stranger = plain().dialogue(STATION, 40001, TPE, 21, *ftp(*elsewhere, *RETR), duration=5)
     stranger.at(stranger.clock - 4).tcp(STATION, 40002, OTHER, 50047, (b"", b"data"))
-    assert found(stranger.audited(tmp_path), "TPE101")
+    assert findings_of(stranger.audit(tmp_path), "TPE101")
 
 
 @pytest.mark.parametrize(("server", "expected"), [(OTHER, ("present", "absent")), (TPE, ("absent", "present"))])
 def test_server_distinguishes_ntp_rows(tmp_path: Path, server: str, expected: tuple[str, str]) -> None:
-    result = tls().ask(STATION, 123, server, 123, NTP).audited(tmp_path)
+    result = tls().exchange(STATION, 123, server, 123, NTP).audit(tmp_path)
     assert (statuses(result)["n1"], statuses(result)["n3"]) == expected
 
 
@@ -175,36 +175,36 @@ def test_server_distinguishes_ntp_rows(tmp_path: Path, server: str, expected: tu
 
 
 def test_dns_over_tcp_after_a_truncated_answer_is_a_retry(tmp_path: Path) -> None:
-    scene = tls().ask(STATION, 5555, RESOLVER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP)
-    result = scene.audited(tmp_path)
-    assert not found(result, "TPE101") and not found(result, "TPE338")
+    traffic = tls().exchange(STATION, 5555, RESOLVER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP)
+    result = traffic.audit(tmp_path)
+    assert not findings_of(result, "TPE101") and not findings_of(result, "TPE338")
     assert statuses(result)["n2"] == "present"
     assert [result.flow_rows.get(flow.id) for flow in result.flows if flow.responder.port == 53] == [("n2",)] * 2
 
 
 @pytest.mark.parametrize(
-    "scene",
+    "traffic",
     [
         tls().tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
-        tls().ask(STATION, 5555, RESOLVER, 53, DNS).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
-        tls().ask(STATION, 5555, OTHER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
-        tls().ask("10.0.0.9", 5555, RESOLVER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
-        tls().tcp(STATION, 40001, RESOLVER, 53, DNS_TCP).ask(STATION, 5555, RESOLVER, 53, DNS_CUT),
+        tls().exchange(STATION, 5555, RESOLVER, 53, DNS).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
+        tls().exchange(STATION, 5555, OTHER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
+        tls().exchange("10.0.0.9", 5555, RESOLVER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
+        tls().tcp(STATION, 40001, RESOLVER, 53, DNS_TCP).exchange(STATION, 5555, RESOLVER, 53, DNS_CUT),
     ],
     ids=["alone", "whole answer", "another server", "another client", "before the answer"],
 )
-def test_any_other_dns_over_tcp_makes_the_row_malformed(tmp_path: Path, scene: Scene) -> None:
-    result = scene.audited(tmp_path)
-    (finding,) = found(result, "TPE338")
+def test_any_other_dns_over_tcp_makes_the_row_malformed(tmp_path: Path, traffic: Traffic) -> None:
+    result = traffic.audit(tmp_path)
+    (finding,) = findings_of(result, "TPE338")
     assert (finding.kind, finding.rows, finding.mismatch) == (Kind.MALFORMED, ("n2",), "transport")
     assert statuses(result)["n2"] == "malformed"
-    assert not found(result, "TPE101")
+    assert not findings_of(result, "TPE101")
 
 
 def test_other_content_on_tcp_53_is_unexpected(tmp_path: Path) -> None:
-    for scene in (tls().tcp(STATION, 40001, RESOLVER, 53, TLS), tls().syn(STATION, 40001, RESOLVER, 53)):
-        result = scene.audited(tmp_path)
-        (finding,) = found(result, "TPE101")
+    for traffic in (tls().tcp(STATION, 40001, RESOLVER, 53, TLS), tls().syn(STATION, 40001, RESOLVER, 53)):
+        result = traffic.audit(tmp_path)
+        (finding,) = findings_of(result, "TPE101")
         assert (finding.rows, finding.mismatch) == (("n2",), "transport")
         assert statuses(result)["n2"] == "absent"
 
@@ -213,16 +213,16 @@ def test_other_content_on_tcp_53_is_unexpected(tmp_path: Path) -> None:
 
 
 def test_link_local_housekeeping_is_not_judged(tmp_path: Path) -> None:
-    scene = tls(Scene({STATION: "02:00:00:00:00:aa", "fe80::2": "02:00:00:00:00:aa"}))
-    scene.packet("fe80::2", "ff02::1:ff00:1", 58, bytes((135, 0)) + bytes(22))
-    scene.packet("fe80::2", "ff02::16", 58, bytes((143, 0)) + bytes(26))
-    scene.packet(STATION, "224.0.0.22", 2, bytes((0x22, 0)) + bytes(14))
-    result = scene.audited(tmp_path)
+    traffic = tls(Traffic({STATION: "02:00:00:00:00:aa", "fe80::2": "02:00:00:00:00:aa"}))
+    traffic.packet("fe80::2", "ff02::1:ff00:1", 58, bytes((135, 0)) + bytes(22))
+    traffic.packet("fe80::2", "ff02::16", 58, bytes((143, 0)) + bytes(26))
+    traffic.packet(STATION, "224.0.0.22", 2, bytes((0x22, 0)) + bytes(14))
+    result = traffic.audit(tmp_path)
     assert len(result.flow_stations) == 4
     assert not unexpected(result)
 
 
 def test_flows_of_other_hosts_are_out_of_scope(tmp_path: Path) -> None:
-    result = tls().ask("10.7.7.7", 123, OTHER, 123, NTP).tcp("10.7.7.7", 1, OTHER, 8080, HTTP).audited(tmp_path)
+    result = tls().exchange("10.7.7.7", 123, OTHER, 123, NTP).tcp("10.7.7.7", 1, OTHER, 8080, HTTP).audit(tmp_path)
     assert result.totals.flows_out_of_scope == 2
     assert result.totals.packets_of_base_stations + result.totals.packets_out_of_scope == result.totals.packets

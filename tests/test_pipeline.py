@@ -21,7 +21,7 @@ from tests import build, samples
 from tests.checks.test_tls import handshake
 from tests.protocols.test_tls import CHANGE_CIPHER_SPEC, FINISHED, message, record
 from tests.reports.audits import finding
-from tests.synthetic import HTTP, NTP, OTHER, STATION, TLS, TPE, Scene, found, statuses
+from tests.synthetic import HTTP, NTP, OTHER, STATION, TLS, TPE, Traffic, findings_of, statuses
 
 
 def test_findings_that_say_the_same_of_several_conversations_are_one() -> None:
@@ -51,13 +51,15 @@ def test_what_says_little_of_each_base_station_is_one_finding(tmp_path: Path) ->
     """An encrypted alert (TPE283), at three base stations and on two rows of one of them."""
     sealed = record(22, message(16, b"k")) + CHANGE_CIPHER_SPEC + FINISHED + record(21, b"\x99" * 26)
     client, server = (stream.data for stream in handshake(answer=sealed).streams)
-    scene = Scene().tcp(STATION, 40000, TPE, 3001, (client, server)).tcp(STATION, 40001, TPE, 3002, (client, server))
-    alone = scene.audited(tmp_path)
-    (notice,) = found(alone, "TPE283")
+    traffic = (
+        Traffic().tcp(STATION, 40000, TPE, 3001, (client, server)).tcp(STATION, 40001, TPE, 3002, (client, server))
+    )
+    alone = traffic.audit(tmp_path)
+    (notice,) = findings_of(alone, "TPE283")
     assert (notice.base_station, notice.rows, notice.count) == (STATION, ("i38", "i39"), 2)
     for number in (3, 4):
-        scene.tcp(f"10.0.0.{number}", 40000, TPE, 3001, (client, server))
-    (notice,) = found(scene.audited(tmp_path), "TPE283")
+        traffic.tcp(f"10.0.0.{number}", 40000, TPE, 3001, (client, server))
+    (notice,) = findings_of(traffic.audit(tmp_path), "TPE283")
     assert (notice.base_station, notice.rows, notice.count) == (None, ("i38", "i39"), 4)
     assert notice.summary.endswith(", at 3 base stations.") and len(notice.frames) == 4
 
@@ -68,11 +70,11 @@ def test_merged_findings_cite_only_so_many_frames() -> None:
 
 
 def test_a_defect_in_every_reconnect_is_one_finding_and_the_row_is_malformed(tmp_path: Path) -> None:
-    scene = Scene()
+    traffic = Traffic()
     for number in range(40):
-        scene.at(10 * number).tcp(STATION, 40000 + number, TPE, 3001, HTTP)
-    result = scene.audited(tmp_path)
-    (one,) = found(result, "TPE121")
+        traffic.at(10 * number).tcp(STATION, 40000 + number, TPE, 3001, HTTP)
+    result = traffic.audit(tmp_path)
+    (one,) = findings_of(result, "TPE121")
     assert (one.count, one.flow) == (40, 1)
     assert statuses(result)["i38"] == "malformed"
 
@@ -80,17 +82,17 @@ def test_a_defect_in_every_reconnect_is_one_finding_and_the_row_is_malformed(tmp
 def test_of_too_many_findings_one_stands_for_those_of_a_check_and_a_base_station(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene, stations = Scene(), (STATION, "10.0.0.3", "10.0.0.4")
+    traffic, stations = Traffic(), (STATION, "10.0.0.3", "10.0.0.4")
     for station in stations:
         for number in range(5):
-            scene.tcp(
+            traffic.tcp(
                 station, 40000 + number, TPE, 3001, (b"GET /%d HTTP/1.1\r\n\r\n" % number, b"220 %d\r\n" % number)
             )
-    whole = scene.audited(tmp_path)
+    whole = traffic.audit(tmp_path)
     monkeypatch.setattr(aggregate, "MAX_FINDINGS", 2)
-    result = scene.audited(tmp_path)
-    assert [each.count for each in found(whole, "TPE121")] == [5] * 3
-    told, *folded = found(result, "TPE121")
+    result = traffic.audit(tmp_path)
+    assert [each.count for each in findings_of(whole, "TPE121")] == [5] * 3
+    told, *folded = findings_of(result, "TPE121")
     assert (told.base_station, told.count) == (STATION, 2)
     assert {each.base_station: each.count for each in folded} == dict(zip(stations, (3, 5, 5), strict=True))
     assert all(each.frames and each.severity is told.severity and "too many" in each.summary for each in folded)
@@ -98,10 +100,10 @@ def test_of_too_many_findings_one_stands_for_those_of_a_check_and_a_base_station
 
 
 def test_a_malformed_flow_outweighs_a_good_one_whichever_comes_first(tmp_path: Path) -> None:
-    good_first = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 3001, HTTP)
-    bad_first = Scene().tcp(STATION, 40000, TPE, 3001, HTTP).tcp(STATION, 40001, TPE, 3001, TLS)
-    assert statuses(good_first.audited(tmp_path))["i38"] == "malformed"
-    assert statuses(bad_first.audited(tmp_path))["i38"] == "malformed"
+    good_first = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 3001, HTTP)
+    bad_first = Traffic().tcp(STATION, 40000, TPE, 3001, HTTP).tcp(STATION, 40001, TPE, 3001, TLS)
+    assert statuses(good_first.audit(tmp_path))["i38"] == "malformed"
+    assert statuses(bad_first.audit(tmp_path))["i38"] == "malformed"
 
 
 def test_every_flow_and_every_packet_is_accounted_for(tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ def test_every_flow_and_every_packet_is_accounted_for(tmp_path: Path) -> None:
 
 
 def test_findings_come_most_severe_first(tmp_path: Path) -> None:
-    result = Scene().tcp(STATION, 40000, TPE, 3001, HTTP).tcp(STATION, 1, OTHER, 99).at(500).audited(tmp_path)
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, HTTP).tcp(STATION, 1, OTHER, 99).at(500).audit(tmp_path)
     severities = [each.severity for each in result.findings]
     assert severities == sorted(severities, reverse=True)
     assert len(set(severities)) > 1
@@ -134,14 +136,17 @@ def test_the_same_capture_gives_the_same_report(module: object) -> None:
 
 
 def test_a_capture_in_two_files_says_the_same_as_in_one(tmp_path: Path) -> None:
-    scene = (
-        Scene().tcp(STATION, 40000, TPE, 3001, TLS).ask(STATION, 123, OTHER, 123, NTP).tcp(STATION, 1, TPE, 80, HTTP)
+    traffic = (
+        Traffic()
+        .tcp(STATION, 40000, TPE, 3001, TLS)
+        .exchange(STATION, 123, OTHER, 123, NTP)
+        .tcp(STATION, 1, TPE, 80, HTTP)
     )
-    whole = scene.audited(tmp_path)
-    half = len(scene.packets) // 2
+    whole = traffic.audit(tmp_path)
+    half = len(traffic.packets) // 2
     halves = []
-    for number, packets in enumerate((scene.packets[:half], scene.packets[half:])):
-        part = Scene()
+    for number, packets in enumerate((traffic.packets[:half], traffic.packets[half:])):
+        part = Traffic()
         part.packets = packets
         halves.append(part.save(tmp_path / f"{number}.pcap"))
     for order in (halves, halves[::-1]):
@@ -153,14 +158,14 @@ def test_a_capture_in_two_files_says_the_same_as_in_one(tmp_path: Path) -> None:
 
 
 def test_paths_may_be_one_or_many_text_or_path(tmp_path: Path) -> None:
-    path = Scene().tcp(STATION, 40000, TPE, 3001, TLS).save(tmp_path / "a.pcap")
+    path = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).save(tmp_path / "a.pcap")
     plain = [dataclasses.replace(each) for each in audit(path).findings]
     for given in (str(path), [path], (str(path),)):
         assert list(audit(given).findings) == plain
 
 
 def test_what_cannot_be_audited_is_said_by_an_exception(tmp_path: Path) -> None:
-    path = Scene().tcp(STATION, 40000, TPE, 3001, TLS).save(tmp_path / "a.pcap")
+    path = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).save(tmp_path / "a.pcap")
     with pytest.raises(CaptureError):
         audit(__file__)
     with pytest.raises(CaptureError, match="no such file"):
@@ -181,7 +186,7 @@ def test_a_profile_of_ones_own_without_all_modes(tmp_path: Path) -> None:
     rules = tmp_path / "own"
     rules.mkdir()
     shutil.copy(samples.ROOT / "rules" / "tpe-self-hosted" / "tls.toml", rules)
-    path = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 2404).save(tmp_path / "a.pcap")
+    path = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 2404).save(tmp_path / "a.pcap")
     result = audit(path, profile=str(rules))
     assert [each.mode for each in result.base_stations] == ["tls"]
     assert result.profile == str(rules)

@@ -26,7 +26,7 @@ from analyzer.scanner import driver
 from tests import build
 from tests import resource_limits as traps
 from tests.fuzz.targets import assert_judged
-from tests.synthetic import NTP, STATION, TLS, TPE, Scene, found
+from tests.synthetic import NTP, STATION, TLS, TPE, Traffic, findings_of
 
 SECONDS = 30.0
 """Processor time that an audit may take, whatever the capture …"""
@@ -108,17 +108,17 @@ def test_twice_the_control_connection_costs_no_more_memory(tmp_path: Path) -> No
 
 
 def test_payload_above_the_limit_is_left_out_and_this_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = Scene()
+    traffic = Traffic()
     for number in range(20):
-        scene.tcp(STATION, 40000 + number, TPE, 3001, TLS)
-    path = scene.save(tmp_path / "a.pcap")
-    assert not found(audit(path), "TPE016")
+        traffic.tcp(STATION, 40000 + number, TPE, 3001, TLS)
+    path = traffic.save(tmp_path / "a.pcap")
+    assert not findings_of(audit(path), "TPE016")
     for limit, value in (("MAX_PIECES", 10), ("MAX_ARENA_BYTES", 1000)):
         with monkeypatch.context() as patch:
             patch.setattr(driver, limit, value)
             result = audit(path)
         assert_judged(result)
-        (notice,) = found(result, "TPE016")
+        (notice,) = findings_of(result, "TPE016")
         assert notice.severity is Severity.MEDIUM
         assert "packets was left out" in notice.summary
         assert result.totals.flows == 20
@@ -127,17 +127,17 @@ def test_payload_above_the_limit_is_left_out_and_this_is_said(tmp_path: Path, mo
 def test_messages_above_the_limit_are_not_read_and_this_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = Scene()
+    traffic = Traffic()
     for number in range(3):
-        scene.tcp(STATION, 40000 + number, TPE, 21, (b"NOOP\r\n" * (10 + number), b"220 ready\r\n"))
-        scene.ask(STATION, 50000 + number, TPE, 123, NTP)
-    path = scene.save(tmp_path / "a.pcap")
+        traffic.tcp(STATION, 40000 + number, TPE, 21, (b"NOOP\r\n" * (10 + number), b"220 ready\r\n"))
+        traffic.exchange(STATION, 50000 + number, TPE, 123, NTP)
+    path = traffic.save(tmp_path / "a.pcap")
     whole = audit(path)
-    assert not found(whole, "TPE016")
+    assert not findings_of(whole, "TPE016")
     monkeypatch.setattr(conversations, "MAX_MESSAGES", 5)
     result = audit(path)
     assert_judged(result)
-    (notice,) = found(result, "TPE016")
+    (notice,) = findings_of(result, "TPE016")
     assert "first messages" in notice.summary
     assert notice.count == 2
     assert [len(each.dissection.items) for each in result.flows if each.protocol == "ftp"] == [11, 5, 5]
@@ -147,16 +147,16 @@ def test_messages_above_the_limit_are_not_read_and_this_is_said(
 def test_base_stations_above_the_limit_are_not_judged_and_this_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = Scene()
+    traffic = Traffic()
     for number in range(5):
-        scene.tcp(f"10.0.0.{2 + number}", 40000, TPE, 3001, TLS)
-    path = scene.save(tmp_path / "a.pcap")
-    assert not found(audit(path), "TPE017")
+        traffic.tcp(f"10.0.0.{2 + number}", 40000, TPE, 3001, TLS)
+    path = traffic.save(tmp_path / "a.pcap")
+    assert not findings_of(audit(path), "TPE017")
     monkeypatch.setattr(stations, "MAX_STATIONS", 3)
     result = audit(path)
     assert_judged(result)
     assert len(result.base_stations) == 3
-    (notice,) = found(result, "TPE017")
+    (notice,) = findings_of(result, "TPE017")
     assert notice.summary.startswith("2 addresses")
     assert result.totals.packets_out_of_scope > 0
 
@@ -166,7 +166,7 @@ def test_what_unpacks_to_too_much_is_read_up_to_there(tmp_path: Path, monkeypatc
     path = tmp_path / "bomb"
     traps.gzip_bomb(path)
     result = audit(path)
-    (notice,) = found(result, "TPE001")
+    (notice,) = findings_of(result, "TPE001")
     assert "unpack to more than 200 times their size" in notice.summary
     assert 0 < result.totals.packets < 8000
 
@@ -178,5 +178,5 @@ def test_a_block_with_too_many_options_is_skipped_and_this_is_said(tmp_path: Pat
     path.write_bytes(build.section() + build.interface() + build.block(5, body) + build.enhanced(frame))
     result = audit(path)
     assert result.totals.packets == 1
-    (notice,) = found(result, "TPE001")
+    (notice,) = findings_of(result, "TPE001")
     assert f"it has {MAX_OPTIONS} options or more; {len(body) + 12} bytes were skipped" in notice.summary

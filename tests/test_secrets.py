@@ -19,7 +19,7 @@ from analyzer.reports import FORMATS, Format
 from tests import build
 from tests import injection as hostile
 from tests.protocols import ike_messages, test_dhcp
-from tests.synthetic import OTHER, STATION, TLS, TPE, Scene
+from tests.synthetic import OTHER, STATION, TLS, TPE, Traffic
 
 CANARY = "Zx9-c4nary-Pa55w0rd"
 WRITTEN = {
@@ -66,9 +66,9 @@ DIALOGUES: dict[str, tuple[tuple[str, bytes], ...]] = {
 }  # fmt: skip
 
 
-def scene() -> Scene:
+def traffic() -> Traffic:
     """Each dialogue on each port, and secrets in datagrams."""
-    made = Scene().tcp(STATION, 39999, TPE, 3001, TLS)
+    made = Traffic().tcp(STATION, 39999, TPE, 3001, TLS)
     port = 40000
     for said in DIALOGUES.values():
         for service in PORTS:
@@ -88,7 +88,7 @@ def scene() -> Scene:
 def audited() -> Audit:
     """The scene in a file that holds key logs as well."""
     with TemporaryDirectory() as folder:
-        path = hostile.save(Path(folder) / "secrets.pcapng", scene(), [CANARY.replace("-", "")])
+        path = hostile.save(Path(folder) / "secrets.pcapng", traffic(), [CANARY.replace("-", "")])
         keys = [build.block(10, struct.pack("<II", kind, len(SECRET)) + SECRET) for kind in (0x544C534B, 0x5353484B, 7)]
         path.write_bytes(path.read_bytes() + b"".join(keys))
         return audit(path, base_stations=[STATION], tpe=[TPE])
@@ -136,14 +136,14 @@ def test_no_secret_is_in_findings_facts_notices_or_objects() -> None:
 
 @pytest.mark.parametrize("report", [each for each in FORMATS if each.lists_flows], ids=lambda report: report.NAME)
 def test_no_secret_is_in_the_list_of_flows(report: Format, tmp_path: Path) -> None:
-    found = list_flows(scene().save(tmp_path / "a.pcap"))
+    found = list_flows(traffic().save(tmp_path / "a.pcap"))
     silent(readable(report, hostile.joined(report, lambda: report.flow_pieces(found.captures, found.conversations))))
 
 
 @pytest.mark.parametrize("command", ["audit", "flows"])
 def test_no_secret_is_on_standard_error(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "secret.pcap"
-    for content in (SECRET, b"\0" + SECRET, scene().save(path).read_bytes()[:-7] + SECRET):
+    for content in (SECRET, b"\0" + SECRET, traffic().save(path).read_bytes()[:-7] + SECRET):
         path.write_bytes(content)
         cli.main([command, str(path)])
         said = capsys.readouterr()

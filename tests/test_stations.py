@@ -22,8 +22,8 @@ from tests.synthetic import (
     STATION,
     TLS,
     TPE,
-    Scene,
-    found,
+    Traffic,
+    findings_of,
     statuses,
 )
 
@@ -32,21 +32,21 @@ V6, TPE6 = "2001:db8::2", "2001:db8:9::1"
 MAC, ROUTER = "70:76:ff:00:aa:10", "00:00:5e:00:01:01"
 
 
-def stations(scene: Scene, folder: Path, *names: str, tpe: tuple[str, ...] = ()) -> tuple[Station, ...]:
-    found, unjudged = find_stations(scene.conversations(folder), load(), NamedHosts(names, tpe))
+def stations(traffic: Traffic, folder: Path, *names: str, tpe: tuple[str, ...] = ()) -> tuple[Station, ...]:
+    found, unjudged = find_stations(traffic.conversations(folder), load(), NamedHosts(names, tpe))
     assert not unjudged
     return found
 
 
-def addresses(scene: Scene, folder: Path, *names: str, tpe: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    return [station.addresses for station in stations(scene, folder, *names, tpe=tpe)]
+def addresses(traffic: Traffic, folder: Path, *names: str, tpe: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    return [station.addresses for station in stations(traffic, folder, *names, tpe=tpe)]
 
 
-def busy() -> Scene:
+def busy() -> Traffic:
     """Two base stations, their TPE, and a host that only asks for the time."""
-    scene = Scene({STATION: MAC})
-    scene.tcp(STATION, 40000, TPE, 3001, TLS).tcp(SECOND, 40000, TPE, 3001, TLS)
-    return scene.ask("10.0.0.9", 123, OTHER, 123, NTP)
+    traffic = Traffic({STATION: MAC})
+    traffic.tcp(STATION, 40000, TPE, 3001, TLS).tcp(SECOND, 40000, TPE, 3001, TLS)
+    return traffic.exchange("10.0.0.9", 123, OTHER, 123, NTP)
 
 
 # -- named by the user ------------------------------------------------------------------------------------------
@@ -94,45 +94,45 @@ def test_originator_of_a_signature_row_is_a_base_station(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("reset", [False, True])
 def test_attempt_identifies_a_base_station(tmp_path: Path, reset: bool) -> None:
-    assert addresses(Scene().syn(STATION, 40000, TPE, 2404, reset), tmp_path) == [(STATION,)]
+    assert addresses(Traffic().syn(STATION, 40000, TPE, 2404, reset), tmp_path) == [(STATION,)]
 
 
 def test_ntp_ssh_and_ping_identify_no_base_station(tmp_path: Path) -> None:
-    scene = Scene().ask(STATION, 123, TPE, 123, NTP).tcp(STATION, 40000, TPE, 22, SSH).echo(STATION, TPE)
-    assert addresses(scene, tmp_path) == []
+    traffic = Traffic().exchange(STATION, 123, TPE, 123, NTP).tcp(STATION, 40000, TPE, 22, SSH).echo(STATION, TPE)
+    assert addresses(traffic, tmp_path) == []
 
 
 def test_tpe_that_opens_a_signature_row_is_no_base_station(tmp_path: Path) -> None:
-    scene = Scene().tcp(TPE, 50000, STATION, 3001, HTTP)
-    scene.tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 3002, TLS)
-    assert addresses(scene, tmp_path) == [(STATION,)]
+    traffic = Traffic().tcp(TPE, 50000, STATION, 3001, HTTP)
+    traffic.tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 3002, TLS)
+    assert addresses(traffic, tmp_path) == [(STATION,)]
 
 
 def test_scanner_of_a_base_station_is_no_base_station(tmp_path: Path) -> None:
-    scene = Scene()
+    traffic = Traffic()
     for port in (443, 2404, 3001, 3002, 3003, 4443):
-        scene.syn("10.0.0.66", 50000, STATION, port, reset=True)
-    scene.tcp(STATION, 40000, TPE, 3001, TLS)
-    assert addresses(scene, tmp_path) == [(STATION,)]
+        traffic.syn("10.0.0.66", 50000, STATION, port, reset=True)
+    traffic.tcp(STATION, 40000, TPE, 3001, TLS)
+    assert addresses(traffic, tmp_path) == [(STATION,)]
 
 
 def test_named_tpe_restricts_signatures_to_flows_towards_it(tmp_path: Path) -> None:
-    scene = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp("10.0.0.50", 40000, OTHER, 443, TLS)
-    assert addresses(scene, tmp_path) == [(STATION,), ("10.0.0.50",)]
-    assert addresses(scene, tmp_path, tpe=("10.0.9.0/24",)) == [(STATION,)]
+    traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp("10.0.0.50", 40000, OTHER, 443, TLS)
+    assert addresses(traffic, tmp_path) == [(STATION,), ("10.0.0.50",)]
+    assert addresses(traffic, tmp_path, tpe=("10.0.9.0/24",)) == [(STATION,)]
 
 
 def test_ike_initiator_flag_identifies_the_base_station_midstream(tmp_path: Path) -> None:
-    scene = Scene().udp(TPE, 4500, STATION, 4500, ("<", IKE_AUTH), (">", ESP))
-    assert addresses(scene, tmp_path) == [(STATION,)]
+    traffic = Traffic().udp(TPE, 4500, STATION, 4500, ("<", IKE_AUTH), (">", ESP))
+    assert addresses(traffic, tmp_path) == [(STATION,)]
 
 
 @pytest.mark.parametrize("names", [((STATION,), ()), ((), (TPE,))])
 def test_named_hosts_decide_which_end_of_esp_is_the_base_station(
     tmp_path: Path, names: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
-    scene = Scene().packet(TPE, STATION, 50, ESP).packet(STATION, TPE, 50, ESP)
-    ((found,), _) = find_stations(scene.conversations(tmp_path), load(), NamedHosts(*names))
+    traffic = Traffic().packet(TPE, STATION, 50, ESP).packet(STATION, TPE, 50, ESP)
+    ((found,), _) = find_stations(traffic.conversations(tmp_path), load(), NamedHosts(*names))
     assert found.address == STATION
     assert {(signature.client, signature.server) for signature in found.signatures} == {(STATION, TPE)}
 
@@ -141,61 +141,61 @@ def test_named_hosts_decide_which_end_of_esp_is_the_base_station(
 
 
 def test_addresses_with_one_mac_address_are_one_station(tmp_path: Path) -> None:
-    scene = Scene({STATION: MAC, V6: MAC, "fe80::2": MAC})
-    scene.tcp(STATION, 40000, TPE, 3001, TLS).tcp(V6, 40000, TPE6, 3002, TLS).echo("fe80::2", "fe80::1")
-    (found,) = stations(scene, tmp_path)
+    traffic = Traffic({STATION: MAC, V6: MAC, "fe80::2": MAC})
+    traffic.tcp(STATION, 40000, TPE, 3001, TLS).tcp(V6, 40000, TPE6, 3002, TLS).echo("fe80::2", "fe80::1")
+    (found,) = stations(traffic, tmp_path)
     assert found.addresses == (STATION, V6, "fe80::2")
     assert found.address == STATION
 
 
 def test_addresses_behind_a_router_are_separate_stations(tmp_path: Path) -> None:
-    scene = Scene({STATION: ROUTER, SECOND: ROUTER, V6: ROUTER})
-    scene.tcp(STATION, 40000, TPE, 3001, TLS).tcp(SECOND, 40000, TPE, 3001, TLS).tcp(V6, 40000, TPE6, 3001, TLS)
-    found = stations(scene, tmp_path)
+    traffic = Traffic({STATION: ROUTER, SECOND: ROUTER, V6: ROUTER})
+    traffic.tcp(STATION, 40000, TPE, 3001, TLS).tcp(SECOND, 40000, TPE, 3001, TLS).tcp(V6, 40000, TPE6, 3001, TLS)
+    found = stations(traffic, tmp_path)
     assert [station.addresses for station in found] == [(STATION,), (SECOND,), (V6,)]
     assert [station.mac for station in found] == [None, None, None]
-    assert ROUTER not in owned_macs(scene.conversations(tmp_path)).values()
+    assert ROUTER not in owned_macs(traffic.conversations(tmp_path)).values()
 
 
 def test_addresses_of_a_moved_ike_sa_are_one_station(tmp_path: Path) -> None:
     elsewhere = "172.16.0.2"
-    scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT)
-    scene.udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH))
-    scene.udp(elsewhere, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH), (">", ESP))
-    assert addresses(scene, tmp_path) == [(STATION, elsewhere)]
-    assert addresses(scene, tmp_path, STATION) == [(STATION, elsewhere)]
+    traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT)
+    traffic.udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH))
+    traffic.udp(elsewhere, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH), (">", ESP))
+    assert addresses(traffic, tmp_path) == [(STATION, elsewhere)]
+    assert addresses(traffic, tmp_path, STATION) == [(STATION, elsewhere)]
 
 
 def test_stations_of_one_tpe_are_separate(tmp_path: Path) -> None:
     other = bytes(4) + b"another1" + IKE_AUTH[12:]
-    scene = Scene().udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH))
-    scene.udp(SECOND, 4500, TPE, 4500, (">", other), ("<", other))
-    assert addresses(scene, tmp_path) == [(STATION,), (SECOND,)]
+    traffic = Traffic().udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH))
+    traffic.udp(SECOND, 4500, TPE, 4500, (">", other), ("<", other))
+    assert addresses(traffic, tmp_path) == [(STATION,), (SECOND,)]
 
 
 # -- modes ------------------------------------------------------------------------------------------------------
 
 
-def mode(scene: Scene, folder: Path, **options: object) -> str:
-    (station,) = scene.audited(folder, **options).base_stations
+def mode(traffic: Traffic, folder: Path, **options: object) -> str:
+    (station,) = traffic.audit(folder, **options).base_stations
     return station.mode
 
 
-def tunnel(scene: Scene) -> Scene:
-    scene.ask(STATION, 500, TPE, 500, IKE_INIT)
-    return scene.udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH), (">", ESP), ("<", ESP))
+def tunnel(traffic: Traffic) -> Traffic:
+    traffic.exchange(STATION, 500, TPE, 500, IKE_INIT)
+    return traffic.udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH), (">", ESP), ("<", ESP))
 
 
-def plain(scene: Scene) -> Scene:
-    return scene.tcp(STATION, 40000, TPE, 2404, IEC104)
+def plain(traffic: Traffic) -> Traffic:
+    return traffic.tcp(STATION, 40000, TPE, 2404, IEC104)
 
 
-def tls(scene: Scene) -> Scene:
-    return scene.tcp(STATION, 41000, TPE, 3001, TLS)
+def tls(traffic: Traffic) -> Traffic:
+    return traffic.tcp(STATION, 41000, TPE, 3001, TLS)
 
 
-def basics(scene: Scene) -> Scene:
-    return scene.tcp(STATION, 42000, TPE, 4443, TLS)
+def basics(traffic: Traffic) -> Traffic:
+    return traffic.tcp(STATION, 42000, TPE, 4443, TLS)
 
 
 @pytest.mark.parametrize(
@@ -210,64 +210,66 @@ def basics(scene: Scene) -> Scene:
         ((plain, basics), "basics"),
     ],
 )
-def test_most_protected_mode_wins(tmp_path: Path, shown: tuple[Callable[[Scene], Scene], ...], expected: str) -> None:
-    scene = Scene()
+def test_most_protected_mode_wins(
+    tmp_path: Path, shown: tuple[Callable[[Traffic], Traffic], ...], expected: str
+) -> None:
+    traffic = Traffic()
     for add in shown:
-        add(scene)
-    assert mode(scene, tmp_path) == expected
+        add(traffic)
+    assert mode(traffic, tmp_path) == expected
 
 
 def test_established_conversation_outranks_an_attempt(tmp_path: Path) -> None:
-    scene = plain(Scene().syn(STATION, 40009, TPE, 3001).udp(STATION, 500, TPE, 500, (">", IKE_INIT[0])))
-    assert mode(scene, tmp_path) == "plain"
+    traffic = plain(Traffic().syn(STATION, 40009, TPE, 3001).udp(STATION, 500, TPE, 500, (">", IKE_INIT[0])))
+    assert mode(traffic, tmp_path) == "plain"
 
 
 def test_most_protected_mode_wins_among_attempts(tmp_path: Path) -> None:
-    assert mode(Scene().syn(STATION, 1, TPE, 2404).syn(STATION, 2, TPE, 3001, reset=True), tmp_path) == "tls"
+    assert mode(Traffic().syn(STATION, 1, TPE, 2404).syn(STATION, 2, TPE, 3001, reset=True), tmp_path) == "tls"
 
 
 def test_content_does_not_change_the_mode(tmp_path: Path) -> None:
-    assert mode(Scene().tcp(STATION, 40000, TPE, 3001, HTTP), tmp_path) == "tls"
+    assert mode(Traffic().tcp(STATION, 40000, TPE, 3001, HTTP), tmp_path) == "tls"
 
 
 def test_tls_rows_of_the_ipsec_table_do_not_contradict_the_mode(tmp_path: Path) -> None:
-    result = tls(tunnel(Scene())).audited(tmp_path)
+    result = tls(tunnel(Traffic())).audit(tmp_path)
     assert [station.mode for station in result.base_stations] == ["ipsec"]
     assert statuses(result)["i38"] == "present"
-    assert not found(result, "TPE131") and not found(result, "TPE104")
+    assert not findings_of(result, "TPE131") and not findings_of(result, "TPE104")
 
 
 def test_cleartext_beside_a_tunnel_contradicts_the_mode(tmp_path: Path) -> None:
-    result = plain(tunnel(Scene())).audited(tmp_path)
-    (notice,) = found(result, "TPE131")
+    result = plain(tunnel(Traffic())).audit(tmp_path)
+    (notice,) = findings_of(result, "TPE131")
     assert "also shows flows of mode plain" in notice.summary
-    (finding,) = found(result, "TPE104")
+    (finding,) = findings_of(result, "TPE104")
     assert finding.severity is Severity.HIGH
     assert (finding.rows, finding.mismatch) == (("i6",), "mode")
     assert "row i6 of mode plain" in finding.summary and "its mode ipsec" in finding.summary
 
 
 def test_user_overrides_the_mode(tmp_path: Path) -> None:
-    result = tls(Scene()).audited(tmp_path, mode="plain")
+    result = tls(Traffic()).audit(tmp_path, mode="plain")
     (station,) = result.base_stations
     assert (station.mode, station.mode_evidence, station.tpe) == ("plain", ("named by the user",), ())
     assert statuses(result)["i6"] == "missing, weak"
-    assert [station.mode for station in tls(Scene()).audited(tmp_path, mode="ipsec").base_stations] == ["ipsec"]
+    assert [station.mode for station in tls(Traffic()).audit(tmp_path, mode="ipsec").base_stations] == ["ipsec"]
 
 
 def test_overridden_mode_keeps_the_detected_tpe(tmp_path: Path) -> None:
-    result = tls(Scene()).echo(STATION, TPE).audited(tmp_path, mode="plain")
+    result = tls(Traffic()).echo(STATION, TPE).audit(tmp_path, mode="plain")
     assert statuses(result)["i3"] == "present"
 
 
 def test_no_row_is_missing_in_mode_unknown(tmp_path: Path) -> None:
-    scene = Scene().ask(STATION, 123, OTHER, 123, NTP).tcp(STATION, 40000, OTHER, 8080, HTTP)
-    result = scene.audited(tmp_path, base_stations=[STATION])
+    traffic = Traffic().exchange(STATION, 123, OTHER, 123, NTP).tcp(STATION, 40000, OTHER, 8080, HTTP)
+    result = traffic.audit(tmp_path, base_stations=[STATION])
     assert [station.mode for station in result.base_stations] == ["unknown"]
     assert set(statuses(result).values()) == {"present", "absent"}
-    assert [finding.count for finding in found(result, "TPE132")] == [1]
+    assert [finding.count for finding in findings_of(result, "TPE132")] == [1]
     assert not [finding for finding in result.findings if finding.kind.value == "missing"]
-    (finding,) = found(result, "TPE101")
+    (finding,) = findings_of(result, "TPE101")
     assert "tcp/8080" in finding.summary
 
 
@@ -275,32 +277,32 @@ def test_no_row_is_missing_in_mode_unknown(tmp_path: Path) -> None:
 
 
 def test_several_tpe_addresses_in_a_standalone_deployment_are_reported(tmp_path: Path) -> None:
-    scene = tls(Scene()).tcp(STATION, 41001, "10.0.9.2", 3002, TLS)
-    result = scene.audited(tmp_path)
+    traffic = tls(Traffic()).tcp(STATION, 41001, "10.0.9.2", 3002, TLS)
+    result = traffic.audit(tmp_path)
     assert [station.tpe for station in result.base_stations] == [(TPE, "10.0.9.2")]
-    (notice,) = found(result, "TPE133")
+    (notice,) = findings_of(result, "TPE133")
     assert "10.0.9.1 serves i38; 10.0.9.2 serves i39" in notice.summary
-    assert not found(scene.audited(tmp_path, deployment="ha"), "TPE133")
-    assert not found(scene.audited(tmp_path, tpe=["10.0.9.0/28"]), "TPE133")
+    assert not findings_of(traffic.audit(tmp_path, deployment="ha"), "TPE133")
+    assert not findings_of(traffic.audit(tmp_path, tpe=["10.0.9.0/28"]), "TPE133")
 
 
 def test_host_that_never_answers_is_no_tpe_if_another_one_does(tmp_path: Path) -> None:
     """A forged IKE REDIRECT or DNS answer makes no TPE. In a HA deployment, one of several nodes may be down."""
-    scene = Scene().tcp(STATION, 40000, TPE, 3001, TLS).syn(STATION, 40001, OTHER, 3001)
-    result = scene.audited(tmp_path)
+    traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).syn(STATION, 40001, OTHER, 3001)
+    result = traffic.audit(tmp_path)
     assert result.base_stations[0].tpe == (TPE,)
-    (finding,) = found(result, "TPE101")
+    (finding,) = findings_of(result, "TPE101")
     assert (finding.rows, finding.mismatch) == (("i38",), "destination")
-    assert set(scene.audited(tmp_path, deployment="ha").base_stations[0].tpe) == {TPE, OTHER}
-    alone = Scene().syn(STATION, 40001, OTHER, 3001).audited(tmp_path)
+    assert set(traffic.audit(tmp_path, deployment="ha").base_stations[0].tpe) == {TPE, OTHER}
+    alone = Traffic().syn(STATION, 40001, OTHER, 3001).audit(tmp_path)
     assert alone.base_stations[0].tpe == (OTHER,)
 
 
 def test_rows_of_tpe_match_only_the_named_tpe(tmp_path: Path) -> None:
-    scene = tls(Scene()).tcp(STATION, 41001, "10.0.9.2", 3002, TLS).tcp(STATION, 41002, "10.0.9.2", 22, SSH)
-    result = scene.audited(tmp_path, tpe=[TPE])
+    traffic = tls(Traffic()).tcp(STATION, 41001, "10.0.9.2", 3002, TLS).tcp(STATION, 41002, "10.0.9.2", 22, SSH)
+    result = traffic.audit(tmp_path, tpe=[TPE])
     assert statuses(result)["i39"] == "missing, weak"
-    assert {(finding.rows, finding.mismatch) for finding in found(result, "TPE101")} == {
+    assert {(finding.rows, finding.mismatch) for finding in findings_of(result, "TPE101")} == {
         (("i39",), "destination"),
         (("i4",), "destination"),
     }

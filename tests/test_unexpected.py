@@ -15,27 +15,27 @@ from analyzer.stations import Mode, NamedHosts, Signature, detect_mode, find_sta
 from analyzer.unexpected import CROWD, SCANNED_PORTS, Pattern, UnexpectedGroup, group_unexpected
 from tests.checks.matches import base_station
 from tests.reports.audits import flow
-from tests.synthetic import HTTP, IEC104, OTHER, STATION, TLS, TPE, Scene
+from tests.synthetic import HTTP, IEC104, OTHER, STATION, TLS, TPE, Traffic
 
 TABLES = load()
 
 
-def groups(scene: Scene, folder: Path) -> tuple[UnexpectedGroup, ...]:
-    """The groups of the scene's only base station."""
-    conversations = scene.tcp(STATION, 40000, TPE, 3001, TLS).conversations(folder)
+def groups(traffic: Traffic, folder: Path) -> tuple[UnexpectedGroup, ...]:
+    """The groups of the only base station."""
+    conversations = traffic.tcp(STATION, 40000, TPE, 3001, TLS).conversations(folder)
     ((station,), _) = find_stations(conversations, TABLES, NamedHosts((STATION,)))
     mode = detect_mode(station, TABLES)
     return group_unexpected([match_flows(station, mode, TABLES, {TPE}, conversations, 0)])
 
 
-def patterns(scene: Scene, folder: Path) -> list[Pattern]:
-    return [group.pattern for group in groups(scene, folder)]
+def patterns(traffic: Traffic, folder: Path) -> list[Pattern]:
+    return [group.pattern for group in groups(traffic, folder)]
 
 
 def test_flows_of_one_peer_and_service_are_one_group(tmp_path: Path) -> None:
-    scene = Scene().tcp(STATION, 1, OTHER, 80, HTTP).tcp(STATION, 2, OTHER, 80, HTTP)
-    scene.tcp(STATION, 3, OTHER, 81, HTTP).tcp(STATION, 4, "192.0.2.81", 80, HTTP).tcp(OTHER, 5, STATION, 80, HTTP)
-    assert [(group.peers, group.ports, group.inbound, group.flow_count) for group in groups(scene, tmp_path)] == [
+    traffic = Traffic().tcp(STATION, 1, OTHER, 80, HTTP).tcp(STATION, 2, OTHER, 80, HTTP)
+    traffic.tcp(STATION, 3, OTHER, 81, HTTP).tcp(STATION, 4, "192.0.2.81", 80, HTTP).tcp(OTHER, 5, STATION, 80, HTTP)
+    assert [(group.peers, group.ports, group.inbound, group.flow_count) for group in groups(traffic, tmp_path)] == [
         ((OTHER,), (80,), False, 2),
         ((OTHER,), (81,), False, 1),
         (("192.0.2.81",), (80,), False, 1),
@@ -44,33 +44,35 @@ def test_flows_of_one_peer_and_service_are_one_group(tmp_path: Path) -> None:
 
 
 def test_a_group_has_one_pattern(tmp_path: Path) -> None:
-    scene = Scene().tcp(STATION, 1, OTHER, 80, HTTP).tcp(OTHER, 2, STATION, 80, HTTP).tcp(STATION, 3, TPE, 2404, IEC104)
-    scene.udp(STATION, 5353, "224.0.0.251", 5353, (">", b"x"))
-    assert patterns(scene, tmp_path) == [
+    traffic = (
+        Traffic().tcp(STATION, 1, OTHER, 80, HTTP).tcp(OTHER, 2, STATION, 80, HTTP).tcp(STATION, 3, TPE, 2404, IEC104)
+    )
+    traffic.udp(STATION, 5353, "224.0.0.251", 5353, (">", b"x"))
+    assert patterns(traffic, tmp_path) == [
         *(Pattern.OUTBOUND, Pattern.INBOUND, Pattern.OTHER_MODE, Pattern.NAME_DISCOVERY),
     ]
 
 
 def test_name_discovery_at_a_public_address_is_no_discovery_on_the_link(tmp_path: Path) -> None:
-    assert patterns(Scene().udp(STATION, 5353, "8.8.8.8", 5353, (">", b"x")), tmp_path) == [Pattern.OUTBOUND]
+    assert patterns(Traffic().udp(STATION, 5353, "8.8.8.8", 5353, (">", b"x")), tmp_path) == [Pattern.OUTBOUND]
 
 
 @pytest.mark.parametrize(("ports", "expected"), [(SCANNED_PORTS, 1), (SCANNED_PORTS - 1, SCANNED_PORTS - 1)])
 def test_unanswered_ports_of_one_host_are_a_scan(tmp_path: Path, ports: int, expected: int) -> None:
-    scene = Scene()
+    traffic = Traffic()
     for port in range(6000, 6000 + ports):
-        scene.syn(OTHER, 50000, STATION, port, reset=True)
-    found = groups(scene.tcp(OTHER, 50001, STATION, 7000, HTTP), tmp_path)
+        traffic.syn(OTHER, 50000, STATION, port, reset=True)
+    found = groups(traffic.tcp(OTHER, 50001, STATION, 7000, HTTP), tmp_path)
     assert len(found) == expected + 1
     assert (found[0].pattern is Pattern.SCAN) == (expected == 1)
     assert found[-1].pattern is Pattern.INBOUND and found[-1].answered, "an answered port stays apart"
 
 
 def test_a_scan_that_begins_with_a_row_of_another_mode_names_the_row(tmp_path: Path) -> None:
-    scene = Scene()
+    traffic = Traffic()
     for port in (2404, 6000, 6001, 6002, 6003):
-        scene.syn(STATION, 50000, OTHER, port)
-    (group,) = groups(scene, tmp_path)
+        traffic.syn(STATION, 50000, OTHER, port)
+    (group,) = groups(traffic, tmp_path)
     assert group.pattern is Pattern.SCAN
     assert group.other_mode is not None and group.other_mode.id == "i6"
 

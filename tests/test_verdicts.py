@@ -27,8 +27,8 @@ from tests.synthetic import (
     STATION,
     TLS,
     TPE,
-    Scene,
-    found,
+    Traffic,
+    findings_of,
     ftp,
     reason,
     statuses,
@@ -38,22 +38,22 @@ HOUR = 3600
 RESOLVER = "192.0.2.53"
 
 
-def tls(scene: Scene | None = None) -> Scene:
-    return (scene or Scene()).tcp(STATION, 40000, TPE, 3001, TLS)
+def tls(traffic: Traffic | None = None) -> Traffic:
+    return (traffic or Traffic()).tcp(STATION, 40000, TPE, 3001, TLS)
 
 
-def plain() -> Scene:
-    return Scene().tcp(STATION, 40000, TPE, 2404, IEC104)
+def plain() -> Traffic:
+    return Traffic().tcp(STATION, 40000, TPE, 2404, IEC104)
 
 
-def tunnel() -> Scene:
-    scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT)
-    return scene.udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH), (">", ESP), ("<", ESP))
+def tunnel() -> Traffic:
+    traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT)
+    return traffic.udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH), (">", ESP), ("<", ESP))
 
 
-def later(scene: Scene, seconds: float) -> Scene:
+def later(traffic: Traffic, seconds: float) -> Traffic:
     """The capture goes on for so long; what is said then is out of scope."""
-    return scene.at(seconds).ask("10.7.7.7", 123, OTHER, 123, NTP)
+    return traffic.at(seconds).exchange("10.7.7.7", 123, OTHER, 123, NTP)
 
 
 # -- missing --------------------------------------------------------------------------------------------------
@@ -61,33 +61,33 @@ def later(scene: Scene, seconds: float) -> Scene:
 
 @pytest.mark.parametrize(("watched", "expected"), [(100, "missing, weak"), (123, "missing, firm")])
 def test_periodic_row_is_firmly_missing_after_two_periods(tmp_path: Path, watched: float, expected: str) -> None:
-    result = later(tls(), watched).audited(tmp_path)
+    result = later(tls(), watched).audit(tmp_path)
     assert statuses(result)["i3"] == expected
     assert "of its periods of 61 s" in reason(result, "i3")
-    (finding,) = (finding for finding in found(result, "TPE111") if finding.rows == ("i3",))
+    (finding,) = (finding for finding in findings_of(result, "TPE111") if finding.rows == ("i3",))
     assert finding.severity is (Severity.HIGH if "firm" in expected else Severity.LOW)
 
 
 def test_station_is_watched_from_its_first_packet_on(tmp_path: Path) -> None:
-    scene = Scene().ask("10.7.7.7", 123, OTHER, 123, NTP).at(1000)
-    assert statuses(tls(scene).audited(tmp_path))["i3"] == "missing, weak"
+    traffic = Traffic().exchange("10.7.7.7", 123, OTHER, 123, NTP).at(1000)
+    assert statuses(tls(traffic).audit(tmp_path))["i3"] == "missing, weak"
 
 
 def test_row_on_demand_is_never_firmly_missing(tmp_path: Path) -> None:
-    result = later(tls(), 10 * HOUR).audited(tmp_path)
+    result = later(tls(), 10 * HOUR).audit(tmp_path)
     assert [statuses(result)[row] for row in ("i4", "i5", "i39", "i40")] == ["missing, weak"] * 4
 
 
 def test_established_tunnel_weakens_the_absence_of_other_rows(tmp_path: Path) -> None:
-    result = later(tunnel(), HOUR).audited(tmp_path)
+    result = later(tunnel(), HOUR).audit(tmp_path)
     assert statuses(result)["i1"] == statuses(result)["i2"] == "present"
     assert statuses(result)["i3"] == "missing, weak"
     assert "tunnel may carry it" in reason(result, "i3")
 
 
 def test_without_a_tunnel_other_rows_are_firmly_missing(tmp_path: Path) -> None:
-    scene = later(Scene().udp(STATION, 500, TPE, 500, (">", IKE_INIT[0])), HOUR)
-    result = scene.audited(tmp_path)
+    traffic = later(Traffic().udp(STATION, 500, TPE, 500, (">", IKE_INIT[0])), HOUR)
+    result = traffic.audit(tmp_path)
     assert (statuses(result)["i1"], statuses(result)["i2"]) == ("blocked, weak", "missing, firm")
     assert statuses(result)["i3"] == "missing, firm"
 
@@ -97,19 +97,19 @@ def test_without_a_tunnel_other_rows_are_firmly_missing(tmp_path: Path) -> None:
     [(None, "missing, weak"), ("2.7", "absent"), ("2.7.99", "absent"), ("2.8", "missing, weak")],
 )
 def test_lrr_version_decides_rows_of_newer_stations(tmp_path: Path, version: str | None, expected: str) -> None:
-    scene = later(Scene().udp(STATION, 500, TPE, 500, (">", IKE_INIT[0])), HOUR)
-    result = scene.audited(tmp_path, lrr_version=version)
+    traffic = later(Traffic().udp(STATION, 500, TPE, 500, (">", IKE_INIT[0])), HOUR)
+    result = traffic.audit(tmp_path, lrr_version=version)
     assert [statuses(result)[row] for row in ("i38", "i39", "i40")] == [expected] * 3
     assert ("2.8 and later" in reason(result, "i38")) is (version is None)
 
 
 def test_lrr_version_changes_nothing_in_mode_tls(tmp_path: Path) -> None:
-    assert statuses(tls().audited(tmp_path, lrr_version="2.7"))["i39"] == "missing, weak"
+    assert statuses(tls().audit(tmp_path, lrr_version="2.7"))["i39"] == "missing, weak"
 
 
 @pytest.mark.parametrize("deployment", ["standalone", "ha"])
 def test_requirements_are_those_of_the_deployment(tmp_path: Path, deployment: str) -> None:
-    result = tls().audited(tmp_path, deployment=deployment)
+    result = tls().audit(tmp_path, deployment=deployment)
     assert result.deployment.value == deployment
     for row in result.base_stations[0].rows:
         assert row.requirement is (row.row.ha if deployment == "ha" else row.row.standalone)
@@ -120,66 +120,66 @@ def test_requirements_are_those_of_the_deployment(tmp_path: Path, deployment: st
 
 @pytest.mark.parametrize(("reset", "why"), [(False, "no answer to the SYN"), (True, "10.0.9.1 reset the connection")])
 def test_failed_attempts_block_a_row(tmp_path: Path, reset: bool, why: str) -> None:
-    result = tls().syn(STATION, 40001, TPE, 3002, reset).syn(STATION, 40002, TPE, 3002, reset).audited(tmp_path)
+    result = tls().syn(STATION, 40001, TPE, 3002, reset).syn(STATION, 40002, TPE, 3002, reset).audit(tmp_path)
     assert statuses(result)["i39"] == "blocked, weak"
     assert reason(result, "i39").startswith(why)
-    (finding,) = found(result, "TPE112")
+    (finding,) = findings_of(result, "TPE112")
     assert (finding.rows, finding.count, finding.severity) == (("i39",), 2, Severity.MEDIUM)
     assert len(finding.frames) == (4 if reset else 2)
 
 
 def test_one_success_outweighs_failed_attempts(tmp_path: Path) -> None:
-    scene = tls(Scene().syn(STATION, 39999, TPE, 3001, reset=True))
-    assert statuses(scene.audited(tmp_path))["i38"] == "present"
+    traffic = tls(Traffic().syn(STATION, 39999, TPE, 3001, reset=True))
+    assert statuses(traffic.audit(tmp_path))["i38"] == "present"
 
 
 def test_icmp_error_is_the_reason_of_a_blocked_row(tmp_path: Path) -> None:
-    scene = tls().syn(STATION, 40001, TPE, 3002)
-    quoted = scene.packets[-1][1][14:][:28]
-    scene.packet("10.0.0.1", STATION, 1, bytes((3, 13, 0, 0, 0, 0, 0, 0)) + quoted)
-    result = scene.audited(tmp_path)
+    traffic = tls().syn(STATION, 40001, TPE, 3002)
+    quoted = traffic.packets[-1][1][14:][:28]
+    traffic.packet("10.0.0.1", STATION, 1, bytes((3, 13, 0, 0, 0, 0, 0, 0)) + quoted)
+    result = traffic.audit(tmp_path)
     assert statuses(result)["i39"] == "blocked, weak"
     assert "10.0.0.1 answered with ICMP type 3 code 13 (administratively prohibited)" in reason(result, "i39")
 
 
 def test_pings_without_replies_block_their_row(tmp_path: Path) -> None:
-    scene = tls()
+    traffic = tls()
     for number in range(4):
-        scene.at(61 * number + 1).echo(STATION, TPE, answered=False, number=number)
-    assert statuses(scene.audited(tmp_path))["i3"] == "blocked, firm"
+        traffic.at(61 * number + 1).echo(STATION, TPE, answered=False, number=number)
+    assert statuses(traffic.audit(tmp_path))["i3"] == "blocked, firm"
 
 
 def test_blocked_rows_that_share_an_attempt_are_one_finding(tmp_path: Path) -> None:
-    result = tls().syn(STATION, 40001, TPE, 22).audited(tmp_path)
+    result = tls().syn(STATION, 40001, TPE, 22).audit(tmp_path)
     assert statuses(result)["i4"] == statuses(result)["i5"] == "blocked, weak"
-    (finding,) = found(result, "TPE112")
+    (finding,) = findings_of(result, "TPE112")
     assert finding.rows == ("i4", "i5")
 
 
 def test_unanswered_ike_auth_blocks_the_tunnel(tmp_path: Path) -> None:
-    scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT)
+    traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT)
     for _ in range(3):
-        scene.udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH))
-    result = scene.audited(tmp_path)
+        traffic.udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH))
+    result = traffic.audit(tmp_path)
     assert statuses(result)["i1"] == "blocked, weak"
     assert "IKE_AUTH was never answered" in reason(result, "i1")
 
 
 def test_esp_outweighs_an_unanswered_ike_auth(tmp_path: Path) -> None:
-    scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT).udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH))
-    scene.packet(STATION, TPE, 50, ESP).packet(TPE, STATION, 50, ESP)
-    assert statuses(scene.audited(tmp_path))["i1"] == "present"
+    traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT).udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH))
+    traffic.packet(STATION, TPE, 50, ESP).packet(TPE, STATION, 50, ESP)
+    assert statuses(traffic.audit(tmp_path))["i1"] == "present"
 
 
 def test_ike_intermediate_is_no_authentication(tmp_path: Path) -> None:
-    scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT)
-    scene.udp(
+    traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT)
+    traffic.udp(
         STATION, 4500, TPE, 4500, (">", encrypted(43, 1)), ("<", encrypted(43, 1, flags=0x20)), (">", encrypted(35, 2))
     )
-    result = scene.audited(tmp_path)
+    result = traffic.audit(tmp_path)
     assert statuses(result)["i1"].startswith("blocked") and "IKE_AUTH was never answered" in reason(result, "i1")
-    scene.udp(STATION, 4500, TPE, 4500, ("<", encrypted(35, 2, flags=0x20)))
-    assert statuses(scene.audited(tmp_path))["i1"] == "present"
+    traffic.udp(STATION, 4500, TPE, 4500, ("<", encrypted(35, 2, flags=0x20)))
+    assert statuses(traffic.audit(tmp_path))["i1"] == "present"
 
 
 @pytest.mark.parametrize(("exchange", "how"), [(37, "kept alive"), (36, "rekeyed")])
@@ -187,7 +187,7 @@ def test_tunnel_older_than_the_capture_is_present_with_unknown_proposal(
     tmp_path: Path, exchange: int, how: str
 ) -> None:
     both = (">", encrypted(exchange, 4)), ("<", encrypted(exchange, 4, flags=0x20))
-    result = Scene().udp(STATION, 4500, TPE, 4500, *both, (">", ESP), ("<", ESP)).audited(tmp_path)
+    result = Traffic().udp(STATION, 4500, TPE, 4500, *both, (">", ESP), ("<", ESP)).audit(tmp_path)
     assert statuses(result)["i1"] == "present"
     assert reason(result, "i1") == (
         f"set up before the capture, only {how} in it: which proposal protects the tunnel is not known"
@@ -196,7 +196,7 @@ def test_tunnel_older_than_the_capture_is_present_with_unknown_proposal(
 
 def test_tunnel_without_its_first_exchange_is_present_with_unknown_proposal(tmp_path: Path) -> None:
     auth = (">", encrypted(35, 1)), ("<", encrypted(35, 1, flags=0x20))
-    result = Scene().udp(STATION, 4500, TPE, 4500, *auth, (">", ESP), ("<", ESP)).audited(tmp_path)
+    result = Traffic().udp(STATION, 4500, TPE, 4500, *auth, (">", ESP), ("<", ESP)).audit(tmp_path)
     assert statuses(result)["i1"] == "present"
     assert reason(result, "i1").startswith("IKE_SA_INIT is not in the capture: which proposal")
 
@@ -205,38 +205,42 @@ def test_moved_tunnel_is_present_with_its_addresses(tmp_path: Path) -> None:
     elsewhere = "10.0.0.77"
     auth = (">", encrypted(35, 1)), ("<", encrypted(35, 1, flags=0x20))
     update = (">", encrypted(37, 2)), ("<", encrypted(37, 2, flags=0x20))
-    scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT).udp(STATION, 4500, TPE, 4500, *auth, (">", ESP), ("<", ESP))
-    result = scene.udp(elsewhere, 4500, TPE, 4500, *update, (">", ESP), ("<", ESP)).audited(tmp_path)
+    traffic = (
+        Traffic()
+        .exchange(STATION, 500, TPE, 500, IKE_INIT)
+        .udp(STATION, 4500, TPE, 4500, *auth, (">", ESP), ("<", ESP))
+    )
+    result = traffic.udp(elsewhere, 4500, TPE, 4500, *update, (">", ESP), ("<", ESP)).audit(tmp_path)
     assert statuses(result)["i1"] == "present"
     assert reason(result, "i1") == f"the IKE SA moved on to another address (MOBIKE): {STATION}, then {elsewhere}"
 
 
 @pytest.mark.parametrize("bare", [True, False])
 def test_esp_in_one_direction_blocks_its_row(tmp_path: Path, bare: bool) -> None:
-    scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT)
-    scene.udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH))
+    traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT)
+    traffic.udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH))
     for _ in range(3):
         if bare:
-            scene.packet(STATION, TPE, 50, ESP)
+            traffic.packet(STATION, TPE, 50, ESP)
         else:
-            scene.udp(STATION, 4500, TPE, 4500, (">", ESP))
-    result = scene.audited(tmp_path)
+            traffic.udp(STATION, 4500, TPE, 4500, (">", ESP))
+    result = traffic.audit(tmp_path)
     assert statuses(result)["i2"].startswith("blocked")
     assert "one direction only" in reason(result, "i2")
 
 
 def test_blocked_optional_row_has_low_severity(tmp_path: Path) -> None:
-    result = tls().udp(STATION, 5555, RESOLVER, 53, (">", DNS[0])).audited(tmp_path)
+    result = tls().udp(STATION, 5555, RESOLVER, 53, (">", DNS[0])).audit(tmp_path)
     assert statuses(result)["n2"] == "blocked, weak"
-    (finding,) = found(result, "TPE112")
+    (finding,) = findings_of(result, "TPE112")
     assert (finding.rows, finding.severity) == (("n2",), Severity.LOW)
 
 
 def test_refused_login_blocks_its_rows(tmp_path: Path) -> None:
     refused = [*ftp()[:4], ("<", b"530 Login incorrect.\r\n")]
-    result = plain().dialogue(STATION, 40001, TPE, 21, *refused).audited(tmp_path)
+    result = plain().dialogue(STATION, 40001, TPE, 21, *refused).audit(tmp_path)
     assert statuses(result)["i7"] == statuses(result)["i8"] == "blocked, weak"
-    (finding,) = found(result, "TPE112")
+    (finding,) = findings_of(result, "TPE112")
     assert finding.rows == ("i7", "i8")
     assert "the server refused the login" in finding.summary
 
@@ -245,37 +249,37 @@ def test_refused_login_blocks_its_rows(tmp_path: Path) -> None:
 
 
 def test_other_protocol_makes_a_row_malformed(tmp_path: Path) -> None:
-    result = Scene().tcp(STATION, 40000, TPE, 3001, HTTP).audited(tmp_path)
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, HTTP).audit(tmp_path)
     assert statuses(result)["i38"] == "malformed"
-    (finding,) = found(result, "TPE121")
+    (finding,) = findings_of(result, "TPE121")
     assert finding.severity is Severity.HIGH
     assert "HTTP in clear" in finding.summary
 
 
 def test_ah_instead_of_esp_is_malformed(tmp_path: Path) -> None:
-    scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT)
-    scene.packet(STATION, TPE, 51, bytes(40)).packet(TPE, STATION, 51, bytes(40))
-    result = scene.audited(tmp_path)
+    traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT)
+    traffic.packet(STATION, TPE, 51, bytes(40)).packet(TPE, STATION, 51, bytes(40))
+    result = traffic.audit(tmp_path)
     assert statuses(result)["i2"] == "malformed"
-    (finding,) = found(result, "TPE121")
+    (finding,) = findings_of(result, "TPE121")
     assert finding.severity is Severity.HIGH
     assert "AH instead of ESP" in finding.summary
 
 
 def test_midstream_flow_makes_a_row_present_with_a_reason(tmp_path: Path) -> None:
     record = b"\x17\x03\x03\x00\x20" + bytes(32)
-    result = Scene().tcp(STATION, 40000, TPE, 3001, (record, record), begins=False).audited(tmp_path)
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, (record, record), begins=False).audit(tmp_path)
     assert statuses(result)["i38"] == "present"
     assert "beginning is not in the capture" in reason(result, "i38")
-    (notice,) = found(result, "TPE134")
+    (notice,) = findings_of(result, "TPE134")
     assert notice.severity is Severity.INFO
 
 
 def test_present_row_names_the_limits_of_its_evidence(tmp_path: Path) -> None:
-    result = Scene().tcp(STATION, 40000, TPE, 3001, (b"\x99" * 100, b"\x98" * 100), begins=False).audited(tmp_path)
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, (b"\x99" * 100, b"\x98" * 100), begins=False).audit(tmp_path)
     assert statuses(result)["i38"] == "present"
     assert "what its content is cannot be told" in reason(result, "i38")
-    result = Scene().ask(STATION, 500, TPE, 500, IKE_INIT).audited(tmp_path)
+    result = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT).audit(tmp_path)
     assert statuses(result)["i1"] == "present"
     assert "whether there is a tunnel cannot be told" in reason(result, "i1")
 

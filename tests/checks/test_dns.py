@@ -27,8 +27,7 @@ from tests.protocols.test_dns import (
     udp,
     whole_captures,
 )
-from tests.synthetic import DNS, IEC104, STATION, TPE, Scene
-from tests.synthetic import found as findings_of
+from tests.synthetic import DNS, IEC104, STATION, TPE, Traffic, findings_of
 
 TUNNEL = "ndpi_dns-tunnel-iodine.pcap"
 
@@ -166,17 +165,17 @@ def test_contradicting_answers() -> None:
 @pytest.mark.parametrize("first", [True, False])
 def test_forged_answer_is_no_duplicate_of_the_true_one(first: bool, tmp_path: Path) -> None:
     """It has the true one's identification, length and beginning, and another sender; 0.4 ms lie between them."""
-    scene = Scene().tcp(STATION, 41000, TPE, 2404, IEC104).ask(STATION, 40000, "10.0.0.53", 53, DNS)
-    time, answer = scene.packets[-1]
+    traffic = Traffic().tcp(STATION, 41000, TPE, 2404, IEC104).exchange(STATION, 40000, "10.0.0.53", 53, DNS)
+    time, answer = traffic.packets[-1]
     forged = bytearray(answer)
     forged[11] ^= 1  # the sender's link-layer address
     forged[22] -= 1  # the time to live
     forged[-1] ^= 0x40  # the address in the answer
-    scene.packets.append((time + (-0.0004 if first else 0.0004), bytes(forged)))
-    (finding,) = findings_of(scene.audited(tmp_path), checks.contradicting_answers.id)
+    traffic.packets.append((time + (-0.0004 if first else 0.0004), bytes(forged)))
+    (finding,) = findings_of(traffic.audit(tmp_path), checks.contradicting_answers.id)
     assert finding.severity is Severity.MEDIUM
-    scene.packets[-1] = time + 0.0004, answer[:22] + bytes([answer[22] - 1]) + answer[23:]
-    assert not findings_of(scene.audited(tmp_path), checks.contradicting_answers.id)
+    traffic.packets[-1] = time + 0.0004, answer[:22] + bytes([answer[22] - 1]) + answer[23:]
+    assert not findings_of(traffic.audit(tmp_path), checks.contradicting_answers.id)
 
 
 def test_unasked_answers() -> None:

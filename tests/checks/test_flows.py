@@ -19,41 +19,41 @@ from tests.synthetic import (
     STATION,
     TLS,
     TPE,
-    Scene,
-    found,
+    Traffic,
+    findings_of,
     statuses,
 )
 
 ATTACKER = "10.0.0.66"
 
 
-def tls() -> Scene:
-    return Scene().tcp(STATION, 40000, TPE, 3001, TLS)
+def tls() -> Traffic:
+    return Traffic().tcp(STATION, 40000, TPE, 3001, TLS)
 
 
 # -- unexpected -------------------------------------------------------------------------------------------------
 
 
 def test_one_finding_per_peer_service_and_direction(tmp_path: Path) -> None:
-    scene = tls()
+    traffic = tls()
     for number in range(3):
-        scene.tcp(STATION, 41000 + number, OTHER, 8080, HTTP)
-    scene.tcp(STATION, 42000, OTHER, 8081, HTTP).tcp(STATION, 42001, "192.0.2.81", 8080, HTTP)
-    scene.ask(STATION, 5000, OTHER, 8080, (b"a", b"b")).tcp(OTHER, 5000, STATION, 8080, HTTP)
-    result = scene.audited(tmp_path)
-    outbound = {finding.summary.split(":")[0]: finding.count for finding in found(result, "TPE101")}
+        traffic.tcp(STATION, 41000 + number, OTHER, 8080, HTTP)
+    traffic.tcp(STATION, 42000, OTHER, 8081, HTTP).tcp(STATION, 42001, "192.0.2.81", 8080, HTTP)
+    traffic.exchange(STATION, 5000, OTHER, 8080, (b"a", b"b")).tcp(OTHER, 5000, STATION, 8080, HTTP)
+    result = traffic.audit(tmp_path)
+    outbound = {finding.summary.split(":")[0]: finding.count for finding in findings_of(result, "TPE101")}
     assert outbound == {
         "10.0.0.2 talks to 192.0.2.80, HTTP in clear on tcp/8080, in 3 flows": 3,
         "10.0.0.2 talks to 192.0.2.80, HTTP in clear on tcp/8081, once": 1,
         "10.0.0.2 talks to 192.0.2.81, HTTP in clear on tcp/8080, once": 1,
         "10.0.0.2 talks to 192.0.2.80, udp/8080, once": 1,
     }
-    assert [finding.count for finding in found(result, "TPE102")] == [1]
+    assert [finding.count for finding in findings_of(result, "TPE102")] == [1]
 
 
 def test_unexpected_finding_has_its_evidence(tmp_path: Path) -> None:
-    result = tls().tcp(STATION, 41000, TPE, 8080, HTTP).tcp(STATION, 41001, TPE, 8080, HTTP).audited(tmp_path)
-    (finding,) = found(result, "TPE101")
+    result = tls().tcp(STATION, 41000, TPE, 8080, HTTP).tcp(STATION, 41001, TPE, 8080, HTTP).audit(tmp_path)
+    (finding,) = findings_of(result, "TPE101")
     first, second = (flow for flow in result.flows if flow.responder.port == 8080)
     assert (finding.kind, finding.severity) == (Kind.UNEXPECTED, Severity.MEDIUM)
     assert (finding.base_station, finding.flow, finding.time) == (STATION, first.id, first.first)
@@ -64,7 +64,7 @@ def test_unexpected_finding_has_its_evidence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scene", "rows", "mismatch"),
+    ("traffic", "rows", "mismatch"),
     [
         (tls().tcp(STATION, 41000, TPE, 8080, HTTP), None, "port"),
         (tls().tcp(STATION, 41000, OTHER, 3002, TLS).echo(STATION, OTHER), ("i3",), "destination"),
@@ -73,19 +73,19 @@ def test_unexpected_finding_has_its_evidence(tmp_path: Path) -> None:
     ],
 )
 def test_nearest_row_and_mismatch(
-    tmp_path: Path, scene: Scene, rows: tuple[str, ...] | None, mismatch: str | None
+    tmp_path: Path, traffic: Traffic, rows: tuple[str, ...] | None, mismatch: str | None
 ) -> None:
-    finding = found(scene.audited(tmp_path, tpe=[TPE]), "TPE101")[-1]
+    finding = findings_of(traffic.audit(tmp_path, tpe=[TPE]), "TPE101")[-1]
     assert finding.mismatch == mismatch
     assert rows is None or finding.rows == rows
 
 
 @pytest.mark.parametrize("ports", [200, 5])
 def test_port_scan_is_one_finding(tmp_path: Path, ports: int) -> None:
-    scene = tls()
+    traffic = tls()
     for port in range(1, ports + 1):
-        scene.syn(ATTACKER, 50000, STATION, port, reset=True)
-    result = scene.audited(tmp_path)
+        traffic.syn(ATTACKER, 50000, STATION, port, reset=True)
+    result = traffic.audit(tmp_path)
     (finding,) = (finding for finding in result.findings if finding.kind is Kind.UNEXPECTED)
     assert (finding.check, finding.severity, finding.count) == ("TPE103", Severity.HIGH, ports)
     assert f"tried {ports} TCP ports of 10.0.0.2" in finding.summary
@@ -94,65 +94,65 @@ def test_port_scan_is_one_finding(tmp_path: Path, ports: int) -> None:
 
 
 def test_answered_port_of_a_scan_is_its_own_finding(tmp_path: Path) -> None:
-    scene = tls()
+    traffic = tls()
     for port in range(101, 130):
-        scene.syn(ATTACKER, 50000, STATION, port, reset=True)
-    scene.tcp(ATTACKER, 50001, STATION, 22, (SSH[1], SSH[0]))
-    result = scene.audited(tmp_path)
-    assert [finding.count for finding in found(result, "TPE103")] == [29]
-    (open_port,) = found(result, "TPE102")
+        traffic.syn(ATTACKER, 50000, STATION, port, reset=True)
+    traffic.tcp(ATTACKER, 50001, STATION, 22, (SSH[1], SSH[0]))
+    result = traffic.audit(tmp_path)
+    assert [finding.count for finding in findings_of(result, "TPE103")] == [29]
+    (open_port,) = findings_of(result, "TPE102")
     assert open_port.severity is Severity.HIGH
     assert "SSH on tcp/22" in open_port.summary
 
 
 def test_few_ports_are_no_scan(tmp_path: Path) -> None:
-    scene = tls()
+    traffic = tls()
     for port in range(1, 5):
-        scene.syn(ATTACKER, 50000, STATION, port)
-    result = scene.audited(tmp_path)
-    assert [finding.severity for finding in found(result, "TPE102")] == [Severity.MEDIUM] * 4
-    assert not found(result, "TPE103")
+        traffic.syn(ATTACKER, 50000, STATION, port)
+    result = traffic.audit(tmp_path)
+    assert [finding.severity for finding in findings_of(result, "TPE102")] == [Severity.MEDIUM] * 4
+    assert not findings_of(result, "TPE103")
 
 
 def test_scan_by_the_base_station_is_one_finding(tmp_path: Path) -> None:
-    scene = tls()
+    traffic = tls()
     for port in range(5001, 5030):
-        scene.syn(STATION, 50000, OTHER, port)
-    result = scene.audited(tmp_path)
-    (finding,) = found(result, "TPE103")
+        traffic.syn(STATION, 50000, OTHER, port)
+    result = traffic.audit(tmp_path)
+    (finding,) = findings_of(result, "TPE103")
     assert "10.0.0.2 tried 29 TCP ports of 192.0.2.80" in finding.summary
-    assert not found(result, "TPE101")
+    assert not findings_of(result, "TPE101")
 
 
 def test_inbound_flow_with_uncertain_originator_is_low(tmp_path: Path) -> None:
     chatter = b"\x05\x00\x00\x01"
-    scene = tls().tcp(ATTACKER, 40000, STATION, 700, (chatter, chatter), begins=False)
-    (finding,) = found(scene.audited(tmp_path), "TPE102")
+    traffic = tls().tcp(ATTACKER, 40000, STATION, 700, (chatter, chatter), begins=False)
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE102")
     assert finding.severity is Severity.LOW
 
 
 def test_scan_with_uncertain_originator_is_low(tmp_path: Path) -> None:
-    scene = tls()
+    traffic = tls()
     for port in range(701, 710):
-        scene.segment(ATTACKER, 40000, STATION, port, 0x10)
-    (finding,) = found(scene.audited(tmp_path), "TPE103")
+        traffic.segment(ATTACKER, 40000, STATION, port, 0x10)
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE103")
     assert finding.severity is Severity.LOW
 
 
 def test_reply_without_captured_request_is_low_at_most(tmp_path: Path) -> None:
-    result = tls().echo(STATION, TPE, asked=False).audited(tmp_path)
+    result = tls().echo(STATION, TPE, asked=False).audit(tmp_path)
     unexpected = [finding for finding in result.findings if finding.kind is Kind.UNEXPECTED]
     assert all(finding.severity <= Severity.LOW for finding in unexpected)
 
 
 def test_equal_ports_leave_the_originator_uncertain(tmp_path: Path) -> None:
-    scene = Scene().udp(STATION, 123, OTHER, 123, ("<", NTP[1]), (">", NTP[0]), ("<", NTP[1]))
-    result = scene.tcp(STATION, 40000, TPE, 3001, TLS).audited(tmp_path)
-    assert [finding.severity for finding in found(result, "TPE102")] == [Severity.LOW]
+    traffic = Traffic().udp(STATION, 123, OTHER, 123, ("<", NTP[1]), (">", NTP[0]), ("<", NTP[1]))
+    result = traffic.tcp(STATION, 40000, TPE, 3001, TLS).audit(tmp_path)
+    assert [finding.severity for finding in findings_of(result, "TPE102")] == [Severity.LOW]
 
 
 def test_inbound_ping_is_high(tmp_path: Path) -> None:
-    (finding,) = found(tls().echo(TPE, STATION).audited(tmp_path), "TPE102")
+    (finding,) = findings_of(tls().echo(TPE, STATION).audit(tmp_path), "TPE102")
     assert (finding.rows, finding.mismatch, finding.severity) == (("i3",), "direction", Severity.HIGH)
 
 
@@ -167,31 +167,31 @@ def test_inbound_ping_is_high(tmp_path: Path) -> None:
     ],
 )
 def test_name_discovery_is_low(tmp_path: Path, group: str, port: int, name: str) -> None:
-    scene = tls()
+    traffic = tls()
     for number in range(3):
-        scene.udp(STATION, 40000 + number, group, port, (">", b"hello"))
-    result = scene.audited(tmp_path)
+        traffic.udp(STATION, 40000 + number, group, port, (">", b"hello"))
+    result = traffic.audit(tmp_path)
     (finding,) = (finding for finding in result.findings if finding.kind is Kind.UNEXPECTED)
     assert (finding.check, finding.severity, finding.count) == ("TPE105", Severity.LOW, 3)
     assert name in finding.summary
 
 
 def test_discovery_port_towards_the_internet_is_unexpected(tmp_path: Path) -> None:
-    scene = tls().udp(STATION, 40000, "8.8.8.8", 5353, (">", b"hello"))
-    assert [finding.severity for finding in found(scene.audited(tmp_path), "TPE101")] == [Severity.MEDIUM]
+    traffic = tls().udp(STATION, 40000, "8.8.8.8", 5353, (">", b"hello"))
+    assert [finding.severity for finding in findings_of(traffic.audit(tmp_path), "TPE101")] == [Severity.MEDIUM]
 
 
 def test_findings_name_their_base_station(tmp_path: Path) -> None:
-    scene = tls().tcp("10.0.0.3", 40000, TPE, 3001, TLS).tcp("10.0.0.3", 41000, OTHER, 8080, HTTP)
-    (finding,) = found(scene.audited(tmp_path), "TPE101")
+    traffic = tls().tcp("10.0.0.3", 40000, TPE, 3001, TLS).tcp("10.0.0.3", 41000, OTHER, 8080, HTTP)
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE101")
     assert finding.base_station == "10.0.0.3"
 
 
 def test_flow_between_base_stations_is_found_at_both(tmp_path: Path) -> None:
-    scene = tls().tcp("10.0.0.3", 40000, TPE, 3001, TLS).tcp("10.0.0.3", 41000, STATION, 8080, HTTP)
-    result = scene.audited(tmp_path)
-    assert [finding.base_station for finding in found(result, "TPE101")] == ["10.0.0.3"]
-    assert [finding.base_station for finding in found(result, "TPE102")] == [STATION]
+    traffic = tls().tcp("10.0.0.3", 40000, TPE, 3001, TLS).tcp("10.0.0.3", 41000, STATION, 8080, HTTP)
+    result = traffic.audit(tmp_path)
+    assert [finding.base_station for finding in findings_of(result, "TPE101")] == ["10.0.0.3"]
+    assert [finding.base_station for finding in findings_of(result, "TPE102")] == [STATION]
 
 
 # -- malformed --------------------------------------------------------------------------------------------------
@@ -215,40 +215,40 @@ def test_flow_between_base_stations_is_found_at_both(tmp_path: Path) -> None:
 def test_wrong_protocol_names_the_content(
     tmp_path: Path, content: tuple[bytes, bytes], severity: Severity, words: str
 ) -> None:
-    result = Scene().tcp(STATION, 40000, TPE, 3001, content).audited(tmp_path)
-    (finding,) = found(result, "TPE121")
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, content).audit(tmp_path)
+    (finding,) = findings_of(result, "TPE121")
     assert (finding.severity, finding.rows) == (severity, ("i38",))
     assert words in finding.summary
     assert finding.summary.isprintable()
 
 
 def test_wrong_protocol_of_rows_that_share_a_port_is_one_finding(tmp_path: Path) -> None:
-    result = tls().tcp(STATION, 41000, TPE, 22, HTTP).audited(tmp_path)
-    (finding,) = found(result, "TPE121")
+    result = tls().tcp(STATION, 41000, TPE, 22, HTTP).audit(tmp_path)
+    (finding,) = findings_of(result, "TPE121")
     assert finding.rows == ("i4", "i5")
     assert finding.summary.startswith("Rows i4 and i5 expect SSH on tcp/22")
     assert statuses(result)["i4"] == statuses(result)["i5"] == "malformed"
 
 
 def test_connection_without_content_is_present(tmp_path: Path) -> None:
-    result = tls().tcp(STATION, 41000, TPE, 3002).audited(tmp_path)
+    result = tls().tcp(STATION, 41000, TPE, 3002).audit(tmp_path)
     assert statuses(result)["i39"] == "present"
-    assert not found(result, "TPE121")
+    assert not findings_of(result, "TPE121")
     assert "without any content" in (result.base_stations[0].rows[4].reason or "")
 
 
 def test_broken_protocol_names_the_byte(tmp_path: Path) -> None:
     hello = bytearray(TLS[0])
     hello[6:9] = (len(hello) + 99).to_bytes(3, "big")
-    result = Scene().tcp(STATION, 40000, TPE, 3001, (bytes(hello), TLS[1])).audited(tmp_path)
-    (finding,) = found(result, "TPE122")
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, (bytes(hello), TLS[1])).audit(tmp_path)
+    (finding,) = findings_of(result, "TPE122")
     assert "10.0.0.2:40000" in finding.summary and "byte" in finding.summary
     assert statuses(result)["i38"] == "malformed"
 
 
 def test_truncated_content_is_not_broken(tmp_path: Path) -> None:
-    result = Scene().tcp(STATION, 40000, TPE, 3001, (TLS[0][:60], b"")).audited(tmp_path)
-    assert not found(result, "TPE122")
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, (TLS[0][:60], b"")).audit(tmp_path)
+    assert not findings_of(result, "TPE122")
     assert statuses(result)["i38"] != "malformed"
 
 
@@ -258,32 +258,34 @@ def test_truncated_content_is_not_broken(tmp_path: Path) -> None:
 def test_rival_dhcp_servers_in_different_flows(tmp_path: Path) -> None:
     macs = {"10.20.30.10": "70:76:ff:00:aa:10", "0.0.0.0": "70:76:ff:00:aa:10"}
     station = "10.20.30.10"
-    capture = Scene(macs).udp("0.0.0.0", 68, "255.255.255.255", 67, (">", DISCOVER))
+    capture = Traffic(macs).udp("0.0.0.0", 68, "255.255.255.255", 67, (">", DISCOVER))
     capture.udp("10.20.30.2", 67, station, 68, (">", OFFER)).tcp(station, 40000, TPE, 3001, TLS)
-    result = capture.audited(tmp_path)
+    result = capture.audit(tmp_path)
     assert statuses(result, station)["n4"] == "present"
-    assert not found(result, "TPE344") and not found(result, "TPE341")
+    assert not findings_of(result, "TPE344") and not findings_of(result, "TPE341")
 
     capture.udp("10.20.30.66", 67, station, 68, (">", RIVAL_OFFER))
-    result = capture.audited(tmp_path)
-    (finding,) = found(result, "TPE344")
+    result = capture.audit(tmp_path)
+    (finding,) = findings_of(result, "TPE344")
     assert (finding.kind, finding.severity, finding.count) == (Kind.MALFORMED, Severity.MEDIUM, 2)
     assert "2 servers: 10.20.30.2, 10.20.30.66" in finding.summary
     assert statuses(result, station)["n4"] == "malformed"
 
 
 def test_several_time_servers_are_no_issue(tmp_path: Path) -> None:
-    result = tls().ask(STATION, 123, OTHER, 123, NTP).ask(STATION, 123, "192.0.2.81", 123, NTP).audited(tmp_path)
+    result = (
+        tls().exchange(STATION, 123, OTHER, 123, NTP).exchange(STATION, 123, "192.0.2.81", 123, NTP).audit(tmp_path)
+    )
     assert statuses(result)["n1"] == "present"
     assert not [finding for finding in result.findings if finding.severity >= Severity.MEDIUM]
 
 
 def test_unanswered_flows_of_many_peers_are_one_finding(tmp_path: Path) -> None:
     """The senders may be forged."""
-    scene = tls()
+    traffic = tls()
     for number in range(300):
-        scene.udp(f"203.0.{113 + number // 250}.{number % 250}", 4000, STATION, 9, (">", b"x"))
-    (finding,) = found(scene.audited(tmp_path), "TPE102")
+        traffic.udp(f"203.0.{113 + number // 250}.{number % 250}", 4000, STATION, 9, (">", b"x"))
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE102")
     assert finding.count == 300
     assert "300 hosts, 203.0.113.0 the first of them, opened udp/9" in finding.summary
     assert finding.filter == f"ip.addr == {STATION} && udp.port == 9"

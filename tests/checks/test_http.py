@@ -9,7 +9,7 @@ import pytest
 from analyzer.findings import Severity
 from analyzer.reports import FORMATS, Format
 from tests.protocols.test_http import SWITCHING, UPGRADE
-from tests.synthetic import OTHER, STATION, TLS, TPE, Scene, found, statuses
+from tests.synthetic import OTHER, STATION, TLS, TPE, Traffic, findings_of, statuses
 
 CANARY = "NNSXS-canary-0123456789"
 SECRETS = f"Authorization: Bearer {CANARY}\r\nCookie: session={CANARY}\r\n{CANARY}: x\r\nX-Token: {CANARY}\r\n".encode()
@@ -17,11 +17,11 @@ UPDATE_INFO = b"POST /update-info HTTP/1.1\r\nHost: cups.example\r\n" + SECRETS 
 OK = f"HTTP/1.1 200 OK\r\nSet-Cookie: {CANARY}\r\n\r\n".encode() + bytes(14)
 
 
-def scene() -> Scene:
+def traffic() -> Traffic:
     asked = UPGRADE[:-2] + SECRETS + b"\r\n\x81\x85\1\1\1\1abcde"
     token = f"GET /{CANARY}-and-more?token={CANARY} HTTP/1.1\r\nAuthorization: {CANARY}\r\n\r\n".encode()
     return (
-        Scene()
+        Traffic()
         .tcp(STATION, 40000, TPE, 443, (UPDATE_INFO, OK))
         .tcp(STATION, 40001, TPE, 4443, (asked, SWITCHING + b"\x81\x05hello"))
         .tcp(STATION, 40002, OTHER, 80, (token, OK))
@@ -30,8 +30,8 @@ def scene() -> Scene:
 
 
 def test_service_in_clear_is_named(tmp_path: Path) -> None:
-    result = scene().audited(tmp_path, mode="basics")
-    assert {(finding.rows, finding.severity, finding.summary) for finding in found(result, "TPE121")} == {
+    result = traffic().audit(tmp_path, mode="basics")
+    assert {(finding.rows, finding.severity, finding.summary) for finding in findings_of(result, "TPE121")} == {
         (
             ("i43",),
             Severity.HIGH,
@@ -48,8 +48,10 @@ def test_service_in_clear_is_named(tmp_path: Path) -> None:
 
 
 def test_credentials_in_clear(tmp_path: Path) -> None:
-    result = scene().audited(tmp_path, mode="basics")
-    issues = {finding.summary: (finding.severity, finding.rows, finding.count) for finding in found(result, "TPE351")}
+    result = traffic().audit(tmp_path, mode="basics")
+    issues = {
+        finding.summary: (finding.severity, finding.rows, finding.count) for finding in findings_of(result, "TPE351")
+    }
     assert issues == {
         f"Between {STATION} and {TPE} Authorization and Cookie and Set-Cookie cross the network in clear.": (
             Severity.HIGH,
@@ -71,17 +73,17 @@ def test_credentials_in_clear(tmp_path: Path) -> None:
 
 
 def test_no_issue_without_credentials(tmp_path: Path) -> None:
-    plain = Scene().tcp(STATION, 40000, TPE, 443, (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"")).audited(tmp_path)
-    assert found(plain, "TPE351") == []
+    plain = Traffic().tcp(STATION, 40000, TPE, 443, (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"")).audit(tmp_path)
+    assert findings_of(plain, "TPE351") == []
 
 
 @pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.NAME)
 def test_no_secret_in_reports(report: Format, tmp_path: Path) -> None:
-    assert CANARY not in str(report.render(scene().audited(tmp_path, mode="basics")))
+    assert CANARY not in str(report.render(traffic().audit(tmp_path, mode="basics")))
 
 
 def test_no_secret_in_frames_and_texts(tmp_path: Path) -> None:
-    result = scene().audited(tmp_path, mode="basics")
+    result = traffic().audit(tmp_path, mode="basics")
     for shown in (repr(result), repr(result.flows), repr(result.conversations), result.flows_frame().to_csv()):
         assert CANARY not in shown
     assert CANARY not in result.findings_frame().to_csv() + result.rows_frame().to_csv()

@@ -20,7 +20,7 @@ from tests import build
 from tests.checks import matches
 from tests.checks.matches import issues_by_check, match_of
 from tests.protocols.test_icmp import BACK, IPV4, SENT, echo, head, message
-from tests.synthetic import IEC104, OTHER, STATION, TLS, TPE, Scene, found, statuses
+from tests.synthetic import IEC104, OTHER, STATION, TLS, TPE, Traffic, findings_of, statuses
 
 NOISE = random.Random(792)
 FLOW_CHECKS = tuple(check for check in checks.CHECKS if check.scope is Scope.FLOW)
@@ -213,52 +213,52 @@ def test_missing_fragment_is_no_issue_of_the_ping(tmp_path: Path, version: int, 
     """The capture lacks the first, middle or last fragment of a large request or its reply."""
     station, tpe = (STATION, TPE) if version == 4 else ("2001:db8::2", "2001:db8:9::1")
     kinds = (8, 0) if version == 4 else (128, 129)
-    scene = Scene().tcp(station, 40000, tpe, 3001, TLS).echo(station, tpe)
+    traffic = Traffic().tcp(station, 40000, tpe, 3001, TLS).echo(station, tpe)
     for number, kind in enumerate(kinds):
         ends = (station, tpe) if number == 0 else (tpe, station)
         whole = build.echo(*ends, kind, 9, bytes(range(256)) * 12)[14:]
         for place, part in enumerate(build.fragments(whole, 1480 if version == 4 else 1448, number + 1)):
             if (number, place) != (cut_message, lost):
-                scene.packets.append((scene.packets[-1][0] + 0.01, build.ethernet(part)))
-    result = scene.audited(tmp_path)
-    assert found(result, "TPE009")[0].severity is (Severity.INFO if lost else Severity.LOW)
+                traffic.packets.append((traffic.packets[-1][0] + 0.01, build.ethernet(part)))
+    result = traffic.audit(tmp_path)
+    assert findings_of(result, "TPE009")[0].severity is (Severity.INFO if lost else Severity.LOW)
     assert not [
         finding
         for finding in result.findings
         if finding.severity >= Severity.MEDIUM and finding.kind is not Kind.MISSING
     ]
     assert statuses(result, station)["i3"] == "present"
-    (large,) = found(result, "TPE245")
+    (large,) = findings_of(result, "TPE245")
     assert "up to 3072 bytes of data" in large.summary
-    assert sum(flow.packets[0] + flow.packets[1] for flow in result.flows) == len(scene.packets)
+    assert sum(flow.packets[0] + flow.packets[1] for flow in result.flows) == len(traffic.packets)
 
 
 def test_headless_fragments_from_an_unknown_host_are_unexpected(tmp_path: Path) -> None:
     """A sender of later fragments alone may serve a receiver that reads just these."""
-    scene = Scene().tcp(STATION, 40000, TPE, 3001, TLS)
+    traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS)
     part = build.fragments(build.udp(STATION, 7, OTHER, 7, bytes(3000))[14:], 1480)[1]
-    scene.packets.append((scene.packets[-1][0] + 0.01, build.ethernet(part)))
-    (finding,) = found(scene.audited(tmp_path), "TPE101")
+    traffic.packets.append((traffic.packets[-1][0] + 0.01, build.ethernet(part)))
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE101")
     assert OTHER in finding.summary
 
 
 def test_reply_mismatch_in_the_second_of_two_similar_flows(tmp_path: Path) -> None:
     """Both replies return different data; in the first flow, the difference lies beyond the bytes that are compared."""
-    scene = Scene().tcp(STATION, 41000, TPE, 2404, IEC104)
+    traffic = Traffic().tcp(STATION, 41000, TPE, 2404, IEC104)
     sent = bytes(200)
     for number, returned in ((1, sent[:150] + b"x" + sent[151:]), (2, b"x" + sent[1:])):
         head = struct.pack(">HHH", 0, number, 1)
-        scene.packet(STATION, TPE, 1, b"\x08\0" + head + sent).packet(TPE, STATION, 1, b"\0\0" + head + returned)
-    (finding,) = found(scene.audited(tmp_path), "TPE243")
+        traffic.packet(STATION, TPE, 1, b"\x08\0" + head + sent).packet(TPE, STATION, 1, b"\0\0" + head + returned)
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE243")
     assert finding.count == 1
 
 
 def test_tunnel_in_the_second_of_two_similar_flows(tmp_path: Path) -> None:
     """All requests of both flows differ; those of the first flow in the time stamp alone."""
-    scene = Scene().tcp(STATION, 41000, TPE, 2404, IEC104)
+    traffic = Traffic().tcp(STATION, 41000, TPE, 2404, IEC104)
     for identifier, place in ((1, 0), (2, 30)):
         for number in range(8):
             data = bytes(place) + bytes([number + 1]) + bytes(199 - place)
-            scene.packet(STATION, TPE, 1, b"\x08\0" + struct.pack(">HHH", 0, identifier, number) + data)
-    (finding,) = found(scene.audited(tmp_path), "TPE244")
+            traffic.packet(STATION, TPE, 1, b"\x08\0" + struct.pack(">HHH", 0, identifier, number) + data)
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE244")
     assert finding.count == 1

@@ -32,7 +32,7 @@ from analyzer.safetext import SafeText
 from tests import injection as hostile
 from tests import samples
 from tests.reports.audits import EXAMPLE, finding, flow
-from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Scene
+from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Traffic
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
 KEY = bytes(range(32))
@@ -326,7 +326,9 @@ def test_names_that_differ_by_case_only_are_counted_together() -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = tmp_path / "key"
     key.write_bytes(KEY)
-    path = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 41000, OTHER, 8080, HTTP).save(tmp_path / "a.pcap")
+    path = (
+        Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 41000, OTHER, 8080, HTTP).save(tmp_path / "a.pcap")
+    )
     for command, code in (("audit", cli.FOUND), ("flows", cli.CLEAN)):
         for format_ in ("text", "json"):
             assert cli.main([command, str(path), "--anonymize", str(key), "--format", format_]) == code

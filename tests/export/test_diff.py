@@ -23,7 +23,7 @@ from analyzer.result import Audit
 from analyzer.verdicts import Status
 from tests import build, samples
 from tests.reports.audits import EXAMPLE, HOSTILE, UNKNOWN_STATION, finding
-from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Scene
+from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Traffic
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -176,10 +176,10 @@ def test_what_a_finding_is_about_changes_its_fingerprint(tmp_path: Path) -> None
 
 
 def test_several_peers_or_ports_are_none(tmp_path: Path) -> None:
-    scene = Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 41000, OTHER, 8080, HTTP)
+    traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 41000, OTHER, 8080, HTTP)
     for port in range(20):
-        scene.tcp(STATION, 42000 + port, OTHER, 100 + port)
-    told = {each.check: (each.peer, each.service) for each in scene.audited(tmp_path).findings}
+        traffic.tcp(STATION, 42000 + port, OTHER, 100 + port)
+    told = {each.check: (each.peer, each.service) for each in traffic.audit(tmp_path).findings}
     assert told["TPE101"] == (OTHER, "tcp/8080")
     assert told["TPE103"] == (OTHER, "tcp")
 

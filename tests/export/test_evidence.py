@@ -25,7 +25,7 @@ from tests import build, samples
 from tests.build import SECOND, Packet
 from tests.export.test_records import ALL, CONTENTS, FRAMES, MIXED, PACKETS, START
 from tests.reports.audits import BARE, finding
-from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Scene
+from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Traffic
 
 SAMPLES = samples.all_captures()
 
@@ -190,7 +190,9 @@ def test_evidence_of_a_recorded_capture_is_complete(path: Path, tmp_path: Path) 
 
 
 def failing_capture(folder: Path) -> Path:
-    return Scene().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 41000, OTHER, 8080, HTTP).save(folder / "bad.pcap")
+    return (
+        Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 41000, OTHER, 8080, HTTP).save(folder / "bad.pcap")
+    )
 
 
 def test_command_writes_evidence_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

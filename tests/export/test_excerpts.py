@@ -10,7 +10,7 @@ from analyzer.export.excerpts import FIELD, FRAMES, HEADERS, MESSAGES, Excerpt, 
 from analyzer.heads import Direction, Frame
 from analyzer.protocols import dns, esp, ftp, http, icmp, ike, ntp, ssh, tls
 from analyzer.result import Audit
-from tests.synthetic import HTTP, IKE_INIT, NTP, STATION, TLS, TPE, Scene
+from tests.synthetic import HTTP, IKE_INIT, NTP, STATION, TLS, TPE, Traffic
 from tests.synthetic import ftp as dialogue
 
 SECRET = "s3cr3t-w0rds"
@@ -37,7 +37,7 @@ def every(result: Audit) -> list[Excerpt]:
 
 
 def test_of_a_hello_the_fixed_part_is_shown(tmp_path: Path) -> None:
-    result = Scene().tcp(STATION, 40000, TPE, 3001, TLS, lasting=10).audited(tmp_path)
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, TLS, duration=10).audit(tmp_path)
     hello, answer, *_ = every(result)
     assert hello.header == TLS[0][:43] and hello.direction is Direction.ORIGINATOR
     assert answer.header == TLS[1][:43] and answer.direction is Direction.RESPONDER
@@ -46,8 +46,8 @@ def test_of_a_hello_the_fixed_part_is_shown(tmp_path: Path) -> None:
 
 
 def test_of_ike_the_header_is_shown_and_the_rest_is_read(tmp_path: Path) -> None:
-    scene = Scene().udp(STATION, 500, TPE, 500, (">", IKE_INIT[0]), ("<", IKE_INIT[1]))
-    asked = every(scene.audited(tmp_path))[0]
+    traffic = Traffic().udp(STATION, 500, TPE, 500, (">", IKE_INIT[0]), ("<", IKE_INIT[1]))
+    asked = every(traffic.audit(tmp_path))[0]
     assert asked.header == IKE_INIT[0][:28]
     assert [message.name for message in asked.messages][:2] == ["IkeHeader", "Proposal"]
 
@@ -58,7 +58,7 @@ def test_http_loses_its_credentials_and_shows_no_byte(tmp_path: Path) -> None:
         f"POST /status?key={SECRET} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {token}\r\n"
         f"Cookie: id={SECRET}\r\nX-Own: {SECRET}\r\n\r\npassword={SECRET}"
     ).encode()
-    result = Scene().tcp(STATION, 40000, TPE, 3001, (request, HTTP[1]), lasting=10).audited(tmp_path)
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, (request, HTTP[1]), duration=10).audit(tmp_path)
     first = shown(result, "TPE121")[0]
     assert first.header == b""
     said = str(first)
@@ -67,10 +67,10 @@ def test_http_loses_its_credentials_and_shows_no_byte(tmp_path: Path) -> None:
 
 
 def test_ftp_shows_verbs_and_codes_only(tmp_path: Path) -> None:
-    scene = Scene().dialogue(
-        STATION, 40000, TPE, 21, *dialogue(("C", f"SITE {SECRET}"), ("S", f"500 '{SECRET}' not understood")), lasting=9
+    traffic = Traffic().dialogue(
+        STATION, 40000, TPE, 21, *dialogue(("C", f"SITE {SECRET}"), ("S", f"500 '{SECRET}' not understood")), duration=9
     )
-    found = every(scene.audited(tmp_path))
+    found = every(traffic.audit(tmp_path))
     said = str(found)
     assert all(each.header == b"" for each in found)
     assert "PASS" in said and "500" in said
@@ -79,15 +79,15 @@ def test_ftp_shows_verbs_and_codes_only(tmp_path: Path) -> None:
 
 def test_content_that_nobody_read_shows_no_byte(tmp_path: Path) -> None:
     said = (f"root\r\n{SECRET}\r\n".encode(), f"login: {SECRET}".encode())
-    found = every(Scene().tcp(STATION, 40000, TPE, 22, said, lasting=10).audited(tmp_path))
+    found = every(Traffic().tcp(STATION, 40000, TPE, 22, said, duration=10).audit(tmp_path))
     assert found and all(each.header == b"" and each.messages == () for each in found)
     assert SECRET not in str(found)
 
 
 def test_a_tunnel_in_pings_is_not_shown(tmp_path: Path) -> None:
     data = SECRET.encode() * 4
-    scene = Scene().packet(STATION, TPE, 1, bytes((8, 0, 0, 0, 0, 7, 0, 1)) + data)
-    (found,) = every(scene.audited(tmp_path, base_stations=[STATION]))
+    traffic = Traffic().packet(STATION, TPE, 1, bytes((8, 0, 0, 0, 0, 7, 0, 1)) + data)
+    (found,) = every(traffic.audit(tmp_path, base_stations=[STATION]))
     assert found.header == bytes((8, 0, 0, 0, 0, 7, 0, 1))
     assert [(each.name, each.withheld) for each in found.messages] == [("Echo", False), ("EchoData", True)]
     assert SECRET not in str(found)
@@ -100,14 +100,14 @@ def test_every_header_is_that_of_a_message_and_short() -> None:
 
 
 def test_a_header_is_shown_only_where_the_frame_begins_with_its_message(tmp_path: Path) -> None:
-    scene = Scene().dialogue(STATION, 40000, TPE, 3001, (">", TLS[0][:50]), (">", TLS[0][50:]), ("<", TLS[1]))
-    first, second, *_ = every(scene.audited(tmp_path))
+    traffic = Traffic().dialogue(STATION, 40000, TPE, 3001, (">", TLS[0][:50]), (">", TLS[0][50:]), ("<", TLS[1]))
+    first, second, *_ = every(traffic.audit(tmp_path))
     assert first.header == TLS[0][:43]
     assert second.header == b"" and second.payload == len(TLS[0]) - 50
 
 
 def test_an_attempt_and_its_refusal_are_told(tmp_path: Path) -> None:
-    result = Scene().syn(STATION, 40000, TPE, 3001, reset=True).audited(tmp_path)
+    result = Traffic().syn(STATION, 40000, TPE, 3001, reset=True).audit(tmp_path)
     (each,) = result.conversations
     opened, refused = excerpts(each, (Frame(0, 1), Frame(0, 2)))
     assert opened.notes == ("opens a connection",) and opened.direction is Direction.ORIGINATOR
@@ -116,25 +116,25 @@ def test_an_attempt_and_its_refusal_are_told(tmp_path: Path) -> None:
 
 def test_a_break_is_told_with_its_place(tmp_path: Path) -> None:
     cut = NTP[0][:20]
-    result = Scene().udp(STATION, 123, TPE, 123, (">", NTP[0]), (">", cut)).audited(tmp_path, base_stations=[STATION])
+    result = Traffic().udp(STATION, 123, TPE, 123, (">", NTP[0]), (">", cut)).audit(tmp_path, base_stations=[STATION])
     last = every(result)[-1]
     assert any(note.startswith("malformed at byte") for note in last.notes)
 
 
 def test_frames_of_other_flows_are_left_out(tmp_path: Path) -> None:
-    result = Scene().tcp(STATION, 40000, TPE, 3001, TLS, lasting=10).audited(tmp_path)
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, TLS, duration=10).audit(tmp_path)
     assert list(excerpts(result.conversations[0], (Frame(0, 99), Frame(1, 4)))) == []
 
 
 def test_of_many_frames_and_messages_the_first_are_shown(tmp_path: Path) -> None:
     fields = b"".join(b"X-%d: 1\r\n" % number for number in range(40))
     request = b"GET / HTTP/1.1\r\n" + fields + b"\r\n"
-    result = Scene().tcp(STATION, 40000, TPE, 3001, (request, HTTP[1]), lasting=10).audited(tmp_path)
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, (request, HTTP[1]), duration=10).audit(tmp_path)
     first = every(result)[0]
     assert len(first.messages) == MESSAGES and first.more == 41 - MESSAGES
     frames = tuple(Frame(0, number) for number in range(1, 20))
-    scene = Scene().udp(STATION, 123, TPE, 123, *((">", NTP[0]) for _ in frames))
-    (each,) = scene.audited(tmp_path).conversations
+    traffic = Traffic().udp(STATION, 123, TPE, 123, *((">", NTP[0]) for _ in frames))
+    (each,) = traffic.audit(tmp_path).conversations
     assert len(list(excerpts(each, frames))) == FRAMES
 
 

@@ -20,7 +20,7 @@ from analyzer.heads import Frame
 from analyzer.result import Audit
 from tests import build, samples
 from tests.build import SECOND, Packet
-from tests.synthetic import NTP, STATION, TPE, Scene
+from tests.synthetic import NTP, STATION, TPE, Traffic
 
 HTTP_ON_3001 = "tls-http-on-3001"
 START = 1_700_000_000 * SECOND
@@ -67,10 +67,10 @@ def test_frames_are_yielded_in_capture_order_once() -> None:
 
 
 def test_flow_of_a_conversation_that_stands_for_several(tmp_path: Path) -> None:
-    scene = Scene()
+    traffic = Traffic()
     for number in range(3):
-        scene.at(10.0 * number).ask(STATION, 40000 + number, TPE, 123, NTP)
-    result = scene.audited(tmp_path)
+        traffic.at(10.0 * number).exchange(STATION, 40000 + number, TPE, 123, NTP)
+    result = traffic.audit(tmp_path)
     (conversation,) = result.conversations
     assert conversation.flow_count == 3
     assert [packet.decoded.ip.udp.sport for packet in result.packets(3)] == [40002, 123]

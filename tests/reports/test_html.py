@@ -25,7 +25,7 @@ from analyzer.safetext import is_printable
 from analyzer.version import __version__
 from tests import samples
 from tests.reports.audits import BARE, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, SECOND, START, TLS_STATION, finding, flow
-from tests.synthetic import HTTP, STATION, TLS, TPE, Scene
+from tests.synthetic import HTTP, STATION, TLS, TPE, Traffic
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 VOID = {"meta", "input", "path", "rect"}
@@ -152,7 +152,7 @@ def test_nothing_invisible_is_in_it() -> None:
 
 def test_a_hostile_capture_becomes_text(tmp_path: Path) -> None:
     request = f"GET /{SCRIPT} HTTP/1.1\r\nHost: {SCRIPT}\r\nUser-Agent: {SCRIPT}\r\n\r\n".encode()
-    result = Scene().tcp(STATION, 40000, TPE, 3001, (request, HTTP[1]), lasting=10).audited(tmp_path)
+    result = Traffic().tcp(STATION, 40000, TPE, 3001, (request, HTTP[1]), duration=10).audit(tmp_path)
     page = Page(html.render(result))
     assert len(page.all("script")) == 1
     assert f"path /{SCRIPT}" in page.said and f"value {SCRIPT}" in page.said
@@ -162,9 +162,9 @@ def test_passwords_and_tokens_are_not_in_it(tmp_path: Path) -> None:
     secret = "s3cr3t-w0rds"
     token = base64.b64encode(f"admin:{secret}".encode()).decode()
     request = f"GET /a?k={secret} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {token}\r\nCookie: {secret}\r\n\r\n"
-    scene = Scene().tcp(STATION, 40000, TPE, 3001, (request.encode(), HTTP[1]), lasting=10)
-    scene.tcp(STATION, 40001, TPE, 3002, (b"PASS " + secret.encode(), f"no {secret}".encode()), lasting=10)
-    page = html.render(scene.tcp(STATION, 40002, TPE, 3003, TLS, lasting=10).audited(tmp_path))
+    traffic = Traffic().tcp(STATION, 40000, TPE, 3001, (request.encode(), HTTP[1]), duration=10)
+    traffic.tcp(STATION, 40001, TPE, 3002, (b"PASS " + secret.encode(), f"no {secret}".encode()), duration=10)
+    page = html.render(traffic.tcp(STATION, 40002, TPE, 3003, TLS, duration=10).audit(tmp_path))
     assert "Authorization" in page or "authorization" in page
     for text in (secret, token):
         assert text not in page and text.encode().hex(" ") not in page

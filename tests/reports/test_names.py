@@ -15,7 +15,7 @@ from analyzer.reports import text
 from tests import build
 from tests.protocols import test_dhcp, test_dns
 from tests.reports.audits import EXAMPLE, HOSTILE
-from tests.synthetic import OTHER, REQUEST, STATION, TLS, TPE, Scene
+from tests.synthetic import OTHER, REQUEST, STATION, TLS, TPE, Traffic
 
 RESOLVER = "10.0.9.53"
 
@@ -34,32 +34,32 @@ def acknowledged(client: str) -> bytes:
     return test_dhcp.message(test_dhcp.ACK, op=2, yiaddr=bytes(map(int, client.split("."))))
 
 
-def scene(name: bytes = b"\x04lrc1\x07example\x03com\0") -> Scene:
+def traffic(name: bytes = b"\x04lrc1\x07example\x03com\0") -> Traffic:
     return (
-        Scene()
+        Traffic()
         .udp(STATION, 68, "10.20.30.2", 67, (">", REQUEST), ("<", acknowledged(STATION)))
-        .ask(STATION, 40000, RESOLVER, 53, answer(TPE, name))
+        .exchange(STATION, 40000, RESOLVER, 53, answer(TPE, name))
         .tcp(STATION, 40000, TPE, 3001, TLS)
         .tcp(STATION, 40001, TPE, 8080, (b"\0\1\2\3", b""))
     )
 
 
 def test_the_text_names_tpe_and_the_peers_of_findings(tmp_path: Path) -> None:
-    report = text.render(scene().audited(tmp_path))
+    report = text.render(traffic().audit(tmp_path))
     assert f"  TPE   {TPE} (lrc1.example.com)\n" in report
     assert f"{TPE}:8080\n" in report.replace(f"{TPE}:8080 (lrc1.example.com)", f"{TPE}:8080\n")
     assert f"-> {TPE}:8080 (lrc1.example.com)" in " ".join(report.split())
 
 
 def test_the_json_has_all_names(tmp_path: Path) -> None:
-    value = json.loads(json_report.render(scene().audited(tmp_path)))
+    value = json.loads(json_report.render(traffic().audit(tmp_path)))
     jsonschema.Draft202012Validator(json_report.schema()).validate(value)
     assert value["names"] == {TPE: ["lrc1.example.com"]}
 
 
 def test_what_dhcp_tells_of_a_base_station(tmp_path: Path) -> None:
     """Its MAC address is a router's here, or not its own: the address that it was given tells which client it is."""
-    result = scene().audited(tmp_path)
+    result = traffic().audit(tmp_path)
     report = " ".join(text.render(result).split())
     assert "DHCP host name vm, asked for 10.20.30.10, given 10.0.0.2 for 600 s by 10.20.30.2" in report
     (station,) = json.loads(json_report.render(result))["base_stations"]
@@ -75,9 +75,9 @@ def test_what_dhcp_tells_of_a_base_station(tmp_path: Path) -> None:
 
 def test_a_base_station_behind_a_router_has_its_mac_address_from_dhcp(tmp_path: Path) -> None:
     macs = {STATION: "02:00:00:00:00:01", OTHER: "02:00:00:00:00:01"}
-    behind = Scene(macs).udp(STATION, 68, "10.20.30.2", 67, (">", REQUEST), ("<", acknowledged(STATION)))
+    behind = Traffic(macs).udp(STATION, 68, "10.20.30.2", 67, (">", REQUEST), ("<", acknowledged(STATION)))
     behind.tcp(STATION, 40000, TPE, 3001, TLS).tcp(OTHER, 40000, TPE, 9)
-    report = text.render(behind.audited(tmp_path))
+    report = text.render(behind.audit(tmp_path))
     assert "  MAC   70:76:ff:00:aa:10 (as DHCP tells it)\n" in report
 
 
@@ -85,7 +85,7 @@ def test_a_base_station_behind_a_router_has_its_mac_address_from_dhcp(tmp_path: 
     "name", [b"\x0aa) -> evil\0", b"\x05a\x1b[2J\0", b"\x03a b\0", b"\x04\xe2\x80\xae.\0", b"\0", b"\x01-\0"]
 )
 def test_a_name_that_no_host_has_is_shown_in_json_only(name: bytes, tmp_path: Path) -> None:
-    result = scene(name).audited(tmp_path)
+    result = traffic(name).audit(tmp_path)
     report = text.render(result)
     assert f"  TPE   {TPE}\n" in report and "evil" not in report
     said = json_report.render(result)
@@ -96,7 +96,7 @@ def test_a_name_that_no_host_has_is_shown_in_json_only(name: bytes, tmp_path: Pa
 def test_names_of_the_file_come_after_those_of_dns(tmp_path: Path) -> None:
     resolved = b"\1\0" + (4 + 21).to_bytes(2, "little") + bytes([10, 0, 9, 1]) + b"old.example\0lrc9.a.b\0"
     resolved += bytes(-len(resolved) % 4) + bytes(4)
-    frames = [data for _, data in scene().packets]
+    frames = [data for _, data in traffic().packets]
     path = tmp_path / "named.pcapng"
     blocks = [build.enhanced(data, ticks) for ticks, data in enumerate(frames)]
     path.write_bytes(build.section() + build.interface() + build.block(4, resolved) + b"".join(blocks))
@@ -107,7 +107,7 @@ def test_names_of_the_file_come_after_those_of_dns(tmp_path: Path) -> None:
 
 def test_multicast_answers_name_nobody(tmp_path: Path) -> None:
     _, told = answer(TPE, b"\x04evil\0")
-    spoken = scene().udp(OTHER, 5353, "224.0.0.251", 5353, (">", told)).audited(tmp_path)
+    spoken = traffic().udp(OTHER, 5353, "224.0.0.251", 5353, (">", told)).audit(tmp_path)
     assert spoken.names == {TPE: ("lrc1.example.com",)}
 
 

@@ -17,7 +17,7 @@ from analyzer.reports import json as report
 from analyzer.tshark import client
 from analyzer.tshark.crosscheck import Crosscheck
 from tests import build, samples
-from tests.synthetic import OTHER, STATION, TPE, Scene
+from tests.synthetic import OTHER, STATION, TPE, Traffic
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
 pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
@@ -227,5 +227,5 @@ def test_packet_length_beyond_tsharks_limit_is_explained(tmp_path: Path) -> None
 
 
 def test_synthetic_capture_agrees(tmp_path: Path) -> None:
-    scene = Scene().echo(STATION, TPE).syn(STATION, 40000, TPE, 3001, reset=True)
-    assert crosscheck(scene.save(tmp_path / "scene.pcap")).differences == ()
+    traffic = Traffic().echo(STATION, TPE).syn(STATION, 40000, TPE, 3001, reset=True)
+    assert crosscheck(traffic.save(tmp_path / "a.pcap")).differences == ()

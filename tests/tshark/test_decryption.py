@@ -35,11 +35,11 @@ from tests.leak_canaries import (
     chain,
     handshake,
     notification,
-    tls_scene,
+    tls_traffic,
     tunnel,
 )
 from tests.protocols.ike_messages import SPI_I, SPI_R
-from tests.synthetic import ESP, IKE_INIT, STATION, TPE, Scene, found, statuses
+from tests.synthetic import ESP, IKE_INIT, STATION, TPE, Traffic, findings_of, statuses
 
 needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 
@@ -63,8 +63,8 @@ def tunnelled(
 ) -> Audit:
     """Audit a base station that brings up a tunnel, with keys; ``later``: more datagrams on UDP/4500."""
     requests = auth_in_fragments(request, fragments) if fragments else [auth(request)]
-    scene = Scene().ask(STATION, 500, TPE, 500, IKE_INIT)
-    scene.udp(
+    traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT)
+    traffic.udp(
         STATION,
         4500,
         TPE,
@@ -73,10 +73,10 @@ def tunnelled(
         ("<", auth(response, response=True)),
         *later,
     )
-    scene.udp(STATION, 4500, TPE, 4500, *((direction, ESP) for direction in "><><"))
+    traffic.udp(STATION, 4500, TPE, 4500, *((direction, ESP) for direction in "><><"))
     path = folder / "ikev2_decryption_table"
     path.write_text(keys or "")
-    return scene.audited(folder, ike_keys=path if keys is not None else None)
+    return traffic.audit(folder, ike_keys=path if keys is not None else None)
 
 
 def ike_facts(result: Audit) -> IkeFacts:
@@ -101,7 +101,7 @@ def test_compliant_ike_auth_is_decrypted_without_findings(tmp_path: Path) -> Non
     assert facts.esp_offered == ("aes128gcm16", "aes256gcm16-esn", "aes256gcm16")
     assert (facts.esp_chosen, facts.mobike, facts.decrypted) == ("aes128gcm16", True, "tshark")
     assert {finding.check for finding in result.findings if finding.rows in (("i1",), ("i2",))} <= {"TPE213"}
-    (note,) = found(result, "TPE014")
+    (note,) = findings_of(result, "TPE014")
     assert "decrypted 2 messages of 1 flow" in note.summary and note.severity.name == "INFO"
     assert statuses(result)["i2"] == "present"
 
@@ -120,11 +120,11 @@ def test_disallowed_esp_proposal_is_high_and_makes_its_row_malformed(tmp_path: P
         (tunnel(REQUEST_SPI, (CBC, SHA256, NO_ESN)), MOBIKE),
         (tunnel(RESPONSE_SPI, (CBC, SHA256, NO_ESN)), MOBIKE),
     )
-    (chosen,) = found(result, "TPE228")
+    (chosen,) = findings_of(result, "TPE228")
     assert chosen.severity.name == "HIGH" and chosen.rows == ("i2",) and chosen.base_station == STATION
     assert "aes128-sha256, which is not one of aes128gcm128, aes256gcm128" in chosen.summary
     assert [frame.number for frame in chosen.frames] == [4] and chosen.filter == "frame.number == 4"
-    (offered,) = found(result, "TPE229")
+    (offered,) = findings_of(result, "TPE229")
     assert offered.severity.name == "HIGH" and "only ESP proposals that are not allowed" in offered.summary
     assert statuses(result)["i2"] == "malformed"
 
@@ -132,9 +132,9 @@ def test_disallowed_esp_proposal_is_high_and_makes_its_row_malformed(tmp_path: P
 @needs_tshark
 def test_disallowed_esp_offer_beside_allowed_ones_is_low(tmp_path: Path) -> None:
     result = tunnelled(tmp_path, (tunnel(REQUEST_SPI, (GCM128, NO_ESN), (GCM_SHORT, NO_ESN)), MOBIKE))
-    (offered,) = found(result, "TPE229")
+    (offered,) = findings_of(result, "TPE229")
     assert offered.severity.name == "LOW" and "aes128gcm8 beside the allowed" in offered.summary
-    assert not found(result, "TPE228") and statuses(result)["i2"] == "present"
+    assert not findings_of(result, "TPE228") and statuses(result)["i2"] == "present"
 
 
 @needs_tshark
@@ -144,8 +144,8 @@ def test_rekeying_is_checked_and_may_include_a_key_exchange(tmp_path: Path) -> N
         response = auth((tunnel(RESPONSE_SPI + 1, transforms),), response=True, exchange=36, message_id=2)
         return tunnelled(tmp_path, later=((">", request), ("<", response)))
 
-    assert not found(rekeyed(GCM256, ECP256, NO_ESN), "TPE228")
-    (chosen,) = found(rekeyed(CBC, SHA256, NO_ESN), "TPE228")
+    assert not findings_of(rekeyed(GCM256, ECP256, NO_ESN), "TPE228")
+    (chosen,) = findings_of(rekeyed(CBC, SHA256, NO_ESN), "TPE228")
     assert [frame.number for frame in chosen.frames] == [6]
 
 
@@ -159,7 +159,7 @@ def test_rekeying_is_checked_and_may_include_a_key_exchange(tmp_path: Path) -> N
 )
 def test_missing_mobike_is_low(tmp_path: Path, ike_request: Payloads, response: Payloads, beginning: str) -> None:
     result = tunnelled(tmp_path, ike_request, response)
-    (finding,) = found(result, "TPE230")
+    (finding,) = findings_of(result, "TPE230")
     assert finding.summary.startswith(beginning) and finding.severity.name == "LOW" and finding.rows == ("i1",)
     assert ike_facts(result).mobike is False and statuses(result)["i1"] == "present"
 
@@ -167,20 +167,20 @@ def test_missing_mobike_is_low(tmp_path: Path, ike_request: Payloads, response: 
 @needs_tshark
 def test_error_notification_inside_ike_auth_is_reported(tmp_path: Path) -> None:
     result = tunnelled(tmp_path, response=(notification(14),))
-    (refused,) = found(result, "TPE205")
+    (refused,) = findings_of(result, "TPE205")
     assert "NO_PROPOSAL_CHOSEN inside IKE_AUTH 1 of the initiator; aes128gcm16" in refused.summary
-    (failed,) = found(tunnelled(tmp_path, response=(notification(24),)), "TPE207")
+    (failed,) = findings_of(tunnelled(tmp_path, response=(notification(24),)), "TPE207")
     assert "AUTHENTICATION_FAILED inside IKE_AUTH" in failed.summary
-    (other,) = found(tunnelled(tmp_path, response=(notification(38),)), "TPE210")
+    (other,) = findings_of(tunnelled(tmp_path, response=(notification(38),)), "TPE210")
     assert "TS_UNACCEPTABLE inside IKE_AUTH" in other.summary
 
 
 def test_without_keys_a_finding_lists_what_is_hidden(tmp_path: Path) -> None:
     result = tunnelled(tmp_path, keys=None)
-    (hidden,) = found(result, "TPE220")
+    (hidden,) = findings_of(result, "TPE220")
     assert "ESP proposal" in hidden.summary and "MOBIKE" in hidden.summary and "without keys" in hidden.summary
     assert hidden.severity.name == "INFO" and hidden.rows == ("i1",)
-    assert ike_facts(result).decrypted is None and not found(result, "TPE014")
+    assert ike_facts(result).decrypted is None and not findings_of(result, "TPE014")
 
 
 @needs_tshark
@@ -194,9 +194,9 @@ def test_without_keys_a_finding_lists_what_is_hidden(tmp_path: Path) -> None:
 )
 def test_wrong_keys_cause_no_finding_about_the_peers(tmp_path: Path, keys: str) -> None:
     result = tunnelled(tmp_path, keys=keys)
-    assert found(result, "TPE220") and not found(result, "TPE228") and not found(result, "TPE122")
+    assert findings_of(result, "TPE220") and not findings_of(result, "TPE228") and not findings_of(result, "TPE122")
     assert ike_facts(result).esp_offered == () and statuses(result)["i1"] == "present"
-    (note,) = found(result, "TPE014")
+    (note,) = findings_of(result, "TPE014")
     assert note.severity.name == "LOW" and "open nothing" in note.summary
 
 
@@ -207,14 +207,14 @@ def test_wrong_keys_cause_no_finding_about_the_peers(tmp_path: Path, keys: str) 
 @pytest.mark.parametrize("extra", [0, 3000])
 def test_expired_certificate_of_tls_13_is_found_with_keys(tmp_path: Path, extra: int) -> None:
     flights, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1, extra=extra))
-    scene = tls_scene(flights)
-    (hidden,) = found(scene.audited(tmp_path), "TPE277")
+    traffic = tls_traffic(flights)
+    (hidden,) = findings_of(traffic.audit(tmp_path), "TPE277")
     assert "cannot be seen without keys" in hidden.summary
 
-    result = scene.audited(tmp_path, tls_keylog=keylog)
-    (expired,) = found(result, "TPE269")
+    result = traffic.audit(tmp_path, tls_keylog=keylog)
+    (expired,) = findings_of(result, "TPE269")
     assert expired.severity.name == "HIGH" and expired.rows == ("i38",) and "went on all the same" in expired.summary
-    assert not found(result, "TPE277") and statuses(result)["i38"] == "malformed"
+    assert not findings_of(result, "TPE277") and statuses(result)["i38"] == "malformed"
     facts = tls_facts(result)
     assert facts.decrypted == "tshark" and facts.certificates[0].subject == "CN=tpe"
     assert facts.certificates_hidden is None
@@ -223,17 +223,17 @@ def test_expired_certificate_of_tls_13_is_found_with_keys(tmp_path: Path, extra:
 @needs_tshark
 def test_rejected_expired_certificate_is_medium(tmp_path: Path) -> None:
     flights, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1), verify=True)
-    result = tls_scene(flights).audited(tmp_path, tls_keylog=keylog)
-    (expired,) = found(result, "TPE269")
+    result = tls_traffic(flights).audit(tmp_path, tls_keylog=keylog)
+    (expired,) = findings_of(result, "TPE269")
     assert expired.severity.name == "MEDIUM" and "did not go on" in expired.summary
-    (refused,) = found(result, "TPE264")
+    (refused,) = findings_of(result, "TPE264")
     assert refused.summary.startswith("The client refuses the handshake with the alert")
 
 
 @needs_tshark
 def test_valid_certificate_of_tls_13_causes_no_finding(tmp_path: Path) -> None:
     flights, keylog = handshake(tmp_path, certificate(tmp_path))
-    result = tls_scene(flights, service=3002).audited(tmp_path, tls_keylog=keylog)
+    result = tls_traffic(flights, service=3002).audit(tmp_path, tls_keylog=keylog)
     assert not [finding for finding in result.findings if finding.rows == ("i39",)]
     facts = tls_facts(result)
     assert facts.client_certificate is False and facts.client_certificate_requested is False
@@ -246,32 +246,32 @@ def test_equal_looking_flows_are_decrypted_separately(tmp_path: Path) -> None:
         folder.mkdir()
     good_flights, good_keys = handshake(good, certificate(good))
     bad_flights, bad_keys = handshake(bad, certificate(bad, ends=-1))
-    scene = tls_scene(good_flights)
-    scene.packets += [(time + 30, frame) for time, frame in tls_scene(bad_flights, port=40002).packets]
+    traffic = tls_traffic(good_flights)
+    traffic.packets += [(time + 30, frame) for time, frame in tls_traffic(bad_flights, port=40002).packets]
     keylog = tmp_path / "both.log"
     keylog.write_text(good_keys.read_text() + bad_keys.read_text())
-    result = scene.audited(tmp_path, tls_keylog=keylog)
-    (expired,) = found(result, "TPE269")
+    result = traffic.audit(tmp_path, tls_keylog=keylog)
+    (expired,) = findings_of(result, "TPE269")
     assert (expired.flow, expired.count) == (2, 1)
 
 
 @needs_tshark
 def test_tls_12_needs_no_keys(tmp_path: Path) -> None:
     flights, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1), newest=ssl.TLSVersion.TLSv1_2)
-    scene = tls_scene(flights)
-    with_keys, without = scene.audited(tmp_path, tls_keylog=keylog), scene.audited(tmp_path)
+    traffic = tls_traffic(flights)
+    with_keys, without = traffic.audit(tmp_path, tls_keylog=keylog), traffic.audit(tmp_path)
     assert [finding for finding in with_keys.findings if finding.check != "TPE014"] == list(without.findings)
-    (note,) = found(with_keys, "TPE014")
+    (note,) = findings_of(with_keys, "TPE014")
     assert "were not needed" in note.summary and note.severity is Severity.INFO
 
 
 @needs_tshark
 def test_embedded_keys_are_used_only_on_request() -> None:
     path = samples.capture("basics-keys-embedded")
-    assert found(audit(path), "TPE277") and not found(audit(path), "TPE014")
+    assert findings_of(audit(path), "TPE277") and not findings_of(audit(path), "TPE014")
     result = audit(path, embedded_keys=True)
-    assert not found(result, "TPE277")
-    assert "the capture itself" in found(result, "TPE014")[0].summary
+    assert not findings_of(result, "TPE277")
+    assert "the capture itself" in findings_of(result, "TPE014")[0].summary
 
 
 # -- untrusted plaintext ----------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_keys_without_anything_to_decrypt_need_no_tshark(tmp_path: Path, monkeyp
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "keys").write_text(TABLE)
     result = audit(samples.capture("plain-link-only"), ike_keys=tmp_path / "keys")
-    assert "open nothing" in found(result, "TPE014")[0].summary
+    assert "open nothing" in findings_of(result, "TPE014")[0].summary
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_keys_without_anything_to_decrypt_need_no_tshark(tmp_path: Path, monkeyp
 )
 def test_unsupported_kinds_of_keys_are_reported(tmp_path: Path, line: str, beginning: str) -> None:
     (tmp_path / "keys").write_text(f"{line}\n")
-    (note,) = found(audit(samples.capture("ipsec-full-raw-esp"), ike_keys=tmp_path / "keys"), "TPE014")
+    (note,) = findings_of(audit(samples.capture("ipsec-full-raw-esp"), ike_keys=tmp_path / "keys"), "TPE014")
     assert note.summary.startswith(beginning) and "are not used" in note.summary
     assert note.severity.name == "LOW"
 
@@ -385,20 +385,20 @@ def test_recorded_keys_decrypt_recorded_captures() -> None:
         assert ike_facts(result).decrypted == "tshark"
         chosen = "null-sha256" if name == "ipsec-esp-null" else "aes128gcm16"
         assert ike_facts(result).esp_chosen == chosen
-        assert bool(found(result, "TPE228")) == (name == "ipsec-esp-null")
+        assert bool(findings_of(result, "TPE228")) == (name == "ipsec-esp-null")
 
 
 @needs_tshark
 def test_findings_that_need_the_recorded_keys(tmp_path: Path) -> None:
     path = samples.capture("ipsec-esp-aes192gcm")
     result = audit(path, ike_keys=path.with_suffix(".ikev2_decryption_table"))
-    (chosen,) = found(result, "TPE228")
+    (chosen,) = findings_of(result, "TPE228")
     assert chosen.severity.name == "HIGH" and "aes192gcm16" in chosen.summary
     assert statuses(result, "10.20.30.10")["i2"] == "malformed"
-    assert found(audit(path), "TPE220") and not found(audit(path), "TPE228")
+    assert findings_of(audit(path), "TPE220") and not findings_of(audit(path), "TPE228")
 
     path = samples.capture("basics-tls-13-expired-cert")
     result = audit(path, tls_keylog=path.with_suffix(".keylog"))
-    (expired,) = found(result, "TPE269")
+    (expired,) = findings_of(result, "TPE269")
     assert expired.rows == ("i42",) and statuses(result, "10.20.30.10")["i42"] == "malformed"
-    assert found(audit(path), "TPE277") and not found(audit(path), "TPE269")
+    assert findings_of(audit(path), "TPE277") and not findings_of(audit(path), "TPE269")
