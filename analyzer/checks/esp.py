@@ -1,38 +1,35 @@
-"""ESP: reserved SPIs, sequence numbers, and signs that a payload is not encrypted, or not by AES-GCM.
+"""Checks of ESP: reserved SPIs, sequence numbers, payloads that are not encrypted, ciphers other than AES-GCM.
 
-All checks look at the ESP packets of a conversation, whether they travel alone or inside an IKE flow on UDP/4500.
+They apply to the ESP packets of any flow, including those inside an IKE flow on UDP/4500.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from analyzer.findings import Issue, Severity, check
-from analyzer.heads import Frame
+from analyzer.findings import CITED, Check, Issue, Severity, check, cited_frames
 from analyzer.matching import Match
 from analyzer.protocols.esp import AES_CBC, TDES_CBC, Association, EspFacts, SentPacket
 from analyzer.protocols.ike import IkeFacts
 from analyzer.scanner import columns
 
-MAX_FRAMES = 8
-
-WINDOW = 64
-"""Packets by which a network may reorder: the default anti-replay window (RFC 4303, 3.4.3)."""
-
-GCM_OVERHEAD = 8 + 8 + 16
-"""Bytes of an AES-GCM packet beside its ciphertext: SPI and sequence, IV, ICV (RFC 4106)."""
-SHORTEST_GCM = GCM_OVERHEAD + 4
-ENOUGH_PACKETS = 16
-ENOUGH_LENGTHS = {AES_CBC: 6, TDES_CBC: 12}
-"""Different lengths that must all match the blocks."""
-
-INTEGRITY = {12: "HMAC-SHA-1-96", 16: "HMAC-SHA-256-128", 24: "HMAC-SHA-384-192", 32: "HMAC-SHA-512-256"}
-"""What usually leaves an ICV of so many bytes (RFC 8221, section 6)."""
+HIGHEST_RESERVED_SPI: Final = 255
+"""RFC 4303, section 2.1."""
+WINDOW: Final = 64
+"""Packets by which the path may reorder: the default anti-replay window (RFC 4303, section 3.4.3)."""
+SHORTEST_GCM: Final = 8 + 8 + 4 + 16
+"""Bytes of the shortest AES-GCM packet (RFC 4106): SPI and sequence number, IV, ciphertext, ICV."""
+LEAST_PACKETS: Final = 16
+LEAST_LENGTHS: Final = {AES_CBC: 6, TDES_CBC: 12}
+"""Packets and different lengths from which on a block cipher is inferred."""
+INTEGRITY: Final = {12: "HMAC-SHA-1-96", 16: "HMAC-SHA-256-128", 24: "HMAC-SHA-384-192", 32: "HMAC-SHA-512-256"}
+"""Length of the ICV in bytes → the algorithm that usually leaves it (RFC 8221, section 6)."""
 
 
 def facts_of(match: Match) -> EspFacts | None:
-    """What the ESP packets of a conversation show, whether they travel alone or inside an IKE flow."""
+    """Facts about the ESP packets of a flow, including those inside an IKE flow."""
     facts = match.conversation.dissection.facts
     if isinstance(facts, IkeFacts):
         return facts.esp
@@ -40,13 +37,9 @@ def facts_of(match: Match) -> EspFacts | None:
 
 
 def associations(match: Match) -> Sequence[Association]:
-    """The SAs of a conversation, in order of first appearance."""
+    """The SAs of a flow, in order of first appearance."""
     facts = facts_of(match)
     return facts._associations if facts else ()
-
-
-def first_frames(frames: Iterable[Frame]) -> tuple[Frame, ...]:
-    return tuple(sorted(set(frames))[:MAX_FRAMES])
 
 
 # -- headers ----------------------------------------------------------------------------------------------------
@@ -62,12 +55,12 @@ def reserved_spi(match: Match) -> Iterator[Issue]:
 
     Remedy: Remove the manually configured SA, or find out who sends these packets.
     """
-    bad = [sa for sa in associations(match) if sa.spi <= 255]
-    if bad:
-        listed = ", ".join(str(sa.spi) for sa in bad[:MAX_FRAMES])
+    reserved = [sa for sa in associations(match) if sa.spi <= HIGHEST_RESERVED_SPI]
+    if reserved:
+        spis = ", ".join(str(sa.spi) for sa in reserved[:CITED])
         yield Issue(
-            f"ESP packets carry the reserved SPI{'s' if len(bad) > 1 else ''} {listed}.",
-            first_frames(each.frame for sa in bad for each in sa.sent),
+            f"ESP packets carry the reserved SPI{'s' if len(reserved) > 1 else ''} {spis}.",
+            cited_frames(sent.frame for sa in reserved for sent in sa.sent),
         )
 
 
@@ -85,10 +78,10 @@ def sequence_repeated(match: Match) -> Iterator[Issue]:
     for sa in match.conversation.head.associations:
         count = sa.reused + sa.replayed
         if count:
-            what = "for other packets" if sa.reused else "with the same packets"
+            repeated = "for other packets" if sa.reused else "with the same packets"
             yield Issue(
-                f"SPI {sa.spi:#010x} repeats {count} sequence number{'s' if count > 1 else ''} {what}.",
-                first_frames(each.frame for each in sa.events if each.kind in (columns.REUSED, columns.REPLAYED)),
+                f"SPI {sa.spi:#010x} repeats {count} sequence number{'s' if count > 1 else ''} {repeated}.",
+                cited_frames(event.frame for event in sa.events if event.kind in (columns.REUSED, columns.REPLAYED)),
             )
 
 
@@ -108,7 +101,7 @@ def sequence_backwards(match: Match) -> Iterator[Issue]:
             yield Issue(
                 f"SPI {sa.spi:#010x} goes back by {WINDOW} sequence numbers or more in {sa.late}"
                 f" packet{'s' if sa.late > 1 else ''}.",
-                first_frames(each.frame for each in sa.events if each.kind == columns.LATE),
+                cited_frames(event.frame for event in sa.events if event.kind == columns.LATE),
             )
 
 
@@ -125,12 +118,12 @@ def sequence_zero(match: Match) -> Iterator[Issue]:
     """
     for sa in associations(match):
         highest = 0
-        for each in sa.sent:
-            if each.packet.sequence == 0 and highest < 0xFFFFFFFF - WINDOW:
-                frames = (one.frame for one in sa.sent if one.packet.sequence == 0)
-                yield Issue(f"{sa.name} carries the sequence number 0.", first_frames(frames))
+        for sent in sa.sent:
+            if sent.packet.sequence == 0 and highest < 0xFFFFFFFF - WINDOW:
+                frames = (other.frame for other in sa.sent if other.packet.sequence == 0)
+                yield Issue(f"{sa.name} carries the sequence number 0.", cited_frames(frames))
                 break
-            highest = max(highest, each.packet.sequence)
+            highest = max(highest, sent.packet.sequence)
 
 
 # -- payloads ---------------------------------------------------------------------------------------------------
@@ -150,35 +143,25 @@ def not_encrypted(match: Match) -> Iterator[Issue]:
     facts = facts_of(match)
     if facts is None or facts.cleartext is None:
         return
-    found = facts.cleartext
-    total = sum(1 for sa in associations(match) for each in sa.sent if each.beginning)
-    kind = "inner IP headers" if found.inner.startswith("IP") else f"{found.inner} headers"
-    if found.iv == 8 and found.icv == 16:
-        how = "; behind an IV of 8 bytes and before an ICV of 16, as AES-GMAC leaves them"
-    elif found.icv:
-        how = f"; the ICV behind them has {found.icv} bytes, as of {INTEGRITY.get(found.icv, 'no usual algorithm')}"
+    cleartext = facts.cleartext
+    total = sum(1 for sa in facts._associations for sent in sa.sent if sent.beginning)
+    headers = "inner IP headers" if cleartext.inner.startswith("IP") else f"{cleartext.inner} headers"
+    if cleartext.iv == 8 and cleartext.icv == 16:
+        clause = "; behind an IV of 8 bytes and before an ICV of 16, as AES-GMAC leaves them"
+    elif cleartext.icv:
+        algorithm = INTEGRITY.get(cleartext.icv, "no usual algorithm")
+        clause = f"; the ICV behind them has {cleartext.icv} bytes, as of {algorithm}"
     else:
-        how = "" if found.icv is None else "; nothing authenticates them either"
+        clause = "" if cleartext.icv is None else "; nothing authenticates them either"
     yield Issue(
-        f"ESP carries its payload unencrypted: {kind} can be read in {found.packets} of {total} packets{how}.",
-        first_frames(each.frame for sa in facts._readable for each in sa.sent if each.beginning),
+        f"ESP carries its payload unencrypted: {headers} can be read in {cleartext.packets} of {total}"
+        f" packets{clause}.",
+        cited_frames(sent.frame for sa in facts._readable for sent in sa.sent if sent.beginning),
     )
 
 
-def demands_gcm(match: Match) -> bool:
-    """Whether all ESP proposals of the row are AES-GCM with a 16-byte ICV (``aes128gcm128``, ``aes128gcm16``)."""
-    proposals = match.row.esp_proposals
-    return bool(proposals) and all(re.match(r"aes\d*gcm(128|16)(-|$)", each) for each in proposals)
-
-
-def encrypted(match: Match) -> list[SentPacket]:
-    """The packets whose lengths tell about the cipher: all of SAs that are not found unencrypted."""
-    facts = facts_of(match)
-    return [each for sa in facts._associations if sa not in facts._readable for each in sa.sent] if facts else []
-
-
 @check("TPE225", "esp-length-impossible-for-gcm", Severity.MEDIUM, protocol="esp")
-def impossible_length(match: Match) -> Iterator[Issue]:
+def length_impossible_for_gcm(match: Match) -> Iterator[Issue]:
     """Flags: ESP packets of a length that AES-GCM with a 16-byte ICV cannot make.
 
     Why: Such a packet has 8 bytes of SPI and sequence number, 8 of IV, ciphertext in steps of 4 and 16 of ICV: 36
@@ -190,18 +173,18 @@ def impossible_length(match: Match) -> Iterator[Issue]:
     """
     if not demands_gcm(match):
         return
-    bad = [each for each in encrypted(match) if each.packet.length < SHORTEST_GCM or each.packet.length % 4]
-    if bad:
-        lengths = ", ".join(map(str, sorted({each.packet.length for each in bad})[:MAX_FRAMES]))
+    wrong = [sent for sent in encrypted_packets(match) if sent.packet.length < SHORTEST_GCM or sent.packet.length % 4]
+    if wrong:
+        lengths = ", ".join(map(str, sorted({sent.packet.length for sent in wrong})[:CITED]))
         yield Issue(
-            f"AES-GCM with a 16-byte tag cannot make the length of {len(bad)} ESP packet{'s' if len(bad) > 1 else ''}"
-            f" ({lengths} bytes); this is certain.",
-            first_frames(each.frame for each in bad),
+            f"AES-GCM with a 16-byte tag cannot make the length of {len(wrong)} ESP packet"
+            f"{'s' if len(wrong) > 1 else ''} ({lengths} bytes); this is certain.",
+            cited_frames(sent.frame for sent in wrong),
         )
 
 
 @check("TPE226", "esp-block-cipher-padding", Severity.MEDIUM, protocol="esp")
-def block_padding(match: Match) -> Iterator[Issue]:
+def block_cipher_padding(match: Match) -> Iterator[Issue]:
     """Flags: ESP lengths that, over enough packets and lengths, only show the padding of a block cipher (CBC).
 
     Why: AES-GCM pads to 4 bytes, AES-CBC to 16 and 3DES to 8, so lengths that only come in such steps are most
@@ -215,25 +198,37 @@ def block_padding(match: Match) -> Iterator[Issue]:
     Remedy: Set esp= on both ends to the proposals of the row, or confirm by the log of an end that AES-GCM is in use.
     """
     facts = facts_of(match)
-    found = facts.cipher if facts else None
-    if found is None or found.odds is None or not demands_gcm(match):
+    cipher = facts.cipher if facts else None
+    if cipher is None or cipher.odds is None or not demands_gcm(match):
         return
-    if found.packets >= ENOUGH_PACKETS and found.lengths >= ENOUGH_LENGTHS[found.kind]:
+    if cipher.packets >= LEAST_PACKETS and cipher.lengths >= LEAST_LENGTHS[cipher.kind]:
         yield Issue(
-            f"All {found.packets} ESP packets, of {found.lengths} different lengths, are padded to {found.padding}"
-            f" bytes: this is {found.words} {found.kind} (confidence {found.confidence:.1%});"
-            f" AES-GCM looks so once in about {found.odds} captures.",
-            first_frames(each.frame for each in encrypted(match)),
-            Severity.LOW if found.kind == TDES_CBC else None,
+            f"All {cipher.packets} ESP packets, of {cipher.lengths} different lengths, are padded to {cipher.padding}"
+            f" bytes: this is {cipher.words} {cipher.kind} (confidence {cipher.confidence:.1%});"
+            f" AES-GCM looks so once in about {cipher.odds} captures.",
+            cited_frames(sent.frame for sent in encrypted_packets(match)),
+            Severity.LOW if cipher.kind == TDES_CBC else None,
         )
 
 
-CHECKS = (
+def demands_gcm(match: Match) -> bool:
+    """Whether all ESP proposals of the row are AES-GCM with a 16-byte ICV (``aes128gcm128``, ``aes128gcm16``)."""
+    proposals = match.row.esp_proposals
+    return bool(proposals) and all(re.match(r"aes\d*gcm(128|16)(-|$)", proposal) for proposal in proposals)
+
+
+def encrypted_packets(match: Match) -> list[SentPacket]:
+    """The packets whose lengths tell about the cipher: those of all SAs whose payloads are not cleartext."""
+    facts = facts_of(match)
+    return [sent for sa in facts._associations if sa not in facts._readable for sent in sa.sent] if facts else []
+
+
+CHECKS: Final[tuple[Check, ...]] = (
     reserved_spi,
     sequence_repeated,
     sequence_backwards,
     not_encrypted,
-    impossible_length,
-    block_padding,
+    length_impossible_for_gcm,
+    block_cipher_padding,
     sequence_zero,
 )
