@@ -46,7 +46,9 @@ def broken_capture_check(context: AuditContext) -> Iterator[Issue]:
 
 
 def other_findings(result: Audit) -> list[tuple[str, str]]:
-    return [(each.check, each.summary) for each in result.findings if each.check not in ("TPE900", "TPE999")]
+    return [
+        (finding.check, finding.summary) for finding in result.findings if finding.check not in ("TPE900", "TPE999")
+    ]
 
 
 BROKEN = [pytest.param(FLOW, broken_flow_check, id="flow"), pytest.param(CAPTURE, broken_capture_check, id="capture")]

@@ -1,15 +1,28 @@
-"""The vendor's tables as data, and what is said of files that hold none."""
+"""The vendor's tables as data, the errors of invalid ones, and when files are parsed."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from analyzer import expected
-from analyzer.expected import Deployment, ExpectedFlow, Occurrence, Peer, Requirement, RuleError, load, profiles
+from analyzer.expected import (
+    Deployment,
+    ExpectedFlow,
+    Occurrence,
+    Peer,
+    Requirement,
+    RuleError,
+    UsageError,
+    load,
+    parse_version,
+    profiles,
+)
 
 VENDOR_PAGE = """
 ipsec  i1  udp/500,4500 MUST/MUST         both from:strongswan to:TPE/strongswan
@@ -50,7 +63,7 @@ basics n2  udp/53       OPTIONAL/OPTIONAL out  from:OS         to:DNS/service
 basics n3  udp/123      OPTIONAL/OPTIONAL out  from:OS         to:TPE/NTP
 basics n4  udp/67       OPTIONAL/OPTIONAL out  from:OS         to:DHCP/service
 """
-"""The 37 lines of the vendor's page, copied by eye. Of names of systems and applications: the first word.
+"""The 37 lines of the vendor's page, copied by eye, with the first words of systems and applications.
 
 The page gives no port for n4; 67 is where DHCP servers listen (RFC 2131).
 """
@@ -80,13 +93,13 @@ def summary(flow: ExpectedFlow) -> str:
     )
 
 
-def test_every_line_of_the_vendor_page_in_its_order() -> None:
+def test_tables_have_every_line_of_the_vendor_page_in_its_order() -> None:
     lines = [" ".join(line.split()) for line in VENDOR_PAGE.strip().splitlines()]
     assert len(lines) == 37
     assert [summary(flow) for flow in FLOWS] == lines
 
 
-def test_the_proposals_of_the_ipsec_table() -> None:
+def test_proposals_of_the_ipsec_table() -> None:
     ike = ("aes128-sha256-ecp256", "aes128-sha384-ecp384", "aes256-sha512-ecp521")
     ipsec = TABLES["ipsec"]
     assert ipsec.flow("i1").ike_proposals == ipsec.flow("i2").ike_proposals == ike
@@ -94,7 +107,7 @@ def test_the_proposals_of_the_ipsec_table() -> None:
     assert [flow_id(flow) for flow in FLOWS if flow.ike_proposals or flow.esp_proposals] == ["ipsec-i1", "ipsec-i2"]
 
 
-def test_what_shows_a_mode_and_what_a_tunnel_may_hide() -> None:
+def test_signature_and_tunnelled_rows() -> None:
     assert {mode: [flow.id for flow in table.flows if flow.signature] for mode, table in TABLES.items()} == {
         "ipsec": ["i1", "i2"],
         "tls": ["i38", "i39", "i40"],
@@ -106,19 +119,19 @@ def test_what_shows_a_mode_and_what_a_tunnel_may_hide() -> None:
         assert flow.since == ("2.8" if flow.mode == "ipsec" and flow.id in ("i38", "i39", "i40") else None)
 
 
-def test_rows_that_share_a_port_say_how_they_are_told_apart() -> None:
+def test_rows_that_share_a_port_have_a_deciding_property() -> None:
     for table in TABLES.values():
         for flow in table.flows:
-            twins = [each for each in table.flows if (each.transport, each.ports) == (flow.transport, flow.ports)]
+            twins = [other for other in table.flows if (other.transport, other.ports) == (flow.transport, flow.ports)]
             assert (flow.decided_by is not None) == (len(twins) > 1), flow_id(flow)
 
 
-def test_every_tls_row_has_a_floor_and_speaks_tls() -> None:
+def test_tls_rows_have_a_lowest_version() -> None:
     assert all((flow.tls_floor == "TLS 1.2") == (flow.protocol == "tls") for flow in FLOWS)
     assert [flow.id for flow in FLOWS if flow.tls_floor] == ["i38", "i39", "i40"] * 2 + ["i42", "i43"]
 
 
-def test_the_same_row_of_two_tables_differs_only_in_what_the_tunnel_changes() -> None:
+def test_equal_rows_of_two_tables_differ_only_in_what_the_tunnel_changes() -> None:
     for flow in FLOWS:
         if flow.id.startswith("n") or flow.id == "i3":
             twin = TABLES["tls" if flow.id == "i3" and flow.mode == "ipsec" else "plain"].flow(flow.id)
@@ -139,20 +152,20 @@ def test_every_derived_value_has_a_source(flow: ExpectedFlow) -> None:
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=flow_id)
-def test_descriptions_are_sentences_of_ours(flow: ExpectedFlow) -> None:
+def test_descriptions_are_sentences(flow: ExpectedFlow) -> None:
     assert re.fullmatch(r"[A-Z].*\.", flow.description)
     for typo in ("sofware", "donwlink", "exchange."):
         assert typo not in flow.description
 
 
-def test_the_period_of_a_row_is_set_where_it_means_something() -> None:
+def test_periods_of_continuous_and_periodic_rows() -> None:
     assert TABLES["ipsec"].flow("i2").occurrence is TABLES["plain"].flow("i6").occurrence is Occurrence.CONTINUOUS
     assert TABLES["tls"].flow("i3").period == 61
     assert TABLES["basics"].flow("i43").period == 86_400
     assert TABLES["plain"].flow("i7").period is None
 
 
-def test_the_peer_follows_from_the_to_column() -> None:
+def test_peer_follows_from_the_destination() -> None:
     peers = {"TPE": Peer.TPE, "NTP service": Peer.NTP, "DNS service": Peer.DNS, "DHCP service": Peer.DHCP}
     assert all(flow.peer is peers[flow.destination.system] for flow in FLOWS)
 
@@ -164,7 +177,7 @@ def test_requirement_follows_the_deployment(tmp_path: Path) -> None:
     assert flow.requirement(Deployment.HA) is Requirement.OPTIONAL
 
 
-def test_an_unknown_row_is_a_key_error() -> None:
+def test_unknown_row_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         TABLES["tls"].flow("i6")
 
@@ -173,31 +186,31 @@ def test_an_unknown_row_is_a_key_error() -> None:
 
 
 def profile(folder: Path, mode: str, old: str, new: str) -> str:
-    """A profile of one table in ``folder`` in which the first ``old`` is ``new``."""
+    """Write a profile of one table into ``folder``, with the first ``old`` replaced by ``new``."""
     text = (expected.rules_folder() / "tpe-self-hosted" / f"{mode}.toml").read_text(encoding="utf-8")
     assert old in text
     (folder / f"{mode}.toml").write_text(text.replace(old, new, 1), encoding="utf-8")
     return str(folder)
 
 
-def test_the_profile_that_comes_with_the_program() -> None:
+def test_bundled_profile() -> None:
     assert "tpe-self-hosted" in profiles()
     assert list(TABLES) == ["ipsec", "tls", "plain", "basics"] == list(expected.MODES)
 
 
-def test_a_folder_of_ones_own_with_other_ports_and_fewer_tables(tmp_path: Path) -> None:
+def test_profile_in_a_folder_with_other_ports_and_fewer_tables(tmp_path: Path) -> None:
     tables = load(profile(tmp_path, "plain", "ports = [2404]", "ports = [2404, 2504]"))
     assert list(tables) == ["plain"]
     assert tables["plain"].flow("i6").ports == (2404, 2504)
 
 
-def test_tables_come_in_the_vendors_order_whatever_the_names_sort_to(tmp_path: Path) -> None:
+def test_tables_are_in_the_vendors_order(tmp_path: Path) -> None:
     for file in (expected.rules_folder() / "tpe-self-hosted").glob("*.toml"):
         shutil.copy(file, tmp_path)
     assert list(load(str(tmp_path))) == ["ipsec", "tls", "plain", "basics"]
 
 
-def test_loading_is_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profile_does_not_depend_on_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load() == TABLES
 
@@ -251,7 +264,7 @@ def test_loading_is_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest
         ("tls", "[[flow]]\n", "[[flow]\n", "tls.toml: not TOML: "),
     ],
 )
-def test_a_wrong_file_is_named_with_its_row_in_one_line(
+def test_invalid_row_is_an_error_of_one_line_with_file_and_row(
     tmp_path: Path, mode: str, old: str, new: str, message: str
 ) -> None:
     with pytest.raises(RuleError) as caught:
@@ -272,24 +285,81 @@ def test_a_wrong_file_is_named_with_its_row_in_one_line(
         ("notes.txt", b"", "no .toml file in it"),
     ],
 )
-def test_a_file_that_is_no_table(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_invalid_file_is_an_error(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(RuleError, match=re.escape(message)):
         load(str(tmp_path))
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tls.toml").mkdir()
     with pytest.raises(RuleError, match=r"tls\.toml: Is a directory"):
         load(str(tmp_path))
 
 
-def test_a_profile_that_does_not_exist() -> None:
+def test_unknown_profile_is_an_error() -> None:
     with pytest.raises(RuleError, match=r"profile 'tpe-saas': neither one of .*tpe-self-hosted.* nor a folder"):
         load("tpe-saas")
 
 
-def test_an_error_in_a_profile_of_the_program_names_no_folder_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_a_bundled_profile_names_no_folder_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expected, "MODES", ("ipsec", "plain", "basics"))
     with pytest.raises(RuleError, match=r"^rules/tpe-self-hosted/tls\.toml: no mode of this name"):
         load()
+
+
+# -- caching ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The TOML files that are parsed during the test."""
+    texts: list[str] = []
+    parse = tomllib.loads
+
+    def loads(text: str) -> dict[str, object]:
+        texts.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(tomllib, "loads", loads)
+    expected.parse_table.cache_clear()
+    return texts
+
+
+def test_profile_is_parsed_once_per_process(parsed: list[str]) -> None:
+    first = load()
+    assert len(parsed) == 4
+    assert load() == first and all(load()[mode] is first[mode] for mode in first)
+    assert len(parsed) == 4
+
+
+def test_changed_file_is_parsed_again(tmp_path: Path, parsed: list[str]) -> None:
+    """Also if size and modification time stay the same."""
+    name = profile(tmp_path, "tls", "ports = [3001]", "ports = [3001]")
+    before, times = load(name), (tmp_path / "tls.toml").stat()
+    assert profile(tmp_path, "tls", "ports = [3001]", "ports = [3009]") == name
+    os.utime(tmp_path / "tls.toml", ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = load(name)
+    assert (before["tls"].flow("i38").ports, after["tls"].flow("i38").ports) == ((3001,), (3009,))
+    assert load(name) == after
+    assert len(parsed) == 2
+
+
+def test_change_of_the_result_does_not_change_the_profile() -> None:
+    tables = load()
+    tables.clear()
+    assert list(load()) == list(expected.MODES)
+
+
+# -- versions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "version"), [("2", (2,)), ("2.8", (2, 8)), ("2.8.10", (2, 8, 10))])
+def test_parse_version(text: str, version: tuple[int, ...]) -> None:
+    assert parse_version(text) == version
+
+
+@pytest.mark.parametrize("text", ["", "v2", "2.", ".8", "2..8", "2.8-rc1", "\u0662", "2" * 10])
+def test_invalid_version_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="is no version: write it like"):
+        parse_version(text)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from analyzer import audit
 from analyzer.expected import load
 from analyzer.findings import Severity
+from analyzer.scanner.columns import ACK, SYN
 from analyzer.stations import NamedHosts, Station, find_stations, owned_macs
+from tests import build
 from tests.synthetic import (
     ESP,
     HTTP,
@@ -271,6 +275,56 @@ def test_no_row_is_missing_in_mode_unknown(tmp_path: Path) -> None:
     assert not [finding for finding in result.findings if finding.kind.value == "missing"]
     (finding,) = findings_of(result, "TPE101")
     assert "tcp/8080" in finding.summary
+
+
+# -- the inside of a tunnel -------------------------------------------------------------------------------------
+
+TUNNEL = [
+    build.cooked(build.ip(*ends, 50, struct.pack(">II", spi, number) + bytes(range(64))))
+    for number in range(1, 4)
+    for ends, spi in (((STATION, TPE), 0xC1), ((TPE, STATION), 0xC2))
+]
+"""ESP packets in both directions, with link-layer addresses."""
+
+
+def bare(packet: bytes) -> bytes:
+    """A packet of a virtual interface in a capture on all interfaces: LINKTYPE_LINUX_SLL without an address."""
+    return struct.pack(">HHH", 0, 65534, 0) + bytes(8) + b"\x08\x00" + packet
+
+
+def test_inside_of_a_tunnel_is_no_cleartext_beside_it(tmp_path: Path) -> None:
+    """A capture on all interfaces of the base station shows the tunnel's inside on its virtual interface."""
+    inner = [
+        build.ip("10.250.0.1", "10.251.0.1", 6, build.tcp_header(40000, 2404, SYN, 1)),
+        build.ip("10.251.0.1", "10.250.0.1", 6, build.tcp_header(2404, 40000, SYN | ACK, 1)),
+        build.ip("10.250.0.1", "10.251.0.1", 6, build.tcp_header(40000, 2404, ACK, 2) + b"\x68\x04\x43\0\0\0"),
+    ]
+    seen = tmp_path / "any.pcap"
+    seen.write_bytes(build.pcap(build.timed([*TUNNEL[:2], *map(bare, inner), *TUNNEL[2:]]), linktype=113))
+    beside = tmp_path / "beside.pcap"
+    beside.write_bytes(build.pcap(build.timed([*TUNNEL[:2], *map(build.cooked, inner), *TUNNEL[2:]]), linktype=113))
+    inside, clear = audit(seen), audit(beside)
+    assert [verdict.mode for verdict in inside.base_stations] == ["ipsec"]
+    assert [finding.check for finding in inside.findings if finding.check == "TPE135"] == ["TPE135"]
+    assert "plain" in [verdict.mode for verdict in clear.base_stations]
+    assert not any(finding.check == "TPE135" for finding in clear.findings)
+
+
+def test_uplink_without_link_layer_addresses_hides_nothing(tmp_path: Path) -> None:
+    """Cleartext to the tunnel's own end is beside the tunnel, whatever interface it takes."""
+    clear = [
+        bare(build.ip("10.0.0.2", "10.0.9.1", 6, build.tcp_header(40000, 2404, SYN, 1))),
+        bare(build.ip("10.0.9.1", "10.0.0.2", 6, build.tcp_header(2404, 40000, SYN | ACK, 1))),
+        bare(build.ip("10.0.0.2", "10.0.9.1", 6, build.tcp_header(40000, 2404, ACK, 2) + b"\x68\x04\x43\0\0\0")),
+    ]
+    capture = tmp_path / "cellular.pcap"
+    capture.write_bytes(build.pcap(build.timed([*TUNNEL, *clear]), linktype=113))
+    result = audit(capture)
+    assert [verdict.mode for verdict in result.base_stations] == ["ipsec"]
+    assert ("TPE104", ("i6",), Severity.HIGH) in [
+        (finding.check, finding.rows, finding.severity) for finding in result.findings
+    ]
+    assert not any(finding.check == "TPE135" for finding in result.findings)
 
 
 # -- TPE --------------------------------------------------------------------------------------------------------

@@ -256,6 +256,13 @@ def test_other_protocol_makes_a_row_malformed(tmp_path: Path) -> None:
     assert "HTTP in clear" in finding.summary
 
 
+def test_malformed_flow_outweighs_a_good_one_in_any_order(tmp_path: Path) -> None:
+    good_first = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 40001, TPE, 3001, HTTP)
+    bad_first = Traffic().tcp(STATION, 40000, TPE, 3001, HTTP).tcp(STATION, 40001, TPE, 3001, TLS)
+    assert statuses(good_first.audit(tmp_path))["i38"] == "malformed"
+    assert statuses(bad_first.audit(tmp_path))["i38"] == "malformed"
+
+
 def test_ah_instead_of_esp_is_malformed(tmp_path: Path) -> None:
     traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT)
     traffic.packet(STATION, TPE, 51, bytes(40)).packet(TPE, STATION, 51, bytes(40))
