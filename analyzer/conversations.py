@@ -17,7 +17,7 @@ from analyzer import protocols
 from analyzer.flows import TRANSPORTS, Flows, LazyDatagrams, Marks, Progress, stream_of
 from analyzer.heads import Direction, Frame, Head, Stream
 from analyzer.messages import Item
-from analyzer.protocols import Dissection
+from analyzer.protocols import Dissection, tls
 from analyzer.safetext import SafeText
 from analyzer.scanner import columns
 
@@ -259,7 +259,7 @@ class Conversations(Sequence[Conversation]):
                     first_frame=Frame(flow.first_capture, flow.first_number),
                     last_frame=Frame(flow.last_capture, flow.last_number),
                     head=head,
-                    dissection=protocols.again(each.dissection, head),
+                    dissection=protocols.with_items_of(each.dissection, head),
                     refused=None if each.refused is None else Frame(*columns[flow.id - 1].tolist()),
                     repeats=(),
                     repeat_frames=(),
@@ -356,6 +356,8 @@ class Reading:
     said: dict[tuple[object, ...], Dissection] = field(default_factory=dict)
     """The dissections of those that others may repeat."""
     messages: int = 0
+    recall: tls.Recall = field(default_factory=tls.Recall)
+    """TLS handshakes that others may repeat."""
 
 
 STEP = 4096
@@ -406,22 +408,22 @@ def conversation(
     # What a protocol makes of bytes may depend on the service, and on a client that uses a service's port.
     speaker = speech, transport, side, two.port, one.port if transport in PORTED and head.ports[0] < 1024 else 0
     before = reading.said.get(speaker) if speech >= 0 else None
-    if before is not None and not before.breaks:
-        dissection = protocols.again(before, head)
+    if before is not None and not before.parse_errors:
+        dissection = protocols.with_items_of(before, head, reading.recall)
     else:
         datagrams = flows.datagrams_of(pieces, side) if head.datagrams else ()
         if transport == "tcp":
             spoken = spoken_by((originator, responder), head.streams, streams[::-1] if side else streams)
         else:
             spoken = head.streams
-        most = protocols.EVERY if reading.messages < MAX_MESSAGES else FEW_MESSAGES
+        limit = protocols.NO_LIMIT if reading.messages < MAX_MESSAGES else FEW_MESSAGES
         said = Head(transport, head.ports, spoken, datagrams, head.link, head.associations)
-        dissection = protocols.dissect(said, most=most)
+        dissection = protocols.dissect(said, limit, reading.recall)
         recalled = not isinstance(dissection.items, tuple)
         if not recalled:
             reading.messages += len(dissection.items)
         if recalled or reading.messages > MAX_KEPT_MESSAGES:
-            dissection = protocols.again(dissection, head, most)
+            dissection = protocols.with_items_of(dissection, head, reading.recall)
         if speech >= 0:
             reading.said[speaker] = dissection
     errors = icmp_errors(flows, pieces, side) if row.errors else ()

@@ -319,7 +319,7 @@ def time_of(conversation: Conversation, frame: Frame) -> int:
     head, dissection = conversation.head, conversation.dissection
     sources = (*head.associations, *([head.link] if head.link else ()))
     events = (event for source in sources for event in source.events)
-    times = (entry.time for entry in chain(dissection.breaks, events, dissection.items) if entry.frame == frame)
+    times = (entry.time for entry in chain(dissection.parse_errors, events, dissection.items) if entry.frame == frame)
     return next(times, conversation.first)
 
 

@@ -242,7 +242,7 @@ def test_every_capture_is_read_or_refused_in_one_line(name: str) -> None:
     defects = [
         each.anomaly
         for conversation in found
-        for each in conversation.dissection.breaks
+        for each in conversation.dissection.parse_errors
         if each.anomaly.cause is Cause.DEFECT
     ]
     assert defects == []

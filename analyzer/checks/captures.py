@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from analyzer.conversations import FOLDED, Conversation
 from analyzer.findings import CAPTURE, AuditContext, Check, Issue, Kind, Severity, check, family
 from analyzer.matching import first_fragment_missing
-from analyzer.protocols import CROWDED
+from analyzer.protocols import TOO_MANY_MESSAGES
 from analyzer.protocols.tls import TlsFacts
 from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED
 from analyzer.stations import is_named
@@ -321,7 +321,7 @@ def content_not_read(context: AuditContext) -> Iterator[Issue]:
     crowded = tuple(
         conversation
         for conversation in context.conversations
-        if any(error.anomaly.reason == CROWDED for error in conversation.dissection.breaks)
+        if any(error.anomaly.reason == TOO_MANY_MESSAGES for error in conversation.dissection.parse_errors)
     )
     if crowded:
         yield Issue("Of these conversations only the first messages were read.", conversations=crowded)
@@ -361,7 +361,7 @@ def program_defect(context: AuditContext) -> Iterator[Issue]:
     Remedy: Report the defect with the capture, if you may share it.
     """
     for conversation in context.conversations:
-        for error in conversation.dissection.breaks:
+        for error in conversation.dissection.parse_errors:
             if error.anomaly.cause is Cause.DEFECT:
                 yield Issue(
                     f"Reading {conversation.protocol} of flow {conversation.id} failed: {error.anomaly.reason}.",

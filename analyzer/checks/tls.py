@@ -180,7 +180,7 @@ def handshake_abandoned(match: Match) -> Iterator[Issue]:
     if facts._client_went_on or not facts._hello_seen:
         return
     whole = all(stream.begins and stream.ends for stream in conversation.head.streams)
-    refused = next(fatal_alerts(match), None) is not None or bool(conversation.dissection.breaks)
+    refused = next(fatal_alerts(match), None) is not None or bool(conversation.dissection.parse_errors)
     hellos = [item for item, _ in messages(conversation.dissection.items, ClientHello)]
     if not whole or refused or not hellos:
         return

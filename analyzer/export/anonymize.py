@@ -292,7 +292,7 @@ INERT = frozenset({int, float, bool, Frame, ExpectedFlow})
 
 LEFT_OUT: Mapping[type, Mapping[str, object]] = {
     Station: {"signatures": ()},
-    Dissection: {"items": (), "breaks": ()},
+    Dissection: {"items": (), "parse_errors": ()},
 }
 """What the checks have looked at, and no report shows."""
 

@@ -109,7 +109,7 @@ def excerpts(each: Conversation, frames: Sequence[Frame]) -> Iterator[Excerpt]:
             header(items, offset, data or b""),
             tuple(decoded(item.message) for item in items[:MESSAGES]),
             max(0, len(items) - MESSAGES),
-            (*notes, *(broken(one) for one in each.dissection.breaks if one.frame == frame)),
+            (*notes, *(broken(one) for one in each.dissection.parse_errors if one.frame == frame)),
         )
 
 

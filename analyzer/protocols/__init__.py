@@ -1,15 +1,16 @@
-"""What the head of a flow says, protocol by protocol: facts, never opinions.
+"""Protocol dissectors: the head of a flow becomes messages and facts, never opinions.
 
-A protocol is a module listed in :data:`PROTOCOLS` (in order: the first whose ``probe`` agrees wins) with
+A protocol is a module in :data:`PROTOCOLS`, or an object, with
 
-* ``NAME``: as it stands in reports,
-* ``probe(head)``: whether the bytes are this protocol; ports are a hint for what bytes alone cannot tell,
-* ``dissect(reader, direction)``: an iterator that reads one direction of a TCP stream, or one datagram, straight
-  on and yields messages (named tuples in the RFC's words), each as soon as it is read: where the reader then stands
-  tells where the next one begins; it neither catches nor judges,
+* ``NAME``: its name in reports;
+* ``probe(head)``: whether the content is this protocol. Ports are a hint for what bytes alone cannot tell. The first
+  protocol of the tuple that agrees wins;
+* ``dissect(reader, direction)``: an iterator over the messages (named tuples in the RFC's words) of one direction of a
+  TCP stream, or of one datagram. It yields each message as soon as it is read, when the reader stands where the next
+  message begins. It neither catches exceptions nor judges;
 * ``facts(items)``: the facts that follow from all messages of the conversation, in the order of the capture.
 
-:func:`dissect` runs them and is the only place where a :class:`~analyzer.wire.StopParsing` becomes an anomaly.
+:func:`dissect` runs them, and only this module turns a :class:`~analyzer.wire.StopParsing` into a :class:`ParseError`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, StopParsing
 
 
 class ProtocolModule(Protocol):
-    """The surface of a module in this folder."""
+    """The interface of a protocol."""
 
     NAME: str
 
@@ -54,10 +55,15 @@ class ProtocolModule(Protocol):
 
 PROTOCOLS = cast(tuple[ProtocolModule, ...], (icmp, ike, esp_in_udp, esp, tls, ssh, iec104, ftp, http, dhcp, dns, ntp))
 
+NO_LIMIT: Final = sys.maxsize
+"""Limit of messages that is none."""
+TOO_MANY_MESSAGES: Final = "is not read, for the captures hold too many messages"
+"""Reason of the anomaly where a dissection ended at its limit of messages."""
+
 
 @dataclass(frozen=True, slots=True)
 class ParseError:
-    """Where a dissection ended early: the anomaly, and the frame that holds the byte."""
+    """Where a dissection ended early: the anomaly, and the frame that holds its byte."""
 
     anomaly: Anomaly
     direction: Direction
@@ -68,228 +74,244 @@ class ParseError:
 
 @dataclass(frozen=True, slots=True)
 class Dissection:
-    """Everything that a protocol's module read in a head."""
+    """The content of a head: its protocol, messages and facts."""
 
     protocol: SafeText | None = None
-    """``NAME`` of the protocol whose content it is; ``None``: none that is known."""
+    """``NAME`` of the protocol; ``None``: unknown."""
     items: Sequence[Item] = field(default=(), repr=False)
     """Messages in the order of the capture (by frame; within a direction always in stream order). Some hold bytes as
-    they were sent, for the checks: no text shows them."""
-    breaks: tuple[ParseError, ...] = ()
+    they were sent, for the checks; no report shows them."""
+    parse_errors: tuple[ParseError, ...] = ()
     facts: Facts | None = None
+    limit: int = field(default=NO_LIMIT, repr=False)
+    """Maximum messages that were read (see :func:`dissect`). Items that are read again stop there, too, so that items
+    and facts always belong together."""
 
     @property
     def malformed(self) -> tuple[ParseError, ...]:
-        """The breaks that are the sender's fault."""
-        return tuple(each for each in self.breaks if each.anomaly.cause is Cause.MALFORMED)
-
-
-EVERY: Final = sys.maxsize
-"""No limit for the messages of a head."""
+        """The parse errors that are the sender's fault."""
+        return tuple(error for error in self.parse_errors if error.anomaly.cause is Cause.MALFORMED)
 
 
 class RereadItems(LazySequence[Item]):
-    """The items of a conversation that are not kept: read again, up to ``most`` as in :func:`dissect`."""
+    """The items of a head, read again whenever they are needed. ``limit`` and ``recall``: see :func:`dissect`."""
 
-    __slots__ = ("__weakref__", "head", "most")
+    __slots__ = ("__weakref__", "head", "limit", "recall")
 
-    def __init__(self, head: Head, most: int = EVERY) -> None:
+    def __init__(self, head: Head, limit: int = NO_LIMIT, recall: tls.Recall | None = None) -> None:
         self.head = head
-        self.most = most
+        self.limit = limit
+        self.recall = recall
 
     def load(self) -> Sequence[Item]:
-        return read_again(self)
+        return read_items(self)
 
 
 @cache_last
-def read_again(items: RereadItems) -> Sequence[Item]:
-    found = recognised(items.head)
-    return tuple(read(*found, items.most)[0]) if found else ()
+def read_items(items: RereadItems) -> Sequence[Item]:
+    recognised = recognise(items.head, items.recall)
+    return tuple(read_messages(*recognised, items.limit)[0]) if recognised else ()
 
 
-def again(before: Dissection, head: Head, most: int = EVERY) -> Dissection:
-    """The dissection of a head that says what was read ``before``: its messages are read when asked for."""
-    return Dissection(before.protocol, RereadItems(head, most), before.breaks, before.facts)
+def with_items_of(dissection: Dissection, head: Head, recall: tls.Recall | None = None) -> Dissection:
+    """The dissection of a head with the same content as an earlier one: equal, but for items that are read from this
+    head when they are needed."""
+    return replace(dissection, items=RereadItems(head, dissection.limit, recall))
 
 
-CROWDED: Final = "is not read, for the captures hold too many messages"
-"""Why a dissection ended at such a limit."""
+def dissect(head: Head, limit: int = NO_LIMIT, recall: tls.Recall | None = None) -> Dissection:
+    """Recognise the protocol of a head by its content, and read its messages. Raises nothing for any bytes.
 
-
-def dissect(head: Head, most: int = EVERY) -> Dissection:
-    """Name the protocol of a head by its content and read all messages, but at most ``most`` of each direction of a
-    stream, or of all datagrams. Never raises for any bytes.
-
-    The messages of a conversation like an earlier one are left until somebody asks for them.
+    Reads at most ``limit`` messages per direction of a stream, or of all datagrams. With ``recall``, TLS handshakes
+    that repeat take less time: their facts are recalled, and their items are read when they are needed.
     """
-    found = recognised(head)
-    if found is None:
+    recognised = recognise(head, recall)
+    if recognised is None:
         return Dissection()
-    module, whole = found
-    likeness = tls.likeness(whole) if module.NAME == tls.NAME else None
-    if likeness in recalled:
-        return Dissection(module.NAME, RereadItems(head, most), (), recalled[likeness])
-    dissection = dissect_as(module, whole, most)
-    facts = dissection.facts
-    if likeness is not None and facts is not None and not dissection.breaks and len(recalled) < RECALLED:
-        recalled[likeness] = facts
+    protocol, head_read = recognised
+    if recall is None or protocol is not recall:
+        return dissect_as(protocol, head_read, limit)
+    key = recall.key(head_read)
+    facts = recall.conversations.get(key)
+    if facts is not None:
+        # These facts follow from all messages, whatever the limit; so the items are all messages, too.
+        return Dissection(protocol.NAME, RereadItems(head, NO_LIMIT, recall), (), facts)
+    dissection = dissect_as(protocol, head_read, limit)
+    if dissection.facts is not None and not dissection.parse_errors:
+        recall.remember(key, dissection.facts)
     return dissection
 
 
-RECALLED: Final = 1024
-"""Different likenesses of which the facts are kept."""
-recalled: Final[dict[object, Facts]] = {}
+# -- recognising a protocol -------------------------------------------------------------------------------------
+
+MAX_SEGMENTS_TRIED: Final = 8
+"""Segments of a midstream stream at whose beginnings a protocol may begin."""
 
 
-def recognised(head: Head) -> tuple[ProtocolModule, Head] | None:
-    """The protocol of a head, and the head from where that begins; ``None``: it is none that is known."""
-    # Every probe looks at what was said, which may be made anew each time.
-    said = tuple(head.streams), tuple(head.datagrams)
-    head = Head(head.transport, head.ports, *said, head.link, head.associations)
-    for module in PROTOCOLS:
-        if module.probe(head):
-            return module, head
-    begun = beginnings(head)
-    for module in PROTOCOLS if begun else ():
-        resumed = resume(module, head, begun)
-        if resumed is not None:
-            return module, resumed
+def recognise(head: Head, recall: tls.Recall | None = None) -> tuple[ProtocolModule, Head] | None:
+    """The protocol of a head, and the head from where the protocol begins; ``None``: unknown.
+
+    ``recall`` takes the place of the TLS module.
+    """
+    # Lazy streams and datagrams are loaded once, not by every probe.
+    loaded = tuple(head.streams), tuple(head.datagrams)
+    head = Head(head.transport, head.ports, *loaded, head.link, head.associations)
+    for protocol in PROTOCOLS:
+        if protocol.probe(head):
+            return recalling(protocol, recall), head
+    segments = segment_starts(head)
+    for protocol in PROTOCOLS if segments else ():
+        trimmed = trim_to_protocol(protocol, head, segments)
+        if trimmed is not None:
+            return recalling(protocol, recall), trimmed
     return None
 
 
-RESUMES = 8
-"""Frames at whose beginnings a stream without its own beginning is tried."""
+def recalling(protocol: ProtocolModule, recall: tls.Recall | None) -> ProtocolModule:
+    return recall if recall is not None and protocol.NAME == tls.NAME else protocol
 
 
-def beginnings(head: Head) -> list[tuple[Direction, Mark, Head]]:
-    """Where midstream streams may begin anew: messages mostly start with a segment.
+def segment_starts(head: Head) -> list[tuple[Direction, Mark, Head]]:
+    """Where a protocol may begin in midstream streams: most messages start with a segment.
 
-    Of each: direction, the segment's mark, and a head with nothing but the bytes from there on (a probe asks for
-    no more).
+    Returns direction, mark of the segment, and a head of nothing but the bytes from there on, which is enough for a
+    probe.
     """
-    found = []
+    segments = []
     for direction, stream in zip(DIRECTIONS, head.streams, strict=True):
         if stream.begins or not stream.data:
             continue
-        for mark in stream.marks[:RESUMES]:
-            trimmed = Stream(stream.data[mark.offset :], (), False, stream.ends)
-            alone = (trimmed, Stream()) if direction is Direction.ORIGINATOR else (Stream(), trimmed)
-            found.append((direction, mark, head._replace(streams=alone)))
-    return found
+        for mark in stream.marks[:MAX_SEGMENTS_TRIED]:
+            rest = Stream(stream.data[mark.offset :], (), False, stream.ends)
+            streams = (rest, Stream()) if direction is Direction.ORIGINATOR else (Stream(), rest)
+            segments.append((direction, mark, head._replace(streams=streams)))
+    return segments
 
 
-def resume(module: ProtocolModule, head: Head, begun: Sequence[tuple[Direction, Mark, Head]]) -> Head | None:
-    """The head with its midstream streams cut to where the protocol begins; ``None``: it does so nowhere."""
-    found: dict[Direction, Mark] = {}
-    for direction, mark, alone in begun:
-        if direction not in found and module.probe(alone):
-            found[direction] = mark
-    if not found:
+def trim_to_protocol(
+    protocol: ProtocolModule, head: Head, segments: Sequence[tuple[Direction, Mark, Head]]
+) -> Head | None:
+    """The head with its midstream streams cut to where the protocol begins; ``None``: it begins at no segment."""
+    begins: dict[Direction, Mark] = {}
+    for direction, mark, rest in segments:
+        if direction not in begins and protocol.probe(rest):
+            begins[direction] = mark
+    if not begins:
         return None
-    one, two = head.streams
-    if Direction.ORIGINATOR in found:
-        one = one.from_mark(found[Direction.ORIGINATOR])
-    if Direction.RESPONDER in found:
-        two = two.from_mark(found[Direction.RESPONDER])
-    return head._replace(streams=(one, two))
+    client, server = head.streams
+    if Direction.ORIGINATOR in begins:
+        client = client.from_mark(begins[Direction.ORIGINATOR])
+    if Direction.RESPONDER in begins:
+        server = server.from_mark(begins[Direction.RESPONDER])
+    return head._replace(streams=(client, server))
 
 
-def dissect_as(module: ProtocolModule, head: Head, most: int = EVERY) -> Dissection:
-    """Read a head as one given protocol."""
-    items, breaks = read(module, head, most)
+# -- reading messages -------------------------------------------------------------------------------------------
+
+
+def dissect_as(protocol: ProtocolModule, head: Head, limit: int = NO_LIMIT) -> Dissection:
+    """Read a head as the given protocol; otherwise as :func:`dissect`."""
+    items, errors = read_messages(protocol, head, limit)
     try:
-        facts = module.facts(items)
+        facts = protocol.facts(items)
         if isinstance(facts, iec104.Iec104Facts) and head.link is not None:
-            facts = iec104.whole(facts, head.link)
-            breaks = breaks_of_link(breaks, head.link)
-    except Exception as error:  # our own bug must not hide the other flows; tests demand that it never happens
-        breaks.append(defect(error, head))
+            facts = iec104.facts_of_link(facts, head.link)
+            errors = link_errors(errors, head.link)
+    except Exception as error:  # a bug here must not hide the other flows; it becomes a finding and an exit code
+        errors.append(defect(error, head))
         facts = None
-    return Dissection(module.NAME, tuple(items), tuple(breaks), facts)
+    return Dissection(protocol.NAME, tuple(items), tuple(errors), facts, limit)
 
 
-def read(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[ParseError]]:
+def read_messages(protocol: ProtocolModule, head: Head, limit: int) -> tuple[list[Item], list[ParseError]]:
     """The messages of a head, and where reading them ended early."""
-    return dissect_streams(module, head, most) if head.transport == "tcp" else dissect_datagrams(module, head, most)
+    read = read_streams if head.transport == "tcp" else read_datagrams
+    return read(protocol, head, limit)
 
 
-def breaks_of_link(breaks: list[ParseError], link: Iec104Link) -> list[ParseError]:
-    """The breaks of an IEC 104 link over the whole stream; ``breaks`` are those of its head."""
-    found = [
-        each for each in breaks if not link.directions[each.direction].followed or each.anomaly.cause is Cause.DEFECT
+def link_errors(errors: list[ParseError], link: Iec104Link) -> list[ParseError]:
+    """The parse errors of an IEC 104 link over the whole stream; ``errors``: those of its head."""
+    kept = [
+        error
+        for error in errors
+        if not link.directions[error.direction].followed or error.anomaly.cause is Cause.DEFECT
     ]
-    return found + [ParseError(*each) for each in iec104.anomalies(link)]
+    return kept + [ParseError(*anomaly) for anomaly in iec104.anomalies(link)]
 
 
-def messages_of(module: ProtocolModule, reader: Reader, direction: Direction, most: int) -> Iterator[object]:
-    """What a reader still holds, up to a number of messages."""
-    found = module.dissect(reader, direction)
-    return found if most == EVERY else limited(found, reader, most)
+def limited(messages: Iterator[object], reader: Reader, limit: int) -> Iterator[object]:
+    """Up to ``limit`` messages; a further one stops the dissection."""
+    if limit == NO_LIMIT:
+        return messages
+    return stop_after(messages, reader, limit)
 
 
-def limited(found: Iterator[object], reader: Reader, most: int) -> Iterator[object]:
-    yield from itertools.islice(found, most)
-    if reader.has_more:
-        raise StopParsing(Anomaly(Cause.TRUNCATED, "message", reader.pos, CROWDED))
+def stop_after(messages: Iterator[object], reader: Reader, limit: int) -> Iterator[object]:
+    yield from itertools.islice(messages, limit)
+    end = reader.pos
+    if next(messages, None) is not None:
+        raise StopParsing(Anomaly(Cause.TRUNCATED, "message", end, TOO_MANY_MESSAGES))
 
 
-def dissect_datagrams(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[ParseError]]:
-    """The messages of all datagrams, as they came."""
+def read_datagrams(protocol: ProtocolModule, head: Head, limit: int) -> tuple[list[Item], list[ParseError]]:
+    """The messages of all datagrams, in the order of the capture."""
     items: list[Item] = []
-    breaks: list[ParseError] = []
+    errors: list[ParseError] = []
     for direction, data, length, frame, time in head.datagrams:
         reader = Reader(data, 0, length)
-        began = 0
+        start = 0
+        left = limit if limit == NO_LIMIT else limit - len(items)
         try:
-            for message in messages_of(module, reader, direction, most if most == EVERY else most - len(items)):
-                items.append(Item(message, direction, frame, time, began))
-                began = reader.pos
+            for message in limited(protocol.dissect(reader, direction), reader, left):
+                items.append(Item(message, direction, frame, time, start))
+                start = reader.pos
         except Exception as error:
-            breaks.append(ParseError(anomaly_of(error, module, began), direction, frame, time))
-    return items, breaks
+            errors.append(ParseError(anomaly_of(error, protocol, start), direction, frame, time))
+    return items, errors
 
 
-def dissect_streams(module: ProtocolModule, head: Head, most: int) -> tuple[list[Item], list[ParseError]]:
-    """Both directions of a TCP conversation, each on its own, their messages in the order of the capture."""
-    placed: list[tuple[Frame, Item]] = []
-    breaks: list[ParseError] = []
+def read_streams(protocol: ProtocolModule, head: Head, limit: int) -> tuple[list[Item], list[ParseError]]:
+    """The messages of both directions of a TCP conversation, in the order of the capture."""
+    arrived: list[tuple[Frame, Item]] = []
+    errors: list[ParseError] = []
     for direction, stream in zip(DIRECTIONS, head.streams, strict=True):
         if not stream.data:
             continue
         reader = Reader(stream.data, 0, len(stream.data) if stream.ends else UNBOUNDED)
         messages: list[object] = []
-        began = [0]  # of each message, and of the one that follows
+        starts = [0]  # offset of each message, and of the one that follows
         anomaly = None
         try:
-            for message in messages_of(module, reader, direction, most):
+            for message in limited(protocol.dissect(reader, direction), reader, limit):
                 messages.append(message)
-                began.append(reader.pos)
+                starts.append(reader.pos)
         except Exception as error:
-            anomaly = anomaly_of(error, module, began[-1])
-        arrival = stream.marks[0].frame  # a message is there once all bytes before it are: never goes back
-        for message, offset, (_, frame, time) in zip(messages, began, stream.marks_at(began), strict=False):
+            anomaly = anomaly_of(error, protocol, starts[-1])
+        # A message arrives once all bytes before it are there, so the frame of arrival never goes back.
+        arrival = stream.marks[0].frame
+        for message, start, (_, frame, time) in zip(messages, starts, stream.marks_at(starts), strict=False):
             if frame > arrival:
                 arrival = frame
-            placed.append((arrival, Item(message, direction, frame, time, offset)))
+            arrived.append((arrival, Item(message, direction, frame, time, start)))
         if anomaly is not None:
-            # What looks contradictory in a stream without its beginning may only lack that beginning.
+            # A stream without its beginning may only seem to contradict itself.
             if anomaly.cause is Cause.MALFORMED and not stream.begins:
                 anomaly = replace(anomaly, cause=Cause.TRUNCATED)
             mark = stream.mark_at(anomaly.offset)
-            breaks.append(ParseError(anomaly, direction, mark.frame, mark.time))
-    placed.sort(key=itemgetter(0))
-    return [item for _, item in placed], breaks
+            errors.append(ParseError(anomaly, direction, mark.frame, mark.time))
+    arrived.sort(key=itemgetter(0))
+    return [item for _, item in arrived], errors
 
 
-def anomaly_of(error: Exception, module: ProtocolModule, began: int) -> Anomaly:
-    """Why a dissector ended early: its reader stopped it, or it failed in the message that ``began`` there."""
+def anomaly_of(error: Exception, protocol: ProtocolModule, start: int) -> Anomaly:
+    """Why a dissector ended early: its reader stopped it, or it failed in the message that begins at ``start``."""
     if isinstance(error, StopParsing):
         return error.anomaly
-    return Anomaly(Cause.DEFECT, module.NAME, began, f"{type(error).__name__}: {error}")
+    return Anomaly(Cause.DEFECT, protocol.NAME, start, f"{type(error).__name__}: {error}")
 
 
 def defect(error: Exception, head: Head) -> ParseError:
-    """A failure of this program, placed at the head's first frame."""
+    """A bug in the derivation of facts, at the head's first frame."""
     anomaly = Anomaly(Cause.DEFECT, "facts", 0, f"{type(error).__name__}: {error}")
     for direction in Direction:
         marks = head.streams[direction].marks
@@ -299,27 +321,27 @@ def defect(error: Exception, head: Head) -> ParseError:
     return ParseError(anomaly, first.direction, first.frame, first.time)
 
 
-# -- content that no module reads -------------------------------------------------------------------------------
+# -- content of unknown protocol --------------------------------------------------------------------------------
 
-LOOKS: Final = (
+GREETINGS: Final = (
     (re.compile(rb"\xff[\xfb-\xfe]"), "Telnet"),
     (re.compile(rb"\+OK"), "POP3"),
     (re.compile(rb"\* (?:OK|PREAUTH|BYE)\b"), "IMAP"),
     (re.compile(rb"220[ -]"), "SMTP or FTP"),
     (re.compile(rb"RFB [0-9]{3}\.[0-9]{3}\n"), "VNC"),
 )
-"""How a server begins that speaks something which is named here, but not read: RFC 854, RFC 1939, RFC 9051, RFC 5321,
+"""First bytes of servers whose protocol has a name here, but no dissector: RFC 854, RFC 1939, RFC 9051, RFC 5321,
 RFC 6143."""
 
 
 def resemblance(head: Head) -> str:
-    """What unknown content looks like, in words of this program's own.
+    """What unknown content looks like, in this program's own words.
 
-    Its first bytes may be a user's name and password, on a port where nobody expects them: none of them is repeated.
+    Repeats none of its bytes: they may be a user's name and password on an unexpected port.
     """
     for direction in (Direction.RESPONDER, Direction.ORIGINATOR):
         start = head.first(direction)[:64]
-        for pattern, name in LOOKS:
+        for pattern, name in GREETINGS:
             if pattern.match(start):
                 return name
     sample = (head.first(Direction.ORIGINATOR) or head.first(Direction.RESPONDER))[:64]

@@ -447,7 +447,7 @@ def facts(items: Sequence[Item]) -> Iec104Facts:
     )
 
 
-def whole(head: Iec104Facts, link: Iec104Link) -> Iec104Facts:
+def facts_of_link(head: Iec104Facts, link: Iec104Link) -> Iec104Facts:
     """The facts of a link over the whole stream; those of its head are part of them."""
     one, two = link.directions
     if one.apdus + two.apdus < head.apdus:  # the scanner took it for a link only later

@@ -487,7 +487,7 @@ def explain(fact: str, extra: Sequence[str], flows: Sequence[Conversation]) -> s
         return None
     if fact.startswith("TLS") and not any(isinstance(facts, tls.TlsFacts) for facts in all_facts):
         return "the flow begins as another protocol, which it is called here, and goes on in TLS"
-    anomalies = [error.anomaly for flow in flows for error in flow.dissection.breaks]
+    anomalies = [error.anomaly for flow in flows for error in flow.dissection.parse_errors]
     if anomalies:
         return f"a message is broken off ({anomalies[0].reason}), of which tshark shows the beginning"
     if extra or any(sum(flow.packets) > len(flow.head.datagrams) for flow in flows if flow.transport != "tcp"):

@@ -365,7 +365,9 @@ def heads_by_protocol() -> dict[str, set[bytes]]:
 
 def assert_sound(dissection: Dissection) -> None:
     """No failure of ours, and facts that JSON can hold."""
-    assert not [each.anomaly for each in dissection.breaks if each.anomaly.cause is Cause.DEFECT], dissection.breaks
+    assert not [each.anomaly for each in dissection.parse_errors if each.anomaly.cause is Cause.DEFECT], (
+        dissection.parse_errors
+    )
     json.dumps(to_json(dissection.facts))
     len(dissection.items)
 

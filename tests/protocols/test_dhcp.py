@@ -61,7 +61,7 @@ def facts_of(head: Head) -> DhcpFacts:
 
 def test_an_address_is_handed_out() -> None:
     dissection = dissect(EXAMPLES[0])
-    assert (dissection.protocol, dissection.breaks) == ("dhcp", ())
+    assert (dissection.protocol, dissection.parse_errors) == ("dhcp", ())
     assert to_json(dissection.facts) == {
         "messages": {"DISCOVER": 1, "OFFER": 1, "REQUEST": 1, "ACK": 1},
         "client_mac": "70:76:ff:00:aa:10",
@@ -136,7 +136,7 @@ def test_options_in_the_file_and_sname_fields() -> None:
 
 def test_plain_bootp() -> None:
     dissection = dissect(EXAMPLES[2])
-    assert (dissection.protocol, dissection.breaks) == ("dhcp", ())
+    assert (dissection.protocol, dissection.parse_errors) == ("dhcp", ())
     assert any(isinstance(item.message, Bootp) for item in dissection.items)
     assert facts_of(EXAMPLES[2]).messages == {"BOOTREQUEST": 1}
 
@@ -156,7 +156,7 @@ def test_plain_bootp() -> None:
     ],
 )
 def test_malformed(data: bytes, field: str) -> None:
-    (found,) = dissect_as(dhcp, head_of(data)).breaks
+    (found,) = dissect_as(dhcp, head_of(data)).parse_errors
     assert (found.anomaly.cause, found.anomaly.field) == (Cause.MALFORMED, field)
 
 

@@ -123,13 +123,13 @@ def facts_of(head: Head) -> DnsFacts:
 
 
 def only_break(dissection: Dissection) -> tuple[Cause, str]:
-    (found,) = dissection.breaks
+    (found,) = dissection.parse_errors
     return found.anomaly.cause, found.anomaly.field
 
 
 def test_a_lookup() -> None:
     dissection = dissect(EXAMPLES[0])
-    assert (dissection.protocol, dissection.breaks) == ("dns", ())
+    assert (dissection.protocol, dissection.parse_errors) == ("dns", ())
     assert to_json(dissection.facts) == {
         "queries": {"lns.lab.example": 2},
         "types": {"A": 1, "AAAA": 1},
@@ -142,7 +142,7 @@ def test_a_lookup() -> None:
 
 def test_all_kinds_of_records() -> None:
     dissection = dissect_as(dns, answered(RICH))
-    assert dissection.breaks == ()
+    assert dissection.parse_errors == ()
     assert [item.message.data for item in dissection.items if isinstance(item.message, Record)] == [
         "www.lab.example",
         "192.0.2.1",
@@ -226,7 +226,7 @@ def test_a_message_longer_or_shorter_than_its_length_on_tcp_is_malformed() -> No
 @given(st.integers(0, 0xFFFF))
 def test_no_identifier_makes_a_datagram_look_framed(identifier: int) -> None:
     for data in (ASKED_A, ANSWERED_A, RICH):
-        assert dissect_as(dns, asked(identifier.to_bytes(2, "big") + data[2:])).breaks == ()
+        assert dissect_as(dns, asked(identifier.to_bytes(2, "big") + data[2:])).parse_errors == ()
 
 
 def test_the_root_and_odd_labels() -> None:
@@ -267,7 +267,7 @@ def test_impossible_names_are_malformed(name: bytes, why: str) -> None:
 def test_the_longest_name_is_fine() -> None:
     longest = b"".join(b"\x3f" + b"x" * 63 for _ in range(3)) + b"\x3d" + b"x" * 61 + b"\0"
     assert len(longest) == 255
-    assert dissect_as(dns, asked(message(question=longest + b"\0\1\0\1", flags=0x100))).breaks == ()
+    assert dissect_as(dns, asked(message(question=longest + b"\0\1\0\1", flags=0x100))).parse_errors == ()
     through_pointer = message(record(1, b"\1\2\3\4", name=b"\1y\xc0\x0c"), question=longest + b"\0\1\0\1")
     assert only_break(dissect_as(dns, answered(through_pointer))) == (Cause.MALFORMED, "name")
 
@@ -275,7 +275,7 @@ def test_the_longest_name_is_fine() -> None:
 @pytest.mark.parametrize("kind", [1, 28, 5, 15, 33, 16, 41])
 def test_record_data_must_use_its_length_exactly(kind: int) -> None:
     good = {1: bytes(4), 28: bytes(16), 5: NAME, 15: b"\0\1" + NAME, 33: bytes(6) + NAME, 16: b"\1a", 41: b"\0\1\0\1x"}
-    assert dissect_as(dns, answered(message(record(kind, good[kind])))).breaks == ()
+    assert dissect_as(dns, answered(message(record(kind, good[kind])))).parse_errors == ()
     for wrong in (good[kind] + b"\5", good[kind][:-1]):
         assert only_break(dissect_as(dns, answered(message(record(kind, wrong)))))[0] is Cause.MALFORMED
 
@@ -289,18 +289,18 @@ def test_a_truncated_answer_may_break_off_anywhere() -> None:
     for length in range(START, len(whole)):
         dissection = dissect_as(dns, answered(whole[:length]))
         assert dissection.malformed == ()
-        assert dissection.breaks
+        assert dissection.parse_errors
     assert facts_of(answered(whole)).truncated == ("lns.lab.example",)
 
 
 def test_bytes_behind_a_message() -> None:
     assert messages(asked(ASKED_A + b"secret"))[-1] == Trailer(6)
-    assert dissect_as(dns, asked(ASKED_A + b"secret")).breaks == ()
+    assert dissect_as(dns, asked(ASKED_A + b"secret")).parse_errors == ()
 
 
 def test_an_update_may_leave_data_out() -> None:
     update = message(record(1, b""), flags=5 << 11)
-    assert dissect_as(dns, asked(update)).breaks == ()
+    assert dissect_as(dns, asked(update)).parse_errors == ()
 
 
 def test_only_so_many_names_are_shown() -> None:
@@ -348,7 +348,7 @@ def test_it_agrees_with_dpkt(name: str, alias: str, address: bytes) -> None:
         ],
     )
     dissection = dissect_as(dns, answered(bytes(answer)))
-    assert dissection.breaks == ()
+    assert dissection.parse_errors == ()
     records = [item.message for item in dissection.items if isinstance(item.message, Record)]
     assert [(each.name, each.data) for each in records] == [(name, alias), (alias, ".".join(map(str, address)))]
 

@@ -70,7 +70,7 @@ def test_facts_list_the_spis_of_both_directions() -> None:
 
 def test_a_packet_cut_after_its_header_is_no_anomaly() -> None:
     dissection = dissect_as(esp, head_of((ORIGINATOR, GCM_PACKET, 1440)))
-    assert dissection.breaks == ()
+    assert dissection.parse_errors == ()
     packet, payload = (item.message for item in dissection.items)
     assert isinstance(packet, EspPacket) and isinstance(payload, EspPayload)
     assert (packet.spi, packet.sequence, packet.length) == (0x98E7C6A6, 1, 1440)
@@ -78,8 +78,8 @@ def test_a_packet_cut_after_its_header_is_no_anomaly() -> None:
 
 
 def test_an_incomplete_header_is_truncated_by_the_capture_or_malformed_by_the_sender() -> None:
-    (cut,) = dissect_as(esp, head_of((ORIGINATOR, GCM_PACKET[:6], 108))).breaks
-    (short,) = dissect_as(esp, head_of((ORIGINATOR, GCM_PACKET[:6], 6))).breaks
+    (cut,) = dissect_as(esp, head_of((ORIGINATOR, GCM_PACKET[:6], 108))).parse_errors
+    (short,) = dissect_as(esp, head_of((ORIGINATOR, GCM_PACKET[:6], 6))).parse_errors
     assert (cut.anomaly.cause, short.anomaly.cause) == (Cause.TRUNCATED, Cause.MALFORMED)
 
 
@@ -300,7 +300,7 @@ def test_any_bytes_cause_no_defect(module: ProtocolModule, sent: list[tuple[byte
     for ports in ((0, 0), (4500, 4500)):
         flow = head_of(*packets, transport="udp", ports=ports)
         module.probe(flow)
-        breaks = dissect_as(module, flow).breaks
+        breaks = dissect_as(module, flow).parse_errors
         assert Cause.DEFECT not in [error.anomaly.cause for error in breaks]
 
 

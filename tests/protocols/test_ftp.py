@@ -78,7 +78,7 @@ def facts(head: Head) -> FtpFacts:
 
 def test_a_session_is_told() -> None:
     head = talk(*LOGIN, *DOWNLOAD, *UPLOAD)
-    assert not read(head).breaks
+    assert not read(head).parse_errors
     said = facts(head)
     assert to_json(said) == {
         "commands": dict.fromkeys(("USER", "PASS", "PWD", "CWD", "EPSV", "TYPE", "RETR", "PASV", "STOR", "QUIT"), 1),
@@ -226,7 +226,7 @@ def test_after_auth_tls_nothing_more_is_read() -> None:
     hello = b"\x16\x03\x01\x02\0\x01" + bytes(range(200))
     head = head_of(client.data + hello, server.data + hello, (40000, 21))
     found = read(head)
-    assert not found.breaks
+    assert not found.parse_errors
     assert facts(head).auth_tls and facts(head).commands == {"AUTH": 1}
     refused = talk(("S", "220 ready"), ("C", "AUTH TLS"), ("S", "502 Not implemented."), ("C", "USER x"))
     assert not facts(refused).auth_tls and facts(refused).user == "x"
@@ -261,12 +261,12 @@ def test_working_directory_follows_the_servers_answers() -> None:
 )
 def test_lines_out_of_grammar_are_malformed(server: bytes, client: bytes, field: str) -> None:
     found = read(head_of(client, server, (40000, 21)))
-    assert [(each.anomaly.cause, each.anomaly.field) for each in found.breaks] == [(Cause.MALFORMED, field)]
+    assert [(each.anomaly.cause, each.anomaly.field) for each in found.parse_errors] == [(Cause.MALFORMED, field)]
 
 
 def test_a_line_that_the_capture_cut_is_truncated() -> None:
     found = read(head_of(b"USER ftp\r\nPAS", b"220-Welcome\r\nto", (40000, 21)))
-    assert [each.anomaly.cause for each in found.breaks] == [Cause.TRUNCATED] * 2
+    assert [each.anomaly.cause for each in found.parse_errors] == [Cause.TRUNCATED] * 2
     assert [item.message for item in found.items] == [Command("USER", "ftp")]
 
 
@@ -299,7 +299,7 @@ def test_content_decides(head: Head, expected: bool) -> None:
 def test_no_bytes_are_a_defect(client: bytes, server: bytes, ends: bool) -> None:
     for start in (b"", b"EPRT |2|", b"PORT 1,2,3,"):
         found = read(head_of(start + client, b"229 (|||" + server, (40000, 21), ends=ends))
-        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.breaks)
+        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.parse_errors)
 
 
 VERBS = st.sampled_from(
@@ -326,7 +326,7 @@ def test_a_prefix_says_less_and_never_other_things(size: int, direction: Directi
     data = EXAMPLES[0].streams[direction].data
     full, part = read(one_side(direction, data)).items, read(one_side(direction, data[:size]))
     assert part.items == full[: len(part.items)]
-    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.breaks)
+    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.parse_errors)
 
 
 def test_a_hostile_banner_is_shown_and_bounded() -> None:
@@ -339,7 +339,7 @@ def test_a_hostile_banner_is_shown_and_bounded() -> None:
 
 def test_recorded_sessions_are_read_whole() -> None:
     found = [each for each in conversations(samples.capture("plain-full-passive")) if each.protocol == "ftp"]
-    assert not any(each.dissection.breaks for each in found)
+    assert not any(each.dissection.parse_errors for each in found)
     paths = []
     for each in found:
         said = each.dissection.facts

@@ -38,7 +38,7 @@ def facts(head: Head) -> HttpFacts:
 
 
 def test_an_upgrade_is_told() -> None:
-    assert not read(EXAMPLES[0]).breaks
+    assert not read(EXAMPLES[0]).parse_errors
     assert to_json(facts(EXAMPLES[0])) == {
         "method": "GET",
         "path": "/router-info",
@@ -60,7 +60,7 @@ def test_secrets_are_kept_nowhere() -> None:
     )
     answer = b"HTTP/1.1 302 Found\r\nSet-Cookie: hunter2\r\nLocation: /?hunter2\r\n\r\nhunter2"
     found = read(head_of(request, answer))
-    assert not found.breaks and "hunter2" not in repr(found)
+    assert not found.parse_errors and "hunter2" not in repr(found)
     told = facts(head_of(request, answer))
     assert (told.path, told.host, told.service) == ("/update-info", "cups.example", "CUPS update-info")
     assert told.credentials == ("Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-API-Key")
@@ -101,7 +101,7 @@ def test_frames_are_read_as_they_were_written(told: list[tuple[int, bytes, bytes
     told = [(opcode, payload[:125] if opcode >= 8 else payload, key) for opcode, payload, key in told]
     written = b"".join(frame(opcode, payload, key) for opcode, payload, key in told)
     found = read(head_of(UPGRADE + written, SWITCHING + written, ends=True))
-    assert found.breaks == ()
+    assert found.parse_errors == ()
     for direction in Direction:
         shown = [item.message for item in found.items if item.direction is direction]
         shown = [each for each in shown if isinstance(each, WebSocketFrame)]
@@ -123,13 +123,13 @@ def test_a_websocket_that_ends_normally() -> None:
     "wrong", [frame(9, bytes(126)), frame(8, final=False), b"\x82\x7f" + b"\xff" * 8], ids=["ping", "close", "length"]
 )
 def test_frames_that_no_sender_makes_are_malformed(wrong: bytes) -> None:
-    (found,) = read(head_of(UPGRADE, SWITCHING + wrong)).breaks
+    (found,) = read(head_of(UPGRADE, SWITCHING + wrong)).parse_errors
     assert found.anomaly.cause is Cause.MALFORMED
 
 
 def test_what_follows_a_refused_switch_is_no_frame() -> None:
     found = read(head_of(UPGRADE + b"GET /again HTTP/1.1\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"))
-    assert found.breaks == () and not found.facts.frames
+    assert found.parse_errors == () and not found.facts.frames
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_an_interim_response_is_passed_over() -> None:
 )
 def test_contradictions_are_malformed(client: bytes, server: bytes, field: str) -> None:
     found = read(head_of(client, server))
-    assert [(each.anomaly.cause, each.anomaly.field) for each in found.breaks] == [(Cause.MALFORMED, field)]
+    assert [(each.anomaly.cause, each.anomaly.field) for each in found.parse_errors] == [(Cause.MALFORMED, field)]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_content_decides(head: Head, expected: bool) -> None:
 def test_no_bytes_are_a_defect(client: bytes, server: bytes, ends: bool) -> None:
     for start in (b"", b"GET / HTTP/1.1\r\n"):
         found = read(head_of(start + client, b"HTTP/1.1 100 \r\n" + server, ends=ends))
-        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.breaks)
+        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.parse_errors)
 
 
 @settings(max_examples=60, deadline=None)
@@ -202,7 +202,7 @@ def test_a_prefix_says_less_and_never_other_things(size: int, direction: Directi
     data = EXAMPLES[0].streams[direction].data
     full, part = read(one_side(direction, data)).items, read(one_side(direction, data[:size]))
     assert part.items == full[: len(part.items)]
-    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.breaks)
+    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.parse_errors)
 
 
 def test_recorded_cleartext_is_named() -> None:
@@ -216,4 +216,4 @@ def test_recorded_cleartext_is_named() -> None:
     assert len(stations) == 2
     for each in stations:
         assert isinstance(each.dissection.facts, HttpFacts)
-        assert each.dissection.facts.upgrade == "websocket" and not each.dissection.breaks
+        assert each.dissection.facts.upgrade == "websocket" and not each.dissection.parse_errors

@@ -57,7 +57,7 @@ EXAMPLES = [
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_good_messages_are_read(example: Head) -> None:
     assert icmp.probe(example)
-    assert dissect_as(icmp, example).breaks == ()
+    assert dissect_as(icmp, example).parse_errors == ()
 
 
 def test_messages_are_counted_by_the_name_of_their_type() -> None:
@@ -125,16 +125,16 @@ def test_an_unknown_type_stays_a_number() -> None:
 def test_a_fragmented_ping_shows_its_declared_length() -> None:
     cut = Datagram(SENT, echo(8, data=bytes(1472)), 2808, Frame(0, 1), 0)
     dissection = dissect_as(icmp, Head("icmp", datagrams=(cut,)))
-    assert dissection.breaks == ()
+    assert dissection.parse_errors == ()
     first = dissection.items[0].message
     assert isinstance(first, Echo) and first.length == 2800
 
 
 def test_a_message_shorter_than_its_header_is_malformed_and_a_cut_one_truncated() -> None:
-    (short,) = read((SENT, b"\x08\x00\x00\x00\x00")).breaks
+    (short,) = read((SENT, b"\x08\x00\x00\x00\x00")).parse_errors
     assert short.anomaly.cause is Cause.MALFORMED
     cut = Datagram(SENT, b"\x08\x00\x00\x00\x00", 64, Frame(0, 1), 0)
-    (broken,) = dissect_as(icmp, Head("icmp", datagrams=(cut,))).breaks
+    (broken,) = dissect_as(icmp, Head("icmp", datagrams=(cut,))).parse_errors
     assert broken.anomaly.cause is Cause.TRUNCATED
 
 
@@ -149,5 +149,5 @@ def test_any_bytes_are_survived(sent: list[tuple[Direction, bytes, int]]) -> Non
         Datagram(direction, data, len(data) + more, Frame(0, index + 1), index)
         for index, (direction, data, more) in enumerate(sent)
     )
-    breaks = dissect_as(icmp, Head("icmp", datagrams=datagrams)).breaks if datagrams else ()
+    breaks = dissect_as(icmp, Head("icmp", datagrams=datagrams)).parse_errors if datagrams else ()
     assert not [each for each in breaks if each.anomaly.cause is Cause.DEFECT]

@@ -82,7 +82,7 @@ def station(data: bytes) -> Dissection:
 
 def test_an_lrr_link_is_counted() -> None:
     found = read(link())
-    assert not found.breaks
+    assert not found.parse_errors
     assert to_json(found.facts) == {
         "apdus": 13,
         "dialect": "lrr",
@@ -107,7 +107,7 @@ def test_an_lrr_link_is_counted() -> None:
 
 def test_a_standard_link_is_told_apart() -> None:
     found = read(head_of(STANDARD_CLIENT, STANDARD_SERVER, (40000, 2404)))
-    assert not found.breaks
+    assert not found.parse_errors
     said = facts(head_of(STANDARD_CLIENT, STANDARD_SERVER, (40000, 2404)))
     assert (said.apdus, said.dialect, said.startdt_by) == (8, "standard", "originator")
     assert said.type_ids == {"M_SP_NA_1": 1, "M_ME_NC_1": 1, "C_IC_NA_1": 2, "C_CS_NA_1": 1}
@@ -134,7 +134,7 @@ def test_the_long_form_takes_over_at_250_bytes(size: int, start: int) -> None:
     apdu = i_frame(0, lrr(30, size - 20))
     assert apdu[0] == start
     found = station(apdu)
-    assert not found.breaks
+    assert not found.parse_errors
     assert [item.message.long for item in found.items if isinstance(item.message, IFrame)] == [start == 0x69]
 
 
@@ -170,16 +170,16 @@ def test_the_long_form_takes_over_at_250_bytes(size: int, start: int) -> None:
 )
 def test_broken_framing_is_malformed_and_says_why(data: bytes, field: str, reason: str) -> None:
     found = station(STARTDT_CON + data)
-    assert [(each.anomaly.cause, each.anomaly.field) for each in found.breaks] == [(Cause.MALFORMED, field)]
-    assert reason in found.breaks[0].anomaly.reason
+    assert [(each.anomaly.cause, each.anomaly.field) for each in found.parse_errors] == [(Cause.MALFORMED, field)]
+    assert reason in found.parse_errors[0].anomaly.reason
     assert [item.message for item in found.items] == [UFrame(Function.STARTDT_CON)]
 
 
 def test_an_apdu_that_the_capture_cut_is_truncated() -> None:
     found = station(STARTDT_CON + i_frame(0, lrr(1))[:30])
-    assert [each.anomaly.cause for each in found.breaks] == [Cause.TRUNCATED]
+    assert [each.anomaly.cause for each in found.parse_errors] == [Cause.TRUNCATED]
     closed = read(head_of(STARTDT_CON + i_frame(0, lrr(1))[:30], ports=(40000, 2404), ends=True))
-    assert [each.anomaly.cause for each in closed.breaks] == [Cause.MALFORMED]
+    assert [each.anomaly.cause for each in closed.parse_errors] == [Cause.MALFORMED]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_content_decides(head: Head, expected: bool) -> None:
 def test_no_bytes_are_a_defect(data: bytes, ends: bool) -> None:
     for start in (b"", b"\x68\x20\x00\x00\x00\x00", b"\x69\x01\x20\x00\x00\x00\x00\x01\x00", STANDARD_SERVER):
         found = read(head_of(start + data, start + data, (1, 2404), ends=ends))
-        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.breaks)
+        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.parse_errors)
 
 
 @settings(max_examples=60, deadline=None)
@@ -216,14 +216,14 @@ def test_a_prefix_says_less_and_never_other_things(size: int, direction: Directi
     data = link().streams[direction].data
     full, part = station(data).items, station(data[:size])
     assert part.items == full[: len(part.items)]
-    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.breaks)
+    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.parse_errors)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 47), st.integers(0, 600), st.binary(max_size=300), st.integers(0, 32766))
 def test_whatever_an_lrr_sends_is_understood(kind: int, size: int, data: bytes, number: int) -> None:
     found = station(i_frame(number, lrr(kind, size, data)))
-    assert not found.breaks
+    assert not found.parse_errors
     (item,) = found.items
     assert isinstance(item.message, IFrame) and isinstance(item.message.payload, LrrPayload)
     assert (item.message.send_sequence_number, item.message.payload.type) == (number, kind)
@@ -253,7 +253,7 @@ def test_common_apdus_are_read_as_all_are(
 
 def test_recorded_links_are_read() -> None:
     (whole,) = [each for each in conversations(samples.capture("plain-full-passive")) if each.protocol == "iec104"]
-    assert not whole.dissection.breaks
+    assert not whole.dissection.parse_errors
     said = whole.dissection.facts
     assert isinstance(said, Iec104Facts)
     assert (said.apdus, said.dialect) == (30, "standard")
@@ -287,5 +287,5 @@ def test_links_of_the_corpus_are_whole_and_standard(name: str, apdus: int) -> No
         said = each.dissection.facts
         if isinstance(said, Iec104Facts):
             total += said.apdus
-            assert not each.dissection.breaks and said.dialect in ("standard", None)
+            assert not each.dissection.parse_errors and said.dialect in ("standard", None)
     assert total == apdus

@@ -46,7 +46,7 @@ from tests.protocols.ike_messages import (
 def test_valid_messages_are_read_to_their_end(example: Head) -> None:
     dissection = dissect_as(ike, example)
     assert ike.probe(example)
-    assert dissection.breaks == ()
+    assert dissection.parse_errors == ()
     assert {item.frame for item in dissection.items} == {datagram.frame for datagram in example.datagrams}
 
 
@@ -71,7 +71,7 @@ def test_esp_and_keepalives_in_the_flow_are_told_from_ike() -> None:
 def test_encrypted_payloads_are_skipped_even_if_not_captured() -> None:
     cut = Datagram(ORIGINATOR, MARKED_AUTH[:40], len(MARKED_AUTH), Frame(0, 1), 0)
     dissection = dissect_as(ike, Head("udp", (4500, 4500), datagrams=(cut,)))
-    assert dissection.breaks == ()
+    assert dissection.parse_errors == ()
     assert [type(item.message) for item in dissection.items] == [ike.IkeHeader, ike.Encrypted]
 
 
@@ -177,7 +177,7 @@ STRUCTURES = {
 @pytest.mark.parametrize("delta", [-1, 1])
 def test_a_length_off_by_one_is_malformed(name: str, delta: int) -> None:
     data, offsets = STRUCTURES[name]
-    assert dissection_of((ORIGINATOR, data)).breaks == ()
+    assert dissection_of((ORIGINATOR, data)).parse_errors == ()
     for at in offsets:
         (length,) = struct.unpack_from(">H", data, at)
         assert malformed_field(data[:at] + struct.pack(">H", length + delta) + data[at + 2 :])
@@ -186,7 +186,7 @@ def test_a_length_off_by_one_is_malformed(name: str, delta: int) -> None:
 def test_a_datagram_cut_by_the_capture_is_truncated() -> None:
     for kept in range(len(INIT_REQUEST)):
         datagram = Datagram(ORIGINATOR, INIT_REQUEST[:kept], len(INIT_REQUEST), Frame(0, 1), 0)
-        breaks = dissect_as(ike, Head("udp", (500, 500), datagrams=(datagram,))).breaks
+        breaks = dissect_as(ike, Head("udp", (500, 500), datagrams=(datagram,))).parse_errors
         assert [error.anomaly.cause for error in breaks] == [Cause.TRUNCATED] or (not breaks and kept > 300)
 
 
@@ -199,7 +199,7 @@ def test_a_datagram_cut_by_the_capture_is_truncated() -> None:
 )
 def test_any_bytes_cause_no_defect(sent: list[tuple[Direction, bytes]], marked: bool) -> None:
     prefix = bytes(4) + INIT_REQUEST[:24] if marked else b""
-    breaks = dissection_of(*((direction, prefix + data) for direction, data in sent), ports=(4500, 4500)).breaks
+    breaks = dissection_of(*((direction, prefix + data) for direction, data in sent), ports=(4500, 4500)).parse_errors
     assert Cause.DEFECT not in [error.anomaly.cause for error in breaks]
 
 
@@ -207,7 +207,7 @@ def test_any_bytes_cause_no_defect(sent: list[tuple[Direction, bytes]], marked: 
 def test_any_changed_byte_causes_no_defect(message: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(message) - 1))
     changed = message[:at] + bytes([data.draw(st.integers(0, 255))]) + message[at + 1 :]
-    breaks = dissection_of((ORIGINATOR, changed), (RESPONDER, INIT_RESPONSE)).breaks
+    breaks = dissection_of((ORIGINATOR, changed), (RESPONDER, INIT_RESPONSE)).parse_errors
     assert Cause.DEFECT not in [error.anomaly.cause for error in breaks]
 
 
@@ -233,5 +233,5 @@ def test_any_bytes_inside_a_payload_cause_no_defect(data: st.DataObject) -> None
         datagram = bytes(4) + message(exchange, *payloads, version=version, flags=flags, message_id=identifier)
         sent.append((data.draw(st.sampled_from([ORIGINATOR, RESPONDER])), datagram))
     dissection = dissection_of(*sent, ports=(4500, 4500))
-    assert Cause.DEFECT not in [error.anomaly.cause for error in dissection.breaks]
+    assert Cause.DEFECT not in [error.anomaly.cause for error in dissection.parse_errors]
     json.dumps(to_json(dissection.facts))

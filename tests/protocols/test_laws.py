@@ -129,14 +129,14 @@ def texts(value: object) -> Iterator[str]:
 
 def assert_sound(dissection: Dissection) -> None:
     """No failure of ours, and facts that any terminal and any JSON reader can take."""
-    assert [each.anomaly for each in dissection.breaks if each.anomaly.cause is Cause.DEFECT] == []
+    assert [each.anomaly for each in dissection.parse_errors if each.anomaly.cause is Cause.DEFECT] == []
     shown = to_json(dissection.facts)
     json.dumps(shown)
     for shown_text in texts(shown):
         assert shown_text.isprintable(), shown_text
     for item in dissection.items:
         assert item.offset >= 0
-    for each in dissection.breaks:
+    for each in dissection.parse_errors:
         assert each.anomaly.field and each.anomaly.reason and not each.anomaly.reason.endswith(".")
 
 
@@ -187,7 +187,7 @@ def test_a_prefix_says_a_prefix(module: ProtocolModule, data: st.DataObject) -> 
     seen = data.draw(st.integers(0, max(map(len, parts(head)))))
     less = dissect_as(module, cut(head, seen))
     assert_sound(less)
-    assert {each.anomaly.cause for each in less.breaks} <= {Cause.TRUNCATED}
+    assert {each.anomaly.cause for each in less.parse_errors} <= {Cause.TRUNCATED}
     whole = told(dissect_as(module, head), head.transport)
     for carrier, messages in told(less, head.transport).items():
         assert messages == whole[carrier][: len(messages)]
@@ -204,9 +204,9 @@ def test_what_the_capture_cuts_is_truncated_and_what_the_sender_cuts_is_malforme
     seen = data.draw(st.integers(1, max(map(len, parts(head)))))
     less, short = dissect_as(module, cut(head, seen)), dissect_as(module, ended(head, seen))
     assert_sound(short)
-    assert {each.anomaly.cause for each in short.breaks} <= {Cause.MALFORMED}
-    lacking = {each.direction if head.transport == "tcp" else each.frame for each in less.breaks}
-    broken = {each.direction if head.transport == "tcp" else each.frame for each in short.breaks}
+    assert {each.anomaly.cause for each in short.parse_errors} <= {Cause.MALFORMED}
+    lacking = {each.direction if head.transport == "tcp" else each.frame for each in less.parse_errors}
+    broken = {each.direction if head.transport == "tcp" else each.frame for each in short.parse_errors}
     assert module.NAME in WHOLE_AT_MANY_LENGTHS or lacking <= broken
 
 

@@ -67,7 +67,7 @@ def changed(
 
 def test_an_exchange() -> None:
     dissection = dissect(EXAMPLES[0])
-    assert (dissection.protocol, dissection.breaks) == ("ntp", ())
+    assert (dissection.protocol, dissection.parse_errors) == ("ntp", ())
     assert to_json(dissection.facts) == {
         "modes": [3, 4],
         "versions": [4],
@@ -114,14 +114,14 @@ def test_any_extension_fields_and_authenticator_are_accepted(fields: list[tuple[
     """RFC 7822, section 3: without an authenticator the last field has 28 bytes or more."""
     packet = REQUEST + b"".join(extension(kind, 4 * words) for kind, words in fields) + bytes(code)
     dissection = dissect_as(ntp, asked(packet))
-    assert dissection.breaks == ()
+    assert dissection.parse_errors == ()
     found = [item.message for item in dissection.items if isinstance(item.message, Extension)]
     assert found == [Extension(kind, 4 * words) for kind, words in fields]
 
 
 def test_what_follows_the_header() -> None:
     head = EXAMPLES[1]
-    assert dissect_as(ntp, head).breaks == ()
+    assert dissect_as(ntp, head).parse_errors == ()
     assert messages(head)[1:3] == [Extension(0x0104, 36), Extension(0x0204, 100)]
     assert messages(head)[4] == Authenticator(7, bytes(16))
     assert messages(asked(REQUEST + bytes(4)))[1] == Authenticator(0, b"")
@@ -141,9 +141,9 @@ def test_impossible_extension_fields_are_malformed(length: int) -> None:
 
 
 def test_short_packets_are_malformed_and_cut_ones_are_not() -> None:
-    assert [each.anomaly.cause for each in dissect_as(ntp, asked(REQUEST[:47])).breaks] == [Cause.MALFORMED]
+    assert [each.anomaly.cause for each in dissect_as(ntp, asked(REQUEST[:47])).parse_errors] == [Cause.MALFORMED]
     cut = udp((40000, 123), (Direction.ORIGINATOR, REQUEST), snap=47)
-    assert [each.anomaly.cause for each in dissect_as(ntp, cut).breaks] == [Cause.TRUNCATED]
+    assert [each.anomaly.cause for each in dissect_as(ntp, cut).parse_errors] == [Cause.TRUNCATED]
 
 
 def test_control_and_private_messages() -> None:

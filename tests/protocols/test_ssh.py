@@ -131,7 +131,7 @@ def conversations(path: Path) -> tuple[Conversation, ...]:
 
 def test_says_what_both_sides_settled_on() -> None:
     found = read(session())
-    assert not found.breaks
+    assert not found.parse_errors
     assert to_json(found.facts) == {
         "client_banner": "SSH-2.0-OpenSSH_9.2p1 Debian-2",
         "server_banner": "SSH-2.0-dropbear_2022.83",
@@ -194,7 +194,7 @@ def test_what_is_agreed_upon_is_the_first_of_the_client_that_both_have(
     assert found.kex_guess != "right" or mine[:1] == theirs[:1]
     lost = answers and found.kex_guess == "wrong"
     assert (found.host_key_fingerprint is None) == lost
-    assert not read(head).breaks
+    assert not read(head).parse_errors
 
 
 def test_first_of_the_client_that_the_server_has_wins() -> None:
@@ -220,7 +220,7 @@ def test_messages_stand_where_they_begin() -> None:
 
 def test_lines_before_the_servers_banner_are_allowed() -> None:
     found = read(head_of(BANNER, b"Welcome\r\n\x1b[2Jto you\n" + BANNER))
-    assert not found.breaks
+    assert not found.parse_errors
     lines = [item.message for item in found.items if isinstance(item.message, PrefaceLine)]
     assert lines == [PrefaceLine("Welcome"), PrefaceLine("\\x1b[2Jto you")]
     assert facts(head_of(BANNER, b"Welcome\r\n\x1b[2Jto you\n" + BANNER)).preface_lines == 2
@@ -232,7 +232,7 @@ def test_ssh_1_is_named_and_left_at_its_banner() -> None:
     found = read(
         head_of(old + b"\0\0\0\x0c" + b"\x07" * 16, b"SSH-1.99-OpenSSH_3.9p1\n\0\0\1\x0b\0\0\0\0\0\2" + b"\5" * 300)
     )
-    assert not found.breaks
+    assert not found.parse_errors
     assert facts(head_of(old)).client_banner == "SSH-1.5-OpenSSH_6.2"
     versions = [item.message.protoversion for item in found.items if isinstance(item.message, Identification)]
     assert versions == ["1.5", "1.99"]
@@ -249,7 +249,7 @@ def test_an_rsa_key_and_a_picked_group_show_their_length() -> None:
 
 def test_a_token_of_another_key_exchange_is_no_group() -> None:
     found = read(head_of(BANNER + packet(b"\x1f" + string(b"\xff" * 64)) + NEWKEYS))
-    assert not found.breaks
+    assert not found.parse_errors
     assert [item.message for item in found.items][1:] == [Packet(31), NewKeys()]
 
 
@@ -277,7 +277,7 @@ def test_a_disconnect_tells_its_reason() -> None:
     ],
 )
 def test_contradictions_are_malformed_and_name_the_field(client: bytes, field: str) -> None:
-    broken = read(head_of(client, BANNER)).breaks
+    broken = read(head_of(client, BANNER)).parse_errors
     assert [(each.anomaly.cause, each.anomaly.field) for each in broken] == [(Cause.MALFORMED, field)]
     assert facts(head_of(client, BANNER)).server_banner
 
@@ -285,12 +285,12 @@ def test_contradictions_are_malformed_and_name_the_field(client: bytes, field: s
 def test_bytes_that_the_capture_lacks_are_truncated() -> None:
     whole = session().streams[Direction.ORIGINATOR].data
     found = read(head_of(whole[:200]))
-    assert [each.anomaly.cause for each in found.breaks] == [Cause.TRUNCATED]
+    assert [each.anomaly.cause for each in found.parse_errors] == [Cause.TRUNCATED]
     assert facts(head_of(whole[:200])).client_banner
 
 
 def test_encrypted_bytes_are_not_read() -> None:
-    assert not read(session(newkeys=NEWKEYS + os.urandom(500))).breaks
+    assert not read(session(newkeys=NEWKEYS + os.urandom(500))).parse_errors
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_content_decides(head: Head, expected: bool) -> None:
 def test_no_bytes_are_a_defect(client: bytes, server: bytes, ends: bool) -> None:
     for start in (b"", BANNER, BANNER + kexinit(*MODERN)):
         found = read(head_of(start + client, start + server, ends=ends))
-        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.breaks)
+        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.parse_errors)
 
 
 @settings(max_examples=60, deadline=None)
@@ -325,12 +325,12 @@ def test_a_prefix_says_less_and_never_other_things(size: int) -> None:
     full = read(head_of(whole.streams[0].data, cut=100)).items
     part = read(head_of(whole.streams[0].data[:size], cut=100))
     assert part.items == full[: len(part.items)]
-    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.breaks)
+    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.parse_errors)
 
 
 def test_recorded_sessions_are_read_whole() -> None:
     found = [each for each in conversations(samples.capture("plain-full-passive")) if each.protocol == "ssh"]
-    assert len(found) == 1 and not found[0].dissection.breaks
+    assert len(found) == 1 and not found[0].dissection.parse_errors
     said = found[0].dissection.facts
     assert isinstance(said, SshFacts)
     assert said.client_banner == "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u10"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import json
 import os
 import shutil
@@ -9,7 +8,6 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -31,7 +29,6 @@ from analyzer.protocols.tls import (
     Handshake,
     ServerHello,
     TlsFacts,
-    records,
     registry,
 )
 from analyzer.protocols.tls.handshake import HELLO_RETRY_RANDOM
@@ -40,8 +37,6 @@ from analyzer.wire import Cause
 from tests.tools import tls_cipher_suites
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
-
-tls_facts = importlib.import_module("analyzer.protocols.tls.facts")  # the package exports a function of this name
 
 # The handshake of a Basics Station 2.0.6 (mbedTLS 2.28) with its LNS, up to both Finished messages.
 STATION = base64.b64decode(
@@ -194,7 +189,7 @@ EXAMPLES: list[Head] = [WHOLE, TLS13, RETRIED, RESUMED, SSL2, STAPLED]
 
 def read_head(head: Head) -> Dissection:
     dissection = dissect_as(tls, head)
-    assert not [each for each in dissection.breaks if each.anomaly.cause is Cause.DEFECT]
+    assert not [each for each in dissection.parse_errors if each.anomaly.cause is Cause.DEFECT]
     return dissection
 
 
@@ -210,7 +205,7 @@ def said(head: Head, direction: Direction | None = None) -> list[object]:
 
 
 def causes(head: Head) -> list[tuple[Cause, str]]:
-    return [(each.anomaly.cause, each.anomaly.field) for each in read_head(head).breaks]
+    return [(each.anomaly.cause, each.anomaly.field) for each in read_head(head).parse_errors]
 
 
 def clients(data: bytes) -> Head:
@@ -222,7 +217,7 @@ def clients(data: bytes) -> Head:
 
 def test_a_real_base_station_is_read_to_where_encryption_begins() -> None:
     assert tls.probe(WHOLE)
-    assert not read_head(WHOLE).breaks
+    assert not read_head(WHOLE).parse_errors
     assert to_json(facts_of(WHOLE)) == {
         "offered_version": "TLS 1.2",
         "version": "TLS 1.2",
@@ -266,7 +261,7 @@ def test_both_hellos_after_a_hello_retry_request_are_read() -> None:
     hellos = [each for each in said(RETRIED) if isinstance(each, (ClientHello, ServerHello))]
     assert len(hellos) == 4
     assert facts_of(RETRIED).hello_retry is True and facts_of(TLS13).hello_retry is None
-    assert not read_head(RETRIED).breaks
+    assert not read_head(RETRIED).parse_errors
     assert facts_of(RETRIED).version == "TLS 1.3"
     assert isinstance(said(RETRIED)[-1], ApplicationData)
 
@@ -329,7 +324,7 @@ def test_versions_have_names(number: int, name: str) -> None:
 def test_ssl_2_is_named_with_the_cipher_that_the_client_chose() -> None:
     assert tls.probe(SSL2)
     facts = facts_of(SSL2)
-    assert not read_head(SSL2).breaks
+    assert not read_head(SSL2).parse_errors
     assert (facts.version, facts.cipher_suite) == ("SSL 2.0", "SSL_CK_DES_192_EDE3_CBC_WITH_MD5")
     assert facts.certificates[0].problem is not None
 
@@ -424,91 +419,6 @@ def test_ja4_as_published() -> None:
     assert facts_of(clients(record(22, hello, 0x0301))).ja4 == "t13d1516h2_8daaf6152771_e5627efa2ab1"
 
 
-@given(st.sampled_from(EXAMPLES), st.sampled_from(list(Direction)), st.data())
-def test_what_differs_in_one_byte_is_not_taken_for_what_was_read_before(
-    head: Head, direction: Direction, data: st.DataObject
-) -> None:
-    """Nor what is cut, nor what goes on: memory changes nothing."""
-    whole = head.streams[direction].data
-    at = data.draw(st.integers(0, len(whole) - 1))
-    changed = whole[:at] + bytes([data.draw(st.integers(0, 255))]) + whole[at + 1 :]
-    changed = data.draw(st.sampled_from((changed, changed[: at + 1], changed + DATA, changed + b"\x15")))
-    ends = data.draw(st.booleans())
-    new = head_of(changed, b"", ends=ends) if direction is Direction.ORIGINATOR else head_of(b"", changed, ends=ends)
-    forget()
-    alone = read_head(new)
-    forget()
-    read_head(head)
-    read_head(head_of(*(stream.data for stream in head.streams), ends=True))
-    assert read_head(new) == alone
-
-
-def test_a_hello_in_clear_is_not_taken_for_the_encrypted_record_that_stood_there_before() -> None:
-    forget()
-    again = record(22, client_hello())
-    read_head(head_of(record(22, client_hello()) + CHANGE_CIPHER_SPEC + record(22, b"\x55" * (len(again) - 5)), b""))
-    found = said(head_of(record(22, client_hello()) + CHANGE_CIPHER_SPEC + again, b""))
-    assert [type(each) for each in found].count(tls.ClientHello) == 2
-
-
-def forget() -> None:
-    """As if nothing had been read yet."""
-    records.patterns.clear()
-    tls_facts.known.clear()
-
-
-@given(st.lists(st.sampled_from(EXAMPLES), min_size=1, max_size=6), st.data())
-def test_what_was_read_before_is_read_the_same_again(heads: list[Head], data: st.DataObject) -> None:
-    """Other random bytes and session ids, in whatever order: the same as if nothing had been remembered."""
-    for head in heads:
-        random = data.draw(st.binary(min_size=32, max_size=32))
-        streams = [bytearray(stream.data) for stream in head.streams]
-        for stream in streams:
-            if stream[:1] == b"\x16":
-                stream[11:43] = random
-        changed = head_of(*map(bytes, streams))
-        again = read_head(changed)
-        forget()
-        assert read_head(changed) == again
-
-
-@given(
-    st.lists(st.binary(max_size=4), min_size=1, max_size=3),
-    st.randoms(use_true_random=False),
-    st.sampled_from((b"", record(21, b"sealed alert"), DATA)),
-)
-def test_of_streams_that_are_alike_each_holds_its_own_client_certificates(
-    chain: list[bytes], random: Random, end: bytes
-) -> None:
-    """Certificates of the same lengths hide no other one, and the facts are the same."""
-    others = [random.randbytes(len(each)) for each in chain]
-    key = record(22, message(16, b"k"))
-    one, two = (
-        head_of(STATION[:306] + record(22, certificate(*each)) + key + CHANGE_CIPHER_SPEC + end, LNS)
-        for each in (chain, others)
-    )
-    forget()
-    alone = read_head(two)
-    forget()
-    first = read_head(one)
-    assert records.recognise(two.streams[0].data, True) is not None
-    second = read_head(two)
-    assert second == alone
-    assert second.facts is first.facts
-    assert [each.data for each in said(two) if type(each) is tls.CertificateEntry][: len(others)] == others
-
-
-def test_a_hello_of_a_draft_with_certificates_and_an_alert_is_no_pattern() -> None:
-    """Where its random bytes stand cannot be told, whatever follows."""
-    forget()
-    hello = bytearray(record(22, client_hello()))
-    hello[9] = 0x7F
-    sealed = CHANGE_CIPHER_SPEC + FINISHED + record(21, b"sealed alert")
-    stream = bytes(hello) + record(22, certificate(b"client") + message(16, b"k")) + sealed
-    assert read_head(head_of(stream, LNS)) == read_head(head_of(stream, LNS))
-    assert records.recognise(stream, True) is None
-
-
 def test_an_unknown_code_point_stays_a_number() -> None:
     head = head_of(b"", record(22, server_hello(None, suite=0xFAFB)) + record(21, b"\x02\xee"))
     facts = facts_of(head)
@@ -534,7 +444,7 @@ def test_a_certificate_that_is_none_becomes_a_fact() -> None:
     first, second = facts_of(head).certificates
     assert first.problem and second.problem
     assert (first.subject, first.key) == (None, None)
-    assert not read_head(head).breaks
+    assert not read_head(head).parse_errors
 
 
 def test_a_client_certificate_is_told_from_the_servers() -> None:

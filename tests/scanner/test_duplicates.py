@@ -40,7 +40,7 @@ def told(each: Conversation) -> Any:
     """Everything about a conversation of one flow; of its content, what was read."""
     names = [name for name in Conversation._fields if name not in ("dissection", "head")]
     said = each.dissection
-    content = said.protocol, tuple(said.items), said.breaks, said.facts
+    content = said.protocol, tuple(said.items), said.parse_errors, said.facts
     return [getattr(each, name) for name in names], content, each.head
 
 

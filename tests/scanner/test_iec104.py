@@ -99,7 +99,7 @@ def counts(facts: object) -> Counter[str]:
 
 def whole(found: Conversation) -> Iec104Facts:
     assert found.head.link is not None
-    return iec104.whole(Iec104Facts(0), found.head.link)
+    return iec104.facts_of_link(Iec104Facts(0), found.head.link)
 
 
 @settings(max_examples=300, deadline=None)
@@ -120,12 +120,12 @@ def test_any_segments_in_any_order_say_what_the_stream_says(
     line = link.directions[Direction.ORIGINATOR]
     assert (line.offset, line.missing, line.gaps) == (len(data), 0, 0)
     breaks = [ParseError(*each) for each in iec104.anomalies(link)]
-    malformed = [each for each in expected.breaks if each.anomaly.cause is Cause.MALFORMED]
+    malformed = [each for each in expected.parse_errors if each.anomaly.cause is Cause.MALFORMED]
     if malformed:
         assert breaks[:1] == malformed
     else:
-        assert line.breaks == 0 and bool(breaks) == (ends and bool(expected.breaks))
-    if not expected.breaks:
+        assert line.breaks == 0 and bool(breaks) == (ends and bool(expected.parse_errors))
+    if not expected.parse_errors:
         assert counts(whole(found)) == counts(expected.facts)
         assert line.apdus == len(expected.items)
 
@@ -214,8 +214,10 @@ def test_two_files_are_one_stream() -> None:
     (one,) = dissect_flows(build.read_files(build.pcap(packets))).expand()
     (two,) = dissect_flows(build.read_files(build.pcap(packets[:31]), build.pcap(packets[31:]))).expand()
     assert to_json(one.dissection.facts) == to_json(two.dissection.facts)
-    assert [each.anomaly for each in one.dissection.breaks] == [each.anomaly for each in two.dissection.breaks]
-    assert two.dissection.breaks[0].frame == Frame(1, len(frames) - 31)
+    assert [each.anomaly for each in one.dissection.parse_errors] == [
+        each.anomaly for each in two.dissection.parse_errors
+    ]
+    assert two.dissection.parse_errors[0].frame == Frame(1, len(frames) - 31)
 
 
 def test_the_scanner_knows_the_sizes_of_all_types() -> None:

@@ -1,7 +1,7 @@
 """TLS 1.0 to 1.3 and SSL 2.0 and 3.0 over TCP: what the handshake shows before encryption hides the rest.
 
 ``records`` walks the record layer, ``handshake`` reads the messages, ``certificates`` the certificates, ``registry``
-knows the names, ``facts`` draws the conclusions.
+knows the names, ``facts`` draws the conclusions, ``recall`` remembers handshakes that repeat.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from analyzer.protocols.tls.handshake import (
     SupportedVersions,
     opened,
 )
+from analyzer.protocols.tls.recall import Recall
 from analyzer.protocols.tls.records import (
     Alert,
     ApplicationData,
@@ -32,7 +33,6 @@ from analyzer.protocols.tls.records import (
     EncryptedRecord,
     Heartbeat,
     dissect,
-    likeness,
     probe,
 )
 
@@ -51,6 +51,7 @@ __all__ = [
     "Handshake",
     "Heartbeat",
     "Link",
+    "Recall",
     "ServerHello",
     "ServerKeyExchange",
     "ServerName",
@@ -60,7 +61,6 @@ __all__ = [
     "X509Certificate",
     "dissect",
     "facts",
-    "likeness",
     "opened",
     "probe",
 ]

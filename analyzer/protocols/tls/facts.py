@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from analyzer.heads import DIRECTIONS, Direction
 from analyzer.messages import Facts, Item, messages
@@ -138,50 +138,8 @@ Said = Mapping[type, list[Any]]
 """The messages of a conversation by kind, in the order of the capture; an empty list for a kind that is not there."""
 
 
-KNOWN: Final = 1024
-"""Different sequences of messages whose facts are kept."""
-known: Final[dict[tuple[object, ...], TlsFacts]] = {}
-
-
 def facts(items: Sequence[Item]) -> TlsFacts:
-    """The facts that follow from all messages, in the order of the capture.
-
-    Conversations of one station with one server differ in nothing but random bytes: they share one object.
-    """
-    key = essence(items)
-    found = known.get(key)
-    if found is None:
-        found = conclude(items)
-        if len(known) < KNOWN:
-            known[key] = found
-    return found
-
-
-def essence(items: Sequence[Item]) -> tuple[object, ...]:
-    """All of the messages on which facts depend: of hellos neither the random bytes nor, but for whether it is the
-    client's that the server repeats, the session id; of a client's certificates that they are there."""
-    parts: list[object] = []
-    session_id = b""
-    server = server_side(items)
-    for message, direction, *_ in items:
-        kind = type(message)
-        parts.append(direction)
-        parts.append(kind)
-        if kind is ClientHello:
-            version, _, offered, suites, _, ssl2 = cast(ClientHello, message)
-            session_id = session_id or offered
-            parts += version, suites, ssl2
-        elif kind is ServerHello:
-            hello = cast(ServerHello, message)
-            repeated = bool(session_id) and hello.session_id == session_id
-            parts += hello.version, hello.cipher_suite, hello.compression_method, hello.hello_retry_request, repeated
-        elif kind is not CertificateEntry or direction is server:
-            parts.append(message)
-    return tuple(parts)
-
-
-def conclude(items: Sequence[Item]) -> TlsFacts:
-    """:func:`facts` of messages that were not read before."""
+    """The facts that follow from all messages, in the order of the capture."""
     said: defaultdict[type, list[Any]] = defaultdict(list)
     for item in items:
         said[type(item.message)].append(item.message)

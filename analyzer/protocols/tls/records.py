@@ -5,20 +5,14 @@ RFC 8446 section 5.1, RFC 5246 section 6.2.1. Handshake messages may share recor
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from analyzer.heads import Direction, Head, Stream
 from analyzer.protocols.tls.handshake import (
     BODIES,
-    HELLO_RETRY_RANDOM,
-    UNIQUE,
-    CertificateEntry,
-    ClientHello,
-    Extensions,
     ServerHello,
     ecdhe_parameters,
     handshake,
@@ -107,42 +101,38 @@ def is_record_header(data: bytes) -> bool:
     )
 
 
-class Pattern(NamedTuple):
-    """A stream that began with a hello, for streams to come that differ from it in random bytes only, or in a client's
-    certificates."""
+@dataclass(slots=True)
+class Outline:
+    """Which bytes of a stream may differ in another stream of the same messages."""
 
-    number: int
-    """Of no other pattern."""
-    pieces: tuple[tuple[int, int, bytes], ...]
-    """What must be the same: from, to, the bytes."""
-    end: int
-    """How many bytes it took."""
-    goes_on: bool
-    """Further bytes may follow, which are not read."""
-    messages: tuple[tuple[object, int, int], ...]
-    """Each with the reader's position by then, and where the bytes stand that it holds and that differ; -1: there are
-    none. The hello is the first."""
-    sealed: tuple[int, ...]
-    """Where the content of encrypted handshake records begins: there a hello in clear could stand instead."""
-    quiet: bool
-    """There is no alert in it."""
+    variable: list[tuple[int, int]] = field(default_factory=list)
+    """Begin and end of bytes that do not decide which messages there are: encrypted, not kept, or taken into a
+    message as they are."""
+    client_certificates: list[int] = field(default_factory=list)
+    """Where each certificate of a client begins."""
+    encrypted: list[int] = field(default_factory=list)
+    """Where the content of each encrypted handshake record begins."""
+    complete: bool = True
+    """The fields above tell all; else every byte of the stream may matter."""
 
-    def fits(self, data: bytes) -> bool:
-        if len(data) != self.end and not (self.goes_on and len(data) > self.end):
-            return False
-        for begin, end, piece in self.pieces:
-            if data[begin:end] != piece:
-                return False
-        return data[RANDOM] != HELLO_RETRY_RANDOM and not any(is_hello(data[at : at + 6]) for at in self.sealed)
-
-
-RANDOM: Final = slice(11, 43)
-"""Where the random bytes of a stream's first hello stand."""
-PATTERNS: Final = 32
-"""Patterns that are kept for one beginning."""
-BEGINNINGS: Final = 256
-patterns: Final[dict[tuple[bytes, bool], list[Pattern]]] = {}
-numbers: Final = itertools.count()
+    def add(self, data: bytes, kind: int, begin: int, end: int, suite: int | None) -> None:
+        """Add the body of a handshake message; ``suite``: chosen by the server that sent it, ``None``: a client's."""
+        if kind in (HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO):
+            session_id = begin + 35
+            self.variable += (begin + 2, begin + 34), (session_id, session_id + data[begin + 34])
+            self.complete &= data[begin] == TLS_1_0 >> 8  # the drafts of TLS 1.3 had no session id
+        elif kind == HandshakeType.SERVER_KEY_EXCHANGE and suite is not None and parameters(suite) is not None:
+            self.variable.append((min(begin + 4, end), end))
+            self.complete &= parameters(suite) is ecdhe_parameters
+        elif kind == HandshakeType.CERTIFICATE and suite is None:
+            begin += 3
+            while begin < end:
+                begin += 3
+                self.client_certificates.append(begin)
+                begin += int.from_bytes(data[begin - 3 : begin], "big")
+                self.variable.append((self.client_certificates[-1], begin))
+        elif kind not in BODIES:
+            self.variable.append((begin, end))
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
@@ -152,118 +142,11 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     CertificateEntry, Certificate, ServerKeyExchange, Handshake, ClientMasterKey, ChangeCipherSpec, Alert, Heartbeat,
     EncryptedRecord, ApplicationData.
     """
-    data, unbounded = reader.data, reader.fence == UNBOUNDED
-    pattern = recognise(data, unbounded)
-    if pattern is not None:
-        for message, position, place in pattern.messages:
-            reader.pos = position
-            yield message if place < 0 else again(message, data, place)
-        return
-    notes = Notes()
-    messages: list[tuple[object, int]] = []
-    for message in read(reader, notes):
-        messages.append((message, reader.pos))
-        yield message
-    beginning = data[: RANDOM.start], unbounded
-    known = patterns.get(beginning, ())
-    differing = notes.differing
-    if len(known) < PATTERNS and (known or len(patterns) < BEGINNINGS) and notes.plain and comes_again(messages):
-        goes_on = isinstance(messages[-1][0], ApplicationData)
-        if data[0] == HANDSHAKE and (goes_on or reader.pos == len(data)):
-            begins = (0, *(end for _, end in differing))
-            ends = (*(begin for begin, _ in differing), reader.pos)
-            pieces = tuple((begin, end, data[begin:end]) for begin, end in zip(begins, ends, strict=True))
-            quiet = not any(is_alert(message) for message, _ in messages)
-            asks = isinstance(messages[0][0], ClientHello)
-            places = iter((RANDOM.start, *notes.certificates))
-            told = tuple((each, end, next(places) if is_fresh(each, asks) else -1) for each, end in messages)
-            pattern = Pattern(next(numbers), pieces, reader.pos, goes_on, told, tuple(notes.sealed), quiet)
-            patterns.setdefault(beginning, []).append(pattern)
+    return read_records(reader, Outline())
 
 
-def recognise(data: bytes, unbounded: bool) -> Pattern | None:
-    """The pattern that a stream fits; ``unbounded``: its end is not in the capture."""
-    for pattern in patterns.get((data[: RANDOM.start], unbounded), ()):
-        if pattern.fits(data):
-            return pattern
-    return None
-
-
-def likeness(head: Head) -> object:
-    """What the facts of a conversation depend on, if both of its streams are like earlier ones; else ``None``.
-
-    Conversations of equal likeness have equal facts: their patterns are the same and hold one hello each, alerts come
-    from one side at the most, so that their order is the same, and whether the server repeats the client's session id
-    is part of it. Of a client's certificates no fact tells more than that they are there.
-    """
-    client, server = (recognise(stream.data, not stream.ends) for stream in head.streams)
-    if client is None or server is None or not (client.quiet or server.quiet):
-        return None
-    asked, answered = client.messages[0][0], server.messages[0][0]
-    if not isinstance(asked, ClientHello) or not isinstance(answered, ServerHello):
-        return None
-    offered, told = (session_id_of(stream.data) for stream in head.streams)
-    return client.number, server.number, bool(offered) and offered == told
-
-
-def session_id_of(data: bytes) -> bytes:
-    """The session id of the hello at the beginning of a stream."""
-    return data[RANDOM.stop + 1 : RANDOM.stop + 1 + data[RANDOM.stop]]
-
-
-def is_alert(message: object) -> bool:
-    return isinstance(message, Alert) or (
-        isinstance(message, EncryptedRecord) and message.content_type == ContentType.ALERT
-    )
-
-
-def is_fresh(message: object, asks: bool) -> bool:
-    """Whether a message holds bytes that differ from stream to stream; ``asks``: a client sent it."""
-    return isinstance(message, (ClientHello, ServerHello)) or (asks and isinstance(message, CertificateEntry))
-
-
-def again(message: object, data: bytes, place: int) -> object:
-    """A message like an earlier one, of this stream: a hello with its random bytes and its session id, or the
-    certificate that stands at ``place``."""
-    if isinstance(message, CertificateEntry):
-        return CertificateEntry(message.position, data[place : place + len(message.data)])
-    hello = cast(ClientHello | ServerHello, message)
-    session_id = data[RANDOM.stop + 1 : RANDOM.stop + 1 + len(hello.session_id)]
-    if isinstance(hello, ClientHello):
-        return ClientHello(hello.version, data[RANDOM], session_id, hello.cipher_suites, hello.compression_methods)
-    return ServerHello(hello.version, data[RANDOM], session_id, hello.cipher_suite, hello.compression_method)
-
-
-def comes_again(messages: list[tuple[object, int]]) -> bool:
-    """Whether nothing in messages differs from stream to stream but what was noted as such: one hello, at the
-    beginning, without a key share."""
-    hellos = [message for message, _ in messages if isinstance(message, (ClientHello, ServerHello))]
-    shares = (message for message, _ in messages if isinstance(message, Extensions))
-    return (
-        len(hellos) == 1
-        and messages[0][0] is hellos[0]
-        and not (isinstance(hellos[0], ServerHello) and hellos[0].hello_retry_request)
-        and all(UNIQUE.isdisjoint(each.types) for each in shares)
-    )
-
-
-@dataclass(slots=True)
-class Notes:
-    """What makes a stream a pattern for others."""
-
-    differing: list[tuple[int, int]] = field(default_factory=list)
-    """From where to where nothing decides which messages there are: what is encrypted or not kept, and what stands in
-    a message as it is."""
-    certificates: list[int] = field(default_factory=list)
-    """Where those of a client stand."""
-    sealed: list[int] = field(default_factory=list)
-    """Where the content of encrypted handshake records begins."""
-    plain: bool = True
-    """The other notes tell all; else the stream is no pattern."""
-
-
-def read(reader: Reader, notes: Notes) -> Iterator[object]:
-    """:func:`dissect`, byte by byte, with notes on the way."""
+def read_records(reader: Reader, outline: Outline) -> Iterator[object]:
+    """As :func:`dissect`; fills an outline on the way."""
     suite: int | None = None
     cipher_changed = False
     if begins_like_ssl2(reader) and (yield from ssl2_records(reader)):
@@ -274,8 +157,8 @@ def read(reader: Reader, notes: Notes) -> Iterator[object]:
             body = reader.fenced(length, "handshake record")
             if cipher_changed and not is_hello(body.take(min(6, length), "handshake record")):
                 begin, reader.pos = reader.pos, min(reader.pos + length, reader.limit)
-                notes.sealed.append(begin)
-                notes.differing.append((begin, reader.pos))
+                outline.encrypted.append(begin)
+                outline.variable.append((begin, reader.pos))
                 yield EncryptedRecord(content_type)
                 if reader.left < RECORD_HEADER.size:
                     return
@@ -287,7 +170,7 @@ def read(reader: Reader, notes: Notes) -> Iterator[object]:
                 if header is None:
                     reader.pos = end
                     body = spliced(reader, body)
-                    notes.plain = False
+                    outline.complete = False
                     end = reader.pos
                     header = body.u32("handshake type and length")
                 kind, size = header >> 24, header & 0xFFFFFF
@@ -297,13 +180,13 @@ def read(reader: Reader, notes: Notes) -> Iterator[object]:
                             suite = found.cipher_suite
                         reader.pos = message.pos if message.pos < end else end  # where the next message begins
                         yield found
-                note(notes, body.data, kind, body.pos - size, body.pos, suite)
+                outline.add(body.data, kind, body.pos - size, body.pos, suite)
             reader.pos = end
         elif content_type == ALERT:
             alert = reader.fenced(length, "alert record")
             if length != 2:
                 begin, reader.pos = reader.pos, min(reader.pos + length, reader.limit)
-                notes.differing.append((begin, reader.pos))
+                outline.variable.append((begin, reader.pos))
                 yield EncryptedRecord(content_type)
                 return
             level, description = alert.u8("level"), alert.u8("description")
@@ -321,29 +204,6 @@ def read(reader: Reader, notes: Notes) -> Iterator[object]:
         else:
             yield ApplicationData(version)
             return
-
-
-def note(notes: Notes, data: bytes, kind: int, begin: int, end: int, suite: int | None) -> None:
-    """Note what may differ in a handshake message's body and yields the same, if that can be told.
-
-    ``suite``: the one chosen by the server that sent it; ``None``: a client did.
-    """
-    if kind in (HandshakeType.CLIENT_HELLO, HandshakeType.SERVER_HELLO):
-        session_id = begin + 35
-        notes.differing += (begin + 2, begin + 34), (session_id, session_id + data[begin + 34])
-        notes.plain &= data[begin] == TLS_1_0 >> 8  # the drafts of TLS 1.3 had no session id
-    elif kind == HandshakeType.SERVER_KEY_EXCHANGE and suite is not None and parameters(suite) is not None:
-        notes.differing.append((min(begin + 4, end), end))
-        notes.plain &= parameters(suite) is ecdhe_parameters
-    elif kind == HandshakeType.CERTIFICATE and suite is None:
-        begin += 3
-        while begin < end:
-            begin += 3
-            notes.certificates.append(begin)
-            begin += int.from_bytes(data[begin - 3 : begin], "big")
-            notes.differing.append((notes.certificates[-1], begin))
-    elif kind not in BODIES:
-        notes.differing.append((begin, end))
 
 
 def record_header(reader: Reader) -> tuple[int, int, int]:
