@@ -1,4 +1,4 @@
-"""Whatever names a stranger puts into packets and files, a report is only read: nothing in it acts."""
+"""No name in packets or files becomes code, markup, a formula or a terminal command in a report."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from analyzer.reports import FORMATS, Format
 from analyzer.reports import json as json_report
 from analyzer.safetext import is_printable
 from tests import build, samples
-from tests import injection as hostile
-from tests.injection import ATTACKS
+from tests.injection import ATTACKS, save
 from tests.reports.audits import HOSTILE_AUDIT, finding
+from tests.reports.rendering import joined, rendered
 from tests.synthetic import STATION, TPE
 
-HOSTILE_NAME = "\x1b[2J\u202ea|b`<img src=x onerror=alert(1)>\n[x](javascript:alert(1)).pcapng"
+ATTACK_NAME = "\x1b[2J\u202ea|b`<img src=x onerror=alert(1)>\n[x](javascript:alert(1)).pcapng"
 
 
 @cache
 def audited() -> Audit:
-    """The hostile capture, in a file with a hostile name."""
+    """The audit of a capture with attacks in all names, its own included."""
     with TemporaryDirectory() as folder:
-        return audit(hostile.save(Path(folder) / HOSTILE_NAME), base_stations=[STATION], tpe=[TPE])
+        return audit(save(Path(folder) / ATTACK_NAME), base_stations=[STATION], tpe=[TPE])
 
 
 @cache
 def forged() -> Audit:
-    """An audit in which whatever may hold words of a stranger is nothing but an attack."""
+    """An audit whose every text that comes from a capture is an attack."""
     (capture, other) = HOSTILE_AUDIT.captures
     (station,) = HOSTILE_AUDIT.base_stations
     return replace(
         HOSTILE_AUDIT,
-        captures=(replace(capture, path=HOSTILE_NAME, problems=ATTACKS), other),
+        captures=(replace(capture, path=ATTACK_NAME, problems=ATTACKS), other),
         base_stations=(replace(station, mode_evidence=ATTACKS, station=replace(station.station, evidence=ATTACKS)),),
-        findings=tuple(finding(summary=each, remedy=each, filter=each) for each in ATTACKS),
+        findings=tuple(finding(summary=attack, remedy=attack, filter=attack) for attack in ATTACKS),
     )
 
 
@@ -63,33 +63,33 @@ def attacked(request: pytest.FixtureRequest) -> Audit:
 
 
 def test_every_attack_reaches_the_reports() -> None:
-    """Else the tests below would say nothing."""
+    """Otherwise the tests below would prove nothing."""
     value = json.loads(json_report.render(audited()))
     shown = json.dumps([flow["facts"] for flow in value["flows"]] + value["captures"])
     for word in ("owned", "forged", "<script>", "onerror", "svg", "click", "~~e~~", "calc", "SUM(1+1)", "{{7*7}}"):
         assert word in shown, word
-    told = {name for flow in value["flows"] for name in flow["facts"]}
-    assert {"server_name", "client_banner", "user", "greeting", "queries", "host_name", "path", "lrr_ids"} <= told
+    facts = {name for flow in value["flows"] for name in flow["facts"]}
+    assert {"server_name", "client_banner", "user", "greeting", "queries", "host_name", "path", "lrr_ids"} <= facts
 
 
 # -- every format -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.NAME)
-def test_no_character_acts_or_hides(report: Format, attacked: Audit) -> None:
-    said = hostile.rendered(report, attacked)
-    if isinstance(said, bytes):
-        pytest.skip(f"{report.NAME} is no text that anybody looks at")
-    said.encode("utf-8")
-    assert {character for character in said if not is_printable(character)} <= set("\n\r\t")
-    lines = said.replace("\r\n", "\n")
-    assert "\r" not in lines, "a carriage return of its own"
-    if report.NAME != "html":  # where a line feed is a blank like any other
+def test_no_control_or_invisible_character(report: Format, attacked: Audit) -> None:
+    text = rendered(report, attacked)
+    if isinstance(text, bytes):
+        pytest.skip(f"{report.NAME} is binary")
+    text.encode("utf-8")
+    assert {character for character in text if not is_printable(character)} <= set("\n\r\t")
+    lines = text.replace("\r\n", "\n")
+    assert "\r" not in lines, "a carriage return outside CRLF"
+    if report.NAME != "html":  # HTML treats a line feed as a blank
         assert not re.search(r"^(HIGH +TPE999|# forged)", lines, re.MULTILINE)
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser would make of a page: its elements with their attributes."""
+    """The elements of a page with their attributes, as a browser would parse them."""
 
     def __init__(self, content: str) -> None:
         super().__init__()
@@ -100,9 +100,9 @@ class Page(html.parser.HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-def harmless_html(said: str) -> None:
-    assert not re.search(r"<script>alert|<img src=x|<svg onload", said)
-    for tag, attributes in Page(said).found:
+def harmless_html(text: str) -> None:
+    assert not re.search(r"<script>alert|<img src=x|<svg onload", text)
+    for tag, attributes in Page(text).found:
         assert not any(name.startswith("on") for name in attributes), (tag, attributes)
         for name in ("href", "src", "action", "style"):
             address = (attributes.get(name) or "").strip().lower()
@@ -110,24 +110,24 @@ def harmless_html(said: str) -> None:
             assert "evil.example" not in address, (tag, attributes)
 
 
-def harmless_csv(said: str) -> None:
-    for row in csv.reader(io.StringIO(said, newline="")):
+def harmless_csv(text: str) -> None:
+    for row in csv.reader(io.StringIO(text, newline="")):
         for cell in row:
             number = re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", cell)
             assert number or not cell.startswith(("=", "+", "-", "@", "\t", "\r")), cell
             assert "\n" not in cell and "\r" not in cell
 
 
-def harmless_markdown(said: str) -> None:
+def harmless_markdown(text: str) -> None:
     cells: int | None = None
     code = False
-    for line in said.splitlines():
+    for line in text.splitlines():
         if re.match(r" *(```|~~~)", line):
             code = not code
             continue
         if code:
             continue
-        plain = re.sub(r"(?<!\\)(`+)(?!`).*?(?<!`)\1(?!`)", "", line)  # what stands in code is shown as it is
+        plain = re.sub(r"(?<!\\)(`+)(?!`).*?(?<!`)\1(?!`)", "", line)  # code spans are shown verbatim
         assert not re.search(r"(?<!\\)\]\((?:javascript:|http://evil)", plain), line
         assert not re.search(r"(?<!\\)<(?:script|img|svg|http|!--(?! -->))", plain), line
         columns = len(re.findall(r"(?<!\\)\|", line))
@@ -138,17 +138,17 @@ def harmless_markdown(said: str) -> None:
             cells = None
 
 
-def harmless_xml(said: str) -> None:
-    root = xml.etree.ElementTree.fromstring(said)
-    assert not {each.tag for each in root.iter()} & {"script", "img", "svg"}
-    assert "<!ENTITY" not in said and "<!DOCTYPE" not in said
+def harmless_xml(text: str) -> None:
+    root = xml.etree.ElementTree.fromstring(text)
+    assert not {element.tag for element in root.iter()} & {"script", "img", "svg"}
+    assert "<!ENTITY" not in text and "<!DOCTYPE" not in text
 
 
-def harmless_json(said: str) -> None:
-    json.loads(said)
+def harmless_json(text: str) -> None:
+    json.loads(text)
 
 
-def harmless_sarif(said: str) -> None:
+def harmless_sarif(text: str) -> None:
     def messages(value: Any) -> Iterator[dict[str, Any]]:
         if isinstance(value, dict):
             if isinstance(value.get("message"), dict):
@@ -159,8 +159,8 @@ def harmless_sarif(said: str) -> None:
             for part in value:
                 yield from messages(part)
 
-    for message in messages(json.loads(said)):
-        # SARIF 2.1.0, section 3.11.6: a link may stand in plain text, unless a backslash is before its bracket.
+    for message in messages(json.loads(text)):
+        # Plain text may contain links, unless a backslash precedes the bracket (SARIF 2.1.0, section 3.11.6).
         assert not re.search(r"(?<!\\)\[[^\]]*(?<!\\)\]\([^)]*(?:javascript|evil)", message.get("text", "")), message
         harmless_markdown(message.get("markdown", ""))
 
@@ -173,19 +173,19 @@ HARMLESS: dict[str, Callable[[str], None]] = {
     "junit": harmless_xml,
     "sarif": harmless_sarif,
 }
-"""What a format of this name must not hold, beside what none may."""
+"""Assertions about a format, in addition to those about all."""
 
 
 @pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.NAME)
-def test_nothing_acts_in_the_program_that_the_format_is_for(report: Format, attacked: Audit) -> None:
-    said = hostile.rendered(report, attacked)
+def test_nothing_is_active_in_the_format(report: Format, attacked: Audit) -> None:
+    text = rendered(report, attacked)
     if report.NAME in HARMLESS:
-        assert isinstance(said, str)
-        HARMLESS[report.NAME](said)
+        assert isinstance(text, str)
+        HARMLESS[report.NAME](text)
 
 
 @pytest.mark.parametrize(
-    ("harmless", "bad"),
+    ("harmless", "attack"),
     [
         (harmless_html, "<p><script>alert(1)</script>"),
         (harmless_html, "<a href=' JavaScript:alert(1)'>x</a>"),
@@ -199,26 +199,26 @@ def test_nothing_acts_in_the_program_that_the_format_is_for(report: Format, atta
         (harmless_sarif, '{"message": {"text": "[click](javascript:alert(1))"}}'),
     ],
 )
-def test_the_properties_can_fail(harmless: Callable[[str], None], bad: str) -> None:
+def test_assertions_about_formats_can_fail(harmless: Callable[[str], None], attack: str) -> None:
     with pytest.raises(AssertionError):
-        harmless(bad)
+        harmless(attack)
 
 
-@pytest.mark.parametrize("report", [each for each in FORMATS if each.lists_flows], ids=lambda report: report.NAME)
-def test_the_flows_of_a_hostile_capture(report: Format, tmp_path: Path) -> None:
-    found = list_flows(hostile.save(tmp_path / HOSTILE_NAME))
-    said = hostile.joined(report, lambda: report.flow_pieces(found.captures, found.conversations))
-    if isinstance(said, bytes):
-        pytest.skip(f"{report.NAME} is no text that anybody looks at")
-    assert {character for character in said if not is_printable(character)} <= {"\n"}
+@pytest.mark.parametrize("report", [report for report in FORMATS if report.lists_flows], ids=lambda report: report.NAME)
+def test_lists_of_flows_are_harmless(report: Format, tmp_path: Path) -> None:
+    found = list_flows(save(tmp_path / ATTACK_NAME))
+    text = joined(report, lambda: report.flow_pieces(found.captures, found.conversations))
+    if isinstance(text, bytes):
+        pytest.skip(f"{report.NAME} is binary")
+    assert {character for character in text if not is_printable(character)} <= {"\n"}
     if report.NAME in HARMLESS:
-        HARMLESS[report.NAME](said)
+        HARMLESS[report.NAME](text)
 
 
-def test_what_a_notebook_shows(attacked: Audit) -> None:
-    said = attacked._repr_html_()
-    harmless_html(said)
-    assert {character for character in said if not is_printable(character)} <= {"\n"}
+def test_notebook_is_harmless(attacked: Audit) -> None:
+    text = attacked._repr_html_()
+    harmless_html(text)
+    assert {character for character in text if not is_printable(character)} <= {"\n"}
 
 
 # -- the command ------------------------------------------------------------------------------------------------
@@ -227,20 +227,20 @@ def test_what_a_notebook_shows(attacked: Audit) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["audit", HOSTILE_NAME],
-        ["flows", HOSTILE_NAME],
-        ["audit", f"--{HOSTILE_NAME}"],
-        ["audit", "-", f"--{HOSTILE_NAME}"],
-        ["audit", "-", "--format", HOSTILE_NAME],
-        ["audit", "-", "--mode", HOSTILE_NAME],
-        ["audit", "-", "--tpe", HOSTILE_NAME],
-        ["audit", "-", "--profile", HOSTILE_NAME],
-        ["audit", "-", "--deployment", HOSTILE_NAME],
-        ["explain", HOSTILE_NAME],
-        ["rules", HOSTILE_NAME],
+        ["audit", ATTACK_NAME],
+        ["flows", ATTACK_NAME],
+        ["audit", f"--{ATTACK_NAME}"],
+        ["audit", "-", f"--{ATTACK_NAME}"],
+        ["audit", "-", "--format", ATTACK_NAME],
+        ["audit", "-", "--mode", ATTACK_NAME],
+        ["audit", "-", "--tpe", ATTACK_NAME],
+        ["audit", "-", "--profile", ATTACK_NAME],
+        ["audit", "-", "--deployment", ATTACK_NAME],
+        ["explain", ATTACK_NAME],
+        ["rules", ATTACK_NAME],
     ],
 )
-def test_what_is_refused_is_named_without_harm(
+def test_refused_argument_is_harmless(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -252,19 +252,19 @@ def test_what_is_refused_is_named_without_harm(
     assert not re.search(r"^\[x\]", err, re.MULTILINE)
 
 
-def test_a_file_that_is_no_capture_is_named_without_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / HOSTILE_NAME
+def test_refused_file_is_harmless(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / ATTACK_NAME
     path.write_bytes(b"\x1b[31m\x9b")
     assert cli.main(["audit", str(path)]) == cli.USAGE
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and is_printable(err[:-1])
 
 
-def test_a_defect_is_confessed_without_harm(
+def test_internal_error_is_harmless(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError(HOSTILE_NAME)
+        raise RuntimeError(ATTACK_NAME)
 
     monkeypatch.setattr("analyzer.pipeline.audit", fail)
     monkeypatch.delenv("TPE_PCAP_TRACEBACK", raising=False)
@@ -277,13 +277,13 @@ def test_a_defect_is_confessed_without_harm(
 
 
 def filters() -> list[str]:
-    """One filter of each shape that any capture of the collection, or the hostile one, brings forth."""
+    """One display filter of each shape in the findings of all samples and of the capture with attacks."""
     shapes: dict[str, str] = {}
-    results = [audited(), *(audit(path) for path in samples.all_captures())]
-    for result in results:
-        for each in result.findings:
-            if each.filter:
-                shapes.setdefault(re.sub(r"[0-9a-f:.]*[0-9][0-9a-f:.]*(, [0-9]+)*", "0", each.filter), each.filter)
+    for result in (audited(), *map(samples.audit_of, samples.names())):
+        for shown in result.findings:
+            if shown.filter:
+                shape = re.sub(r"[0-9a-f:.]*[0-9][0-9a-f:.]*(, [0-9]+)*", "0", shown.filter)
+                shapes.setdefault(shape, shown.filter)
     return list(shapes.values())
 
 
@@ -293,9 +293,6 @@ def test_tshark_accepts_every_filter(tmp_path: Path) -> None:
     path.write_bytes(build.pcap(build.timed([build.udp(STATION, 1, TPE, 2)])))
     found = filters()
     assert len(found) > 5
-    refused = {
-        each: done.stderr
-        for each in found
-        if (done := subprocess.run(["tshark", "-r", path, "-Y", each], capture_output=True, text=True)).returncode
-    }
-    assert refused == {}
+    for display_filter in found:
+        done = subprocess.run(["tshark", "-r", path, "-Y", display_filter], capture_output=True, text=True)
+        assert done.returncode == 0, (display_filter, done.stderr)

@@ -29,9 +29,9 @@ from analyzer.reports import FORMATS
 from analyzer.reports import json as json_report
 from analyzer.reports import text as text_report
 from analyzer.safetext import SafeText
-from tests import injection as hostile
-from tests import samples
+from tests import injection, samples
 from tests.reports.audits import EXAMPLE, finding, flow
+from tests.reports.rendering import rendered
 from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Traffic
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
@@ -109,7 +109,7 @@ def test_no_format_says_whose_network_it_is(name: str) -> None:
     assert values
     for report in FORMATS:
         try:
-            said = hostile.rendered(report, shareable)
+            said = rendered(report, shareable)
         except pytest.skip.Exception:
             continue  # a format whose extra is not installed is tested where it is
         absent(values, said if isinstance(said, str) else said.decode("latin-1"))
@@ -224,7 +224,7 @@ def test_a_short_key_is_refused() -> None:
 
 
 def test_a_hostile_capture_is_anonymised_as_well(tmp_path: Path) -> None:
-    result = audit(hostile.save(tmp_path / "a.pcapng"))
+    result = audit(injection.save(tmp_path / "a.pcapng"))
     said = json_report.render(anonymous(result, KEY))
     for word in ("owned", "onerror", "calc", "evil"):
         assert word not in said, word

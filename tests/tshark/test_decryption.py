@@ -26,7 +26,9 @@ from analyzer.result import Audit
 from analyzer.tshark.decryption import add_ike
 from analyzer.wire import Reader, StopParsing
 from tests import samples
-from tests.leak_canaries import (
+from tests.protocols.ike_messages import SPI_I, SPI_R
+from tests.synthetic import ESP, IKE_INIT, STATION, TPE, Traffic, findings_of, statuses
+from tests.tshark.keyed_traffic import (
     TABLE,
     Payloads,
     auth,
@@ -38,8 +40,6 @@ from tests.leak_canaries import (
     tls_traffic,
     tunnel,
 )
-from tests.protocols.ike_messages import SPI_I, SPI_R
-from tests.synthetic import ESP, IKE_INIT, STATION, TPE, Traffic, findings_of, statuses
 
 needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 

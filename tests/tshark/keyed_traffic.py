@@ -1,4 +1,4 @@
-"""Conversations whose keys are known: handshakes of TLS 1.3 by the standard library, IKE_AUTH made by hand."""
+"""Traffic whose keys are known: TLS 1.3 handshakes of the standard library, IKE_AUTH from known keys."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ DAY = datetime.timedelta(days=1)
 
 
 def certificate(folder: Path, begins: int = -10, ends: int = 10, extra: int = 0) -> tuple[Path, Path]:
-    """Files with a certificate for TPE's address and its key; days relative to the scene's. ``extra``: bytes of an
-    extension that makes it long."""
+    """Write a certificate for TPE's address, and its key. Returns both files.
+
+    ``begins``, ``ends``: days from the beginning of the traffic. ``extra``: bytes of an unknown extension.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tpe")])
     issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Root")])
@@ -45,7 +47,10 @@ def certificate(folder: Path, begins: int = -10, ends: int = 10, extra: int = 0)
 def handshake(
     folder: Path, files: tuple[Path, Path], verify: bool = False, newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
 ) -> tuple[list[tuple[str, bytes]], Path]:
-    """What client and server say, and the file with the keys. ``verify``: the client trusts nobody."""
+    """The flights of client and server, each with its direction, and the file with the keys.
+
+    ``verify``: the client trusts no issuer, so it refuses the certificate.
+    """
     keylog = folder / "keys.log"
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(*files)
@@ -59,7 +64,7 @@ def handshake(
         (">", client.wrap_bio(to_client, to_server, server_hostname=TPE), to_server),
         ("<", server.wrap_bio(to_server, to_client, server_side=True), to_client),
     )
-    said: list[tuple[str, bytes]] = []
+    flights: list[tuple[str, bytes]] = []
     pending = {">": b"", "<": b""}
     for _ in range(6):
         for direction, end, out in ends:
@@ -73,16 +78,16 @@ def handshake(
             except ssl.SSLError:
                 pending[direction] = b"over"
             if out.pending:
-                # What one side says lies in the other's memory until that side reads it: look, and put it back.
-                spoken = out.read()
-                said.append((direction, spoken))
-                out.write(spoken)
-    return said, keylog
+                # The flight stays in the peer's buffer until the peer reads it: copy it and put it back.
+                flight = out.read()
+                flights.append((direction, flight))
+                out.write(flight)
+    return flights, keylog
 
 
-def tls_traffic(said: list[tuple[str, bytes]], port: int = 40001, service: int = 3001) -> Traffic:
+def tls_traffic(flights: list[tuple[str, bytes]], port: int = 40001, service: int = 3001) -> Traffic:
     """The base station opens the link of mode tls, in segments of at most 1000 bytes."""
-    segments = [(way, data[at : at + 1000]) for way, data in said for at in range(0, len(data), 1000)]
+    segments = [(direction, data[at : at + 1000]) for direction, data in flights for at in range(0, len(data), 1000)]
     return Traffic().dialogue(STATION, port, TPE, service, *segments, duration=1)
 
 
@@ -98,13 +103,13 @@ Payloads = tuple[tuple[int, bytes], ...]
 
 
 def chain(payloads: Payloads) -> bytes:
-    """A chain of payloads, without a header in front."""
+    """A chain of payloads without the IKE header."""
     return message(35, *payloads)[28:]
 
 
 def sealed(plain: bytes, side: str, kind: int, front: bytes = b"") -> tuple[int, bytes]:
-    """An encrypted payload (46), or fragment (53) with its numbers in ``front``, as the initiator ("i") or the
-    responder ("r") would send it; its checksum is still to be filled in by :func:`checked`."""
+    """An encrypted payload (46), or a fragment (53) whose numbers are in ``front``, from initiator (``i``) or responder
+    (``r``). Its checksum is zero; :func:`checked` computes it."""
     padding = -(len(plain) + 1) % 16
     padded = plain + bytes(padding) + bytes([padding])
     encryptor = Cipher(algorithms.AES(KEYS[f"e{side}"]), modes.CBC(bytes(16))).encryptor()
@@ -112,7 +117,7 @@ def sealed(plain: bytes, side: str, kind: int, front: bytes = b"") -> tuple[int,
 
 
 def checked(datagram: bytes, side: str) -> bytes:
-    """The message with its integrity checksum, behind the non-ESP marker."""
+    """The message with its integrity checksum, after the non-ESP marker."""
     return bytes(4) + datagram[:-16] + hmac.digest(KEYS[f"a{side}"], datagram[:-16], hashlib.sha256)[:16]
 
 
@@ -126,7 +131,7 @@ def auth(payloads: Payloads, response: bool = False, exchange: int = 35, message
 
 
 def auth_in_fragments(payloads: Payloads, size: int) -> list[bytes]:
-    """The initiator's IKE_AUTH in fragments (RFC 7383) of so many bytes of plain text."""
+    """The initiator's IKE_AUTH in fragments (RFC 7383) of ``size`` bytes of plain text."""
     plain = chain(payloads)
     pieces = [plain[at : at + size] for at in range(0, len(plain), size)]
     found = []

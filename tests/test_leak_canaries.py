@@ -1,4 +1,4 @@
-"""Whatever secret a capture holds, in clear or beside its packets, no report repeats it."""
+"""No report repeats a secret of a capture. A canary stands for every secret, in packets and in the file's blocks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from analyzer import Audit, audit, cli
 from analyzer.messages import to_json
 from analyzer.pipeline import list_flows
 from analyzer.reports import FORMATS, Format
-from tests import build
-from tests import injection as hostile
+from tests import build, injection
 from tests.protocols import ike_messages, test_dhcp
+from tests.reports.rendering import joined, rendered
 from tests.synthetic import OTHER, STATION, TLS, TPE, Traffic
 
 CANARY = "Zx9-c4nary-Pa55w0rd"
-WRITTEN = {
+ENCODINGS = {
     "as it is": CANARY,
     "hexadecimal": CANARY.encode().hex(),
     "hexadecimal with blanks": CANARY.encode().hex(" "),
@@ -30,12 +30,12 @@ WRITTEN = {
     "its first half": CANARY[:10],
     "its first half, hexadecimal": CANARY[:10].encode().hex(),
 }
-"""How a report might let it slip."""
+"""The encodings in which a report could leak the canary."""
 
 SECRET = CANARY.encode()
 BASIC = base64.b64encode(b":" + SECRET)
 PORTS = (21, 22, 80, 443, 2404, 3001, 3002, 3003, 4443, 5000)
-"""Those of rows, and others."""
+"""Service ports of rows, and others."""
 
 DIALOGUES: dict[str, tuple[tuple[str, bytes], ...]] = {
     "FTP": (("<", b"220 ftp\r\n"), (">", b"USER bs\r\n"), ("<", b"331 ok\r\n"), (">", b"PASS " + SECRET + b"\r\n")),
@@ -66,85 +66,87 @@ DIALOGUES: dict[str, tuple[tuple[str, bytes], ...]] = {
 }  # fmt: skip
 
 
-def traffic() -> Traffic:
-    """Each dialogue on each port, and secrets in datagrams."""
-    made = Traffic().tcp(STATION, 39999, TPE, 3001, TLS)
+def canary_traffic() -> Traffic:
+    """Each dialogue on each port, and the canary in datagrams."""
+    traffic = Traffic().tcp(STATION, 39999, TPE, 3001, TLS)
     port = 40000
-    for said in DIALOGUES.values():
+    for dialogue in DIALOGUES.values():
         for service in PORTS:
-            made.dialogue(STATION, port, TPE if service < 5000 else OTHER, service, *said)
+            traffic.dialogue(STATION, port, TPE if service < 5000 else OTHER, service, *dialogue)
             port += 1
     for service in (53, 67, 123, 161, 500, 4500, 5000):
-        made.udp(STATION, port, TPE, service, (">", SECRET), ("<", b"\0\0\0\0" + SECRET + bytes(40)))
-    option = bytes([90, len(SECRET)]) + SECRET + bytes([43, len(SECRET)]) + SECRET + bytes([125, len(SECRET)]) + SECRET
-    made.udp(STATION, 68, "255.255.255.255", 67, (">", test_dhcp.message(test_dhcp.DISCOVER + option)))
-    made.udp(STATION, 500, TPE, 500, (">", ike_messages.message(34, (40, SECRET), (34, b"\0\x13\0\0" + SECRET))))
-    made.udp(STATION, 500, OTHER, 500, (">", ike_messages.message(37, (8, SECRET), version=0x10, flags=0)))
-    made.packet(STATION, TPE, 1, b"\x08\0\0\0\0\7\0\1" + SECRET)
-    return made
+        traffic.udp(STATION, port, TPE, service, (">", SECRET), ("<", b"\0\0\0\0" + SECRET + bytes(40)))
+    options = b"".join(bytes([code, len(SECRET)]) + SECRET for code in (90, 43, 125))
+    traffic.udp(STATION, 68, "255.255.255.255", 67, (">", test_dhcp.message(test_dhcp.DISCOVER + options)))
+    traffic.udp(STATION, 500, TPE, 500, (">", ike_messages.message(34, (40, SECRET), (34, b"\0\x13\0\0" + SECRET))))
+    traffic.udp(STATION, 500, OTHER, 500, (">", ike_messages.message(37, (8, SECRET), version=0x10, flags=0)))
+    traffic.packet(STATION, TPE, 1, b"\x08\0\0\0\0\7\0\1" + SECRET)
+    return traffic
 
 
 @cache
 def audited() -> Audit:
-    """The scene in a file that holds key logs as well."""
+    """The audit of the traffic in a file that holds key logs as well."""
     with TemporaryDirectory() as folder:
-        path = hostile.save(Path(folder) / "secrets.pcapng", traffic(), [CANARY.replace("-", "")])
+        path = injection.save(Path(folder) / "secrets.pcapng", canary_traffic(), [CANARY.replace("-", "")])
         keys = [build.block(10, struct.pack("<II", kind, len(SECRET)) + SECRET) for kind in (0x544C534B, 0x5353484B, 7)]
         path.write_bytes(path.read_bytes() + b"".join(keys))
         return audit(path, base_stations=[STATION], tpe=[TPE])
 
 
-def silent(said: str) -> None:
-    for way, form in WRITTEN.items():
-        assert form.lower() not in said.lower(), way
+def assert_no_canary(text: str) -> None:
+    for name, encoded in ENCODINGS.items():
+        assert encoded.lower() not in text.lower(), name
 
 
-def test_the_secrets_are_there() -> None:
-    """Else the tests below would say nothing: each dialogue was read, and on a row's port judged."""
+def test_canaries_are_read() -> None:
+    """Otherwise the tests below would prove nothing: each dialogue is dissected, and on a row's port checked."""
     result = audited()
     assert len(result.conversations) > len(DIALOGUES) * len(PORTS)
-    assert {"ftp", "http", "ike", "dhcp", "icmp", None} <= {each.protocol for each in result.conversations}
-    assert {"TPE012", "TPE121", "TPE351"} <= {each.check for each in result.findings}
-    assert any(SECRET in each.head.first(direction) for each in result.conversations for direction in (0, 1))
+    protocols = {conversation.protocol for conversation in result.conversations}
+    assert {"ftp", "http", "ike", "dhcp", "icmp", None} <= protocols
+    assert {"TPE012", "TPE121", "TPE351"} <= {finding.check for finding in result.findings}
+    heads = [conversation.head for conversation in result.conversations]
+    assert any(SECRET in head.first(direction) for head in heads for direction in (0, 1))
 
 
 @pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.NAME)
-def test_no_secret_is_in_any_report(report: Format) -> None:
-    silent(readable(report, hostile.rendered(report, audited())))
+def test_no_canary_in_report(report: Format) -> None:
+    assert_no_canary(readable(report, rendered(report, audited())))
 
 
-def readable(report: Format, said: str | bytes) -> str:
-    """A report as text, also where it is packed."""
-    if isinstance(said, str):
-        return said
-    return str(pd.read_parquet(io.BytesIO(said)).to_csv()) if report.NAME == "parquet" else said.decode("latin-1")
+def readable(report: Format, content: str | bytes) -> str:
+    """A report as text; a binary report is unpacked."""
+    if isinstance(content, str):
+        return content
+    return str(pd.read_parquet(io.BytesIO(content)).to_csv()) if report.NAME == "parquet" else content.decode("latin-1")
 
 
-def test_no_secret_is_in_a_notebook() -> None:
-    silent(audited()._repr_html_())
+def test_no_canary_in_notebook() -> None:
+    assert_no_canary(audited()._repr_html_())
 
 
-def test_no_secret_is_in_findings_facts_notices_or_objects() -> None:
+def test_no_canary_in_objects_and_frames() -> None:
     result = audited()
-    silent(repr(result))
-    silent(repr(result.findings))
-    for each in result.flows:
-        silent(repr(to_json(each.dissection.facts)) + repr(each) + str(each.dissection))
+    assert_no_canary(repr(result))
+    assert_no_canary(repr(result.findings))
+    for flow in result.flows:
+        assert_no_canary(repr(to_json(flow.dissection.facts)) + repr(flow) + str(flow.dissection))
     for frame in (result.flows_frame(), result.findings_frame(), result.rows_frame()):
-        silent(frame.to_csv())
+        assert_no_canary(frame.to_csv())
 
 
-@pytest.mark.parametrize("report", [each for each in FORMATS if each.lists_flows], ids=lambda report: report.NAME)
-def test_no_secret_is_in_the_list_of_flows(report: Format, tmp_path: Path) -> None:
-    found = list_flows(traffic().save(tmp_path / "a.pcap"))
-    silent(readable(report, hostile.joined(report, lambda: report.flow_pieces(found.captures, found.conversations))))
+@pytest.mark.parametrize("report", [report for report in FORMATS if report.lists_flows], ids=lambda report: report.NAME)
+def test_no_canary_in_list_of_flows(report: Format, tmp_path: Path) -> None:
+    found = list_flows(canary_traffic().save(tmp_path / "a.pcap"))
+    assert_no_canary(readable(report, joined(report, lambda: report.flow_pieces(found.captures, found.conversations))))
 
 
 @pytest.mark.parametrize("command", ["audit", "flows"])
-def test_no_secret_is_on_standard_error(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_canary_on_the_terminal(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "secret.pcap"
-    for content in (SECRET, b"\0" + SECRET, traffic().save(path).read_bytes()[:-7] + SECRET):
+    for content in (SECRET, b"\0" + SECRET, canary_traffic().save(path).read_bytes()[:-7] + SECRET):
         path.write_bytes(content)
         cli.main([command, str(path)])
-        said = capsys.readouterr()
-        silent(said.out + said.err)
+        out, err = capsys.readouterr()
+        assert_no_canary(out + err)
