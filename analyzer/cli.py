@@ -188,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
     keys.add_argument("--tls-keylog", metavar="FILE", help="SSLKEYLOGFILE: opens the handshakes of TLS 1.3")
     keys.add_argument("--ike-keys", metavar="FILE", help="Wireshark's ikev2_decryption_table: opens IKE_AUTH")
     keys.add_argument("--embedded-keys", action="store_true", help="also use the TLS keys that a pcapng file carries")
-    formats = ", ".join(each.NAME for each in FORMATS)
+    formats = ", ".join(each.name for each in FORMATS)
     audit.add_argument("--format", metavar="FORMAT", default="text", help=f"of the report: {formats} (text)")
     audit.add_argument(
         "--evidence", metavar="FILE", help="also write the packets that findings cite there, as pcapng with comments"
@@ -210,7 +210,7 @@ def parser() -> argparse.ArgumentParser:
     flows = commands.add_parser("flows", help="list every flow of a capture with its protocol", **page("flows"))
     captures(flows)
     anonymize_option(flows)
-    formats_of_flows = [each.NAME for each in FORMATS if each.lists_flows]
+    formats_of_flows = [each.name for each in FORMATS if each.lists_flows]
     flows.add_argument("--format", choices=formats_of_flows, default="text", help="of the list (text)")
     report_options(flows)
     talk_options(flows, quiet=False)
@@ -306,9 +306,9 @@ def run_audit(options: argparse.Namespace) -> int:
     from analyzer.pipeline import audit
     from analyzer.reports import FORMATS
 
-    rendered = next((each for each in FORMATS if options.format == each.NAME), None)
+    rendered = next((each for each in FORMATS if options.format == each.name), None)
     if rendered is None:
-        raise UsageError(f"there is no format {options.format!r}: there are {', '.join(each.NAME for each in FORMATS)}")
+        raise UsageError(f"there is no format {options.format!r}: there are {', '.join(each.name for each in FORMATS)}")
     keep_from_terminals(rendered, options.output)
     keep_captures(options.captures, options.output)
     if options.evidence is not None:
@@ -361,7 +361,7 @@ def run_flows(options: argparse.Namespace) -> int:
     from analyzer.pipeline import list_flows
     from analyzer.reports import FORMATS
 
-    rendered = next(each for each in FORMATS if options.format == each.NAME)
+    rendered = next(each for each in FORMATS if options.format == each.name)
     keep_from_terminals(rendered, options.output)
     keep_captures(options.captures, options.output)
     shareable = anonymizer(options.anonymize)
@@ -379,7 +379,7 @@ def run_crosscheck(options: argparse.Namespace) -> int:
     keep_captures(options.captures, options.output)
     with progress(verbose=False):
         found = crosscheck(options.captures)
-    render = report.render_crosscheck_json if options.format == "json" else report.render_crosscheck_text
+    render = report.render_json if options.format == "json" else report.render_text
     deliver(options.output, lambda _: [render(found)])
     return CLEAN if found.agrees else FOUND
 
@@ -391,7 +391,7 @@ def run_rules(options: argparse.Namespace) -> int:
     tables = expected.load(options.profile)
     if options.mode is not None and options.mode not in tables:
         raise expected.UsageError(f"profile {options.profile} has no mode {options.mode!r}: it has {', '.join(tables)}")
-    render = rules.render_rules_json if options.format == "json" else rules.render_rules_text
+    render = rules.render_json if options.format == "json" else rules.render_text
     deliver(options.output, lambda _: [render(tables, options.mode)])
     return CLEAN
 
@@ -404,7 +404,7 @@ def run_completion(options: argparse.Namespace) -> int:
 
     known = {
         "CHECK": [name for check in checks.CHECKS for name in (check.id, check.slug)],
-        "FORMAT": [report.NAME for report in FORMATS],
+        "FORMAT": [report.name for report in FORMATS],
         "MODE": list(expected.load(expected.DEFAULT_PROFILE)),
     }
     top = parser()
@@ -536,7 +536,7 @@ def keep_from_terminals(format_: Format, output: str | None) -> None:
     from analyzer.expected import UsageError
 
     if format_.binary and output is None and sys.stdout.isatty():
-        raise UsageError(f"{format_.NAME} is binary, and standard output is a terminal: name a file with --output")
+        raise UsageError(f"{format_.name} is binary, and standard output is a terminal: name a file with --output")
 
 
 def deliver(path: str | None, pieces: Callable[[bool], Iterable[str] | Iterable[bytes]]) -> None:

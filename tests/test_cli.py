@@ -705,15 +705,15 @@ def test_the_installed_command_is_the_same(tmp_path: Path) -> None:
 def test_a_format_that_does_not_exist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = called(capsys, "audit", good(tmp_path), "--format", "xml")
     assert (code, out) == (2, "")
-    assert err == f"tpe-pcap: there is no format 'xml': there are {', '.join(each.NAME for each in FORMATS)}\n"
+    assert err == f"tpe-pcap: there is no format 'xml': there are {', '.join(each.name for each in FORMATS)}\n"
 
 
 def test_every_format_is_written_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, target = bad(tmp_path), tmp_path / "report"
     for each in FORMATS:
         for command, expected in (("audit", 1), *((("flows", 0),) if each.lists_flows else ())):
-            assert called(capsys, command, path, "--format", each.NAME, "--output", target) == (expected, "", "")
-            piped = run(command, path, "--format", each.NAME)
+            assert called(capsys, command, path, "--format", each.name, "--output", target) == (expected, "", "")
+            piped = run(command, path, "--format", each.name)
             assert (piped.returncode, piped.stderr) == (expected, b"")
             assert target.read_bytes() == piped.stdout != b""
 
@@ -742,6 +742,6 @@ def test_a_format_loads_when_it_is_asked_for(tmp_path: Path) -> None:
     code = f"import sys; from analyzer import cli; cli.main(['audit', {str(good(tmp_path))!r}]); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
-    unwanted = {f"analyzer.reports.{each.NAME}" for each in FORMATS} - {"analyzer.reports.text"}
+    unwanted = {f"analyzer.reports.{each.name}" for each in FORMATS} - {"analyzer.reports.text"}
     assert "analyzer.reports.text" in loaded
     assert not loaded & {*unwanted, "pandas", "pyarrow", "analyzer.export.evidence", "analyzer.export.diff"}

@@ -163,11 +163,11 @@ def sessions(tmp_path: Path) -> Path:
 def test_passwords_are_in_no_report(sessions: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--mode", "plain", "--base-station", build.STATION, "--tpe", build.SERVER]
     formats = [each for each in reports.FORMATS if not each.binary]
-    assert "json" in [each.NAME for each in formats]
+    assert "json" in [each.name for each in formats]
     for command, each in itertools.product((("audit", *options), ("flows",)), formats):
         if command == ("flows",) and not each.lists_flows:
             continue
-        assert main([*command, str(sessions), "--format", each.NAME]) in (0, 1)
+        assert main([*command, str(sessions), "--format", each.name]) in (0, 1)
         said = capsys.readouterr()
         assert "ftp" in said.out.lower()
         assert CANARY not in said.out and CANARY not in said.err

@@ -75,16 +75,16 @@ def test_every_attack_reaches_the_reports() -> None:
 # -- every format -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.NAME)
+@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.name)
 def test_no_control_or_invisible_character(report: Format, attacked: Audit) -> None:
     text = rendered(report, attacked)
     if isinstance(text, bytes):
-        pytest.skip(f"{report.NAME} is binary")
+        pytest.skip(f"{report.name} is binary")
     text.encode("utf-8")
     assert {character for character in text if not is_printable(character)} <= set("\n\r\t")
     lines = text.replace("\r\n", "\n")
     assert "\r" not in lines, "a carriage return outside CRLF"
-    if report.NAME != "html":  # HTML treats a line feed as a blank
+    if report.name != "html":  # HTML treats a line feed as a blank
         assert not re.search(r"^(HIGH +TPE999|# forged)", lines, re.MULTILINE)
 
 
@@ -176,12 +176,12 @@ HARMLESS: dict[str, Callable[[str], None]] = {
 """Assertions about a format, in addition to those about all."""
 
 
-@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.NAME)
+@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.name)
 def test_nothing_is_active_in_the_format(report: Format, attacked: Audit) -> None:
     text = rendered(report, attacked)
-    if report.NAME in HARMLESS:
+    if report.name in HARMLESS:
         assert isinstance(text, str)
-        HARMLESS[report.NAME](text)
+        HARMLESS[report.name](text)
 
 
 @pytest.mark.parametrize(
@@ -204,15 +204,15 @@ def test_assertions_about_formats_can_fail(harmless: Callable[[str], None], atta
         harmless(attack)
 
 
-@pytest.mark.parametrize("report", [report for report in FORMATS if report.lists_flows], ids=lambda report: report.NAME)
+@pytest.mark.parametrize("report", [report for report in FORMATS if report.lists_flows], ids=lambda report: report.name)
 def test_lists_of_flows_are_harmless(report: Format, tmp_path: Path) -> None:
     found = list_flows(save(tmp_path / ATTACK_NAME))
     text = joined(report, lambda: report.flow_pieces(found.captures, found.conversations))
     if isinstance(text, bytes):
-        pytest.skip(f"{report.NAME} is binary")
+        pytest.skip(f"{report.name} is binary")
     assert {character for character in text if not is_printable(character)} <= {"\n"}
-    if report.NAME in HARMLESS:
-        HARMLESS[report.NAME](text)
+    if report.name in HARMLESS:
+        HARMLESS[report.name](text)
 
 
 def test_notebook_is_harmless(attacked: Audit) -> None:

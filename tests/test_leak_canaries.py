@@ -110,7 +110,7 @@ def test_canaries_are_read() -> None:
     assert any(SECRET in head.first(direction) for head in heads for direction in (0, 1))
 
 
-@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.NAME)
+@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.name)
 def test_no_canary_in_report(report: Format) -> None:
     assert_no_canary(readable(report, rendered(report, audited())))
 
@@ -119,7 +119,7 @@ def readable(report: Format, content: str | bytes) -> str:
     """A report as text; a binary report is unpacked."""
     if isinstance(content, str):
         return content
-    return str(pd.read_parquet(io.BytesIO(content)).to_csv()) if report.NAME == "parquet" else content.decode("latin-1")
+    return str(pd.read_parquet(io.BytesIO(content)).to_csv()) if report.name == "parquet" else content.decode("latin-1")
 
 
 def test_no_canary_in_notebook() -> None:
@@ -136,7 +136,7 @@ def test_no_canary_in_objects_and_frames() -> None:
         assert_no_canary(frame.to_csv())
 
 
-@pytest.mark.parametrize("report", [report for report in FORMATS if report.lists_flows], ids=lambda report: report.NAME)
+@pytest.mark.parametrize("report", [report for report in FORMATS if report.lists_flows], ids=lambda report: report.name)
 def test_no_canary_in_list_of_flows(report: Format, tmp_path: Path) -> None:
     found = list_flows(canary_traffic().save(tmp_path / "a.pcap"))
     assert_no_canary(readable(report, joined(report, lambda: report.flow_pieces(found.captures, found.conversations))))

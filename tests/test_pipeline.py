@@ -43,7 +43,7 @@ def summaries(result: Audit) -> list[tuple[str, str]]:
     return [(finding.check, finding.summary) for finding in result.findings]
 
 
-@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.NAME)
+@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.name)
 def test_same_capture_gives_the_same_report(report: Format) -> None:
     path = samples.capture("mixed-two-base-stations")
     assert report.render(audit(path)) == report.render(audit(path))

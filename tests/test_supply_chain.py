@@ -97,7 +97,7 @@ def watched(arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([sys.executable, "-B", "-c", WATCHED, *arguments], capture_output=True, check=False)
 
 
-NAMES = [each if isinstance(each, str) else each.NAME for each in FORMATS]
+NAMES = [each if isinstance(each, str) else each.name for each in FORMATS]
 
 
 @pytest.mark.parametrize(

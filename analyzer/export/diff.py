@@ -1,7 +1,7 @@
-"""What changed between two audits, as their reports in JSON tell it.
+"""Compares two audits by their JSON reports.
 
-Findings are the same if their fingerprints are (:func:`analyzer.findings.fingerprints`). A report is taken for what
-anybody may have written: whatever does not have the shape of one is refused in one line.
+Findings are the same if their fingerprints are equal (:func:`analyzer.findings.fingerprints`). Reports are untrusted
+input: a file that does not have the shape of a report is rejected with one line that says where and why.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ T = TypeVar("T")
 Key = TypeVar("Key", bound=tuple[str, ...])
 
 SCHEMA_VERSION = "1"
-SEVERITIES = tuple(str(each) for each in Severity)
-"""Ascending, as reports name them."""
+SEVERITIES = tuple(str(severity) for severity in Severity)
+"""Names in reports, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
-class ToldFinding:
-    """A finding, as far as a comparison needs it."""
+class ReportedFinding:
+    """The fields of a reported finding that a comparison needs."""
 
     check: str
     slug: str
@@ -41,21 +41,21 @@ class ToldFinding:
 
 @dataclass(frozen=True, slots=True, order=True)
 class FlowClass:
-    """Flows between a base station and one other host that differ in nothing but their number and the client's port."""
+    """Flows between a base station and a peer that differ only in the client's port."""
 
     base_station: str
     inbound: bool
-    """The other host opened them."""
+    """Whether the peer opened them."""
     peer: str
     service: str
     """Transport and the responder's port: ``tcp/3001``."""
     protocol: str
-    """``-`` where the content is none that is known."""
+    """``-`` if the content is of no known protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report, as far as a comparison needs it."""
+    """The parts of a report that a comparison needs."""
 
     path: str
     settings: Mapping[str, str]
@@ -63,89 +63,95 @@ class Report:
     stations: Mapping[str, str]
     """Address of a base station → its mode."""
     rows: Mapping[tuple[str, str], str]
-    """Address and row → its status."""
-    findings: tuple[ToldFinding, ...]
+    """(base station, row) → status."""
+    findings: tuple[ReportedFinding, ...]
     flows: frozenset[FlowClass]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A value that is another one now."""
+    """A value that differs between the reports."""
 
-    about: tuple[str, ...]
+    key: tuple[str, ...]
     old: str
     new: str
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What changed from an old report to a new one. Findings are in the order of their reports."""
+    """What changed from an old report to a new one; findings are in the order of their reports."""
 
     old: Report
     new: Report
-    appeared: tuple[ToldFinding, ...]
-    mended: tuple[ToldFinding, ...]
-    stayed: tuple[tuple[ToldFinding, ToldFinding], ...]
-    """As the old report says it, and as the new one does."""
+    new_findings: tuple[ReportedFinding, ...]
+    fixed_findings: tuple[ReportedFinding, ...]
+    unchanged_findings: tuple[tuple[ReportedFinding, ReportedFinding], ...]
+    """In both reports: as the old one has it, and as the new one has it."""
     settings: tuple[Change, ...]
-    """Profile, deployment: the reports do not judge by the same rules."""
+    """Profile and deployment. If they differ, the reports were judged by different rules."""
     modes: tuple[Change, ...]
-    """Base stations that live by another table now."""
+    """Modes of base stations."""
     rows: tuple[Change, ...]
-    """Of base stations that are in both reports: (address, row)."""
-    stations_came: tuple[str, ...]
-    stations_went: tuple[str, ...]
-    flows_came: tuple[FlowClass, ...]
-    flows_went: tuple[FlowClass, ...]
+    """Statuses of rows, by (base station, row), for base stations that are in both reports."""
+    new_stations: tuple[str, ...]
+    gone_stations: tuple[str, ...]
+    new_flows: tuple[FlowClass, ...]
+    gone_flows: tuple[FlowClass, ...]
 
     def fails(self, fail_on: str) -> bool:
-        """Whether something of this severity or above is new, or has become so severe."""
-        least = SEVERITIES.index(fail_on)
-        risen = (new for old, new in self.stayed if SEVERITIES.index(old.severity) < least)
-        return any(SEVERITIES.index(each.severity) >= least for each in (*self.appeared, *risen))
+        """Whether a finding of this severity or above is new, or was less severe than this before."""
+        threshold = SEVERITIES.index(fail_on)
+        worse = (new for old, new in self.unchanged_findings if SEVERITIES.index(old.severity) < threshold)
+        return any(SEVERITIES.index(finding.severity) >= threshold for finding in (*self.new_findings, *worse))
 
 
 def compare(old: Report, new: Report) -> Difference:
     """What changed from one report to the other."""
-    stayed = same_findings(old.findings, new.findings)
-    before, after = {one for one, _ in stayed}, {two for _, two in stayed}
+    pairs = same_findings(old.findings, new.findings)
+    before, after = {index for index, _ in pairs}, {index for _, index in pairs}
     return Difference(
         old,
         new,
-        appeared=tuple(each for index, each in enumerate(new.findings) if index not in after),
-        mended=tuple(each for index, each in enumerate(old.findings) if index not in before),
-        stayed=tuple((old.findings[one], new.findings[two]) for one, two in stayed),
-        settings=changes({(name,): said for name, said in old.settings.items()},
-                         {(name,): said for name, said in new.settings.items()}),
-        modes=changes({(address,): mode for address, mode in old.stations.items()},
-                      {(address,): mode for address, mode in new.stations.items()}),
+        new_findings=tuple(finding for index, finding in enumerate(new.findings) if index not in after),
+        fixed_findings=tuple(finding for index, finding in enumerate(old.findings) if index not in before),
+        unchanged_findings=tuple((old.findings[old_index], new.findings[new_index]) for old_index, new_index in pairs),
+        settings=changes(keyed(old.settings), keyed(new.settings)),
+        modes=changes(keyed(old.stations), keyed(new.stations)),
         rows=changes(old.rows, new.rows),
-        stations_came=tuple(each for each in new.stations if each not in old.stations),
-        stations_went=tuple(each for each in old.stations if each not in new.stations),
-        flows_came=tuple(sorted(new.flows - old.flows)),
-        flows_went=tuple(sorted(old.flows - new.flows)),
-    )  # fmt: skip
+        new_stations=tuple(address for address in new.stations if address not in old.stations),
+        gone_stations=tuple(address for address in old.stations if address not in new.stations),
+        new_flows=tuple(sorted(new.flows - old.flows)),
+        gone_flows=tuple(sorted(old.flows - new.flows)),
+    )
+
+
+def keyed(values: Mapping[str, str]) -> Mapping[tuple[str], str]:
+    """The values with keys as :func:`changes` expects them."""
+    return {(name,): value for name, value in values.items()}
 
 
 def changes(old: Mapping[Key, str], new: Mapping[Key, str]) -> tuple[Change, ...]:
-    """What is in both and has another value."""
-    return tuple(Change(about, old[about], said) for about, said in new.items() if old.get(about, said) != said)
+    """The keys that are in both reports with different values."""
+    return tuple(Change(key, old[key], value) for key, value in new.items() if old.get(key, value) != value)
 
 
-def same_findings(old: Sequence[ToldFinding], new: Sequence[ToldFinding]) -> list[tuple[int, int]]:
-    """Indexes of the findings that are in both, in the order of the new report.
+def same_findings(old: Sequence[ReportedFinding], new: Sequence[ReportedFinding]) -> list[tuple[int, int]]:
+    """Indexes of the findings that are in both reports, in the order of the new one.
 
-    Of several with one fingerprint, which differ by a count behind it, those that say the same belong together first.
+    Several findings with one fingerprint differ by a counter after it. Those with equal summaries are paired first.
     """
-    left: dict[str, list[int]] = defaultdict(list)
-    for index, each in enumerate(old):
-        left[each.fingerprint.partition(":")[0]].append(index)
+    unpaired: dict[str, list[int]] = defaultdict(list)
+    for index, finding in enumerate(old):
+        unpaired[finding.fingerprint.partition(":")[0]].append(index)
     pairs: dict[int, int] = {}
-    for alike in (True, False):
-        for index, each in enumerate(new):
-            candidates = left[each.fingerprint.partition(":")[0]]
-            match = next((one for one in candidates if not alike or old[one].summary == each.summary), None)
-            if index not in pairs and match is not None:
+    for same_summary in (True, False):
+        for index, finding in enumerate(new):
+            if index in pairs:
+                continue
+            candidates = unpaired[finding.fingerprint.partition(":")[0]]
+            matching = (other for other in candidates if not same_summary or old[other].summary == finding.summary)
+            match = next(matching, None)
+            if match is not None:
                 pairs[index] = match
                 candidates.remove(match)
     return [(pairs[index], index) for index in sorted(pairs)]
@@ -154,58 +160,60 @@ def same_findings(old: Sequence[ToldFinding], new: Sequence[ToldFinding]) -> lis
 # -- reading ---------------------------------------------------------------------------------------------------
 
 
-class Misshapen(Exception):  # noqa: N818 (it ends a reading; load() turns it into an error)
-    """The file is no report; the text says where and why."""
+class ShapeError(Exception):
+    """The JSON is not a report; the text says where and why. :func:`load` turns it into a ``UsageError``."""
 
 
 def load(path: str) -> Report:
-    """A report from a file (``-``: standard input). ``UsageError`` if it is none, ``OSError`` if it cannot be read."""
+    """A report from a file (``-``: standard input).
+
+    Raises ``UsageError`` for a file that is not a report, ``OSError`` for one that cannot be read.
+    """
     content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     try:
-        return report(path, json.loads(content))
-    except Misshapen as error:
+        return parse_report(path, json.loads(content))
+    except ShapeError as error:
         raise UsageError(f"{path}: is no report of 'tpe-pcap audit --format json': {error}") from None
     except (ValueError, RecursionError) as error:
         reason = "it nests too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise UsageError(f"{path}: is no JSON: {reason}") from None
 
 
-def report(path: str, value: object) -> Report:
-    """A report from the value that its JSON is."""
+def parse_report(path: str, value: object) -> Report:
     version = member(value, "schema_version", str, "the report")
     if version != SCHEMA_VERSION:
-        raise Misshapen(f"its schema version is {version!r}, only {SCHEMA_VERSION!r} is known")
+        raise ShapeError(f"its schema version is {version!r}, only {SCHEMA_VERSION!r} is known")
     stations: dict[str, str] = {}
     rows: dict[tuple[str, str], str] = {}
     for place, station in elements(value, "base_stations", "the report"):
         address = member(station, "address", str, place)
         stations[address] = member(station, "mode", str, place)
-        for inner, row in elements(station, "rows", place):
-            rows[address, member(row, "id", str, inner)] = member(row, "status", str, inner)
+        for row_place, row in elements(station, "rows", place):
+            rows[address, member(row, "id", str, row_place)] = member(row, "status", str, row_place)
     return Report(
         path,
         {name: member(value, name, str, "the report") for name in ("profile", "deployment")},
         stations,
         rows,
-        tuple(finding(each, place) for place, each in elements(value, "findings", "the report")),
+        tuple(parse_finding(finding, place) for place, finding in elements(value, "findings", "the report")),
         frozenset(
-            flow_class(each, place)
-            for place, each in elements(value, "flows", "the report")
-            if member(each, "base_station", (str, type(None)), place) is not None
+            parse_flow(flow, place)
+            for place, flow in elements(value, "flows", "the report")
+            if member(flow, "base_station", (str, type(None)), place) is not None
         ),
     )
 
 
-def finding(value: object, place: str) -> ToldFinding:
+def parse_finding(value: object, place: str) -> ReportedFinding:
     severity = member(value, "severity", str, place)
     if severity not in SEVERITIES:
-        raise Misshapen(f"{place} has the severity {severity!r}")
+        raise ShapeError(f"{place} has the severity {severity!r}")
     rows = member(value, "rows", list, place)
     if not all(isinstance(row, str) for row in rows):
-        raise Misshapen(f"{place} has rows that are no text")
+        raise ShapeError(f"{place} has rows that are no text")
     if isinstance(value, dict) and "fingerprint" not in value:
-        raise Misshapen(f"{place} has no fingerprint: write the report anew with this version")
-    return ToldFinding(
+        raise ShapeError(f"{place} has no fingerprint: write the report anew with this version")
+    return ReportedFinding(
         member(value, "check", str, place),
         member(value, "slug", str, place),
         severity,
@@ -217,7 +225,7 @@ def finding(value: object, place: str) -> ToldFinding:
     )
 
 
-def flow_class(value: object, place: str) -> FlowClass:
+def parse_flow(value: object, place: str) -> FlowClass:
     station = member(value, "base_station", str, place)
     originator, responder = (
         member(member(value, end, dict, place), "address", str, f"{end} of {place}")
@@ -236,17 +244,17 @@ def flow_class(value: object, place: str) -> FlowClass:
 
 
 def member(value: object, name: str, kind: type[T] | tuple[type[T], ...], place: str) -> T:
-    """A member of an object, of the type that it must have."""
+    """A member of an object, which must be of this type; ``place`` names the object in errors."""
     if not isinstance(value, dict):
-        raise Misshapen(f"{place} is no object")
+        raise ShapeError(f"{place} is no object")
     if name not in value:
-        raise Misshapen(f"{place} has no {name}")
-    said = value[name]
-    if not isinstance(said, kind):
-        raise Misshapen(f"{name} of {place} is of the wrong type")
-    return said
+        raise ShapeError(f"{place} has no {name}")
+    found = value[name]
+    if not isinstance(found, kind):
+        raise ShapeError(f"{name} of {place} is of the wrong type")
+    return found
 
 
 def elements(value: object, name: str, place: str) -> list[tuple[str, object]]:
-    """The elements of a list that is a member of an object, each with its place."""
-    return [(f"{name}[{index}]", each) for index, each in enumerate(member(value, name, list, place))]
+    """The elements of a list that is a member of an object, each with its place for errors."""
+    return [(f"{name}[{index}]", element) for index, element in enumerate(member(value, name, list, place))]

@@ -1,7 +1,8 @@
-"""What an audit looks like: a module per format; each sees nothing but the audit.
+"""The reports of an audit, one module per format; they depend on the audit only.
 
-A format is a module of this folder, listed in :data:`FORMATS` by its name, with ``render(audit, colour)`` and
-``pieces(audit, colour)``. It is imported when it is asked for.
+A format is a module in this folder with ``render(audit, colour)`` and ``pieces(audit, colour)``, listed in
+:data:`FORMATS` by its name and imported when it is first used. Reports of other commands are in :mod:`.crosscheck`,
+:mod:`.difference`, :mod:`.explain` and :mod:`.rules`.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class ReportModule(Protocol):
-    """The surface of a format's module."""
+    """Interface of a format's module."""
 
     def render(self, audit: Audit, colour: bool = False) -> str | bytes:
-        """The whole report, text ending with a line feed; coloured for a terminal if the format can be."""
+        """The whole report; text ends with a line feed. ``colour``: with colours for a terminal, if it has any."""
         ...
 
     def pieces(self, audit: Audit, colour: bool = False) -> Iterator[str] | Iterator[bytes]:
-        """The same piece by piece, so that a long report is never held as a whole."""
+        """The report piece by piece, so that a long one is never held as a whole."""
         ...
 
 
 class FlowsModule(Protocol):
-    """The surface of a module that also lists flows which were not judged."""
+    """Interface of a format that also lists flows without an audit."""
 
     def flow_pieces(
         self, captures: Sequence[CaptureFile], conversations: Conversations
@@ -41,14 +42,14 @@ class FlowsModule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: its module's functions, and what has to be known before the module is imported."""
+    """A report format: what the command line needs to know before its module is imported, and its functions."""
 
-    NAME: str
-    """Of the module, as the user types it."""
+    name: str
+    """Name of the module, as the user types it."""
     lists_flows: bool = False
-    """The module has ``flow_pieces``, too."""
+    """Whether the module also has ``flow_pieces``."""
     binary: bool = False
-    """Reports are bytes, not text: nothing for a terminal."""
+    """Whether reports are bytes, which a terminal cannot show."""
 
     def render(self, audit: Audit, colour: bool = False) -> str | bytes:
         """As :meth:`ReportModule.render`."""
@@ -61,11 +62,11 @@ class Format:
     def flow_pieces(
         self, captures: Sequence[CaptureFile], conversations: Conversations
     ) -> Iterator[str] | Iterator[bytes]:
-        """As :meth:`FlowsModule.flow_pieces`; of those that list flows."""
+        """As :meth:`FlowsModule.flow_pieces`, for formats that list flows."""
         return cast(FlowsModule, self.module()).flow_pieces(captures, conversations)
 
     def module(self) -> object:
-        return import_module(f"analyzer.reports.{self.NAME}")
+        return import_module(f"analyzer.reports.{self.name}")
 
 
 FORMATS = (

@@ -1,6 +1,7 @@
-"""The report for spreadsheets: the findings, or the flows, as comma-separated values (RFC 4180, with line feeds).
+"""The report for spreadsheets: findings or flows as comma-separated values (RFC 4180, but with line feeds).
 
-The columns are those of the frames; ``facts`` are JSON text. Times have as many digits as the finest capture.
+The columns are those of :mod:`analyzer.reports.frames`; ``facts`` are JSON text. All times have as many digits as the
+capture with the most.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from analyzer.result import Audit
 
 FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001 (spreadsheets take the wide ones, too)
-"""With these a cell begins that spreadsheets compute; text before it keeps them from that."""
+"""Beginnings of cells that spreadsheets evaluate as formulas; such cells get an apostrophe in front."""
 
 
 def render(audit: Audit, colour: bool = False) -> str:
-    """The findings, most severe first; there are no colours."""
+    """The findings, most severe first, without colours."""
     return "".join(pieces(audit, colour))
 
 
@@ -40,24 +41,24 @@ def flow_pieces(captures: Sequence[CaptureFile], conversations: Conversations) -
 
 
 def lines(columns: Mapping[str, str], rows: Iterable[Row], captures: Sequence[CaptureFile]) -> Iterator[str]:
-    """A heading, and a line for each row."""
+    """A line with the column names, and one line per row."""
     digits = max((capture.digits for capture in captures), default=6)
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
 
-    def written(cells: Iterable[object]) -> str:
+    def encode(cells: Iterable[object]) -> str:
         line.seek(0)
         line.truncate()
         writer.writerow(cells)
         return line.getvalue()
 
-    yield written(columns)
+    yield encode(columns)
     for row in rows:
-        yield written(cell(row[name], kind, digits) for name, kind in columns.items())
+        yield encode(cell(row[name], kind, digits) for name, kind in columns.items())
 
 
 def cell(value: object, kind: str, digits: int) -> object:
-    """A value as a spreadsheet should show it: never a formula, never a control character."""
+    """A value as a spreadsheet should show it: never a formula or a control character."""
     if value is None:
         return ""
     if kind == TIME and isinstance(value, int):

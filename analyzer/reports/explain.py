@@ -1,13 +1,13 @@
-"""The catalogue of checks, from the only place where it is written: their docstrings."""
+"""The catalogue of checks and the documentation of each, taken from the checks' docstrings."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable
 
 from tabulate import tabulate
 
 from analyzer.findings import Check, sections
+from analyzer.reports.wording import wrap
 
 WIDTH = 80
 
@@ -19,12 +19,8 @@ def render_catalogue(checks: Iterable[Check]) -> str:
 
 
 def render_check(check: Check) -> str:
-    """One check: what it flags, why, on what evidence, and what to do."""
+    """The documentation of one check: what it flags, why, on what evidence, and the remedy."""
     lines = [f"{check.id} {check.slug} ({check.severity} {check.kind.value})"]
-    for heading, said in sections(check).items():
-        lines += [
-            "",
-            heading.capitalize(),
-            *textwrap.wrap(said, WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False),
-        ]
+    for heading, text in sections(check).items():
+        lines += ["", heading.capitalize(), *wrap(text, WIDTH, "  ")]
     return "\n".join(lines) + "\n"

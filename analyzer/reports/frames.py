@@ -1,9 +1,9 @@
 """Audits as tables: rows for files, pandas DataFrames for notebooks. The only module that imports pandas.
 
-In a row times are nanoseconds since the epoch. In a frame they are timestamps in UTC; columns of few values are
-categorical, and severities have their order, so that ``findings["severity"] >= "medium"`` asks what one means; numbers
-that may be missing are nullable. Columns and types never depend on the content, and neither do the categories of what
-this program itself has words for: frames of several audits can be put below each other.
+Times are nanoseconds since the epoch in rows and UTC timestamps in frames. Columns with few values are categorical;
+severities are ordered, so ``findings["severity"] >= "medium"`` works; numbers that may be missing are nullable. Columns
+and types never depend on the content, and neither do the categories of enumerations, so frames of several audits can be
+concatenated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from analyzer.result import Audit
 
 Row = dict[str, Any]
-"""A value for each column."""
+"""Column → value."""
 
 TIME, CATEGORY, NUMBER, TEXT, OBJECT = "datetime64[ns, UTC]", "category", "Int64", "string", "object"
 TRUTH, FRACTION = "boolean", "Float64"
@@ -54,9 +54,9 @@ FLOWS = {
     "community_id": TEXT,
     "facts": OBJECT,
 }
-"""``rows``: ids with commas between. ``bytes``: frame lengths on the wire. ``capture``: index of the file of the first
-frame, which is ``first_frame``; ``last_frame`` may be one of a later file. ``facts``: as the JSON report has them;
-flows that say the same share one object."""
+"""``flow``: id. ``rows``: ids, separated by commas. ``bytes_*``: frame lengths on the wire. ``capture``: index of the
+file that holds ``first_frame``; ``last_frame`` may be in a later file. ``facts``: as in the JSON report; duplicate
+flows share one object."""
 
 FINDINGS = {
     "severity": CATEGORY,
@@ -77,7 +77,7 @@ FINDINGS = {
     "remedy": TEXT,
     "filter": TEXT,
 }
-"""``frames``: numbers in the file with index ``capture``; of several files, in the first. ``filter``: for Wireshark."""
+"""``frames``: numbers in the file with index ``capture``, the first of several. ``filter``: for Wireshark."""
 
 ROWS = {
     "base_station": CATEGORY,
@@ -90,17 +90,17 @@ ROWS = {
     "reason": TEXT,
     "flows": NUMBER,
 }
-"""``flows``: their number."""
+"""``flows``: number of flows."""
 
 CATEGORIES: Mapping[str, list[str]] = {
-    "severity": [str(each) for each in Severity],
-    "kind": [each.value for each in Kind],
-    "state": [each.value for each in State],
-    "requirement": [each.value for each in Requirement],
-    "status": [each.value for each in Status],
-    "certainty": [each.value for each in Certainty],
+    "severity": [str(severity) for severity in Severity],
+    "kind": [kind.value for kind in Kind],
+    "state": [state.value for state in State],
+    "requirement": [requirement.value for requirement in Requirement],
+    "status": [status.value for status in Status],
+    "certainty": [certainty.value for certainty in Certainty],
 }
-"""Of the columns whose values this program has words for. The first is in ascending order."""
+"""Categories of the columns that show enumerations; severities in ascending order."""
 
 ECS = {
     "transport": "network.transport",
@@ -117,24 +117,25 @@ ECS = {
     "first": "event.start",
     "last": "event.end",
 }
-"""Columns of :data:`FLOWS` → fields of the Elastic Common Schema (ECS 8). What has no field there keeps its name below
-``tpe_pcap``."""
+"""Columns of :data:`FLOWS` → fields of the Elastic Common Schema (ECS 8). Other columns get the prefix ``tpe_pcap.``"""
 
 ECS_TRANSPORTS = {"icmpv6": "ipv6-icmp"}
-"""Where ``network.transport`` is called otherwise: ECS takes IANA's keywords of protocol numbers."""
+"""Transports with another name in ``network.transport``: ECS uses IANA's keywords of protocol numbers."""
 
 
 def flows_frame(audit: Audit, facts: str | None = None, names: str | None = None) -> pd.DataFrame:
-    """One row a flow; columns and types as in :data:`FLOWS`.
+    """One row per flow; columns and types as in :data:`FLOWS`.
 
-    ``facts``: the name of a protocol. Only its flows then, with a column for each of its facts (``tls_version``) in
-    place of ``facts``; lists and objects stay what they are. ``names="ecs"``: columns are named as in :data:`ECS`.
-    Raises ``UsageError`` (a ``ValueError``) for a protocol or for names that there are not.
+    ``facts``: the name of a protocol, to get only its flows, with a column per fact (``tls_version``) instead of
+    ``facts``; lists and objects stay as they are. ``names="ecs"``: columns are named as in :data:`ECS`. Raises
+    ``UsageError`` (a ``ValueError``) for an unknown protocol or other names.
     """
     if names not in (None, "ecs"):
         raise UsageError(f"there are no names {names!r}: there is 'ecs'")
-    told = FLOWS if facts is None else {**FLOWS, **fact_columns(facts)}
-    columns = {name: kind for name, kind in told.items() if name != "facts" or facts is None}
+    columns = dict(FLOWS)
+    if facts is not None:
+        del columns["facts"]
+        columns |= fact_columns(facts)
     table = frame(columns, flow_rows(audit.conversations, audit.flow_rows, audit.flow_stations, facts))
     return table if names is None else as_ecs(table)
 
@@ -145,33 +146,37 @@ def flow_rows(
     stations: Mapping[int, str] | None = None,
     facts: str | None = None,
 ) -> Iterator[Row]:
-    """The rows of :func:`flows_frame`; ``rows`` and ``stations``, by flow id, are what an audit knows beside."""
+    """The rows of :func:`flows_frame`. ``rows`` and ``stations``: those of an audit, by flow id."""
     shared: dict[int, Row] = {}
-    """By conversation: what all its flows have in common."""
+    """Conversation id → the values that all its flows share."""
     for flow in conversations.flows():
-        each = flow.conversation
-        if facts is not None and each.protocol != facts:
+        conversation = flow.conversation
+        if facts is not None and conversation.protocol != facts:
             continue
-        known = shared.get(each.id)
-        if known is None:
-            known = shared[each.id] = {
-                "base_station": (stations or {}).get(each.id),
-                "rows": ",".join((rows or {}).get(each.id, ())),
-                "transport": each.transport,
-                "protocol": each.protocol,
-                "state": each.state.value,
-                "originator": each.originator.address,
-                "responder": each.responder.address,
-                "responder_port": each.responder.port,
-                "packets_originator": each.packets[0],
-                "packets_responder": each.packets[1],
-                "bytes_originator": each.bytes[0],
-                "bytes_responder": each.bytes[1],
-                "identify": community_ids(each),
-                **(said(each, facts) if facts is not None else {"facts": to_json(each.dissection.facts) or {}}),
+        values = shared.get(conversation.id)
+        if values is None:
+            values = shared[conversation.id] = {
+                "base_station": (stations or {}).get(conversation.id),
+                "rows": ",".join((rows or {}).get(conversation.id, ())),
+                "transport": conversation.transport,
+                "protocol": conversation.protocol,
+                "state": conversation.state.value,
+                "originator": conversation.originator.address,
+                "responder": conversation.responder.address,
+                "responder_port": conversation.responder.port,
+                "packets_originator": conversation.packets[0],
+                "packets_responder": conversation.packets[1],
+                "bytes_originator": conversation.bytes[0],
+                "bytes_responder": conversation.bytes[1],
+                "community_ids": community_ids(conversation),
+                **(
+                    {"facts": to_json(conversation.dissection.facts) or {}}
+                    if facts is None
+                    else fact_values(conversation, facts)
+                ),
             }
         yield {
-            **known,
+            **values,
             "flow": flow.id,
             "originator_port": flow.port,
             "first": flow.first,
@@ -179,12 +184,12 @@ def flow_rows(
             "capture": flow.first_capture,
             "first_frame": flow.first_number,
             "last_frame": flow.last_number,
-            "community_id": known["identify"](flow.port),
+            "community_id": values["community_ids"](flow.port),
         }
 
 
 def fact_columns(protocol: str) -> dict[str, str]:
-    """The columns of a protocol's facts and their types."""
+    """The columns of a protocol's facts, with their types."""
     kinds = {module.NAME: get_type_hints(module.facts)["return"] for module in PROTOCOLS}
     kinds[FTP_DATA] = FtpDataFacts
     if protocol not in kinds:
@@ -200,54 +205,55 @@ FACTS: Mapping[object, str] = {
     for kind, column in ((str, TEXT), (int, NUMBER), (bool, TRUTH), (float, FRACTION))
     for optional in (False, True)
 }
-"""Type of a fact → of its column; any other is an object."""
+"""Type of a fact → type of its column; any other fact is an object."""
 
 
-def said(each: Conversation, protocol: str) -> dict[str, Any]:
+def fact_values(conversation: Conversation, protocol: str) -> dict[str, Any]:
     """The facts of a conversation by column."""
-    facts = each.dissection.facts
+    facts = conversation.dissection.facts
     names = public_fields(type(facts)) or ()  # type: ignore[arg-type] # a class is hashable
     return {f"{protocol}_{name}": to_json(getattr(facts, name)) for name in names}
 
 
 def as_ecs(flows: pd.DataFrame) -> pd.DataFrame:
-    """Flows with the field names, and the names of transports, of the Elastic Common Schema."""
+    """Flows with field names and transport names of the Elastic Common Schema."""
     transports = flows["transport"].cat.rename_categories(ECS_TRANSPORTS)
     names = {name: ECS.get(name, f"tpe_pcap.{name}") for name in flows.columns}
     return flows.assign(transport=transports).rename(columns=names)
 
 
 def findings_frame(audit: Audit) -> pd.DataFrame:
-    """One row a finding, in the order of the report; columns and types as in :data:`FINDINGS`."""
+    """One row per finding, in the order of the report; columns and types as in :data:`FINDINGS`."""
     return frame(FINDINGS, finding_rows(audit))
 
 
 def finding_rows(audit: Audit) -> Iterator[Row]:
     """The rows of :func:`findings_frame`."""
-    for each in audit.findings:
+    for finding in audit.findings:
+        capture = finding.frames[0].capture if finding.frames else None
         yield {
-            "severity": str(each.severity),
-            "kind": each.kind.value,
-            "check": each.check,
-            "slug": each.slug,
-            "base_station": each.base_station,
-            "rows": ",".join(each.rows),
-            "mismatch": each.mismatch,
-            "peer": each.peer,
-            "service": each.service,
-            "flow": each.flow,
-            "count": each.count,
-            "capture": each.frames[0].capture if each.frames else None,
-            "frames": [place.number for place in each.frames if place.capture == each.frames[0].capture],
-            "time": each.time,
-            "summary": each.summary,
-            "remedy": each.remedy,
-            "filter": each.filter,
+            "severity": str(finding.severity),
+            "kind": finding.kind.value,
+            "check": finding.check,
+            "slug": finding.slug,
+            "base_station": finding.base_station,
+            "rows": ",".join(finding.rows),
+            "mismatch": finding.mismatch,
+            "peer": finding.peer,
+            "service": finding.service,
+            "flow": finding.flow,
+            "count": finding.count,
+            "capture": capture,
+            "frames": [frame.number for frame in finding.frames if frame.capture == capture],
+            "time": finding.time,
+            "summary": finding.summary,
+            "remedy": finding.remedy,
+            "filter": finding.filter,
         }
 
 
 def rows_frame(audit: Audit) -> pd.DataFrame:
-    """One row a base station and row of its table; columns and types as in :data:`ROWS`."""
+    """One row per base station and row of its table; columns and types as in :data:`ROWS`."""
     return frame(
         ROWS,
         [
@@ -269,11 +275,13 @@ def rows_frame(audit: Audit) -> pd.DataFrame:
 
 
 def frame(columns: Mapping[str, str], rows: Iterable[Row]) -> pd.DataFrame:
-    """A table with these columns and types, also where it has no rows; what a row lacks is missing."""
+    """A frame with these columns and types, even without rows; values that a row lacks are missing."""
     import pandas as pd
 
-    said = list(rows)
-    return pd.DataFrame({name: column(name, kind, [row.get(name) for row in said]) for name, kind in columns.items()})
+    content = list(rows)
+    return pd.DataFrame(
+        {name: column(name, kind, [row.get(name) for row in content]) for name, kind in columns.items()}
+    )
 
 
 def column(name: str, kind: str, values: list[Any]) -> pd.Series[Any]:
@@ -284,6 +292,6 @@ def column(name: str, kind: str, values: list[Any]) -> pd.Series[Any]:
     if kind == CATEGORY:
         return pd.Series(pd.Categorical(values, CATEGORIES.get(name), ordered=name == "severity"))
     if kind == TEXT:
-        # LazyDatagrams as Python's strings, also where pyarrow is installed: it refuses what is no UTF-8.
+        # Python strings, even if pyarrow is installed: pyarrow rejects lone surrogates.
         return pd.Series(values, dtype=pd.StringDtype("python"))
     return pd.Series(values, dtype=kind)

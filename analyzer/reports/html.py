@@ -1,9 +1,8 @@
-"""The report for a browser: one HTML file that needs nothing else, from a mail or from a disk, on screen and on paper.
+"""The report for browsers: one self-contained HTML file, for the screen and for print.
 
-Whatever a packet or a path may say is text: the template escapes every value, and what no eye can tell apart (controls,
-marks that change the direction of writing) is shown as an escape. The page asks for nothing: its policy (Content
-Security Policy, level 3) allows its own style and its own script by their hashes and nothing else. All can be read
-without the script; it adds search, filters, and buttons that copy.
+The template escapes every value, and unprintable characters and bidirectional formatting are shown as escapes. The page
+loads nothing: its Content Security Policy (level 3) allows its own style and script by their hashes, and nothing else.
+It is readable without the script, which adds search, filters and copy buttons.
 """
 
 from __future__ import annotations
@@ -12,20 +11,19 @@ import base64
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from analyzer import checks
 from analyzer.conversations import Conversation
-from analyzer.expected import ExpectedFlow, UsageError
+from analyzer.expected import UsageError
 from analyzer.export.excerpts import Excerpt, dump, excerpts
 from analyzer.findings import Finding, Kind, sections
-from analyzer.heads import Frame
 from analyzer.reports.drawings import diagram, timeline
 from analyzer.reports.times import finding_time, iso, span
+from analyzer.reports.wording import amount, frames_text, html_verdict, port, totals
 from analyzer.safetext import escape_text, is_printable
 from analyzer.verdicts import StationVerdict, Status
 from analyzer.version import __version__
@@ -36,20 +34,21 @@ if TYPE_CHECKING:
     from analyzer.result import Audit
 
 FINDINGS = 1000
-"""Findings that are shown at the most; the most severe come first."""
+"""Maximum findings shown, the most severe first."""
 EXCERPTED = 250
-"""Findings of which packets are excerpted at the most."""
+"""Maximum findings shown with packet excerpts."""
 STATIONS = 1000
-"""Base stations that are shown at the most."""
+"""Maximum base stations shown."""
 OPENED = 6
-"""Base stations up to which all tables are open at first."""
+"""Maximum base stations whose tables are open at first."""
 MANY = 100
-"""Base stations and findings from which on the browser lays out only those that are looked at."""
+"""Base stations and findings above which the browser lays out only the visible ones."""
 FLOWS_SHOWN = 4
+"""Maximum flow ids shown per row."""
 
 
 def render(audit: Audit, colour: bool = False) -> str:
-    """The audit as one page; it has its own colours."""
+    """The audit as one page, which has its own colours."""
     return "".join(pieces(audit, colour))
 
 
@@ -59,49 +58,34 @@ def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
 
 
 def content(audit: Audit) -> dict[str, Any]:
-    """What the template is given."""
+    """The variables of the template."""
     style, script = asset("report.css"), asset("report.js")
     findings = sorted(audit.findings, key=lambda finding: -finding.severity)
     return {
         "audit": audit,
         "version": __version__,
-        "style": Own(style),
-        "script": Own(script),
+        "style": Trusted(style),
+        "script": Trusted(script),
         "policy": policy(style, script),
-        "outcome": outcome(audit),
+        "outcome": html_verdict(audit),
         "severities": list(audit.severities.items()),
-        "kinds": [kind for kind in Kind if any(each.kind is kind for each in findings)],
+        "kinds": [kind for kind in Kind if any(finding.kind is kind for finding in findings)],
         "stations": audit.base_stations[:STATIONS],
-        "findings": shown(audit, findings[:FINDINGS]),
+        "findings": displayed(audit, findings[:FINDINGS]),
         "opened": len(audit.base_stations) <= OPENED,
         "many": len(audit.base_stations) + len(findings) > MANY,
         "timeline": timeline(audit),
         "diagram": diagram(audit),
-        "totals": totals(audit),
+        "totals": totals(audit.totals),
     }
 
 
-# -- the parts -------------------------------------------------------------------------------------------------
-
-
-def outcome(audit: Audit) -> tuple[str, str]:
-    """Whether the audit failed, and in one sentence by what."""
-    if not any(capture.packets for capture in audit.captures):
-        return "Nothing to judge", "There is no packet in the capture."
-    if not audit.base_stations:
-        return "Nothing to judge", "No base station could be recognised."
-    judged = amount(len(audit.base_stations), "base station")
-    found = len(audit.findings)
-    if not audit.fails():
-        return "Passed", f"{judged}. " + (
-            f"{amount(found, 'finding')}, none of which fails the audit." if found else "No findings."
-        )
-    return "Failed", f"{judged}. {amount(found, 'finding')}."
+# -- findings --------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Shown:
-    """A finding with what the page says of it."""
+class Displayed:
+    """A finding as the page shows it."""
 
     number: int
     """1-based, in the order of the page."""
@@ -111,62 +95,35 @@ class Shown:
     frames: str
     why: str
     excerpts: tuple[Excerpt, ...]
-    excerpted: bool
-    """Whether packets were looked for."""
 
 
-def shown(audit: Audit, findings: Sequence[Finding]) -> Iterator[Shown]:
-    """The findings one by one: those of a large audit are never held with their excerpts."""
-    flows = {each.id: each for each in audit.conversations}
+def displayed(audit: Audit, findings: Sequence[Finding]) -> Iterator[Displayed]:
+    """The findings one by one, so that those of a large audit are never all held with their excerpts."""
+    flows = {conversation.id: conversation for conversation in audit.conversations}
     for number, finding in enumerate(findings, 1):
         flow = flows.get(finding.flow) if finding.flow is not None else None
         check = checks.find(finding.check)
-        excerpted = flow is not None and number <= EXCERPTED
-        yield Shown(
+        yield Displayed(
             number,
             finding,
             finding_time(finding, audit.captures),
             flow,
-            "; ".join(frames(finding.frames, audit)),
+            frames_text(finding.frames, audit.captures, limit=len(finding.frames)),
             sections(check).get("why", "") if check else "",
-            tuple(excerpts(flow, finding.frames)) if flow is not None and excerpted else (),
-            excerpted,
+            tuple(excerpts(flow, finding.frames)) if flow is not None and number <= EXCERPTED else (),
         )
 
 
-def frames(cited: Sequence[Frame], audit: Audit) -> Iterator[str]:
-    """Frame numbers, with their file where there are several."""
-    for capture, group in groupby(sorted(cited), key=lambda frame: frame.capture):
-        numbers = ", ".join(str(frame.number) for frame in group)
-        yield numbers if len(audit.captures) == 1 else f"{numbers} of {audit.captures[capture].path}"
-
-
-def totals(audit: Audit) -> Iterator[tuple[str, int]]:
-    """The account of all packets: name and number."""
-    for field in dataclasses.fields(audit.totals):
-        words = (word.upper() if word in ("ip", "icmp") else word for word in field.name.split("_"))
-        name, value = " ".join(words), getattr(audit.totals, field.name)
-        if isinstance(value, Mapping):
-            yield from ((f"{name}: {kind}", number) for kind, number in value.items())
-        else:
-            yield name, value
-
-
-# -- words of the template -------------------------------------------------------------------------------------
-
-
-def port(row: ExpectedFlow) -> str:
-    """Transport and ports of a row: ``udp/500,4500``."""
-    return f"{row.transport}/{','.join(map(str, row.ports))}" if row.ports else row.transport
+# -- template functions ----------------------------------------------------------------------------------------
 
 
 def statuses(verdict: StationVerdict) -> list[tuple[Status, int]]:
-    """How many rows of a base station are what, the worst first."""
-    counted = Counter(row.status for row in verdict.rows)
-    return [(status, counted[status]) for status in WORST if counted[status]]
+    """The number of a base station's rows with each status, the worst first."""
+    counts = Counter(row.status for row in verdict.rows)
+    return [(status, counts[status]) for status in WORST_FIRST if counts[status]]
 
 
-WORST = (Status.MALFORMED, Status.BLOCKED, Status.MISSING, Status.UNDECIDED, Status.ABSENT, Status.PRESENT)
+WORST_FIRST = (Status.MALFORMED, Status.BLOCKED, Status.MISSING, Status.UNDECIDED, Status.ABSENT, Status.PRESENT)
 
 MARKS = {
     "present": "●",
@@ -182,19 +139,15 @@ MARKS = {
     "low": "▽",
     "info": "i",
 }
-"""Status or severity → its sign, beside the word: colour is never the only one."""
+"""Status or severity → the symbol beside its word, so that colour is never the only distinction."""
 
 
 def sender(excerpt: Excerpt, flow: Conversation) -> str:
-    """Who sent an excerpted frame to whom."""
+    """Sender and receiver of an excerpted frame."""
     if excerpt.direction is None:
         return ""
     ends = (flow.originator, flow.responder)
     return f"{ends[excerpt.direction]} → {ends[1 - excerpt.direction]}"
-
-
-def amount(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 # -- the page --------------------------------------------------------------------------------------------------
@@ -202,7 +155,7 @@ def amount(number: int, noun: str) -> str:
 
 @cache
 def page() -> jinja2.Template:
-    """The template, in which every value is escaped."""
+    """The compiled template, which escapes every value."""
     try:
         import jinja2
     except ImportError:
@@ -213,7 +166,7 @@ def page() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=visible,
+        finalize=visible_text,
     )
     environment.globals.update(
         port=port, statuses=statuses, sender=sender, iso=iso, span=span, amount=amount, dump=dump, marks=MARKS
@@ -222,26 +175,26 @@ def page() -> jinja2.Template:
     return environment.from_string(asset("report.html.jinja"))
 
 
-class Own(str):
-    """Text of this program's own, style or script, that stands in the page as it is."""
+class Trusted(str):
+    """This program's own style or script, inserted into the page unchanged."""
 
     __slots__ = ()
 
-    def __html__(self) -> Own:
+    def __html__(self) -> Trusted:
         return self
 
 
-def visible(value: object) -> str:
-    """A value as text on one line, in which everything can be seen."""
-    if isinstance(value, Own):
+def visible_text(value: object) -> str:
+    """A value as text on one line with unprintable characters escaped."""
+    if isinstance(value, Trusted):
         return value
     text = value if isinstance(value, str) else str(value)
-    # Also of text that is escaped already: what makes it visible has no character that HTML knows.
+    # HTML that is escaped already stays valid: Python escapes contain no special character of HTML.
     return text if is_printable(text) else type(text)(escape_text(text))
 
 
 def asset(name: str) -> str:
-    """The text of a file beside this module."""
+    """The text of a file in this folder."""
     return resources.files("analyzer.reports").joinpath(name).read_text(encoding="utf-8")
 
 

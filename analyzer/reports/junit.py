@@ -1,9 +1,9 @@
 """The report for CI servers: JUnit XML, as Jenkins, GitLab and GitHub's test reporters read it.
 
-A base station is a test suite and each row of its table a case, so that the cases are the same in every run. A case
-fails by findings whose severity fails the audit; what was not seen, or could not be judged, is skipped. Findings that
-belong to no row, such as a flow that should not be there, have a case for each check. The suite ``captures`` holds
-what is said of the captures, and one case that fails when no base station was recognised.
+Each base station is a test suite, and each row of its table a test case, so the cases are the same in every run. A case
+fails if one of its findings fails the audit; rows that were not seen or could not be judged are skipped. Findings that
+belong to no row, such as unexpected flows, are grouped into one case per check. The suite ``captures`` has the findings
+about the captures, and one case that fails if no base station was recognised.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from analyzer.capture import CaptureFile
 from analyzer.findings import Finding, Kind
 from analyzer.reports.times import finding_time, iso
+from analyzer.reports.wording import frames_by_capture, status_text
 from analyzer.safetext import escape_text
 from analyzer.verdicts import RowVerdict, StationVerdict, Status
 
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     from analyzer.result import Audit
 
 CAPTURES = "captures"
-"""Suite of the findings that are about no base station."""
+"""Name of the suite for findings that concern no base station."""
 DEFECT = "TPE900"
-"""Its findings are errors, not failures: the case was not judged."""
-OF_ROWS = (Kind.MALFORMED, Kind.MISSING)
-"""Kinds of findings that say what is wrong with a row."""
+"""Check whose findings are errors, not failures: the case could not be judged."""
+ROW_KINDS = (Kind.MALFORMED, Kind.MISSING)
+"""Kinds of findings that belong to the case of their row."""
 
 
 def render(audit: Audit, colour: bool = False) -> str:
-    """The audit as one XML document; it has no colours."""
+    """The audit as one XML document, which has no colours."""
     return "".join(pieces(audit, colour))
 
 
@@ -52,7 +53,7 @@ def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
 
 
 def capture_suite(audit: Audit) -> Element:
-    """What is said of the captures as a whole."""
+    """The findings about the captures, and whether a base station was recognised."""
     suite = Element("testsuite", {"name": CAPTURES})
     add_properties(
         suite,
@@ -66,12 +67,12 @@ def capture_suite(audit: Audit) -> Element:
     recognised = SubElement(suite, "testcase", {"name": "base-station-recognised", "classname": CAPTURES})
     if not audit.base_stations:
         SubElement(recognised, "failure", {"type": "none", "message": "No base station could be recognised."})
-    add_checks(suite, CAPTURES, [each for each in audit.findings if each.base_station is None], audit)
-    return counted(suite, audit.captures)
+    add_checks(suite, CAPTURES, [finding for finding in audit.findings if finding.base_station is None], audit)
+    return with_counts(suite, audit.captures)
 
 
 def station_suite(audit: Audit, verdict: StationVerdict) -> Element:
-    """The rows of a base station, and what else was found of it."""
+    """The rows of a base station, and its findings that belong to no row."""
     address = verdict.station.address
     suite = Element("testsuite", {"name": address})
     add_properties(suite, {"mode": verdict.mode, "tpe": " ".join(verdict.tpe)})
@@ -79,26 +80,26 @@ def station_suite(audit: Audit, verdict: StationVerdict) -> Element:
     by_row: dict[str, list[Finding]] = {row.row.id: [] for row in verdict.rows}
     others: list[Finding] = []
     for finding in found:
-        own = [by_row[row] for row in finding.rows if row in by_row] if finding.kind in OF_ROWS else []
-        for place in own:
-            place.append(finding)
-        if not own:
+        rows = [row for row in finding.rows if row in by_row] if finding.kind in ROW_KINDS else []
+        for row_id in rows:
+            by_row[row_id].append(finding)
+        if not rows:
             others.append(finding)
     for row in verdict.rows:
         add_row(suite, address, row, by_row[row.row.id], audit)
     add_checks(suite, address, others, audit)
-    return counted(suite, audit.captures)
+    return with_counts(suite, audit.captures)
 
 
-def counted(suite: Element, captures: Sequence[CaptureFile]) -> Element:
-    """The suite with its numbers; its time stamp is that of the first packet."""
+def with_counts(suite: Element, captures: Sequence[CaptureFile]) -> Element:
+    """The suite with the numbers of its cases, and the time of the first packet as its time stamp."""
     cases = suite.findall("testcase")
     suite.set("tests", str(len(cases)))
     for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(name, str(sum(case.find(tag) is not None for case in cases)))
-    first = min(((each.first, each.digits) for each in captures if each.first is not None), default=None)
+    first = min((capture.first for capture in captures if capture.first is not None), default=None)
     if first is not None:
-        suite.set("timestamp", iso(first[0], 0).removesuffix("Z"))
+        suite.set("timestamp", iso(first, 0).removesuffix("Z"))
     return suite
 
 
@@ -112,53 +113,51 @@ def add_properties(suite: Element, values: Mapping[str, str]) -> None:
 
 
 def add_row(suite: Element, address: str, row: RowVerdict, findings: Sequence[Finding], audit: Audit) -> None:
-    """The case of a row: its status, and what was found wrong with it."""
+    """The case of a row: its status and its findings."""
     case = SubElement(suite, "testcase", {"name": f"{row.row.id} {row.row.service}", "classname": f"{address}.rows"})
     add_outcome(case, findings, audit)
     if case.find("failure") is None and case.find("error") is None and row.status is not Status.PRESENT:
-        certainty = f", {row.certainty.value}" if row.certainty else ""
         reason = f": {row.reason}" if row.reason else ""
-        SubElement(case, "skipped", {"message": escape_text(f"{row.status.value}{certainty}{reason}")})
+        SubElement(case, "skipped", {"message": escape_text(f"{status_text(row)}{reason}")})
     add_output(case, findings, audit)
 
 
 def add_checks(suite: Element, name: str, findings: Iterable[Finding], audit: Audit) -> None:
-    """A case for each check that found something which belongs to no row."""
-    for (check, slug), group in groupby(
-        sorted(findings, key=lambda each: each.check), key=lambda each: (each.check, each.slug)
-    ):
-        said = list(group)
+    """One case per check, for findings that belong to no row."""
+    ordered = sorted(findings, key=lambda finding: finding.check)
+    for (check, slug), group in groupby(ordered, key=lambda finding: (finding.check, finding.slug)):
+        found = list(group)
         case = SubElement(suite, "testcase", {"name": f"{check} {slug}", "classname": f"{name}.checks"})
-        add_outcome(case, said, audit)
-        add_output(case, said, audit)
+        add_outcome(case, found, audit)
+        add_output(case, found, audit)
 
 
 def add_outcome(case: Element, findings: Sequence[Finding], audit: Audit) -> None:
-    """A failure for the findings that fail the audit; an error where this program failed."""
+    """Add a failure for the findings that fail the audit; an error if this program failed."""
     failing = [finding for finding in findings if finding.severity >= audit.fail_on]
     if failing:
         tag = "error" if any(finding.check == DEFECT for finding in failing) else "failure"
         more = f" And {len(failing) - 1} more." if len(failing) > 1 else ""
-        said = {"type": failing[0].check, "message": escape_text(failing[0].summary) + more}
-        SubElement(case, tag, said).text = described(failing, audit.captures)
+        attributes = {"type": failing[0].check, "message": escape_text(failing[0].summary) + more}
+        SubElement(case, tag, attributes).text = findings_text(failing, audit.captures)
 
 
 def add_output(case: Element, findings: Sequence[Finding], audit: Audit) -> None:
-    """What was found and fails nothing."""
+    """Add the findings that do not fail the audit."""
     below = [finding for finding in findings if finding.severity < audit.fail_on]
     if below:
-        SubElement(case, "system-out").text = described(below, audit.captures)
+        SubElement(case, "system-out").text = findings_text(below, audit.captures)
 
 
-def described(findings: Iterable[Finding], captures: Sequence[CaptureFile]) -> str:
-    """Findings in full, a paragraph each."""
-    return "\n\n".join("\n".join(map(escape_text, finding_lines(each, captures))) for each in findings)
+def findings_text(findings: Iterable[Finding], captures: Sequence[CaptureFile]) -> str:
+    """Findings in full, one paragraph each."""
+    return "\n\n".join("\n".join(map(escape_text, finding_lines(finding, captures))) for finding in findings)
 
 
 def finding_lines(finding: Finding, captures: Sequence[CaptureFile]) -> Iterator[str]:
     yield f"{str(finding.severity).upper()} {finding.check} {finding.slug}: {finding.summary}"
-    for capture, group in groupby(finding.frames, key=lambda frame: frame.capture):
-        yield f"Frames: {', '.join(str(frame.number) for frame in group)} of {captures[capture].path}"
+    for capture, numbers in frames_by_capture(finding.frames, captures):
+        yield f"Frames: {', '.join(map(str, numbers))} of {capture.path}"
     time = finding_time(finding, captures)
     if time is not None:
         yield f"Time: {time}"

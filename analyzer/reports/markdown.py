@@ -1,18 +1,18 @@
 """The report for tickets: Markdown as GitHub and GitLab read it (CommonMark with tables).
 
-Whatever a packet or a path may say is escaped, so that it is shown as it is: no link, no image, no mention, no HTML.
+Text from packets and paths is escaped so that it is shown literally: it yields no link, image, mention or HTML.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from analyzer.capture import CaptureFile
 from analyzer.findings import Finding
 from analyzer.reports.times import finding_time, iso
+from analyzer.reports.wording import frames_by_capture, markdown_verdict, port, rows_text, status_text
 from analyzer.safetext import escape_text
 from analyzer.verdicts import RowVerdict, StationVerdict
 
@@ -23,7 +23,7 @@ FLOWS_SHOWN = 8
 
 
 def render(audit: Audit, colour: bool = False) -> str:
-    """The audit as Markdown; it has no colours."""
+    """The audit as Markdown, which has no colours."""
     return "".join(pieces(audit, colour))
 
 
@@ -35,7 +35,7 @@ def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
 def lines(audit: Audit) -> Iterator[str]:
     yield "# tpe-pcap audit"
     yield ""
-    yield f"**{verdict(audit)}** Profile {plain(audit.profile)}, deployment {audit.deployment.value}."
+    yield f"**{markdown_verdict(audit)}** Profile {plain(audit.profile)}, deployment {audit.deployment.value}."
     if audit.captures:
         yield ""
         yield from table(("Capture", "Format", "Packets", "First", "Last"), map(capture_cells, audit.captures))
@@ -55,44 +55,41 @@ def lines(audit: Audit) -> Iterator[str]:
         yield from finding_lines(finding, audit.captures)
 
 
-def verdict(audit: Audit) -> str:
-    """Whether the audit failed, and by what."""
-    counted = ", ".join(f"{count} {severity}" for severity, count in audit.severities.items() if count)
-    word = "Failed" if audit.fails() else "Passed"
-    stations = len(audit.base_stations)
-    judged = f"{stations} base station{'' if stations == 1 else 's'}" if stations else "no base station recognised"
-    return f"{word}: {judged}, {f'findings: {counted}' if counted else 'no findings'}."
-
-
 def capture_cells(capture: CaptureFile) -> Sequence[str]:
     times = ["" if time is None else iso(time, capture.digits) for time in (capture.first, capture.last)]
     return (code(capture.path), capture.format, f"{capture.packets:,}", *times)
 
 
-def station_lines(station: StationVerdict) -> Iterator[str]:
-    yield f"## Base station {code(station.station.address)}, mode {plain(station.mode)}"
+def station_lines(verdict: StationVerdict) -> Iterator[str]:
+    station = verdict.station
+    yield f"## Base station {code(station.address)}, mode {plain(verdict.mode)}"
     facts = [
-        ("MAC", [station.station.mac] if station.station.mac else []),
-        ("TPE", station.tpe),
-        ("also", [each for each in station.station.addresses if each != station.station.address]),
+        ("MAC", [station.mac] if station.mac else []),
+        ("TPE", verdict.tpe),
+        ("also", [address for address in station.addresses if address != station.address]),
     ]
-    said = [f"{label} {', '.join(map(code, values))}" for label, values in facts if values]
-    if said:
+    parts = [f"{label} {', '.join(map(code, values))}" for label, values in facts if values]
+    if parts:
         yield ""
-        yield f"{'; '.join(said)}."
-    if station.rows:
+        yield f"{'; '.join(parts)}."
+    if verdict.rows:
         yield ""
-        yield from table(("Row", "Content", "Port", "Need", "Status", "Flows", "Reason"), map(row_cells, station.rows))
+        yield from table(("Row", "Content", "Port", "Need", "Status", "Flows", "Reason"), map(row_cells, verdict.rows))
 
 
-def row_cells(row: RowVerdict) -> Sequence[str]:
-    status = f"{row.status.value}, {row.certainty.value}" if row.certainty else row.status.value
-    expected = row.row
-    port = f"{expected.transport}/{','.join(map(str, expected.ports))}" if expected.ports else expected.transport
-    more = len(row.flows) - FLOWS_SHOWN
-    flows = " ".join(map(str, row.flows[:FLOWS_SHOWN])) + (f" and {more:,} more" if more > 0 else "")
-    need = row.requirement.value
-    return (plain(expected.id), plain(expected.service), plain(port), need, status, flows, plain(row.reason or ""))
+def row_cells(verdict: RowVerdict) -> Sequence[str]:
+    row = verdict.row
+    more = len(verdict.flows) - FLOWS_SHOWN
+    flows = " ".join(map(str, verdict.flows[:FLOWS_SHOWN])) + (f" and {more:,} more" if more > 0 else "")
+    return (
+        plain(row.id),
+        plain(row.service),
+        plain(port(row)),
+        verdict.requirement.value,
+        status_text(verdict),
+        flows,
+        plain(verdict.reason or ""),
+    )
 
 
 def finding_lines(finding: Finding, captures: Sequence[CaptureFile]) -> Iterator[str]:
@@ -102,7 +99,7 @@ def finding_lines(finding: Finding, captures: Sequence[CaptureFile]) -> Iterator
     yield ""
     about = [finding.kind.value]
     if finding.rows:
-        about.append(f"{'row' if len(finding.rows) == 1 else 'rows'} {plain(' or '.join(finding.rows))}")
+        about.append(plain(rows_text(finding.rows)))
     if finding.mismatch:
         about.append(f"not its {plain(finding.mismatch)}")
     yield f"- Kind: {', '.join(about)}"
@@ -114,8 +111,8 @@ def finding_lines(finding: Finding, captures: Sequence[CaptureFile]) -> Iterator
         yield f"- Service: {plain(finding.service)}"
     if finding.flow is not None:
         yield f"- Flow: {finding.flow}" + (f" and {finding.count - 1:,} more" if finding.count > 1 else "")
-    for capture, group in groupby(finding.frames, key=lambda frame: frame.capture):
-        yield f"- Frames: {', '.join(str(frame.number) for frame in group)} of {code(captures[capture].path)}"
+    for capture, numbers in frames_by_capture(finding.frames, captures):
+        yield f"- Frames: {', '.join(map(str, numbers))} of {code(capture.path)}"
     time = finding_time(finding, captures)
     if time is not None:
         yield f"- Time: {time}"
@@ -124,38 +121,38 @@ def finding_lines(finding: Finding, captures: Sequence[CaptureFile]) -> Iterator
     yield f"- Remedy: {plain(finding.remedy)}"
 
 
-# -- what Markdown makes of text -------------------------------------------------------------------------------
+# -- Markdown --------------------------------------------------------------------------------------------------
 
 
 def table(headers: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]:
-    """A table whose cells are Markdown already. Within it a ``|`` is escaped in code, too (GFM, section 4.10)."""
+    """A table of cells in Markdown. A ``|`` in a cell is escaped, even in code (GFM, section 4.10)."""
     yield f"| {' | '.join(headers)} |"
     yield f"|{'---|' * len(headers)}"
     for cells in rows:
-        yield f"| {' | '.join(BAR.sub(BACKSLASHED, cell) for cell in cells)} |"
+        yield f"| {' | '.join(BAR.sub(ESCAPED_BAR, cell) for cell in cells)} |"
 
 
 BAR = re.compile(r"(?<!\\)\|")
-BACKSLASHED = r"\\|"
+ESCAPED_BAR = r"\\|"
 
-MARKED = re.compile(r"[@#]+|[\\`*_\[\]<>|~&$^=!{}]|(?<=:)/|(?<=www)\.|^(?:[-+]|\d{1,9}[.)](?= |$))")
-"""What begins markup, in CommonMark, in GitHub's tables and links, and in the mathematics of GitHub and GitLab."""
+MARKUP = re.compile(r"[@#]+|[\\`*_\[\]<>|~&$^=!{}]|(?<=:)/|(?<=www)\.|^(?:[-+]|\d{1,9}[.)](?= |$))")
+"""The beginnings of markup: in CommonMark, in GitHub's tables and links, and in GitHub's and GitLab's mathematics."""
 
 
 def plain(text: str) -> str:
-    """Text that is shown as it is, on one line."""
-    return MARKED.sub(shown, escape_text(text).strip())
+    """Text that Markdown shows literally, on one line."""
+    return MARKUP.sub(escape_markup, escape_text(text).strip())
 
 
-def shown(match: re.Match[str]) -> str:
-    """A mark so that it is text. What no backslash stops, a mention of a person or an issue, becomes code."""
-    mark = match[0]
-    return f"`{mark}`" if mark[0] in "@#" else f"{mark[:-1]}\\{mark[-1]}"
+def escape_markup(match: re.Match[str]) -> str:
+    """Markup with a backslash; ``@`` and ``#``, whose mentions a backslash does not prevent, as code."""
+    markup = match[0]
+    return f"`{markup}`" if markup[0] in "@#" else f"{markup[:-1]}\\{markup[-1]}"
 
 
 def code(text: str) -> str:
-    """A code span that holds the text as it is (CommonMark, section 6.1)."""
-    said = escape_text(text)
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", said)), default=0))
-    pad = " " if said.startswith("`") or said.endswith("`") or not said.strip() else ""
-    return f"{fence}{pad}{said}{pad}{fence}"
+    """A code span that shows the text literally (CommonMark, section 6.1)."""
+    content = escape_text(text)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", content)), default=0))
+    pad = " " if content.startswith("`") or content.endswith("`") or not content.strip() else ""
+    return f"{fence}{pad}{content}{pad}{fence}"

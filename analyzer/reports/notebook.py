@@ -1,7 +1,7 @@
-"""What a notebook shows of an audit: a summary in HTML that stands alone and is as safe as its text.
+"""A notebook's display of an audit: a self-contained summary in HTML.
 
-Everything that a capture or a path says is escaped. There is no script, no style sheet, no link and no image: notebook
-servers strip them from what they do not trust. Colours are borders only, so that text keeps those of the user's theme.
+Text from captures and paths is escaped. There is no script, style sheet, link or image, because notebook servers remove
+them from untrusted output. Only borders are coloured, so text keeps the colours of the user's theme.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from analyzer.findings import Severity
 from analyzer.reports.times import finding_time, iso
+from analyzer.reports.wording import notebook_verdict
 from analyzer.safetext import escape_text
 from analyzer.verdicts import StationVerdict, Status
 
@@ -19,37 +20,37 @@ if TYPE_CHECKING:
     from analyzer.result import Audit
 
 SHOWN = 10
-"""Captures, base stations and findings that are shown, each."""
+"""Maximum captures, base stations and findings shown."""
 
 COLOURS = {Severity.HIGH: "#b2182b", Severity.MEDIUM: "#e08214", Severity.LOW: "#4393c3", Severity.INFO: "#999999"}
-"""Told apart also by people who do not see red and green; the word stands beside the colour."""
+"""Distinguishable without red and green vision; the severity is also shown as a word."""
 
 CELL = "text-align:left;vertical-align:top;padding:2px 10px"
 
 
 def render(audit: Audit) -> str:
-    """The audit as an HTML fragment: what was read, the base stations and their rows, the gravest findings."""
+    """The audit as an HTML fragment: captures, base stations with their rows, and the most severe findings."""
     return "".join(parts(audit))
 
 
 def parts(audit: Audit) -> Iterator[str]:
     yield '<div style="max-width:72em">'
-    yield f"<p>{cell(verdict(audit))}</p>"
+    yield f"<p>{cell(notebook_verdict(audit))}</p>"
     yield from table(
         ("Capture", "Packets", "From", "To"),
         (
             (
-                each.path,
-                f"{each.packets:,}",
-                "" if each.first is None else iso(each.first, each.digits),
-                "" if each.last is None else iso(each.last, each.digits),
+                capture.path,
+                f"{capture.packets:,}",
+                "" if capture.first is None else iso(capture.first, capture.digits),
+                "" if capture.last is None else iso(capture.last, capture.digits),
             )
-            for each in audit.captures[:SHOWN]
+            for capture in audit.captures[:SHOWN]
         ),
     )
     yield more(audit.captures, "captures")
     yield from table(
-        ("Base station", "Mode", *(status.value for status in Status)), map(station, audit.base_stations[:SHOWN])
+        ("Base station", "Mode", *(status.value for status in Status)), map(station_cells, audit.base_stations[:SHOWN])
     )
     yield more(audit.base_stations, "base stations")
     shown = audit.findings[:SHOWN]
@@ -57,35 +58,26 @@ def parts(audit: Audit) -> Iterator[str]:
         ("Severity", "Check", "Row", "Base station", "Flow", "Time", "What"),
         (
             (
-                str(each.severity),
-                f"{each.check} {each.slug}",
-                ", ".join(each.rows),
-                each.base_station or "",
-                "" if each.flow is None else str(each.flow),
-                finding_time(each, audit.captures) or "",
-                each.summary,
+                str(finding.severity),
+                f"{finding.check} {finding.slug}",
+                ", ".join(finding.rows),
+                finding.base_station or "",
+                "" if finding.flow is None else str(finding.flow),
+                finding_time(finding, audit.captures) or "",
+                finding.summary,
             )
-            for each in shown
+            for finding in shown
         ),
-        [COLOURS[each.severity] for each in shown],
+        [COLOURS[finding.severity] for finding in shown],
     )
     yield more(audit.findings, "findings")
     yield "</div>"
 
 
-def verdict(audit: Audit) -> str:
-    """The audit in one line."""
-    if not audit.totals.packets:
-        return "There is no packet in the capture: nothing could be judged."
-    known = f"{len(audit.base_stations):,}" if audit.base_stations else "none recognised"
-    counted = ", ".join(f"{count} {severity}" for severity, count in audit.severities.items() if count) or "none"
-    return f"Base stations: {known}. Findings: {counted}. Profile {audit.profile}, deployment {audit.deployment.value}."
-
-
-def station(each: StationVerdict) -> tuple[str, ...]:
-    """A base station, and which rows of its table have each status."""
-    rows = {status: " ".join(row.row.id for row in each.rows if row.status is status) for status in Status}
-    return each.station.address, each.mode, *rows.values()
+def station_cells(verdict: StationVerdict) -> tuple[str, ...]:
+    """A base station, its mode, and its rows by status."""
+    rows = (" ".join(row.row.id for row in verdict.rows if row.status is status) for status in Status)
+    return verdict.station.address, verdict.mode, *rows
 
 
 def more(values: Sequence[object], noun: str) -> str:
@@ -93,17 +85,12 @@ def more(values: Sequence[object], noun: str) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], colours: Sequence[str] = ()) -> Iterator[str]:
-    """A table, unless it is empty; each row with a border of its colour on the left."""
-    lines = [
-        "<tr>"
-        + "".join(
-            f'<td style="{CELL}{f";border-left:6px solid {colours[number]}" if colours and not place else ""}">'
-            f"{cell(text)}</td>"
-            for place, text in enumerate(row)
-        )
-        + "</tr>"
-        for number, row in enumerate(rows)
-    ]
+    """A table, or nothing if there are no rows. ``colours``: of the left border of each row."""
+    lines = []
+    for number, row in enumerate(rows):
+        border = f";border-left:6px solid {colours[number]}" if colours else ""
+        cells = (f'<td style="{CELL}{"" if column else border}">{cell(text)}</td>' for column, text in enumerate(row))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
     if lines:
         yield '<table style="border-collapse:collapse;margin:0.5em 0"><thead><tr>'
         yield from (f'<th style="{CELL}">{cell(head)}</th>' for head in heads)
@@ -111,5 +98,5 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], colours: Sequence
 
 
 def cell(text: str) -> str:
-    """Text as HTML shows it; what is not printable, and marks that reverse the writing, as escapes."""
+    """Text as HTML; unprintable characters and bidirectional formatting are shown as escapes."""
     return escape(escape_text(text))

@@ -1,7 +1,7 @@
-"""The report for data platforms: the findings, or the flows, as an Apache Parquet file.
+"""The report for data platforms: findings or flows as an Apache Parquet file.
 
-The columns and their types are those of the frames, as which pandas reads them back. ``facts`` are JSON text, for they
-differ from protocol to protocol, and severities have no order, for Parquet keeps none.
+The columns and types are those of :mod:`analyzer.reports.frames`, and pandas reads them back as such. ``facts`` are
+JSON text, because they differ between protocols, and severities have no order, because Parquet cannot store one.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ if TYPE_CHECKING:
 
 
 def render(audit: Audit, colour: bool = False) -> bytes:
-    """The findings, most severe first; there are no colours."""
+    """The findings, most severe first, without colours."""
     return b"".join(pieces(audit, colour))
 
 
 def pieces(audit: Audit, colour: bool = False) -> Iterator[bytes]:
-    """:func:`render` in one piece: a Parquet file's index stands at its end."""
-    yield written(FINDINGS, finding_rows(audit))
+    """:func:`render` in one piece, because a Parquet file ends with its index."""
+    yield encode(FINDINGS, finding_rows(audit))
 
 
 def flow_pieces(captures: Sequence[CaptureFile], conversations: Conversations) -> Iterator[bytes]:
-    """The flows, in one piece."""
-    yield written(FLOWS, flow_rows(conversations))
+    """The flows in one piece."""
+    yield encode(FLOWS, flow_rows(conversations))
 
 
 def table(columns: Mapping[str, str], rows: Iterable[Row]) -> pd.DataFrame:
-    """The frame that is written: as those of :mod:`analyzer.reports.frames`, with text that any reader can hold."""
+    """The data to write: as in :mod:`analyzer.reports.frames`, but with text that every reader accepts."""
     kinds = {name: TEXT if name == "facts" else kind for name, kind in columns.items()}
-    content = frame(kinds, ({name: plain(value) for name, value in row.items()} for row in rows))
+    content = frame(kinds, ({name: portable(value) for name, value in row.items()} for row in rows))
     unordered = {name: content[name].cat.as_unordered() for name, kind in kinds.items() if kind == CATEGORY}
     return content.assign(**unordered)
 
 
-def plain(value: object) -> object:
-    """Facts as JSON; text without lone surrogates, which UTF-8 has not."""
+def portable(value: object) -> object:
+    """Facts as JSON text; text without lone surrogates, which UTF-8 cannot encode."""
     if isinstance(value, dict):
         return json.dumps(value)
     return escape_text(value) if isinstance(value, str) else value
 
 
-def written(columns: Mapping[str, str], rows: Iterable[Row]) -> bytes:
-    """A Parquet file, whose types do not depend on its content; ``UsageError`` if pyarrow is not there."""
+def encode(columns: Mapping[str, str], rows: Iterable[Row]) -> bytes:
+    """A Parquet file; its types do not depend on the content. ``UsageError`` if pyarrow is not installed."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -77,8 +77,8 @@ def written(columns: Mapping[str, str], rows: Iterable[Row]) -> bytes:
         NUMBER: pa.int64(),
         TEXT: pa.string(),
     }
-    own = {"facts": pa.string(), "frames": pa.list_(pa.int64())}
-    schema = pa.schema([(name, own.get(name) or types[kind]) for name, kind in columns.items()])
+    special = {"facts": pa.string(), "frames": pa.list_(pa.int64())}
+    schema = pa.schema([(name, special.get(name) or types[kind]) for name, kind in columns.items()])
     file = io.BytesIO()
     parquet.write_table(pa.Table.from_pandas(table(columns, rows), schema, preserve_index=False), file)
     return file.getvalue()

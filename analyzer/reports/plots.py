@@ -1,12 +1,11 @@
-"""Pictures of an audit, for notebooks. The only module that imports matplotlib.
+"""Plots of an audit for notebooks. The only module that imports matplotlib.
 
-Each function takes an audit and returns a matplotlib ``Figure``; nothing else of matplotlib is touched, neither its
-settings nor its list of open figures. A notebook shows the figure that a cell ends with, ``figure.savefig(path)``
-writes it to a file. Where an audit has nothing to show, the figure says so.
+Each function takes an audit and returns a matplotlib ``Figure`` without touching matplotlib's settings or its list of
+open figures. A notebook displays the figure that a cell ends with; ``figure.savefig(path)`` writes it to a file. If the
+audit has nothing to plot, the figure says so.
 
-Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which people who do not see all colours can
-tell apart. Everything that is drawn is known of all packets of a flow; where only its first bytes were kept, the
-picture shows how far they reach.
+The colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind readers can distinguish.
+Plots cover all packets of a flow; where only its first bytes were kept, the plot shows how far they reach.
 """
 
 from __future__ import annotations
@@ -51,22 +50,22 @@ STATUSES = {
     Status.UNDECIDED: SKY,
     Status.PRESENT: BLUE,
 }
-"""Statuses of rows that have flows, the gravest first."""
+"""Statuses of rows that have flows, the worst first."""
 
 NO_ROW, NO_STATION = "no row", "no base station"
 OUTSIDE = {NO_ROW: BLACK, NO_STATION: GREY}
-"""Flows that fit no row of their base station's table, and flows without a base station."""
+"""Flows that match no row of their base station's table, and flows without a base station."""
 
 WIDTH, HEIGHT, LANE = 10.0, 1.8, 0.34
-"""Inches: of a figure, and of what it has beside its lanes; of each lane."""
+"""Inches: width of a figure, height of its title and axis, height of a lane."""
 LANES = 24
-"""Lanes that are drawn at the most; the picture says how many more there are."""
+"""Maximum lanes drawn; the title says how many there are."""
 STEPS = 8
-"""Flows of one lane that are drawn side by side; further ones that overlap are drawn over them."""
+"""Maximum overlapping flows of a lane drawn side by side; further ones are drawn over them."""
 
 
 class Plot(Figure):
-    """A figure that a notebook shows by itself, also where matplotlib's own integration is not switched on."""
+    """A figure that notebooks display even without matplotlib's own integration."""
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()
@@ -75,10 +74,9 @@ class Plot(Figure):
 
 
 def timeline(audit: Audit, base_station: str | None = None) -> Figure:
-    """When each flow was there: a lane for each row of the tables, a line for each flow in the colour of the status
-    that the row has for the flow's base station.
+    """Flows over time: one lane per row, one line per flow in the colour of the row's status.
 
-    ``base_station``: the address of the one whose flows are shown; all flows otherwise.
+    ``base_station``: the address of a base station, to plot only its flows.
     """
     lanes: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     statuses = status_of_rows(audit)
@@ -91,17 +89,17 @@ def timeline(audit: Audit, base_station: str | None = None) -> Figure:
             status: Status | str = NO_STATION if station is None else NO_ROW
         else:
             found = {statuses[station, row] for row in rows if (station, row) in statuses}
-            status = next((each for each in STATUSES if each in found), Status.PRESENT)
+            status = next((status for status in STATUSES if status in found), Status.PRESENT)
         used.add(status)
         colour = STATUSES[status] if isinstance(status, Status) else OUTSIDE[status]
         lanes[lane(rows, station)].append((flow.first, flow.last, colour))
     if not lanes:
-        return nothing("There is no flow to show.")
+        return empty_figure("There is no flow to show.")
     names = [name for name in lane_order(audit) if name in lanes]
     figure = figure_of(len(names))
     axes = bare(figure.subplots())
     for position, name in enumerate(names):
-        steps = beside(sorted(lanes[name]))
+        steps = stacked(sorted(lanes[name]))
         height = 0.7 / max(1, *(step + 1 for step, *_ in steps))
         places = [position - 0.35 + height * (step + 0.5) for step, *_ in steps]
         begins = [date(first) for _, first, _, _ in steps]
@@ -112,24 +110,24 @@ def timeline(audit: Audit, base_station: str | None = None) -> Figure:
     name_lanes(axes, with_content(audit, names))
     time_axis(axes)
     axes.set_title("Flows by row and status" + (f", base station {base_station}" if base_station else ""))
-    words = {status.value: colour for status, colour in STATUSES.items() if status in used}
-    legend(figure, patches(words | {word: colour for word, colour in OUTSIDE.items() if word in used}))
+    labels = {status.value: colour for status, colour in STATUSES.items() if status in used}
+    legend(figure, patches(labels | {word: colour for word, colour in OUTSIDE.items() if word in used}))
     return figure
 
 
 def bytes_per_row(audit: Audit) -> Figure:
-    """How much each row carried, in each direction: frame lengths on the wire."""
-    stations = {address for each in audit.base_stations for address in each.station.addresses}
+    """Bytes on the wire per row and direction."""
+    stations = {address for verdict in audit.base_stations for address in verdict.station.addresses}
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for each in audit.conversations:
-        name = lane(audit.flow_rows.get(each.id, ()), audit.flow_stations.get(each.id))
-        sender = Direction.ORIGINATOR if each.originator.address in stations else Direction.RESPONDER
+    for conversation in audit.conversations:
+        name = lane(audit.flow_rows.get(conversation.id, ()), audit.flow_stations.get(conversation.id))
+        sender = Direction.ORIGINATOR if conversation.originator.address in stations else Direction.RESPONDER
         if name == NO_STATION:
             sender = Direction.ORIGINATOR
-        sums[name][0] += each.bytes[sender] * each.flow_count
-        sums[name][1] += each.bytes[1 - sender] * each.flow_count
+        sums[name][0] += conversation.bytes[sender] * conversation.flow_count
+        sums[name][1] += conversation.bytes[1 - sender] * conversation.flow_count
     if not sums:
-        return nothing("There is no flow to show.")
+        return empty_figure("There is no flow to show.")
     names = [name for name in lane_order(audit) if name in sums]
     figure = figure_of(len(names))
     axes = bare(figure.subplots())
@@ -137,9 +135,9 @@ def bytes_per_row(audit: Audit) -> Figure:
     places = range(len(names))
     axes.barh(places, sent, color=BLUE, height=0.6)
     axes.barh(places, received, left=sent, color=ORANGE, height=0.6)
-    write = EngFormatter(unit="B", places=1)
+    formatted = EngFormatter(unit="B", places=1)
     for place, total in zip(places, map(sum, zip(sent, received, strict=True)), strict=True):
-        axes.text(total, place, f"  {write(total)}", va="center", fontsize=8)
+        axes.text(total, place, f"  {formatted(total)}", va="center", fontsize=8)
     name_lanes(axes, with_content(audit, names))
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
@@ -151,19 +149,19 @@ def bytes_per_row(audit: Audit) -> Figure:
 
 
 def esp_lengths(audit: Audit) -> Figure:
-    """Which lengths the ESP packets of each SA have, and how often each remainder modulo 16 comes.
+    """The lengths of the ESP packets of each SA, and the share of each remainder modulo 16.
 
-    AES-GCM pads to 4 bytes, so all remainders occur that are multiples of 4. AES-CBC pads to its block: one remainder
-    only. All packets count; lengths are in steps of 4 bytes, as ESP's are (RFC 4303, section 2.4), up to 2044.
+    AES-GCM pads to 4 bytes, so all multiples of 4 occur as remainders; AES-CBC pads to its block size, so only one
+    does. All packets count. Lengths are in steps of 4 bytes, like those of ESP (RFC 4303, section 2.4), up to 2044.
     """
     found = [
-        (each, association)
-        for each in audit.conversations
-        for association in each.head.associations
+        (conversation, association)
+        for conversation in audit.conversations
+        for association in conversation.head.associations
         if association.packets and not association.folded
     ]
     if not found:
-        return nothing("There is no ESP in the capture.")
+        return empty_figure("There is no ESP in the capture.")
     shown = found[:LANES]
     figure = figure_of(len(shown))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
@@ -177,7 +175,7 @@ def esp_lengths(audit: Audit) -> Figure:
                 share = count / association.packets
                 right.barh(place, 0.9, left=remainder - 0.45, height=0.7, color=BLUE, alpha=0.15 + 0.6 * share)
                 right.text(remainder, place, f"{share:.0%}", ha="center", va="center", fontsize=7)
-    name_lanes(left, [association_name(*each) for each in shown])
+    name_lanes(left, [association_name(*pair) for pair in shown])
     right.tick_params(axis="y", length=0)
     left.set_xlim(left=0)
     left.set_xlabel("length of the ESP packet, bytes")
@@ -190,27 +188,31 @@ def esp_lengths(audit: Audit) -> Figure:
 
 
 def iec104_heartbeat(audit: Audit) -> Figure:
-    """What keeps each IEC 104 link alive: its APDUs over time, tests (TESTFR) among them.
+    """The APDUs of each IEC 104 link over time, including link tests (TESTFR).
 
-    Of a link the first 2048 bytes of each direction are kept; the dark part of its lines shows how far they reach.
-    Behind it APDUs are counted only: the numbers on the right are those of the whole link. Tests without answer are
-    shown wherever they are, the first eight of each direction.
+    The first 2048 bytes of each direction of a link are kept; the dark part of its lines shows how far they reach.
+    Later APDUs are only counted; the numbers on the right cover the whole link. The first eight tests without an answer
+    of each direction are shown wherever they are.
     """
-    links = [(each, each.head.link) for each in audit.conversations if each.protocol == iec104.NAME and each.head.link]
+    links = [
+        (conversation, conversation.head.link)
+        for conversation in audit.conversations
+        if conversation.protocol == iec104.NAME and conversation.head.link
+    ]
     if not links:
-        return nothing("There is no IEC 104 in clear in the capture.")
+        return empty_figure("There is no IEC 104 in clear in the capture.")
     shown = links[:LANES]
     figure = figure_of(2 * len(shown))
     axes = bare(figure.subplots())
     used: dict[str, str] = {}
-    for place, (each, link) in enumerate(shown):
-        items = each.dissection.items
+    for place, (flow, link) in enumerate(shown):
+        items = flow.dissection.items
         for direction, line in zip(DIRECTIONS, link.directions, strict=True):
-            own = [item.time for item in items if item.direction is direction]
-            known = each.last if len(own) == line.apdus else max(own, default=each.first)
-            beam = place + OFFSETS[direction] / 2
-            axes.hlines(beam, date(each.first), date(each.last), colors=PALE, linewidth=3, zorder=1)
-            axes.hlines(beam, date(each.first), date(known), colors=GREY, linewidth=3, zorder=1)
+            times = [item.time for item in items if item.direction is direction]
+            kept_until = flow.last if len(times) == line.apdus else max(times, default=flow.first)
+            height = place + OFFSETS[direction] / 2
+            axes.hlines(height, date(flow.first), date(flow.last), colors=PALE, linewidth=3, zorder=1)
+            axes.hlines(height, date(flow.first), date(kept_until), colors=GREY, linewidth=3, zorder=1)
         marks: dict[str, list[tuple[int, float]]] = defaultdict(list)
         for item in items:
             marks[kind_of(item.message)].append((item.time, place + OFFSETS[item.direction]))
@@ -220,10 +222,10 @@ def iec104_heartbeat(audit: Audit) -> Figure:
         for kind, places in marks.items():
             colour, marker, size = MARKS[kind]
             used[kind] = colour
-            axes.scatter([date(time) for time, _ in places], [side for _, side in places], c=colour, marker=marker,
-                         s=size, zorder=2, linewidths=1)  # fmt: skip
+            dates, heights = [date(time) for time, _ in places], [height for _, height in places]
+            axes.scatter(dates, heights, c=colour, marker=marker, s=size, zorder=2, linewidths=1)
         axes.annotate(link_text(link), (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-    name_lanes(axes, [link_name(each) for each, _ in shown])
+    name_lanes(axes, [link_name(flow) for flow, _ in shown])
     time_axis(axes)
     axes.set_title("APDUs of IEC 104 links; above the line the originator's" + more(links, "links"))
     handles = [
@@ -236,15 +238,15 @@ def iec104_heartbeat(audit: Audit) -> Figure:
 
 
 def tls_versions(audit: Audit) -> Figure:
-    """How many TLS flows agreed on each version, in the colours of their rows."""
+    """The number of TLS flows that negotiated each version, by row."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for each in audit.conversations:
-        facts = each.dissection.facts
+    for conversation in audit.conversations:
+        facts = conversation.dissection.facts
         if isinstance(facts, tls.TlsFacts):
-            name = lane(audit.flow_rows.get(each.id, ()), audit.flow_stations.get(each.id))
-            counts[facts.version or NOT_AGREED][name] += each.flow_count
+            name = lane(audit.flow_rows.get(conversation.id, ()), audit.flow_stations.get(conversation.id))
+            counts[facts.version or NOT_AGREED][name] += conversation.flow_count
     if not counts:
-        return nothing("There is no TLS in the capture.")
+        return empty_figure("There is no TLS in the capture.")
     versions = sorted(counts, key=lambda version: (version == NOT_AGREED, version))
     rows = [name for name in lane_order(audit) if any(name in count for count in counts.values())]
     figure = figure_of(len(versions))
@@ -264,24 +266,24 @@ def tls_versions(audit: Audit) -> Figure:
 
 
 NOT_AGREED = "none agreed"
-"""No answer that names a version is in the capture."""
+"""The capture holds no ServerHello of the flow."""
 
 
 # -- lanes ------------------------------------------------------------------------------------------------------
 
 
 def lane(rows: Sequence[str], station: str | None) -> str:
-    """The lane of a flow: its rows, or why it has none."""
+    """Name of a flow's lane: its rows, or why it has none."""
     return NO_STATION if station is None else ", ".join(rows) or NO_ROW
 
 
 def lane_order(audit: Audit) -> list[str]:
-    """All lanes: the rows in the order of their tables, then what fits none."""
-    order = {row.row.id: None for verdict in audit.base_stations for row in verdict.rows}
-    places = {row: place for place, row in enumerate(order)}
-    several = {rows: None for rows in audit.flow_rows.values() if rows}
-    found = sorted(several, key=lambda rows: [places.get(row, len(places)) for row in rows])
-    return [*(", ".join(rows) for rows in found), NO_ROW, NO_STATION]
+    """Names of all lanes: rows in the order of their tables, then flows without a row."""
+    table = dict.fromkeys(row.row.id for verdict in audit.base_stations for row in verdict.rows)
+    order = {row: position for position, row in enumerate(table)}
+    combinations = {rows: None for rows in audit.flow_rows.values() if rows}
+    ordered = sorted(combinations, key=lambda rows: [order.get(row, len(order)) for row in rows])
+    return [*(", ".join(rows) for rows in ordered), NO_ROW, NO_STATION]
 
 
 def status_of_rows(audit: Audit) -> Mapping[tuple[str, str], Status]:
@@ -291,8 +293,8 @@ def status_of_rows(audit: Audit) -> Mapping[tuple[str, str], Status]:
     }
 
 
-def beside(flows: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, int, str]]:
-    """Flows, ascending by their begin, each with the step of its lane that is free for it."""
+def stacked(flows: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, int, str]]:
+    """Flows, ascending by their beginning, with a step of the lane on which they overlap no other flow."""
     ends: list[int] = []
     found = []
     for number, (first, last, colour) in enumerate(flows):
@@ -307,7 +309,7 @@ def beside(flows: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, int, s
 
 
 def with_content(audit: Audit, lanes: Sequence[str]) -> list[str]:
-    """Lanes with what their rows carry: ``i38  IEC 104 over TLS``."""
+    """Names of lanes with the content of their rows: ``i38  IEC 104 over TLS``."""
     contents = {row.row.id: row.row.service for verdict in audit.base_stations for row in verdict.rows}
     return [f"{name}  {content}" if (content := contents.get(name.split(", ")[0])) else name for name in lanes]
 
@@ -315,27 +317,27 @@ def with_content(audit: Audit, lanes: Sequence[str]) -> list[str]:
 # -- names ------------------------------------------------------------------------------------------------------
 
 
-def association_name(each: Conversation, association: Association) -> str:
-    sender = (each.originator, each.responder)[association.direction]
+def association_name(flow: Conversation, association: Association) -> str:
+    sender = (flow.originator, flow.responder)[association.direction]
     return f"{sender.address}  {association.spi:#010x}\n{association.packets:,} packets"
 
 
 def lengths_of(association: Association) -> list[int]:
-    """All lengths that its packets have, in steps of 4 bytes; 2044 stands for that and more."""
+    """The lengths of an SA's packets in steps of 4 bytes; 2044 stands for 2044 and more."""
     return [4 * bit for bit in range(512) if association.lengths >> bit & 1]
 
 
-def link_name(each: Conversation) -> str:
-    others = f" and {len(each.repeats):,} alike" if each.repeats else ""
-    return f"flow {each.id}{others}\n{each.originator} to {each.responder}"
+def link_name(flow: Conversation) -> str:
+    others = f" and {len(flow.repeats):,} alike" if flow.repeats else ""
+    return f"flow {flow.id}{others}\n{flow.originator} to {flow.responder}"
 
 
 def link_text(link: Iec104Link) -> str:
-    """What was counted on the whole link."""
+    """The counts of the whole link."""
     acts = sum(line.functions[TESTFR_ACT] for line in link.directions)
     answered = sum(line.answered for line in link.directions)
-    said = f"{acts:,} TESTFR act, {answered:,} answered" if acts else "no TESTFR"
-    return f"{apdus(link):,} APDUs, {said}\nlongest silence {span(link.silence)}"
+    tests = f"{acts:,} TESTFR act, {answered:,} answered" if acts else "no TESTFR"
+    return f"{apdus(link):,} APDUs, {tests}\nlongest silence {span(link.silence)}"
 
 
 def apdus(link: Iec104Link) -> int:
@@ -343,11 +345,11 @@ def apdus(link: Iec104Link) -> int:
 
 
 TESTFR_ACT = list(iec104.Function).index(iec104.Function.TESTFR_ACT)
-"""Its place among the counts of a line."""
+"""Index of TESTFR act in a direction's counts of functions."""
 
 
 def kind_of(message: object) -> str:
-    """What a mark stands for."""
+    """The kind of mark for a message."""
     if isinstance(message, iec104.UFrame):
         return TESTS.get(message.function, "STARTDT, STOPDT")
     return "I frame" if isinstance(message, iec104.IFrame) else "S frame"
@@ -356,7 +358,7 @@ def kind_of(message: object) -> str:
 TESTS = {iec104.Function.TESTFR_ACT: "TESTFR act", iec104.Function.TESTFR_CON: "TESTFR con"}
 UNANSWERED = "TESTFR unanswered"
 OFFSETS = (-0.25, 0.25)
-"""Of the marks of each direction from the middle of their lane."""
+"""Distance of each direction's marks from the middle of the lane."""
 
 MARKS = {
     "I frame": (BLUE, "|", 60),
@@ -366,7 +368,7 @@ MARKS = {
     "TESTFR con": (ORANGE, "v", 40),
     UNANSWERED: (BLACK, "x", 50),
 }
-"""Colour, form and size of the marks; no two of them have the same colour or form."""
+"""Colour, shape and size of the marks; all colours and shapes differ."""
 
 
 def more(values: Sequence[object], noun: str) -> str:
@@ -386,22 +388,22 @@ def bare(axes: Axes) -> Axes:
     return axes
 
 
-def nothing(sentence: str) -> Figure:
-    """A figure that says that there is nothing to show."""
+def empty_figure(sentence: str) -> Figure:
+    """A figure that states why there is nothing to plot."""
     figure = Plot(figsize=(WIDTH, 1.0))
     figure.text(0.5, 0.5, sentence, ha="center", va="center")
     return figure
 
 
 def name_lanes(axes: Axes, names: Sequence[str]) -> None:
-    """Lanes from top to bottom; no name is read as a formula."""
+    """Label the lanes from top to bottom; names are not parsed as mathematics."""
     axes.set_yticks(range(len(names)), names, parse_math=False, fontsize=8)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
 
 
 def time_axis(axes: Axes) -> None:
-    """Each tick with its time of day, the date once, at the end."""
+    """Label ticks with the time of day, and the axis with the date."""
     locator = AutoDateLocator(tz=UTC)  # type: ignore[no-untyped-call]
     days = ["%Y", "%Y-%m", "%m-%d"]
     formatter = ConciseDateFormatter(  # type: ignore[no-untyped-call]
@@ -419,7 +421,7 @@ def time_axis(axes: Axes) -> None:
 
 
 def date(time: int) -> float:
-    """Nanoseconds since the epoch as matplotlib counts time: in days, precise to a microsecond."""
+    """Nanoseconds since the epoch as matplotlib's date: days, precise to a microsecond."""
     return time / 86_400e9
 
 
@@ -428,5 +430,5 @@ def patches(colours: Mapping[str, str]) -> list[Artist]:
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    """Below the axes, where it hides nothing."""
+    """Put the legend below the axes, where it covers nothing."""
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=8)

@@ -1,6 +1,6 @@
 "use strict";
 
-// Search and filters; copying; and paper, on which everything is unfolded. Without this script all can be read.
+// Search, filters, copy buttons, and unfolding everything for print. The page is readable without this script.
 
 const form = document.getElementById("filters");
 const text = document.getElementById("text");
@@ -9,30 +9,31 @@ const station = document.getElementById("station");
 const findings = [...document.querySelectorAll(".finding")];
 const stations = [...document.querySelectorAll(".station")];
 
-// What is searched, written once: reading the text of thousands of elements takes time.
-const words = new Map([...findings, ...stations].map((each) => [each, each.textContent.toLowerCase()]));
+// The searchable text, cached: reading that of thousands of elements is slow.
+const words = new Map([...findings, ...stations].map((element) => [element, element.textContent.toLowerCase()]));
 
 function show() {
   const wanted = text.value.toLowerCase().split(/\s+/).filter(Boolean);
   const severities = new Set([...form.querySelectorAll("input:checked")].map((box) => box.value));
-  const matches = (each) =>
-    (!station.value || each.dataset.station === station.value) && wanted.every((word) => words.get(each).includes(word));
-  let shown = 0;
-  for (const each of findings) {
-    const found =
-      matches(each) && severities.has(each.dataset.severity) && (!kind.value || each.dataset.kind === kind.value);
-    each.hidden = !found;
-    shown += found;
+  const matches = (element) =>
+    (!station.value || element.dataset.station === station.value) &&
+    wanted.every((word) => words.get(element).includes(word));
+  let shownFindings = 0;
+  for (const finding of findings) {
+    const { severity, kind: findingKind } = finding.dataset;
+    const shown = matches(finding) && severities.has(severity) && (!kind.value || findingKind === kind.value);
+    finding.hidden = !shown;
+    shownFindings += shown;
   }
-  let judged = 0;
-  for (const each of stations) {
-    const found = matches(each);
-    each.hidden = !found;
-    judged += found;
+  let shownStations = 0;
+  for (const element of stations) {
+    const shown = matches(element);
+    element.hidden = !shown;
+    shownStations += shown;
   }
-  document.getElementById("nothing").hidden = shown > 0 || findings.length === 0;
+  document.getElementById("nothing").hidden = shownFindings > 0 || findings.length === 0;
   document.getElementById("count").textContent =
-    `${shown} of ${findings.length} findings, ${judged} of ${stations.length} base stations`;
+    `${shownFindings} of ${findings.length} findings, ${shownStations} of ${stations.length} base stations`;
 }
 
 async function copy(button) {
@@ -42,7 +43,7 @@ async function copy(button) {
     await navigator.clipboard.writeText(source.textContent);
     label.data = "Copied";
   } catch {
-    // The browser does not let a file write to the clipboard: select the text, for the user to copy it.
+    // Browsers may deny clipboard access to local files: select the text, so that the user can copy it.
     getSelection().selectAllChildren(source);
     label.data = "Selected: press Ctrl+C";
   }
@@ -50,10 +51,10 @@ async function copy(button) {
   setTimeout(() => { label.data = "Copy"; }, 2000);
 }
 
-let waiting = 0;
+let timer = 0;
 form.addEventListener("input", () => {
-  clearTimeout(waiting);
-  waiting = setTimeout(show, 80);
+  clearTimeout(timer);
+  timer = setTimeout(show, 80);
 });
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("reset", () => setTimeout(show));
@@ -65,10 +66,10 @@ document.addEventListener("click", (event) => {
 let folded = [];
 addEventListener("beforeprint", () => {
   folded = [...document.querySelectorAll("details:not([open])")];
-  for (const each of folded) each.open = true;
+  for (const details of folded) details.open = true;
 });
 addEventListener("afterprint", () => {
-  for (const each of folded) each.open = false;
+  for (const details of folded) details.open = false;
 });
 
 // A link to a finding opens it.

@@ -1,4 +1,4 @@
-"""The vendor's tables as this program reads them, for people and for programs."""
+"""The tables of expected flows, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Any
 
 from analyzer.expected import ExpectedFlow, ExpectedTable
 from analyzer.messages import to_json
-from analyzer.reports import json
-from analyzer.reports.text import port
+from analyzer.reports.document import document, heading, lines
+from analyzer.reports.wording import port
 
 DESCRIPTION_WIDTH = 34
-"""Columns that keep the table within 80."""
+"""Width of the descriptions that keeps the table within 80 columns."""
 
 
-def render_rules_text(tables: Mapping[str, ExpectedTable], mode: str | None = None) -> str:
-    """All tables, or the one of a mode (``KeyError`` if there is none)."""
-    return "\n".join("\n".join(table_lines(table)) + "\n" for table in chosen(tables, mode))
+def render_text(tables: Mapping[str, ExpectedTable], mode: str | None = None) -> str:
+    """All tables, or that of one mode (``KeyError`` for an unknown mode)."""
+    return "\n".join("\n".join(table_lines(table)) + "\n" for table in selected(tables, mode))
 
 
-def render_rules_json(tables: Mapping[str, ExpectedTable], mode: str | None = None) -> str:
-    """The same with all that the audit goes by, and where it is from."""
-    shown = [
+def render_json(tables: Mapping[str, ExpectedTable], mode: str | None = None) -> str:
+    """The tables with everything that an audit uses, and the origin of each value."""
+    content = [
         {
             "mode": table.mode,
             "title": table.title,
-            "rows": json.lines(flow_json(flow) for flow in table.flows),
+            "rows": lines(flow_json(flow) for flow in table.flows),
         }
-        for table in chosen(tables, mode)
+        for table in selected(tables, mode)
     ]
-    return "".join(json.document({**json.heading(), "tables": shown}))
+    return "".join(document({**heading(), "tables": content}))
 
 
-def chosen(tables: Mapping[str, ExpectedTable], mode: str | None) -> list[ExpectedTable]:
+def selected(tables: Mapping[str, ExpectedTable], mode: str | None) -> list[ExpectedTable]:
     return list(tables.values()) if mode is None else [tables[mode]]
 
 
 def table_lines(table: ExpectedTable) -> Iterator[str]:
-    from tabulate import tabulate  # takes longer to import than most of the program
+    from tabulate import tabulate  # slow to import
 
     cells = [
         (flow.id, "\n".join(description_lines(flow)), port(flow), flow.destination.system, need(flow))
@@ -57,7 +57,7 @@ def description_lines(flow: ExpectedFlow) -> list[str]:
 
 
 def need(flow: ExpectedFlow) -> str:
-    """The requirement, of both deployments where they differ."""
+    """The requirement; those of both deployments if they differ."""
     if flow.standalone is flow.ha:
         return flow.standalone.value
     return f"{flow.standalone.value}\nHA: {flow.ha.value}"

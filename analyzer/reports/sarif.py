@@ -1,6 +1,6 @@
 """The report for code scanning, DefectDojo and other collectors: SARIF 2.1.0 (OASIS, with Errata 01).
 
-A check is a rule, a finding a result. What a result is matched by from one upload to the next is its fingerprint
+A check becomes a rule, a finding a result. Collectors match results from one upload to the next by the fingerprint
 (:func:`analyzer.findings.fingerprints`), which GitHub reads under the name ``primaryLocationLineHash``.
 """
 
@@ -16,6 +16,7 @@ from analyzer import checks
 from analyzer.capture import CaptureFile
 from analyzer.findings import Check, Finding, Severity, fingerprints, sections
 from analyzer.reports.times import finding_time, iso
+from analyzer.reports.wording import frames_by_capture
 from analyzer.safetext import escape_text
 from analyzer.version import __version__
 
@@ -26,16 +27,16 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sar
 
 LEVELS = {Severity.HIGH: "error", Severity.MEDIUM: "warning", Severity.LOW: "note", Severity.INFO: "note"}
 SCORES = {Severity.HIGH: "8.0", Severity.MEDIUM: "5.5", Severity.LOW: "2.0", Severity.INFO: "0.0"}
-"""``security-severity`` of GitHub and DefectDojo: from 7 on high, from 4 on medium, above 0 low."""
+"""``security-severity`` of GitHub and DefectDojo: 7 and above is high, 4 and above medium, above 0 low."""
 
 
 def render(audit: Audit, colour: bool = False) -> str:
-    """The audit as one SARIF log with one run; it has no colours."""
+    """The audit as one SARIF log with one run; SARIF has no colours."""
     return "".join(pieces(audit, colour))
 
 
 def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
-    """:func:`render`, piece by piece. ASCII only: everything else is a JSON escape."""
+    """:func:`render`, piece by piece; ASCII only, with JSON escapes for everything else."""
     yield from json.JSONEncoder(indent=1).iterencode(
         {"$schema": SCHEMA, "version": "2.1.0", "runs": [run(audit)]},
     )
@@ -45,7 +46,7 @@ def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
 def run(audit: Audit) -> dict[str, Any]:
     found = {finding.check for finding in audit.findings}
     rules = [check for check in checks.CHECKS if check.id in found]
-    places = {check.id: index for index, check in enumerate(rules)}
+    indexes = {check.id: index for index, check in enumerate(rules)}
     return {
         "tool": {
             "driver": {
@@ -58,24 +59,24 @@ def run(audit: Audit) -> dict[str, Any]:
         "invocations": [invocation(audit)],
         "artifacts": [artifact(index, capture) for index, capture in enumerate(audit.captures)],
         "results": [
-            result(finding, name, places.get(finding.check), audit.captures)
-            for finding, name in zip(audit.findings, fingerprints(audit.findings), strict=True)
+            result(finding, fingerprint, indexes.get(finding.check), audit.captures)
+            for finding, fingerprint in zip(audit.findings, fingerprints(audit.findings), strict=True)
         ],
         "properties": {"profile": escape_text(audit.profile), "deployment": audit.deployment.value},
     }
 
 
 def rule(check: Check) -> dict[str, Any]:
-    """A check, with its documentation for who reads the result."""
-    told = sections(check)
+    """A check with its documentation."""
+    documentation = sections(check)
     return {
         "id": check.id,
         "name": "".join(word.capitalize() for word in check.slug.split("-")),
         "shortDescription": {"text": check.slug.replace("-", " ").capitalize()},
-        "fullDescription": {"text": told["flags"]},
+        "fullDescription": {"text": documentation["flags"]},
         "help": {
-            "text": "\n\n".join(f"{heading.capitalize()}: {said}" for heading, said in told.items()),
-            "markdown": "\n\n".join(f"**{heading.capitalize()}:** {said}" for heading, said in told.items()),
+            "text": "\n\n".join(f"{heading.capitalize()}: {text}" for heading, text in documentation.items()),
+            "markdown": "\n\n".join(f"**{heading.capitalize()}:** {text}" for heading, text in documentation.items()),
         },
         "defaultConfiguration": {"level": LEVELS[check.severity]},
         "properties": {
@@ -87,7 +88,7 @@ def rule(check: Check) -> dict[str, Any]:
 
 
 def invocation(audit: Audit) -> dict[str, Any]:
-    """How the audit went: what of the captures could not be read."""
+    """Whether this program succeeded, and what it could not read of the captures."""
     return {
         "executionSuccessful": all(finding.check != "TPE900" for finding in audit.findings),
         "toolExecutionNotifications": [
@@ -103,12 +104,12 @@ def invocation(audit: Audit) -> dict[str, Any]:
 
 
 def message(text: str) -> dict[str, str]:
-    """A plain text message, in which nothing is a link (section 3.11.6)."""
+    """A plain text message without links (section 3.11.6)."""
     return {"text": escape_text(text).replace("](", "\\](")}
 
 
 def artifact(index: int, capture: CaptureFile) -> dict[str, Any]:
-    """A capture file and what is known of it; the index tells one from another that is the same."""
+    """A capture file and its facts; the index distinguishes a file that is given twice."""
     times = {
         name: iso(time, capture.digits)
         for name, time in (("first", capture.first), ("last", capture.last))
@@ -133,7 +134,7 @@ def artifact_location(index: int, capture: CaptureFile) -> dict[str, Any]:
 
 
 def uri(path: str) -> str:
-    """The path as the user gave it, as a URI (RFC 3986): absolute, or relative to where the program was started."""
+    """The path as given, as a URI (RFC 3986): absolute, or relative to the folder in which the program was started."""
     try:
         name = path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -144,11 +145,13 @@ def uri(path: str) -> str:
 # -- results ---------------------------------------------------------------------------------------------------
 
 
-def result(finding: Finding, fingerprint: str, place: int | None, captures: Sequence[CaptureFile]) -> dict[str, Any]:
-    """A finding. What it says goes into the message, for most collectors show nothing else."""
+def result(
+    finding: Finding, fingerprint: str, rule_index: int | None, captures: Sequence[CaptureFile]
+) -> dict[str, Any]:
+    """A finding. Its evidence and remedy are part of the message, because most collectors show nothing else."""
     sentences = [finding.summary]
     if finding.frames:
-        sentences.append(f"Evidence: {frames_text(finding, captures)}.")
+        sentences.append(f"Evidence: {evidence(finding, captures)}.")
     sentences.append(finding.remedy)
     locations = locations_of(finding, captures)
     time = finding_time(finding, captures)
@@ -167,7 +170,7 @@ def result(finding: Finding, fingerprint: str, place: int | None, captures: Sequ
     }
     return {
         "ruleId": finding.check,
-        **({} if place is None else {"ruleIndex": place}),
+        **({} if rule_index is None else {"ruleIndex": rule_index}),
         "level": LEVELS[finding.severity],
         "message": message(" ".join(sentences)),
         **({"locations": locations} if locations else {}),
@@ -181,21 +184,19 @@ def result(finding: Finding, fingerprint: str, place: int | None, captures: Sequ
     }
 
 
-def frames_text(finding: Finding, captures: Sequence[CaptureFile]) -> str:
-    """The frames, with their file: ``frames 168, 170 of gw.pcap``."""
-    parts = []
-    for capture, group in groupby(finding.frames, key=lambda frame: frame.capture):
-        numbers = [str(frame.number) for frame in group]
-        noun = "frame" if len(numbers) == 1 else "frames"
-        parts.append(f"{noun} {', '.join(numbers)} of {captures[capture].path}")
-    return "; ".join(parts)
+def evidence(finding: Finding, captures: Sequence[CaptureFile]) -> str:
+    """The frames with their files: ``frames 168, 170 of gw.pcap``."""
+    return "; ".join(
+        f"{'frame' if len(numbers) == 1 else 'frames'} {', '.join(map(str, numbers))} of {capture.path}"
+        for capture, numbers in frames_by_capture(finding.frames, captures)
+    )
 
 
 def locations_of(finding: Finding, captures: Sequence[CaptureFile]) -> list[dict[str, Any]]:
-    """A location for each file with frames that show it; without frames, the first file.
+    """One location per file with cited frames; the first file for a finding without frames.
 
-    A packet has no line. GitHub demands one of the first location, so each says line 1; the frames are its logical
-    locations, beside the host and the flow.
+    Packets have no line numbers, but GitHub requires one, so every location has line 1. The frames are logical
+    locations, like the hosts and the service.
     """
     about = [
         {"name": name, "kind": kind}

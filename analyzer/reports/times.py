@@ -1,4 +1,4 @@
-"""Times as reports show them: UTC, with as many digits as the capture has."""
+"""Times and durations in reports: UTC, with as many decimals as the capture records."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def iso(time: int, digits: int) -> str:
     """Nanoseconds since the epoch in ISO 8601 with ``digits`` decimals of a second (RFC 3339)."""
     seconds, fraction = divmod(int(time), 1_000_000_000)
     day, second = divmod(seconds, 86_400)
-    shown = f"{day_text(day)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
-    return f"{shown}.{fraction:09}"[: len(shown) + 1 + digits] + "Z" if digits else shown + "Z"
+    text = f"{day_text(day)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+    return f"{text}.{fraction:09}"[: len(text) + 1 + digits] + "Z" if digits else text + "Z"
 
 
 def iso_all(times: Sequence[int], digits: Sequence[int]) -> list[str]:
-    """:func:`iso` of many times, each with its own digits."""
+    """:func:`iso` of many times; ``digits`` are those of each."""
     moments = np.array(times, dtype="datetime64[ns]")
-    shown: list[str] = np.datetime_as_string(moments).tolist()
-    return [text[: 20 + count] + "Z" if count else text[:19] + "Z" for text, count in zip(shown, digits, strict=True)]
+    texts: list[str] = np.datetime_as_string(moments).tolist()
+    return [text[: 20 + count] + "Z" if count else text[:19] + "Z" for text, count in zip(texts, digits, strict=True)]
 
 
 def finding_time(finding: Finding, captures: Sequence[CaptureFile]) -> str | None:
-    """When a finding happened, with the digits of the capture that holds its first frame; without one, the most."""
+    """The time of a finding with the digits of its first frame's capture, or the most digits if it cites no frame."""
     if finding.time is None:
         return None
     if finding.frames:
@@ -40,12 +40,12 @@ def finding_time(finding: Finding, captures: Sequence[CaptureFile]) -> str | Non
 
 @lru_cache(maxsize=64)
 def day_text(day: int) -> str:
-    """A day, counted from the epoch, as ``2026-11-22``."""
+    """A day since the epoch as ``2026-11-22``."""
     return (EPOCH + timedelta(days=day)).isoformat()
 
 
 def span(nanoseconds: int) -> str:
-    """A duration to read: ``4 min 59 s``."""
+    """A duration in words: ``4 min 59 s``."""
     seconds = nanoseconds / 1e9
     if seconds < 60:
         return f"{seconds:.3g} s" if seconds < 10 else f"{int(seconds)} s"
@@ -53,6 +53,5 @@ def span(nanoseconds: int) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    shown = [f"{number} {unit}" for number, unit in parts]
     first = next(index for index, (number, _) in enumerate(parts) if number)
-    return " ".join(shown[first : first + 2])
+    return " ".join(f"{number} {unit}" for number, unit in parts[first : first + 2])

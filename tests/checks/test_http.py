@@ -77,7 +77,7 @@ def test_no_issue_without_credentials(tmp_path: Path) -> None:
     assert findings_of(plain, "TPE351") == []
 
 
-@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.NAME)
+@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.name)
 def test_no_secret_in_reports(report: Format, tmp_path: Path) -> None:
     assert CANARY not in str(report.render(traffic().audit(tmp_path, mode="basics")))
 

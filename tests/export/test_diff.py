@@ -1,4 +1,4 @@
-"""What changed between two reports."""
+"""Differences between two JSON reports."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer import cli
+from analyzer import audit, cli
 from analyzer.expected import Deployment, UsageError
-from analyzer.export.diff import Difference, compare, load
-from analyzer.findings import Finding, Severity
+from analyzer.export.diff import Change, Difference, compare, load
+from analyzer.findings import Severity, fingerprints
 from analyzer.heads import Frame
 from analyzer.reports import difference
 from analyzer.reports import json as report
@@ -27,7 +26,6 @@ from tests.synthetic import HTTP, OTHER, STATION, TLS, TPE, Traffic
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
-CAPTURES = samples.all_captures()
 
 OLD = replace(EXAMPLE, findings=EXAMPLE.findings[:4])
 NEW = replace(
@@ -50,9 +48,9 @@ NEW = replace(
 )
 
 
-def saved(audited: Audit, folder: Path, name: str) -> str:
+def saved(result: Audit, folder: Path, name: str) -> str:
     path = folder / name
-    path.write_text(report.render(audited), encoding="utf-8")
+    path.write_text(report.render(result), encoding="utf-8")
     return str(path)
 
 
@@ -60,48 +58,47 @@ def compared(old: Audit, new: Audit, folder: Path) -> Difference:
     return compare(load(saved(old, folder, "old.json")), load(saved(new, folder, "new.json")))
 
 
-def said(found: Difference) -> Difference:
-    """As if the reports had been in the working directory."""
-    return replace(found, old=replace(found.old, path="old.json"), new=replace(found.new, path="new.json"))
-
-
-def test_the_texts_are_the_golden_ones(tmp_path: Path) -> None:
-    found = said(compared(OLD, NEW, tmp_path))
+def test_golden(tmp_path: Path) -> None:
+    found = compared(OLD, NEW, tmp_path)
+    found = replace(found, old=replace(found.old, path="old.json"), new=replace(found.new, path="new.json"))
     assert difference.render_text(found) == (GOLDEN / "diff.txt").read_text(encoding="utf-8")
     assert difference.render_json(found) == (GOLDEN / "diff.json").read_text(encoding="utf-8")
 
 
-def test_an_audit_does_not_differ_from_itself(tmp_path: Path) -> None:
+def test_equal_reports_have_no_difference(tmp_path: Path) -> None:
     found = compared(EXAMPLE, EXAMPLE, tmp_path)
-    assert len(found.stayed) == len(EXAMPLE.findings)
-    kept = replace(found, stayed=())
-    assert difference.render_text(kept).endswith("0 new, 0 mended, 0 stayed; 0 rows with another status.\n")
+    assert len(found.unchanged_findings) == len(EXAMPLE.findings)
+    without_findings = replace(found, unchanged_findings=())
+    assert difference.render_text(without_findings).endswith("0 new, 0 mended, 0 stayed; 0 rows with another status.\n")
     assert not found.fails("info")
 
 
-def test_what_appeared_was_mended_and_stayed(tmp_path: Path) -> None:
+def test_findings_are_new_fixed_or_unchanged(tmp_path: Path) -> None:
     found = compared(OLD, NEW, tmp_path)
-    assert [each.check for each in found.appeared] == ["TPE102", "TPE311"]
-    assert [each.check for each in found.mended] == ["TPE001", "TPE101"]
-    assert [(old.severity, new.severity) for old, new in found.stayed] == [("medium", "high"), ("high", "high")]
-    assert [(each.old, each.new) for each in found.settings] == [("standalone", "ha")]
-    assert [(each.about, each.old, each.new) for each in found.modes] == [(("10.0.0.2",), "tls", "ipsec")]
-    assert [(each.about, each.old, each.new) for each in found.rows] == [(("10.0.0.2", "i3"), "present", "blocked")]
-    assert found.stations_came == ("10.0.0.3",)
-    assert found.stations_went == ("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff",)
-    assert [each.service for each in found.flows_came] == ["udp/500"]
-    assert [each.service for each in found.flows_went] == ["esp", "icmp", "tcp/3003", "tcp/80"]
+    assert [finding.check for finding in found.new_findings] == ["TPE102", "TPE311"]
+    assert [finding.check for finding in found.fixed_findings] == ["TPE001", "TPE101"]
+    assert [(old.severity, new.severity) for old, new in found.unchanged_findings] == [
+        ("medium", "high"),
+        ("high", "high"),
+    ]
+    assert found.settings == (Change(("deployment",), "standalone", "ha"),)
+    assert found.modes == (Change(("10.0.0.2",), "tls", "ipsec"),)
+    assert found.rows == (Change(("10.0.0.2", "i3"), "present", "blocked"),)
+    assert found.new_stations == ("10.0.0.3",)
+    assert found.gone_stations == ("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff",)
+    assert [flow.service for flow in found.new_flows] == ["udp/500"]
+    assert [flow.service for flow in found.gone_flows] == ["esp", "icmp", "tcp/3003", "tcp/80"]
 
 
-def test_of_findings_with_one_fingerprint_those_that_say_the_same_stay(tmp_path: Path) -> None:
-    def told(*sentences: str) -> Audit:
-        return replace(EXAMPLE, findings=tuple(finding(summary=each) for each in sentences))
+def test_findings_with_one_fingerprint_are_paired_by_summary_first(tmp_path: Path) -> None:
+    def audit_with(*summaries: str) -> Audit:
+        return replace(EXAMPLE, findings=tuple(finding(summary=summary) for summary in summaries))
 
-    found = compared(told("One.", "Two.", "Three."), told("Three.", "Two.", "Four.", "Five."), tmp_path)
-    pairs = [(old.summary, new.summary) for old, new in found.stayed]
+    found = compared(audit_with("One.", "Two.", "Three."), audit_with("Three.", "Two.", "Four.", "Five."), tmp_path)
+    pairs = [(old.summary, new.summary) for old, new in found.unchanged_findings]
     assert pairs == [("Three.", "Three."), ("Two.", "Two."), ("One.", "Four.")]
-    assert [each.summary for each in found.appeared] == ["Five."]
-    assert found.mended == ()
+    assert [finding.summary for finding in found.new_findings] == ["Five."]
+    assert found.fixed_findings == ()
 
 
 @pytest.mark.parametrize(
@@ -115,25 +112,27 @@ def test_of_findings_with_one_fingerprint_those_that_say_the_same_stay(tmp_path:
         ([Severity.HIGH], [], set()),
     ],
 )
-def test_what_is_new_or_worse_fails(
+def test_new_and_worse_findings_fail(
     old: Sequence[Severity], new: Sequence[Severity], fails: set[str], tmp_path: Path
 ) -> None:
-    def told(severities: Sequence[Severity]) -> Audit:
-        return replace(EXAMPLE, findings=tuple(finding(severity=each) for each in severities))
+    def audit_with(severities: Sequence[Severity]) -> Audit:
+        return replace(EXAMPLE, findings=tuple(finding(severity=severity) for severity in severities))
 
-    found = compared(told(old), told(new), tmp_path)
-    assert {str(each) for each in Severity if found.fails(str(each))} == fails
+    found = compared(audit_with(old), audit_with(new), tmp_path)
+    assert {str(severity) for severity in Severity if found.fails(str(severity))} == fails
 
 
 # -- fingerprints -----------------------------------------------------------------------------------------------
 
 
-def fingerprints(told: Any) -> dict[str, str]:
-    return {each["fingerprint"]: each["check"] for each in told["findings"] if each["base_station"] is not None}
+def station_fingerprints(result: Audit) -> dict[str, str]:
+    """Fingerprint → check, for the findings about base stations."""
+    pairs = zip(fingerprints(result.findings), result.findings, strict=True)
+    return {fingerprint: finding.check for fingerprint, finding in pairs if finding.base_station is not None}
 
 
 def shifted(path: Path, folder: Path) -> Path:
-    """The same capture with packets of strangers before all others."""
+    """The same capture with packets of other hosts before all others."""
     content = path.read_bytes()
     strangers = [build.udp("203.0.113.77", 5000, "203.0.113.78", 6000, b"stranger") for _ in range(7)]
     time = int.from_bytes(content[24:28], "little")
@@ -143,48 +142,41 @@ def shifted(path: Path, folder: Path) -> Path:
     return target
 
 
-PLAIN = [each for each in CAPTURES if each.read_bytes()[:4] == b"\xd4\xc3\xb2\xa1" and len(each.read_bytes()) > 24]
+def is_ethernet_pcap(path: Path) -> bool:
+    """Whether it is a little-endian pcap file with microseconds, link type Ethernet, and packets."""
+    content = path.read_bytes()
+    return content[:4] == b"\xd4\xc3\xb2\xa1" and content[20:24] == b"\1\0\0\0" and len(content) > 24
 
 
-@pytest.mark.parametrize("path", PLAIN, ids=lambda path: path.stem)
-def test_strangers_and_other_frame_numbers_change_no_fingerprint(
-    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if int.from_bytes(path.read_bytes()[20:24], "little") != 1:
-        pytest.skip("not of Ethernet")
-    reports = []
-    for capture in (path, shifted(path, tmp_path)):
-        cli.main(["audit", str(capture), "--format", "json"])
-        reports.append(json.loads(capsys.readouterr().out))
-    one, two = reports
-    assert two["totals"]["packets"] == one["totals"]["packets"] + 7
-    assert fingerprints(one) == fingerprints(two)
+@pytest.mark.parametrize("path", list(filter(is_ethernet_pcap, samples.all_captures())), ids=lambda path: path.stem)
+def test_fingerprints_do_not_depend_on_other_hosts_and_frame_numbers(path: Path, tmp_path: Path) -> None:
+    before, after = audit(path), audit(shifted(path, tmp_path))
+    assert after.totals.packets == before.totals.packets + 7
+    assert station_fingerprints(before) == station_fingerprints(after)
 
 
-def test_what_a_finding_is_about_changes_its_fingerprint(tmp_path: Path) -> None:
-    from analyzer.findings import fingerprints as names
+def test_fingerprint_depends_on_the_subject_of_a_finding() -> None:
+    def fingerprint(**changes: object) -> str:
+        return fingerprints([finding(**changes)])[0]
 
-    def name(each: Finding) -> str:
-        return names([each])[0]
-
-    own = name(finding())
+    original = fingerprint()
     for same in ({"frames": (Frame(1, 7),)}, {"time": None}, {"flow": 9}, {"count": 3}, {"summary": "Else."}):
-        assert name(finding(**same)) == own
+        assert fingerprint(**same) == original
     for other in ({"check": "TPE302"}, {"base_station": None}, {"peer": "::1"}, {"service": "tcp"}, {"rows": ("i39",)}):
-        assert name(finding(**other)) != own
-    assert names([finding(), finding(summary="Else.")]) == [own, f"{own}:2"]
+        assert fingerprint(**other) != original
+    assert fingerprints([finding(), finding(summary="Else.")]) == [original, f"{original}:2"]
 
 
-def test_several_peers_or_ports_are_none(tmp_path: Path) -> None:
+def test_finding_about_several_peers_or_ports_names_none(tmp_path: Path) -> None:
     traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp(STATION, 41000, OTHER, 8080, HTTP)
     for port in range(20):
         traffic.tcp(STATION, 42000 + port, OTHER, 100 + port)
-    told = {each.check: (each.peer, each.service) for each in traffic.audit(tmp_path).findings}
-    assert told["TPE101"] == (OTHER, "tcp/8080")
-    assert told["TPE103"] == (OTHER, "tcp")
+    subjects = {finding.check: (finding.peer, finding.service) for finding in traffic.audit(tmp_path).findings}
+    assert subjects["TPE101"] == (OTHER, "tcp/8080")
+    assert subjects["TPE103"] == (OTHER, "tcp")
 
 
-# -- what is no report ------------------------------------------------------------------------------------------
+# -- files that are no reports -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -201,7 +193,7 @@ def test_several_peers_or_ports_are_none(tmp_path: Path) -> None:
         (b'{"schema_version": 1}', "schema_version of the report is of the wrong type"),
     ],
 )
-def test_a_file_that_is_no_report(
+def test_file_that_is_no_report_is_a_one_line_error(
     content: bytes, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bad.json"
@@ -226,7 +218,7 @@ def test_a_file_that_is_no_report(
         (("flows", 0, "responder", "port"), "http", "port of responder of flows[0] is of the wrong type"),
     ],
 )
-def test_a_report_with_a_wrong_part_says_which(
+def test_error_names_the_wrong_part_of_a_report(
     path: tuple[str | int, ...], wrong: object, reason: str, tmp_path: Path
 ) -> None:
     value = json.loads(report.render(EXAMPLE))
@@ -241,7 +233,7 @@ def test_a_report_with_a_wrong_part_says_which(
     assert str(error.value).endswith(reason)
 
 
-def test_a_report_of_an_older_version_is_refused_with_advice(tmp_path: Path) -> None:
+def test_report_without_fingerprints_is_refused_with_advice(tmp_path: Path) -> None:
     value = json.loads(report.render(EXAMPLE))
     del value["findings"][0]["fingerprint"]
     target = tmp_path / "report.json"
@@ -258,7 +250,7 @@ VALUES = st.recursive(
 
 
 @given(st.data())
-def test_any_change_of_a_report_is_refused_or_understood(data: st.DataObject) -> None:
+def test_any_changed_report_is_refused_or_compared(data: st.DataObject) -> None:
     value = json.loads(report.render(EXAMPLE))
     place = value
     while True:
@@ -270,25 +262,25 @@ def test_any_change_of_a_report_is_refused_or_understood(data: st.DataObject) ->
     place[key] = data.draw(VALUES)
     with build.saved(json.dumps(value).encode()) as path:
         try:
-            told = load(str(path))
+            loaded = load(str(path))
         except UsageError as error:
             assert "\n" not in str(error)
             return
-        found = compare(told, told)
+        found = compare(loaded, loaded)
         assert difference.render_text(found)
         json.loads(difference.render_json(found))
-        assert not found.appeared and not found.mended
+        assert not found.new_findings and not found.fixed_findings
 
 
-def test_nothing_from_a_report_reaches_the_terminal_raw(tmp_path: Path) -> None:
+def test_text_from_reports_is_escaped(tmp_path: Path) -> None:
     value = json.loads(report.render(EXAMPLE))
     value["deployment"] = HOSTILE
     for station in value["base_stations"]:
         station["address"], station["mode"] = HOSTILE, HOSTILE
-    for each in value["findings"]:
-        each.update(check=HOSTILE, slug=HOSTILE, summary=HOSTILE, base_station=HOSTILE, rows=[HOSTILE])
-    for each in value["flows"]:
-        each.update(base_station=HOSTILE, transport=HOSTILE, protocol=HOSTILE)
+    for reported in value["findings"]:
+        reported.update(check=HOSTILE, slug=HOSTILE, summary=HOSTILE, base_station=HOSTILE, rows=[HOSTILE])
+    for flow in value["flows"]:
+        flow.update(base_station=HOSTILE, transport=HOSTILE, protocol=HOSTILE)
     path = tmp_path / "report.json"
     path.write_text(json.dumps(value))
     hostile, plain = load(str(path)), load(saved(EXAMPLE, tmp_path, "plain.json"))
@@ -301,7 +293,7 @@ def test_nothing_from_a_report_reaches_the_terminal_raw(tmp_path: Path) -> None:
 # -- the command ------------------------------------------------------------------------------------------------
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, new = saved(OLD, tmp_path, "old.json"), saved(NEW, tmp_path, "new.json")
     assert cli.main(["diff", old, new, "--fail-on", "low"]) == 1
     out, err = capsys.readouterr()
@@ -311,6 +303,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     target = tmp_path / "diff.json"
     assert cli.main(["diff", new, old, "--fail-on", "high", "--format", "json", "--output", str(target)]) == 0
     assert capsys.readouterr() == ("", "")
-    assert [each["check"] for each in json.loads(target.read_bytes())["findings"]["new"]] == ["TPE101", "TPE001"][::-1]
+    assert [finding["check"] for finding in json.loads(target.read_bytes())["findings"]["new"]] == ["TPE001", "TPE101"]
     assert cli.main(["diff", old, str(tmp_path / "none.json")]) == 2
     assert capsys.readouterr().err == f"tpe-pcap: {tmp_path / 'none.json'}: no such file or directory\n"

@@ -299,7 +299,7 @@ EXAMPLE = replace(
 
 def rendered(audit: Audit, name: str) -> bytes:
     """An audit in one of the formats, as it is written to a file."""
-    said = next(each for each in FORMATS if name == each.NAME).render(audit)
+    said = next(each for each in FORMATS if name == each.name).render(audit)
     return said.encode() if isinstance(said, str) else said
 
 

@@ -20,7 +20,7 @@ def joined(report: Format, pieces: Callable[[], Iterable[str] | Iterable[bytes]]
     try:
         parts: list[str | bytes] = list(pieces())
     except (ImportError, ValueError) as error:
-        pytest.skip(f"{report.NAME}: {error}")
+        pytest.skip(f"{report.name}: {error}")
     if parts and isinstance(parts[0], bytes):
         return b"".join(part for part in parts if isinstance(part, bytes))
     return "".join(part for part in parts if isinstance(part, str))

@@ -36,5 +36,5 @@ def test_every_format_renders_in_one_way() -> None:
     for each in FORMATS:
         pieces = each.pieces(result, False)
         whole = b"".join(piece.encode() if isinstance(piece, str) else piece for piece in pieces)
-        assert whole == rendered(result, each.NAME)
+        assert whole == rendered(result, each.name)
         assert each.binary or whole.endswith(b"\n")

@@ -119,7 +119,7 @@ def test_hostile_and_long_names_stay_text_and_in_their_place(
     page = opened(spoilt(text), viewport=viewport).page
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     assert page.locator("script").count() == 1 and page.locator("img").count() == 0
-    assert html.visible(text) in page.locator(".finding h3").first.inner_text()
+    assert html.visible_text(text) in page.locator(".finding h3").first.inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
 
 

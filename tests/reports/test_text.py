@@ -26,7 +26,7 @@ def test_the_report_is_the_golden_one() -> None:
 
 
 def test_flows_are_the_golden_ones() -> None:
-    shown = text.render_flows_text(EXAMPLE.captures, FLOWS)
+    shown = text.render_flows(EXAMPLE.captures, FLOWS)
     assert shown == (GOLDEN / "flows.txt").read_text(encoding="utf-8")
 
 
@@ -115,4 +115,4 @@ def test_a_flow_whose_opener_is_not_certain_is_marked() -> None:
 
 
 def test_no_flows_is_a_heading_only() -> None:
-    assert len(text.render_flows_text((EMPTY,), Conversations(())).splitlines()) == 1
+    assert len(text.render_flows((EMPTY,), Conversations(())).splitlines()) == 1
