@@ -159,7 +159,7 @@ def test_verdict(name: str) -> None:
     assert int(result.fails()) == expected["exit_code"]
 
 
-@pytest.mark.skipif(not TSHARK, reason="tshark is not installed")
+@pytest.mark.tshark
 @pytest.mark.parametrize("name", WITH_KEYS)
 def test_verdict_with_keys(name: str) -> None:
     expected = expectation(name)["with_keys"]

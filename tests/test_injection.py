@@ -7,7 +7,6 @@ import html.parser
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree
@@ -287,7 +286,7 @@ def filters() -> list[str]:
     return list(shapes.values())
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+@pytest.mark.tshark
 def test_tshark_accepts_every_filter(tmp_path: Path) -> None:
     path = tmp_path / "one.pcap"
     path.write_bytes(build.pcap(build.timed([build.udp(STATION, 1, TPE, 2)])))

@@ -40,6 +40,7 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
 def test_mutated_samples(path: Path, tmp_path: Path) -> None:
     content = path.read_bytes()

@@ -21,6 +21,7 @@ def read(path: Path) -> Any:
     return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 def test_it_runs(path: Path) -> None:
     notebook = read(path)

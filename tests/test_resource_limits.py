@@ -76,6 +76,7 @@ def compiled() -> None:
     build.read([])
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("trap", traps.TRAPS, ids=lambda trap: trap.__name__)
 def test_a_trap_costs_no_more_than_the_budget_and_nothing_is_left_out_without_a_word(
     trap: Callable[..., None], tmp_path: Path
@@ -96,6 +97,7 @@ def test_a_trap_costs_no_more_than_the_budget_and_nothing_is_left_out_without_a_
     assert traps.TRAPS[trap] is None or traps.TRAPS[trap] in said
 
 
+@pytest.mark.deep
 def test_twice_the_control_connection_costs_no_more_memory(tmp_path: Path) -> None:
     """What is behind the part of an FTP control connection that is read is counted only."""
     spent = []

@@ -7,7 +7,6 @@ import ipaddress
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -176,7 +175,7 @@ FIELDS = (
 TOLD_BY_TSHARK = ("plain-full-passive", "tls-full-tls12-mutual", "tls-dns-tunnel", "plain-ipv6", "basics-compliant")
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+@pytest.mark.tshark
 @pytest.mark.parametrize("name", TOLD_BY_TSHARK)
 def test_nothing_that_tshark_reads_is_there(name: str) -> None:
     (path,) = samples.files(name)

@@ -6,7 +6,6 @@ import bz2
 import gzip
 import io
 import json
-import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Sequence
@@ -59,8 +58,6 @@ def packets(content: bytes, folder: Path) -> list[Record]:
 
 def tshark(path: Path, *fields: str) -> list[list[str]]:
     """Fields of every packet as tshark reads them; the test fails if tshark reports a problem with the file."""
-    if not shutil.which("tshark"):
-        pytest.skip("tshark is not installed")
     options = [part for field in fields for part in ("-e", field)]
     done = subprocess.run(
         ["tshark", "-n", "-r", path, "-T", "fields", *options], capture_output=True, text=True, check=False
@@ -83,6 +80,7 @@ def test_packets_and_times_are_unchanged(name: str, tmp_path: Path) -> None:
         assert (bytes(copy.data), copy.ticks, copy.wire) == (bytes(original.data), original.ticks, original.wire)
 
 
+@pytest.mark.tshark
 @pytest.mark.parametrize("name", CONTENTS)
 def test_tshark_reads_the_packets_and_shows_the_comments(name: str, tmp_path: Path) -> None:
     path = tmp_path / "capture"
@@ -101,6 +99,7 @@ def test_tshark_reads_the_packets_and_shows_the_comments(name: str, tmp_path: Pa
     ]
 
 
+@pytest.mark.tshark
 def test_interfaces_keep_their_names_and_resolutions(tmp_path: Path) -> None:
     path = tmp_path / "mixed.pcapng"
     path.write_bytes(MIXED)
@@ -112,6 +111,7 @@ def test_interfaces_keep_their_names_and_resolutions(tmp_path: Path) -> None:
     assert struct.pack("<HHq", 14, 8, -5) in description
 
 
+@pytest.mark.tshark
 def test_captures_follow_one_another_by_time(tmp_path: Path) -> None:
     late, early = tmp_path / "late.pcap", tmp_path / "early.pcapng"
     late.write_bytes(build.pcap([Packet(FRAMES[0], START + 100 * SECOND)], nanoseconds=True))
@@ -131,6 +131,7 @@ def test_compressed_capture(compress: Callable[[bytes], bytes], tmp_path: Path) 
     assert bytes(packets(written(citing([path], (0, 4))), tmp_path)[0].data) == FRAMES[3]
 
 
+@pytest.mark.tshark
 def test_packet_has_a_comment_per_finding_up_to_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.pcap"
     path.write_bytes(build.pcap(PACKETS))
@@ -169,6 +170,7 @@ def test_changed_capture_is_an_error(tmp_path: Path) -> None:
         evidence.write(result, io.BytesIO())
 
 
+@pytest.mark.tshark
 def test_no_findings_give_an_empty_capture(tmp_path: Path) -> None:
     target = tmp_path / "evidence.pcapng"
     target.write_bytes(written(BARE))

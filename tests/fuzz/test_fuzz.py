@@ -13,6 +13,8 @@ import pytest
 from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS, Target, crashes, packed, pieces_of, replay, timed, unpacked
 
+pytestmark = pytest.mark.deep
+
 RUNS = 200
 """Executions of each target, beside its seeds."""
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -389,7 +388,7 @@ def test_dns_of_the_corpus() -> None:
 
 
 @pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+@pytest.mark.tshark
 def test_names_of_the_corpus_are_those_of_tshark() -> None:
     compared = 0
     for truth, found in whole_captures():

@@ -3,7 +3,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import struct
 import time
 from collections.abc import Iterator
@@ -627,7 +626,7 @@ def test_hostile_fragments_do_not_take_long() -> None:
     assert time.perf_counter() - began < 3
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+@pytest.mark.tshark
 def test_the_table_of_cipher_suites_is_what_its_script_makes_of_tshark() -> None:
     """A newer tshark may know more; what both know, they know by the same name."""
     ours, theirs = registry.cipher_suites(), tls_cipher_suites.suites()

@@ -9,7 +9,6 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 from lxml import etree
 
-from analyzer import audit
 from analyzer.findings import Kind, Severity
 from analyzer.reports import junit
 from analyzer.result import Audit
@@ -17,7 +16,6 @@ from tests import samples
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, HOSTILE_AUDIT, finding
 
 ROOT = Path(__file__).parents[2]
-CAPTURES = samples.all_captures()
 SCHEMA = etree.XMLSchema(etree.parse(str(Path(__file__).parent / "schemas" / "junit-10.xsd")))
 
 
@@ -60,10 +58,10 @@ def test_every_report_agrees_with_the_schema(audited: Audit) -> None:
     suites(audited)
 
 
-@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", samples.names())
 @pytest.mark.parametrize("threshold", [Severity.INFO, Severity.HIGH])
-def test_something_fails_if_and_only_if_the_audit_fails(path: Path, threshold: Severity) -> None:
-    result = audit(path, fail_on=threshold)
+def test_something_fails_if_and_only_if_the_audit_fails(name: str, threshold: Severity) -> None:
+    result = replace(samples.audit_of(name), fail_on=threshold)
     shown = [outcome for suite in suites(result).values() for outcome in outcomes(suite).values()]
     assert ("failure" in shown) == result.fails()
     if result.base_stations:

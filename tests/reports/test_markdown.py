@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from analyzer import audit
 from analyzer.findings import Severity
 from analyzer.reports import markdown
 from analyzer.result import Audit
@@ -21,7 +20,6 @@ from tests import samples
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, GW, HOSTILE_AUDIT, NANO, finding
 
 ROOT = Path(__file__).parents[2]
-CAPTURES = samples.all_captures()
 OWN = {
     "heading_open", "heading_close", "paragraph_open", "paragraph_close", "inline", "text", "text_special", "softbreak",
     "strong_open", "strong_close", "code_inline", "bullet_list_open", "bullet_list_close", "list_item_open",
@@ -66,9 +64,9 @@ def test_a_report_is_made_of_its_own_marks_only(audited: Audit) -> None:
     assert counts["td_open"] == 5 * len(audited.captures) + sum(7 * len(each.rows) for each in audited.base_stations)
 
 
-@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.stem)
-def test_every_finding_of_a_capture_is_there_to_be_read(path: Path) -> None:
-    result = audit(path)
+@pytest.mark.parametrize("name", samples.names())
+def test_every_finding_of_a_capture_is_there_to_be_read(name: str) -> None:
+    result = samples.audit_of(name)
     said = shown(markdown.render(result))
     for each in result.findings:
         assert each.summary in said and each.remedy in said

@@ -553,6 +553,7 @@ def test_an_audit_starts_no_threads() -> None:
     assert warm("len(os.listdir('/proc/self/task'))") == "1"
 
 
+@pytest.mark.deep
 def test_the_report_is_the_same_with_plain_numba(tmp_path: Path) -> None:
     find_nothing()
     forced = (

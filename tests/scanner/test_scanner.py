@@ -293,8 +293,8 @@ CUT = [
     build.ethernet(build.ip4(STATION, SERVER, 1, b"\x0d\0\0\0")),  # a timestamp request without its body
     build.ethernet(build.ip4(STATION, SERVER, 1, b"\x08\0\0\0")) + bytes(22),  # likewise an echo, and padding
     build.ethernet(build.ip4(STATION, SERVER, 50, bytes(60))),
-    build.ethernet(build.ip4(STATION, SERVER, 17, build.udp_datagram(1, 2, bytes(1400)), total=0)),
-    build.ethernet(build.ip6(STATION6, SERVER6, 17, build.udp_datagram(1, 2, bytes(1400)), length=0)),
+    build.ethernet(build.ip4(STATION, SERVER, 17, build.udp_datagram(1, 2, bytes(120)), total=0)),
+    build.ethernet(build.ip6(STATION6, SERVER6, 17, build.udp_datagram(1, 2, bytes(120)), length=0)),
     *(
         build.ethernet(build.ip6(STATION6, SERVER6, number, b"\x11\x01" + bytes(14) + UDP6[40:]))
         for number in (0, 43, 60, 135, 139, 140)

@@ -20,7 +20,6 @@ from tests import samples
 CAPTURE = samples.capture("tls-http-on-3001")
 PACKETS = audit(CAPTURE).totals.packets
 NUMBERS = Query(fields=("frame.number",))
-needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 
 
 def fake_tshark(folder: Path, script: str) -> None:
@@ -39,17 +38,17 @@ def frame_numbers(path: Path = CAPTURE, query: Query = NUMBERS) -> list[int]:
     return [int(packet["frame_number"][0]) for packet in run(str(path), query)]
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_yields_every_packet_in_order() -> None:
     assert frame_numbers() == list(range(1, PACKETS + 1))
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_yields_the_packets_before_a_truncated_one() -> None:
     assert frame_numbers(samples.capture("tls-cut-in-the-middle"))
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_leaves_a_running_event_loop_alone() -> None:
     async def notebook() -> bool:
         loop = asyncio.get_running_loop()
@@ -59,7 +58,7 @@ def test_leaves_a_running_event_loop_alone() -> None:
     assert asyncio.run(notebook())
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_ignores_the_users_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     query = Query(fields=("frame.number",), display_filter="ssh")
     before = frame_numbers(query=query)
@@ -72,7 +71,7 @@ def test_ignores_the_users_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert before and frame_numbers(query=query) == before
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_runs_no_code_from_the_captures_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_tshark(tmp_path, f"touch {tmp_path}/executed")
     (tmp_path / "config.ini").write_text(f"[tshark]\ntshark_path = {tmp_path}/tshark\n")  # pyshark reads this name
@@ -83,7 +82,7 @@ def test_runs_no_code_from_the_captures_folder(tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "executed").exists()
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_removes_its_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     packets = run(str(CAPTURE), Query(fields=("frame.number",), files={"keylog": "secret"}))
@@ -135,7 +134,7 @@ def test_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.monotonic() - start < 20
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_file_that_is_not_a_capture_is_a_one_line_error(tmp_path: Path) -> None:
     path = tmp_path / "letter.pcap"
     path.write_text("From: me\n")

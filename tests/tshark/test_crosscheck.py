@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from tests import build, samples
 from tests.synthetic import OTHER, STATION, TPE, Traffic
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
-pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+pytestmark = pytest.mark.tshark
 
 Packet = dict[str, list[str]]
 

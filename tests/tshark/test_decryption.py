@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import ssl
 import subprocess
 import sys
@@ -40,8 +39,6 @@ from tests.tshark.keyed_traffic import (
     tls_traffic,
     tunnel,
 )
-
-needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 
 GCM128, GCM256, GCM_SHORT = (1, 20, 128), (1, 20, 256), (1, 18, 128)
 CBC, SHA256, NO_ESN, ESN, ECP256 = (1, 12, 128), (3, 12, None), (5, 0, None), (5, 1, None), (4, 19, None)
@@ -94,7 +91,7 @@ def tls_facts(result: Audit) -> TlsFacts:
 # -- IKE --------------------------------------------------------------------------------------------------------
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_compliant_ike_auth_is_decrypted_without_findings(tmp_path: Path) -> None:
     result = tunnelled(tmp_path)
     facts = ike_facts(result)
@@ -106,14 +103,14 @@ def test_compliant_ike_auth_is_decrypted_without_findings(tmp_path: Path) -> Non
     assert statuses(result)["i2"] == "present"
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_encrypted_fragments_are_reassembled(tmp_path: Path) -> None:
     whole, fragmented = tunnelled(tmp_path), tunnelled(tmp_path, fragments=40)
     assert ike_facts(fragmented).esp_offered == ike_facts(whole).esp_offered
     assert not [finding for finding in fragmented.findings if finding.rows == ("i2",)]
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_disallowed_esp_proposal_is_high_and_makes_its_row_malformed(tmp_path: Path) -> None:
     result = tunnelled(
         tmp_path,
@@ -129,7 +126,7 @@ def test_disallowed_esp_proposal_is_high_and_makes_its_row_malformed(tmp_path: P
     assert statuses(result)["i2"] == "malformed"
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_disallowed_esp_offer_beside_allowed_ones_is_low(tmp_path: Path) -> None:
     result = tunnelled(tmp_path, (tunnel(REQUEST_SPI, (GCM128, NO_ESN), (GCM_SHORT, NO_ESN)), MOBIKE))
     (offered,) = findings_of(result, "TPE229")
@@ -137,7 +134,7 @@ def test_disallowed_esp_offer_beside_allowed_ones_is_low(tmp_path: Path) -> None
     assert not findings_of(result, "TPE228") and statuses(result)["i2"] == "present"
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_rekeying_is_checked_and_may_include_a_key_exchange(tmp_path: Path) -> None:
     def rekeyed(*transforms: tuple[int, int, int | None]) -> Audit:
         request = auth((tunnel(REQUEST_SPI + 1, transforms),), exchange=36, message_id=2)
@@ -149,7 +146,7 @@ def test_rekeying_is_checked_and_may_include_a_key_exchange(tmp_path: Path) -> N
     assert [frame.number for frame in chosen.frames] == [6]
 
 
-@needs_tshark
+@pytest.mark.tshark
 @pytest.mark.parametrize(
     ("ike_request", "response", "beginning"),
     [
@@ -164,7 +161,7 @@ def test_missing_mobike_is_low(tmp_path: Path, ike_request: Payloads, response: 
     assert ike_facts(result).mobike is False and statuses(result)["i1"] == "present"
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_error_notification_inside_ike_auth_is_reported(tmp_path: Path) -> None:
     result = tunnelled(tmp_path, response=(notification(14),))
     (refused,) = findings_of(result, "TPE205")
@@ -183,7 +180,7 @@ def test_without_keys_a_finding_lists_what_is_hidden(tmp_path: Path) -> None:
     assert ike_facts(result).decrypted is None and not findings_of(result, "TPE014")
 
 
-@needs_tshark
+@pytest.mark.tshark
 @pytest.mark.parametrize(
     "keys",
     [
@@ -203,7 +200,7 @@ def test_wrong_keys_cause_no_finding_about_the_peers(tmp_path: Path, keys: str) 
 # -- TLS --------------------------------------------------------------------------------------------------------
 
 
-@needs_tshark
+@pytest.mark.tshark
 @pytest.mark.parametrize("extra", [0, 3000])
 def test_expired_certificate_of_tls_13_is_found_with_keys(tmp_path: Path, extra: int) -> None:
     flights, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1, extra=extra))
@@ -220,7 +217,7 @@ def test_expired_certificate_of_tls_13_is_found_with_keys(tmp_path: Path, extra:
     assert facts.certificates_hidden is None
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_rejected_expired_certificate_is_medium(tmp_path: Path) -> None:
     flights, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1), verify=True)
     result = tls_traffic(flights).audit(tmp_path, tls_keylog=keylog)
@@ -230,7 +227,7 @@ def test_rejected_expired_certificate_is_medium(tmp_path: Path) -> None:
     assert refused.summary.startswith("The client refuses the handshake with the alert")
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_valid_certificate_of_tls_13_causes_no_finding(tmp_path: Path) -> None:
     flights, keylog = handshake(tmp_path, certificate(tmp_path))
     result = tls_traffic(flights, service=3002).audit(tmp_path, tls_keylog=keylog)
@@ -239,7 +236,7 @@ def test_valid_certificate_of_tls_13_causes_no_finding(tmp_path: Path) -> None:
     assert facts.client_certificate is False and facts.client_certificate_requested is False
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_equal_looking_flows_are_decrypted_separately(tmp_path: Path) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     for folder in (good, bad):
@@ -255,7 +252,7 @@ def test_equal_looking_flows_are_decrypted_separately(tmp_path: Path) -> None:
     assert (expired.flow, expired.count) == (2, 1)
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_tls_12_needs_no_keys(tmp_path: Path) -> None:
     flights, keylog = handshake(tmp_path, certificate(tmp_path, ends=-1), newest=ssl.TLSVersion.TLSv1_2)
     traffic = tls_traffic(flights)
@@ -265,7 +262,7 @@ def test_tls_12_needs_no_keys(tmp_path: Path) -> None:
     assert "were not needed" in note.summary and note.severity is Severity.INFO
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_embedded_keys_are_used_only_on_request() -> None:
     path = samples.capture("basics-keys-embedded")
     assert findings_of(audit(path), "TPE277") and not findings_of(audit(path), "TPE014")
@@ -323,7 +320,7 @@ def test_invalid_key_file_is_an_error_that_quotes_no_key(
     assert "mine" not in message and "0101" not in message
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_no_report_contains_a_key(tmp_path: Path) -> None:
     result = tunnelled(tmp_path)
     for format_ in FORMATS:
@@ -333,7 +330,7 @@ def test_no_report_contains_a_key(tmp_path: Path) -> None:
             assert secret not in report
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_standard_input_cannot_be_decrypted(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(TABLE)
     command = [sys.executable, "-m", "analyzer", "audit", "-", "--ike-keys", str(tmp_path / "keys")]
@@ -343,7 +340,7 @@ def test_standard_input_cannot_be_decrypted(tmp_path: Path) -> None:
     assert done.stderr.decode() == "tpe-pcap: -: tshark needs a file that can be read more than once\n"
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_command_reads_keys(capsys: pytest.CaptureFixture[str]) -> None:
     path = samples.capture("ipsec-esp-aes192gcm")
     assert cli.main(["audit", str(path)]) == 0
@@ -378,7 +375,7 @@ def test_missing_tshark_is_a_capture_error(tmp_path: Path, monkeypatch: pytest.M
         tunnelled(tmp_path)
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_recorded_keys_decrypt_recorded_captures() -> None:
     for name in ("ipsec-esp-null", "ipsec-full-raw-esp", "ipsec-natt-lan-side"):
         result = audit(samples.capture(name), ike_keys=samples.keys(name, "ikev2_decryption_table"))
@@ -388,7 +385,7 @@ def test_recorded_keys_decrypt_recorded_captures() -> None:
         assert bool(findings_of(result, "TPE228")) == (name == "ipsec-esp-null")
 
 
-@needs_tshark
+@pytest.mark.tshark
 def test_findings_that_need_the_recorded_keys(tmp_path: Path) -> None:
     path = samples.capture("ipsec-esp-aes192gcm")
     result = audit(path, ike_keys=path.with_suffix(".ikev2_decryption_table"))
