@@ -1,38 +1,52 @@
-"""Flows read by their content: who spoke what with whom."""
+"""Conversations: flows with their dissected content.
+
+:func:`dissect_flows` reads the flow table. Duplicate flows, which nothing but their times and client ports tell apart,
+become one :class:`Conversation`; :meth:`Conversations.flows` and :meth:`Conversations.expand` list each of them.
+"""
 
 from __future__ import annotations
 
 import enum
 import socket
-from collections import namedtuple
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from analyzer import protocols
-from analyzer.flows import TRANSPORTS, Flows, LazyDatagrams, Marks, Progress, stream_of
-from analyzer.heads import Direction, Frame, Head, Stream
+from analyzer.flows import (
+    FlowRecord,
+    Flows,
+    LazyDatagrams,
+    LazyMarks,
+    Progress,
+    Row,
+    Side,
+    make_stream,
+    transport_name,
+)
+from analyzer.heads import DIRECTIONS, Direction, Frame, Head
 from analyzer.messages import Item
 from analyzer.protocols import Dissection, tls
 from analyzer.safetext import SafeText
-from analyzer.scanner import columns
+from analyzer.scanner.columns import FOLDED as FOLDED_PORT
+from analyzer.scanner.columns import SYN, TCP
 
 
 class State(enum.Enum):
-    """How far a conversation came."""
+    """Connection state of a conversation."""
 
     ESTABLISHED = "established"
     """TCP: the handshake was completed."""
     ATTEMPTED = "attempted"
-    """TCP: opened, never completed, never refused."""
+    """TCP: opened, and neither completed nor refused."""
     REJECTED = "rejected"
-    """Refused: TCP reset before any data, or an ICMP error that quotes the opening packet."""
+    """Refused: by a TCP reset before any data, or by an ICMP error that quotes the originator's packet."""
     MIDSTREAM = "midstream"
-    """TCP: its beginning is not in the capture."""
+    """TCP: the handshake is not in the capture."""
     ONEWAY = "oneway"
     """Not TCP: packets in one direction only."""
     TWOWAY = "twoway"
@@ -40,8 +54,10 @@ class State(enum.Enum):
 
 
 class Endpoint(NamedTuple):
+    """An address, with the port if the transport has ports."""
+
     address: str
-    """Canonical text form."""
+    """Canonical text (RFC 5952)."""
     port: int | None
 
     def __str__(self) -> str:
@@ -57,66 +73,69 @@ class IcmpError:
     type: int
     code: int
     sender: str
-    """Address of the host or router that reported it."""
+    """Address of the host or router that reported the error."""
     frame: Frame
     time: int
+    """Nanoseconds since the epoch."""
     quoted: Direction
-    """Who had sent the quoted packet."""
+    """Direction of the quoted packet."""
 
     @property
     def unreachable(self) -> bool:
-        """The packet will not arrive, and neither will a smaller one or another (RFC 792; RFC 4443 section 3.1)."""
+        """Whether no packet reaches the destination, of whatever size (RFC 792; RFC 4443, section 3.1)."""
         return self.type == 1 if ":" in self.sender else self.type == 3 and self.code != 4
 
 
 class Conversation(NamedTuple):
-    """One flow with what its content says; or several that nothing but their times and client ports tell apart.
+    """A flow with its dissected content; or a group of duplicate flows.
 
-    A base station that asks the same question every minute holds one such conversation: it says the same, between the
-    same hosts, to the same service, and ends the same way. All numbers are then those of its first flow.
+    Duplicate flows have the same content, hosts, service and outcome: a base station that asks the same question every
+    minute has one conversation for it. All numbers are then those of the first flow.
     """
 
     id: int
-    """1-based, in the order of first frames; the flow id of the report. Of several flows: the first one's."""
+    """1-based, in the order of first frames; the flow id of reports. Of several flows, the first one's."""
     transport: SafeText
     """``tcp``, ``udp``, ``icmp``, ``icmpv6``, ``esp`` or ``ip-<number>``."""
     originator: Endpoint
     responder: Endpoint
     originator_certain: bool
+    """The capture shows who opened the flow; else it is inferred from the ports."""
     state: State
     packets: tuple[int, int]
     """From originator, from responder."""
     bytes: tuple[int, int]
     """Frame lengths on the wire, from originator, from responder."""
     payload: tuple[int, int]
-    """Bytes above the transport header (TCP: without retransmissions where seen), by direction."""
+    """Bytes above the transport header, without TCP retransmissions, by direction."""
     first: int
     """Nanoseconds since the epoch."""
     last: int
+    """Nanoseconds since the epoch."""
     first_frame: Frame
     last_frame: Frame
     macs: tuple[str | None, str | None]
     """Source MAC of the first frame from originator and from responder."""
     head: Head
-    """Its bytes may hold passwords and tokens: no text shows them."""
+    """Kept payload. It may hold passwords and tokens: no text shows it."""
     dissection: Dissection
     icmp_errors: tuple[IcmpError, ...] = ()
     refused: Frame | None = None
-    """The frame that refused it (reset)."""
+    """The responder's TCP reset."""
     notes: tuple[SafeText, ...] = ()
-    """What the capture point added or lost: ``vlan 7``, ``vxlan 42``, ``fragments``."""
+    """Encapsulation and fragmentation: ``vlan 7``, ``vxlan 42``, ``fragments``."""
     retransmissions: int = 0
-    """TCP segments that carried nothing new, both directions."""
+    """TCP segments without new payload, both directions."""
     copies: tuple[int, int] = (0, 0)
-    """Packets that were captured before and are not counted in ``packets``, by direction."""
+    """Packets captured before, which ``packets`` does not count, by direction."""
     control: int | None = None
-    """FTP data: id of the conversation whose command opened it."""
+    """FTP data: id of the control connection whose command opened the flow."""
     side: int = 0
-    """The originator's side in the flow table."""
+    """Side of the originator in the flow table, 0 or 1."""
     repeats: tuple[int, ...] = ()
-    """Ids of the other flows that it stands for, ascending."""
+    """Ids of the further flows of the group, ascending."""
     repeat_frames: tuple[Frame, ...] = ()
-    """Of the first of these: where each begins, and where it was refused."""
+    """First frames of the first of these flows, then their resets."""
 
     def __repr__(self) -> str:
         shown = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "head")
@@ -124,21 +143,22 @@ class Conversation(NamedTuple):
 
     @property
     def flows(self) -> tuple[int, ...]:
-        """Ids of all flows that it stands for, ascending."""
+        """Ids of all flows of the group, ascending."""
         return (self.id, *self.repeats)
 
     @property
     def first_frames(self) -> tuple[Frame, ...]:
-        """Where its flows begin (and those of :attr:`repeats` were refused), as far as they are worth showing."""
+        """First frame of the first flow, then :attr:`repeat_frames`: frames to show as evidence."""
         return (self.first_frame, *self.repeat_frames)
 
     @property
     def flow_count(self) -> int:
-        """Number of flows that it stands for."""
+        """Number of flows of the group."""
         return 1 + len(self.repeats)
 
     @property
     def protocol(self) -> str | None:
+        """Name of the protocol of the content; ``None`` if it is none that is known here."""
         return self.dissection.protocol
 
     @property
@@ -148,7 +168,7 @@ class Conversation(NamedTuple):
 
     @property
     def silent(self) -> bool:
-        """The responder never answered with anything that counts: no packet; of TCP: reset before any payload."""
+        """Whether the responder never answered: it sent no packet or, by TCP, a reset before any payload."""
         if self.transport != "tcp":
             return not self.packets[Direction.RESPONDER]
         if self.state in (State.ATTEMPTED, State.REJECTED):
@@ -158,45 +178,54 @@ class Conversation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
-    """What became of one source of keys."""
+    """Result of decrypting with one source of keys."""
 
     source: str
-    """Path as given; or what it is, for keys that a capture carries."""
+    """Path as given; a description for the keys that a capture carries."""
     kind: str
     """``TLS``, ``IKE`` (version 2), ``IKEv1`` or ``ESP``; the last two are not used."""
     messages: int
-    """That it opened."""
+    """Number of messages decrypted."""
     flows: tuple[int, ...]
-    """Ids of those in which it opened any."""
+    """Ids of the flows with decrypted messages."""
 
 
 Service = tuple[str, int]
-"""Transport and port of a service that some expected row names."""
+"""Transport and port of a service in the tables of expected flows."""
 
 
 class Flow(NamedTuple):
-    """What tells a flow from the others that its conversation stands for."""
+    """A flow of a conversation: what differs between duplicate flows."""
 
     id: int
     conversation: Conversation
     port: int | None
-    """The originator's."""
+    """Port of the originator."""
     first: int
     """Nanoseconds since the epoch."""
     last: int
+    """Nanoseconds since the epoch."""
     first_capture: int
-    """Of its first frame: index of its file, and number there."""
+    """First frame: index of its file."""
     first_number: int
+    """First frame: number in its file."""
     last_capture: int
     last_number: int
 
 
-class Conversations(Sequence[Conversation]):
-    """The conversations of captures, ascending by id; :meth:`flows` lists each of their flows."""
+FLOW_COLUMNS = ("first", "last", "first_capture", "first_frame", "last_capture", "last_frame")
+"""Columns of the flow table for the fields of :class:`Flow` from ``first`` on."""
 
-    def __init__(self, found: Iterable[Conversation], table: Flows | None = None) -> None:
-        """``table``: the flow table, where a conversation stands for several flows."""
-        self.found = tuple(found)
+BATCH = 4096
+"""Flows whose columns are converted to Python values at a time."""
+
+
+class Conversations(Sequence[Conversation]):
+    """The conversations of captures, ascending by id."""
+
+    def __init__(self, conversations: Iterable[Conversation], table: Flows | None = None) -> None:
+        """``table``: the flow table; without it every conversation is one flow."""
+        self.conversations = tuple(conversations)
         self.table = table
 
     @overload
@@ -204,66 +233,86 @@ class Conversations(Sequence[Conversation]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Conversation]: ...
     def __getitem__(self, index: int | slice) -> Conversation | Sequence[Conversation]:
-        return self.found[index]
+        return self.conversations[index]
 
     def __len__(self) -> int:
-        return len(self.found)
+        return len(self.conversations)
 
     def __iter__(self) -> Iterator[Conversation]:
-        return iter(self.found)
+        return iter(self.conversations)
 
-    def replaced(self, found: Iterable[Conversation]) -> Conversations:
-        """The same flows, each conversation replaced by the one in its place."""
-        return Conversations(found, self.table)
+    def replaced(self, conversations: Iterable[Conversation]) -> Conversations:
+        """The same flows with other conversations, given in the same order."""
+        return Conversations(conversations, self.table)
 
     def flows(self) -> Iterator[Flow]:
         """Every flow, ascending by id."""
         if self.table is None:
-            yield from map(only_flow, self.found)
+            yield from map(only_flow, self.conversations)
             return
         table = self.table.flow
         owners = np.zeros(len(table), np.int32)
-        for index, each in enumerate(self.found):
-            owners[each.id - 1] = index
-            if each.repeats:
-                owners[np.array(each.repeats) - 1] = index
-        sides = np.array([each.side for each in self.found], np.bool_)[owners]
-        ports = np.where(sides, table["port1"], table["port0"]).astype(object)
-        ports[np.array([each.originator.port is None for each in self.found], np.bool_)[owners]] = None
+        for index, conversation in enumerate(self.conversations):
+            owners[conversation.id - 1] = index
+            if conversation.repeats:
+                owners[np.array(conversation.repeats) - 1] = index
+        sides = np.array([conversation.side for conversation in self.conversations], np.bool_)
+        portless = np.array([conversation.originator.port is None for conversation in self.conversations], np.bool_)
+        ports = np.where(sides[owners], table["port1"], table["port0"]).astype(object)
+        ports[portless[owners]] = None
         columns = (ports, *(table[name] for name in FLOW_COLUMNS))
-        for start in range(0, len(table), STEP):
-            several = map(self.found.__getitem__, owners[start : start + STEP].tolist())
-            parts = (column[start : start + STEP].tolist() for column in columns)
-            yield from map(Flow._make, zip(range(start + 1, len(table) + 1), several, *parts, strict=False))
+        for start in range(0, len(table), BATCH):
+            batch = slice(start, start + BATCH)
+            conversations = map(self.conversations.__getitem__, owners[batch].tolist())
+            values = (column[batch].tolist() for column in columns)
+            yield from map(Flow._make, zip(range(start + 1, len(table) + 1), conversations, *values, strict=False))
 
     def expand(self) -> Iterator[Conversation]:
         """Every flow as a conversation of its own, ascending by id."""
-        columns = () if self.table is None else self.table.flow[["reset_capture", "reset_frame"]]
         for flow in self.flows():
-            each = flow.conversation
-            if not each.repeats:
-                yield each
-            elif flow.id == each.id:
-                yield each._replace(repeats=(), repeat_frames=())
+            conversation = flow.conversation
+            if not conversation.repeats:
+                yield conversation
+            elif flow.id == conversation.id:
+                yield conversation._replace(repeats=(), repeat_frames=())
             else:
-                assert self.table is not None
-                ports = each.head.ports if flow.port is None else (flow.port, each.head.ports[1])
-                head = each.head._replace(ports=ports)
-                if each.head.datagrams:
-                    head = head._replace(datagrams=self.table.datagrams(flow.id - 1, each.side))
-                yield each._replace(
-                    id=flow.id,
-                    originator=Endpoint(each.originator.address, flow.port),
-                    first=flow.first,
-                    last=flow.last,
-                    first_frame=Frame(flow.first_capture, flow.first_number),
-                    last_frame=Frame(flow.last_capture, flow.last_number),
-                    head=head,
-                    dissection=protocols.with_items_of(each.dissection, head),
-                    refused=None if each.refused is None else Frame(*columns[flow.id - 1].tolist()),
-                    repeats=(),
-                    repeat_frames=(),
-                )
+                yield self.repeat(flow)
+
+    def repeat(self, flow: Flow) -> Conversation:
+        """A further flow of a group as a conversation of its own."""
+        assert self.table is not None
+        conversation, head = flow.conversation, flow.conversation.head
+        if flow.port is not None:
+            head = head._replace(ports=(flow.port, head.ports[1]))
+        if head.datagrams:
+            head = head._replace(datagrams=self.table.datagrams(flow.id - 1, conversation.side))
+        reset = self.table.flow[["reset_capture", "reset_frame"]][flow.id - 1]
+        return conversation._replace(
+            id=flow.id,
+            originator=Endpoint(conversation.originator.address, flow.port),
+            first=flow.first,
+            last=flow.last,
+            first_frame=Frame(flow.first_capture, flow.first_number),
+            last_frame=Frame(flow.last_capture, flow.last_number),
+            head=head,
+            dissection=protocols.with_items_of(conversation.dissection, head),
+            refused=None if conversation.refused is None else Frame(*reset.tolist()),
+            repeats=(),
+            repeat_frames=(),
+        )
+
+
+def only_flow(conversation: Conversation) -> Flow:
+    """The flow of a conversation that is one."""
+    return Flow(
+        conversation.id,
+        conversation,
+        conversation.originator.port,
+        conversation.first,
+        conversation.last,
+        *conversation.first_frame,
+        *conversation.last_frame,
+    )
 
 
 def items_by_flow(conversation: Conversation, limit: int) -> Iterator[Sequence[Item]]:
@@ -281,237 +330,226 @@ def items_by_flow(conversation: Conversation, limit: int) -> Iterator[Sequence[I
             yield protocols.RereadItems(head._replace(datagrams=datagrams))
 
 
-def only_flow(each: Conversation) -> Flow:
-    """The first flow of a conversation."""
-    return Flow(each.id, each, each.originator.port, each.first, each.last, *each.first_frame, *each.last_frame)
+# -- from the flow table ----------------------------------------------------------------------------------------------
 
+FOLDED = "folded"
+"""Note of a flow that stands for all flows of its hosts with one service, because there were too many flows."""
 
-FLOW_COLUMNS = ("first", "last", "first_capture", "first_frame", "last_capture", "last_frame")
-"""Columns of the flow table that become the last fields of a :class:`Flow`."""
+REPEAT_FRAMES = 16
+"""Maximum first frames kept per group of duplicate flows."""
+
+MAX_KEPT_MESSAGES = 1 << 18
+"""Messages kept in memory; those of further conversations are read again when they are used."""
+
+MAX_MESSAGES = 1 << 20
+"""Messages read in full. Above it only :data:`FEW_MESSAGES` of each further conversation are read, so that the time for
+a capture made of tiny messages stays bounded."""
+FEW_MESSAGES = 4
+
+CACHED_ADDRESSES = 1 << 14
+"""Addresses, and MAC addresses, kept as text while conversations are built. Without it building 100,000 of them takes
+0.3 s longer."""
+
+PORTED = ("tcp", "udp")
+"""Transports with ports."""
+
+ICMP_REPLIES = {"icmp": (0, 14, 16, 18), "icmpv6": (129, 140)}
+"""Types of ICMP messages that answer another one (RFC 792, RFC 950; RFC 4443, RFC 4620)."""
 
 
 def dissect_flows(
     flows: Flows, services: frozenset[Service] = frozenset(), progress: Progress | None = None
 ) -> Conversations:
-    """Read the head of every flow. Without a handshake, a port of ``services`` tells the responder.
+    """Dissect the head of every flow.
 
-    ``progress`` is told numbers of flows.
+    ``services``: their ports tell the responder of a flow without a handshake. ``progress`` is called with numbers of
+    flows.
     """
-    named = np.zeros(1 << 16, np.bool_)
-    named[:1024] = True
-    named[[port for _, port in services]] = True
-    groups = flows.duplicate_groups(named)
+    service_ports = np.zeros(1 << 16, np.bool_)
+    service_ports[:1024] = True
+    service_ports[[port for _, port in services]] = True
+    groups = flows.duplicate_groups(service_ports)
     leaders = np.flatnonzero(groups.duplicate_class == np.arange(len(flows)))
-    order = np.argsort(groups.duplicate_class, kind="stable")
-    stops = np.searchsorted(groups.duplicate_class, leaders, side="right", sorter=order).tolist()
-    speeches = groups.content_class[leaders]
-    shared = np.bincount(speeches)[speeches] > 1 if len(leaders) else speeches
-    reading = Reading()
-    found: list[Conversation] = []
+    by_group = np.argsort(groups.duplicate_class, kind="stable")
+    stops = np.searchsorted(groups.duplicate_class, leaders, side="right", sorter=by_group).tolist()
+    classes = groups.content_class[leaders]
+    shared = np.bincount(classes)[classes] > 1 if len(leaders) else classes
+    classes = np.where(shared, classes, -1).tolist()
+    builder = ConversationBuilder(flows, services)
+    conversations: list[Conversation] = []
     start = 0
-    for at in range(0, len(leaders), STEP):
-        chosen = leaders[at : at + STEP]
+    for first in range(0, len(leaders), BATCH):
+        batch = slice(first, first + BATCH)
         before = start
-        for index, speech, row, sides, pieces, streams, stop in zip(
-            chosen.tolist(),
-            np.where(shared, speeches, -1)[at : at + STEP].tolist(),
-            map(Row._make, flows.flow[chosen].tolist()),
-            ((Side._make(one), Side._make(two)) for one, two in flows.side[SIDE_COLUMNS][chosen].tolist()),
-            flows.pieces_of(chosen),
-            flows.streams_of(chosen),
-            stops[at : at + STEP],
-            strict=True,
+        for record, content_class, stop in zip(
+            flows.records(leaders[batch]), classes[batch], stops[batch], strict=True
         ):
-            each = conversation(flows, index, row, sides, pieces, streams, services, speech, reading)
-            found.append(together(flows, each, order[start + 1 : stop]) if stop > start + 1 else each)
+            conversations.append(builder.build(record, content_class, by_group[start + 1 : stop]))
             start = stop
         if progress:
             progress(start - before)
-    return Conversations(found, flows)
+    return Conversations(conversations, flows)
 
 
-def together(flows: Flows, each: Conversation, others: npt.NDArray[np.intp]) -> Conversation:
-    """A conversation that stands for flows with other indices, too."""
-    shown = flows.flow[others[:FRAMES]]
-    frames = [*zip(shown["first_capture"].tolist(), shown["first_frame"].tolist(), strict=True)]
-    if each.refused:
-        frames += zip(shown["reset_capture"].tolist(), shown["reset_frame"].tolist(), strict=True)
-    return each._replace(repeats=tuple((others + 1).tolist()), repeat_frames=tuple(map(Frame._make, frames)))
+class ConversationBuilder:
+    """Makes conversations of flow records, and remembers the dissections of content that several flows share."""
+
+    def __init__(self, flows: Flows, services: frozenset[Service]) -> None:
+        self.flows = flows
+        self.services = services
+        self.dissections: dict[tuple[object, ...], Dissection] = {}
+        """Content class, and what else a dissection depends on → the dissection."""
+        self.recall = tls.Recall()
+        self.message_count = 0
+        self.address = lru_cache(CACHED_ADDRESSES)(format_address)
+        self.mac = lru_cache(CACHED_ADDRESSES)(format_mac)
+
+    def build(self, record: FlowRecord, content_class: int, repeats: npt.NDArray[np.intp]) -> Conversation:
+        """The conversation of a flow and its repeats (indexes).
+
+        ``content_class``: index of the first flow with the same content; -1 if no other flow has it.
+        """
+        row, transport = record.row, transport_name(record.row.protocol)
+        side = self.originator_side(record, transport)
+        endpoints = (
+            Endpoint(self.address(row.high0, row.low0), port_of(row.port0, transport)),
+            Endpoint(self.address(row.high1, row.low1), port_of(row.port1, transport)),
+        )
+        originator, responder = record.sides[side], record.sides[1 - side]
+        head = self.flows.head(record, side)
+        errors = self.icmp_errors(record, side) if row.errors else ()
+        refused = row.reset_side == 1 - side
+        opener_seen = transport != "tcp" and not side and not same_port(row, transport)
+        return Conversation(
+            id=record.flow + 1,
+            transport=transport,
+            originator=endpoints[side],
+            responder=endpoints[1 - side],
+            originator_certain=row.syn_side >= 0 or opener_seen,
+            state=connection_state(row, originator, responder, side, errors),
+            packets=(originator.packets, responder.packets),
+            bytes=(originator.bytes, responder.bytes),
+            payload=(originator.payload, responder.payload),
+            first=row.first,
+            last=row.last,
+            first_frame=Frame(row.first_capture, row.first_frame),
+            last_frame=Frame(row.last_capture, row.last_frame),
+            macs=(self.mac(originator.mac), self.mac(responder.mac)),
+            head=head,
+            dissection=self.dissect(record, head, side, content_class),
+            icmp_errors=errors,
+            refused=Frame(row.reset_capture, row.reset_frame) if refused else None,
+            notes=self.notes(row),
+            retransmissions=originator.retransmitted + responder.retransmitted,
+            copies=(originator.copies, responder.copies),
+            side=side,
+            repeats=tuple((repeats + 1).tolist()) if len(repeats) else (),
+            repeat_frames=self.repeat_frames(repeats, refused) if len(repeats) else (),
+        )
+
+    def originator_side(self, record: FlowRecord, transport: str) -> int:
+        """The side that opened the flow: not always the sender of the first packet that the capture shows."""
+        row = record.row
+        if row.syn_side >= 0:
+            return int(row.syn_side)
+        if transport in ICMP_REPLIES:
+            return int(self.begins_with_reply(record, transport))
+        if transport not in PORTED:
+            return 0
+        if FOLDED_PORT in (row.port0, row.port1):
+            return int(row.port1 == FOLDED_PORT)
+        served = (transport, row.port0) in self.services
+        if served != ((transport, row.port1) in self.services):
+            return int(served)
+        return int(row.port0 < 1024 <= row.port1)
+
+    def begins_with_reply(self, record: FlowRecord, transport: str) -> bool:
+        """Whether the first ICMP message is a reply: its request was sent before the capture."""
+        first = next((piece for piece in record.pieces if not piece.error), None)
+        return first is not None and first.kept > 0 and self.flows.arena[first.arena] in ICMP_REPLIES[transport]
+
+    def dissect(self, record: FlowRecord, head: Head, side: int, content_class: int) -> Dissection:
+        """The dissection of a flow, or that of an earlier flow with the same content."""
+        client_port, service_port = head.ports
+        # Content may mean something else at another service, and if the client uses the port of a service.
+        key = content_class, head.transport, side, service_port, client_port if client_port < 1024 else 0
+        known = self.dissections.get(key) if content_class >= 0 else None
+        if known is not None and not known.parse_errors:
+            return protocols.with_items_of(known, head, self.recall)
+        limit = protocols.NO_LIMIT if self.message_count < MAX_MESSAGES else FEW_MESSAGES
+        dissection = protocols.dissect(self.loaded(head, record, side), limit, self.recall)
+        kept = isinstance(dissection.items, tuple)
+        if kept:
+            self.message_count += len(dissection.items)
+        if not kept or self.message_count > MAX_KEPT_MESSAGES:
+            dissection = protocols.with_items_of(dissection, head, self.recall)
+        if content_class >= 0:
+            self.dissections[key] = dissection
+        return dissection
+
+    def loaded(self, head: Head, record: FlowRecord, side: int) -> Head:
+        """A head with datagrams and streams that are read from the record, not once more from the table."""
+        if head.transport != "tcp":
+            datagrams = self.flows.decode_datagrams(record.pieces, side) if head.datagrams else ()
+            return head._replace(datagrams=datagrams)
+        sent, received = record.streams[side], record.streams[1 - side]
+        if sent is None or received is None:
+            return head
+        marks = (LazyMarks(head.streams, direction) for direction in DIRECTIONS)
+        streams = (
+            make_stream(data, mark, bool(record.sides[end].begins), record.sides[end].ending)
+            for data, mark, end in zip((sent, received), marks, (side, 1 - side), strict=True)
+        )
+        return head._replace(streams=tuple(streams))
+
+    def icmp_errors(self, record: FlowRecord, side: int) -> tuple[IcmpError, ...]:
+        """The kept ICMP errors that quote the flow (RFC 792; RFC 4443, section 3)."""
+        found = []
+        for piece in record.pieces:
+            if not piece.error or piece.offset + 2 > piece.kept:
+                continue
+            packet = self.flows.payload(piece.arena, piece.kept)
+            if packet[0] >> 4 == 4:
+                sender = socket.inet_ntop(socket.AF_INET, packet[12:16])
+            else:
+                sender = socket.inet_ntop(socket.AF_INET6, packet[8:24])
+            kind, code = packet[piece.offset : piece.offset + 2]
+            frame = Frame(piece.capture, piece.frame)
+            found.append(IcmpError(kind, code, sender, frame, piece.time, Direction(piece.side ^ side)))
+        return tuple(found)
+
+    def notes(self, row: Row) -> tuple[str, ...]:
+        """The notes of a flow: those of the slow path, and what the flow table shows."""
+        notes = self.flows.notes[row.note] if row.note >= 0 else ()
+        if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:
+            notes = (f"vlan {row.vlan}", *notes)
+        if FOLDED_PORT in (row.port0, row.port1):
+            notes = (*notes, FOLDED)
+        return notes
+
+    def repeat_frames(self, repeats: npt.NDArray[np.intp], refused: bool) -> tuple[Frame, ...]:
+        """See :attr:`Conversation.repeat_frames`."""
+        shown = self.flows.flow[repeats[:REPEAT_FRAMES]]
+        frames = [*zip(shown["first_capture"].tolist(), shown["first_frame"].tolist(), strict=True)]
+        if refused:
+            frames += zip(shown["reset_capture"].tolist(), shown["reset_frame"].tolist(), strict=True)
+        return tuple(map(Frame._make, frames))
 
 
-FRAMES = 16
-"""Flows alike of which the first frames are remembered."""
-
-MAX_KEPT_MESSAGES = 1 << 18
-"""Messages that are kept; those of further conversations are read again when somebody asks for them."""
-
-MAX_MESSAGES, FEW_MESSAGES = 1 << 20, 4
-"""Messages after which no more than a few of each further conversation are read: somebody floods the capture."""
+def port_of(port: int, transport: str) -> int | None:
+    """A port of the flow table, which is an identifier for ICMP, and negative if there is none."""
+    return port if port >= 0 and transport in PORTED else None
 
 
-@dataclass(slots=True)
-class Reading:
-    """What was read of the conversations so far."""
-
-    said: dict[tuple[object, ...], Dissection] = field(default_factory=dict)
-    """The dissections of those that others may repeat."""
-    messages: int = 0
-    recall: tls.Recall = field(default_factory=tls.Recall)
-    """TLS handshakes that others may repeat."""
-
-
-STEP = 4096
-"""Flows whose columns are turned into Python numbers at a time."""
-
-
-SIDE_COLUMNS = [
-    *("packets", "bytes", "copies", "payload", "retransmitted"),
-    *("mac", "ending", "flags", "begins", "acknowledged"),
-]
-"""Columns of :data:`analyzer.scanner.columns.SIDE` that tell what a side did; the others are the scanner's own."""
-
-
-if TYPE_CHECKING:
-    Row = Any
-    Side = Any
-else:
-    Row = namedtuple("Row", columns.FLOW.names)
-    """One flow's columns as Python numbers (see :data:`analyzer.scanner.columns.FLOW`)."""
-    Side = namedtuple("Side", SIDE_COLUMNS)
-    """One side's columns as Python numbers (see :data:`analyzer.scanner.columns.SIDE`)."""
-
-
-def conversation(
-    flows: Flows,
-    index: int,
-    row: Row,
-    sides: tuple[Side, Side],
-    pieces: list[Any],
-    streams: tuple[bytes | None, bytes | None],
-    services: frozenset[Service],
-    speech: int,
-    reading: Reading,
-) -> Conversation:
-    """The flow with an index: its columns, and what was kept of its payload, as pieces or streams.
-
-    ``speech`` is the first of several flows that say the same, or -1.
-    """
-    transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
-    reversed_ = opened_by(transport, row, services) if transport not in REPLIES else answers(flows, transport, pieces)
-    one = Endpoint(format_address(row.high0, row.low0), row.port0 if transport in PORTED and row.port0 >= 0 else None)
-    two = Endpoint(format_address(row.high1, row.low1), row.port1 if transport in PORTED and row.port1 >= 0 else None)
-    originator, responder = sides
-    side = 0
-    if reversed_:
-        side, one, two, originator, responder = 1, two, one, responder, originator
-    head = flows.head(index, row, side, (originator, responder))
-    # What a protocol makes of bytes may depend on the service, and on a client that uses a service's port.
-    speaker = speech, transport, side, two.port, one.port if transport in PORTED and head.ports[0] < 1024 else 0
-    before = reading.said.get(speaker) if speech >= 0 else None
-    if before is not None and not before.parse_errors:
-        dissection = protocols.with_items_of(before, head, reading.recall)
-    else:
-        datagrams = flows.datagrams_of(pieces, side) if head.datagrams else ()
-        if transport == "tcp":
-            spoken = spoken_by((originator, responder), head.streams, streams[::-1] if side else streams)
-        else:
-            spoken = head.streams
-        limit = protocols.NO_LIMIT if reading.messages < MAX_MESSAGES else FEW_MESSAGES
-        said = Head(transport, head.ports, spoken, datagrams, head.link, head.associations)
-        dissection = protocols.dissect(said, limit, reading.recall)
-        recalled = not isinstance(dissection.items, tuple)
-        if not recalled:
-            reading.messages += len(dissection.items)
-        if recalled or reading.messages > MAX_KEPT_MESSAGES:
-            dissection = protocols.with_items_of(dissection, head, reading.recall)
-        if speech >= 0:
-            reading.said[speaker] = dissection
-    errors = icmp_errors(flows, pieces, side) if row.errors else ()
-    notes = flows.notes[row.note] if row.note >= 0 else ()
-    if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:
-        notes = (f"vlan {row.vlan}", *notes)
-    if columns.FOLDED in (row.port0, row.port1):
-        notes = (*notes, FOLDED)
-    return Conversation(
-        id=index + 1,
-        transport=transport,
-        originator=one,
-        responder=two,
-        originator_certain=row.syn_side >= 0
-        or (transport != "tcp" and not reversed_ and not same_service(row, transport)),
-        state=state_of(row, originator, responder, side, errors),
-        packets=(originator.packets, responder.packets),
-        bytes=(originator.bytes, responder.bytes),
-        payload=(originator.payload, responder.payload),
-        first=row.first,
-        last=row.last,
-        first_frame=Frame(row.first_capture, row.first_frame),
-        last_frame=Frame(row.last_capture, row.last_frame),
-        macs=(format_mac(originator.mac), format_mac(responder.mac)),
-        head=head,
-        dissection=dissection,
-        icmp_errors=errors,
-        refused=Frame(row.reset_capture, row.reset_frame) if row.reset_side == 1 - side else None,
-        notes=notes,
-        retransmissions=originator.retransmitted + responder.retransmitted,
-        copies=(originator.copies, responder.copies),
-        side=side,
-    )
-
-
-def spoken_by(
-    sides: tuple[Side, Side], streams: Sequence[Stream], known: tuple[bytes | None, bytes | None]
-) -> Sequence[Stream]:
-    """The streams of two sides; made of the ``known`` bytes, if those of both are."""
-    (one, two), (asked, answered) = sides, known
-    if asked is None or answered is None:
-        return streams
-    return (
-        stream_of(asked, Marks(streams, Direction.ORIGINATOR), bool(one.begins), one.ending),
-        stream_of(answered, Marks(streams, Direction.RESPONDER), bool(two.begins), two.ending),
-    )
-
-
-FOLDED = "folded"
-"""Note of a flow that stands for all that its hosts had with one service, because there were too many flows."""
-
-PORTED = ("tcp", "udp")
-"""Transports whose ends have ports."""
-
-
-def opened_by(transport: str, row: Row, services: frozenset[Service]) -> bool:
-    """Whether the flow was opened by its side 1: not by who sent the first packet that the capture shows."""
-    if row.syn_side >= 0:
-        return bool(row.syn_side)
-    if transport not in PORTED:
-        return False  # who sent the first packet of an exchange without ports asked for it
-    if columns.FOLDED in (row.port0, row.port1):
-        return bool(row.port1 == columns.FOLDED)
-    served = (transport, row.port0) in services
-    if served != ((transport, row.port1) in services):
-        return served
-    return bool(row.port0 < 1024 <= row.port1)
-
-
-REPLIES = {"icmp": (0, 14, 16, 18), "icmpv6": (129, 140)}
-"""Types of messages that answer another one (RFC 792, RFC 950; RFC 4443, RFC 4620)."""
-
-
-def answers(flows: Flows, transport: str, pieces: list[Any]) -> bool:
-    """Whether an ICMP exchange begins with an answer: what it answers was sent before the capture."""
-    kept = next((piece for piece in pieces if not piece[9]), None)
-    return kept is not None and kept[7] > 0 and flows.payload(kept[2], 1)[0] in REPLIES[transport]
-
-
-def same_service(row: Row, transport: str) -> bool:
-    """Both ends use one port, as NTP servers among themselves do: then the first packet seen may be an answer."""
+def same_port(row: Row, transport: str) -> bool:
+    """Whether both ends use one port, as NTP servers among themselves do: the first packet seen may be a reply."""
     return transport in PORTED and row.port0 == row.port1
 
 
-def state_of(row: Row, originator: Side, responder: Side, side: int, errors: tuple[IcmpError, ...]) -> State:
-    """How far it came (see :class:`State`); ``side`` is the originator's."""
+def connection_state(row: Row, originator: Side, responder: Side, side: int, errors: tuple[IcmpError, ...]) -> State:
+    """The :class:`State` of a flow; ``side`` is the originator's."""
     unreachable = any(error.quoted is Direction.ORIGINATOR and error.unreachable for error in errors)
-    if row.protocol != columns.TCP:
+    if row.protocol != TCP:
         if originator.packets and responder.packets:
             return State.TWOWAY
         return State.REJECTED if unreachable else State.ONEWAY
@@ -519,32 +557,17 @@ def state_of(row: Row, originator: Side, responder: Side, side: int, errors: tup
         return State.MIDSTREAM
     if originator.acknowledged or responder.acknowledged:
         return State.ESTABLISHED
-    refused = row.reset_side == 1 - side and not responder.flags & columns.SYN
+    refused = row.reset_side == 1 - side and not responder.flags & SYN
     return State.REJECTED if refused or unreachable else State.ATTEMPTED
 
 
-def icmp_errors(flows: Flows, pieces: list[Any], originator: int) -> tuple[IcmpError, ...]:
-    """The kept ICMP errors that quote a flow (RFC 792; RFC 4443 section 3)."""
-    found = []
-    for side, packet, at, frame, time in flows.errors(pieces):
-        if packet[0] >> 4 == 4:
-            sender = socket.inet_ntop(socket.AF_INET, packet[12:16])
-        else:
-            sender = socket.inet_ntop(socket.AF_INET6, packet[8:24])
-        if at + 2 <= len(packet):
-            found.append(IcmpError(packet[at], packet[at + 1], sender, frame, time, Direction(side ^ originator)))
-    return tuple(found)
-
-
-@lru_cache(maxsize=1 << 14)
 def format_address(high: int, low: int) -> str:
-    """Canonical text (RFC 5952) of an address as the flow table keeps it."""
+    """Canonical text (RFC 5952) of an address of the flow table, where IPv4 is mapped into IPv6."""
     if high == 0 and low >> 32 == 0xFFFF:
         return socket.inet_ntop(socket.AF_INET, (low & 0xFFFFFFFF).to_bytes(4, "big"))
     return socket.inet_ntop(socket.AF_INET6, high.to_bytes(8, "big") + low.to_bytes(8, "big"))
 
 
-@lru_cache(maxsize=1 << 14)
 def format_mac(number: int) -> str | None:
-    """Lower case with colons; ``None`` for -1, the mark of frames without one."""
+    """Lower case with colons; ``None`` for -1, which stands for a frame without link-layer address."""
     return None if number < 0 else ":".join(f"{byte:02x}" for byte in number.to_bytes(6, "big"))

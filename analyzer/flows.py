@@ -1,17 +1,18 @@
-"""Flows: every packet of the captures in its conversation, as columns of numbers, with the heads that were kept.
+"""The flow table: every packet of the captures in its flow, as numpy columns, with the payload that was kept.
 
-:func:`read` drives the compiled kernel of :mod:`analyzer.scanner` over all files: it fills the buffer, makes room,
-takes in what stands between packets, and carries rare packets over the slow path. Memory follows flows.
+:func:`read` scans capture files into a :class:`Flows`. Payload stays where the scanner put it, as offsets and lengths;
+:meth:`Flows.records` turns many flows at once into Python values, and :meth:`Flows.head` gives a dissector the payload
+of one. Memory is O(flows), not O(packets).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,58 +28,105 @@ from analyzer.heads import (
     Frame,
     Head,
     Iec104Link,
+    LastLoaded,
     LazySequence,
     LinkDirection,
     Mark,
     Stream,
-    cache_last,
 )
 from analyzer.scanner import columns, kernels
-from analyzer.scanner.decapsulation import CUT, ethertype_name
-from analyzer.scanner.driver import BUFFER_BYTES, Records, Scan, secret
+from analyzer.scanner.decapsulation import HEADERS_TRUNCATED, ethertype_name
+from analyzer.scanner.driver import BUFFER_BYTES, Records, Scan, random_factors
 from analyzer.wire import UNBOUNDED
 
+Indexes = npt.NDArray[np.int64]
+
 Progress = Callable[[int], object]
-"""Told how much of a stage was done since the last call: of reading, bytes on disk."""
+"""Called with how much of a stage was done since the last call; while reading, in bytes on disk."""
 
 TRANSPORTS = {1: "icmp", 6: "tcp", 17: "udp", 50: "esp", 58: "icmpv6"}
+
+SIDE_COLUMNS = [
+    *("packets", "bytes", "copies", "payload", "retransmitted"),
+    *("mac", "ending", "flags", "begins", "acknowledged"),
+]
+"""Columns of :data:`analyzer.scanner.columns.SIDE` that conversations need; the others are state of the scanner."""
+
+if TYPE_CHECKING:
+    Row = Any
+    Side = Any
+    Piece = Any
+else:
+    Row = namedtuple("Row", columns.FLOW.names)
+    """A record of :data:`analyzer.scanner.columns.FLOW` as Python numbers."""
+    Side = namedtuple("Side", SIDE_COLUMNS)
+    """The :data:`SIDE_COLUMNS` of a record of :data:`analyzer.scanner.columns.SIDE` as Python numbers."""
+    Piece = namedtuple("Piece", columns.PIECE.names)
+    """A record of :data:`analyzer.scanner.columns.PIECE` as Python numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class PacketCounts:
-    """What became of every packet of the captures; the parts add up to ``packets``."""
+    """Packet accounting of the captures.
+
+    ``in_flows``, ``icmp_errors``, ``copies``, ``not_ip`` and ``unreadable`` add up to ``packets``.
+    """
 
     packets: int
     in_flows: int
     icmp_errors: int
-    """ICMP errors, counted with the flow that they quote."""
+    """ICMP errors, accounted to the flow that they quote."""
     copies: int
-    """Packets that were captured before, on another interface; they count once, in their flow."""
+    """Packets captured before on another interface; they are accounted to their flow once."""
     not_ip: dict[str, int]
-    """Frames that carry no IP, by Ethernet type or link protocol."""
+    """Frames without IP, by Ethernet type or link protocol."""
     unreadable: dict[str, int]
-    """Frames that are in no flow though they carry IP, or may, by reason."""
+    """Frames that carry IP, or may, and are in no flow; by reason."""
     folded_flows: int
-    """Flows that stand for several because there were too many."""
+    """Flows that stand for several, because there were too many flows."""
     payload_dropped: int
-    """Packets in flows of which payload was left out because too much was kept."""
+    """Packets whose payload was not kept, because too much was kept before."""
     untracked_links: int
-    """IEC 104 links of which only the heads are read because there were too many."""
+    """IEC 104 links of which only the heads are read, because there were too many links."""
     untracked_esp_packets: int
-    """ESP packets that are counted under no SPI because there were too many SPIs."""
+    """ESP packets accounted to no SPI, because there were too many SPIs."""
     truncated: int
-    """Frames captured shorter than they were (also counted above)."""
+    """Frames captured shorter than they were; also counted above."""
     overlapping_datagrams: int
-    """Datagrams with fragments that overlap, or reach past the largest datagram."""
+    """Datagrams with fragments that overlap or reach past the largest datagram."""
     incomplete_datagrams: int
-    """Fragmented datagrams that never became whole."""
+    """Fragmented datagrams that never became complete."""
     abandoned_datagrams: int
-    """Incomplete datagrams that were given up early, because too many were waited for at a time."""
+    """Incomplete datagrams given up early, because too many were pending."""
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroups:
+    """Groups of flows that repeat each other (:func:`analyzer.scanner.kernels.liken`). Shape of columns: (flows,)."""
+
+    content_class: npt.NDArray[np.int32]
+    """Index of the first flow with the same content."""
+    duplicate_class: npt.NDArray[np.int32]
+    """Index of the first flow with the same content, hosts, service and outcome."""
+
+
+class FlowRecord(NamedTuple):
+    """One flow as Python values."""
+
+    flow: int
+    """Index in the flow table."""
+    row: Row
+    sides: tuple[Side, Side]
+    """Side 0 sent the first packet."""
+    pieces: list[Piece]
+    """Kept payload in the order of the capture; for TCP only if ICMP errors are among it."""
+    streams: tuple[bytes | None, bytes | None]
+    """TCP: what sides 0 and 1 sent; ``None`` if bytes are missing or came twice (see :meth:`Flows.streams`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flows:
-    """All flows of the captures. Columns have one entry a flow, in the order of first packets."""
+    """All flows of the captures. Columns have one entry per flow, in the order of first packets."""
 
     captures: tuple[CaptureFile, ...]
     flow: Records
@@ -87,21 +135,23 @@ class Flows:
     """Shape (n, 2), dtype :data:`analyzer.scanner.columns.SIDE`; side 0 sent the first packet."""
     counts: PacketCounts
     notes: tuple[tuple[str, ...], ...]
-    """What the slow path peeled; ``flow["note"]`` is the index."""
+    """Combinations of notes of the slow path; ``flow["note"]`` is an index into it."""
     pieces: Records
     """Kept payload, by flow; dtype :data:`analyzer.scanner.columns.PIECE`."""
-    starts: npt.NDArray[np.int64]
-    """Shape (n + 1,): the pieces of flow i are ``pieces[starts[i]:starts[i + 1]]``."""
+    piece_starts: Indexes
+    """Shape (n + 1,): the pieces of flow i are ``pieces[piece_starts[i]:piece_starts[i + 1]]``."""
     arena: memoryview
-    """All kept bytes."""
+    """The bytes of all pieces."""
     links: Records
-    """Dtype :data:`analyzer.scanner.columns.LINK`; ``flow["account"]`` is the index, of TCP."""
+    """Dtype :data:`analyzer.scanner.columns.LINK`; for TCP ``flow["account"]`` is an index into it."""
     lines: Records
-    """Shape (links, 2), dtype :data:`analyzer.scanner.columns.LINE`."""
+    """Shape (links, 2), dtype :data:`analyzer.scanner.columns.LINE`: both directions of each link."""
     associations: Records
-    """Dtype :data:`analyzer.scanner.columns.ASSOCIATION`; ``flow["account"]`` is the index, of ESP."""
+    """Dtype :data:`analyzer.scanner.columns.ASSOCIATION`; for ESP ``flow["account"]`` is an index into it."""
     events: Records
     """By flow; dtype :data:`analyzer.scanner.columns.EVENT`."""
+    last_streams: LastLoaded = field(default_factory=LastLoaded, repr=False, compare=False)
+    """The streams that a :class:`LazyStreams` of these flows loaded last."""
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -110,97 +160,112 @@ class Flows:
         """Bytes of the arena."""
         return bytes(self.arena[offset : offset + count])
 
-    def duplicate_groups(self, named: npt.NDArray[np.bool_]) -> DuplicateGroups:
-        """Which flows repeat others. ``named``: shape (65536,), whether a port names a service."""
+    def duplicate_groups(self, service_ports: npt.NDArray[np.bool_]) -> DuplicateGroups:
+        """Group the flows that repeat each other. ``service_ports``: shape (65536,), whether a port is a service's."""
         count = len(self)
-        speech, kind = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        content_class, duplicate_class = np.zeros(count, np.int32), np.zeros(count, np.int32)
         kernels.liken(
             np.frombuffer(self.arena, np.uint8),
             self.flow,
             self.side.reshape(-1),
             self.pieces,
-            self.starts,
-            named,
-            secret(),
+            self.piece_starts,
+            service_ports,
+            random_factors(),
             *(np.full(1 << (2 * count).bit_length(), -1, np.int32) for _ in range(2)),
             *(np.zeros(count, np.uint64) for _ in range(2)),
             *(np.zeros(columns.DATAGRAM_BYTES, np.uint8) for _ in range(2)),
-            speech,
-            kind,
+            content_class,
+            duplicate_class,
         )
-        return DuplicateGroups(speech, kind)
+        return DuplicateGroups(content_class, duplicate_class)
 
-    def pieces_of(self, chosen: npt.NDArray[np.int64]) -> Iterator[list[Any]]:
-        """For each of the flows with an index of ``chosen`` the list of its pieces, as tuples (see PIECE).
+    # -- many flows at once -----------------------------------------------------------------------------------------
 
-        Those of TCP are left out but where ICMP errors are among them: :meth:`streams_of` puts them together.
+    def records(self, indexes: Indexes) -> Iterator[FlowRecord]:
+        """The flows at ``indexes`` as Python values. One conversion per column is far faster than one per flow."""
+        sides = self.side[SIDE_COLUMNS][indexes].tolist()
+        fields = (
+            indexes.tolist(),
+            map(Row._make, self.flow[indexes].tolist()),
+            ((Side._make(one), Side._make(two)) for one, two in sides),
+            self.pieces_of(indexes),
+            self.contiguous_streams(indexes),
+        )
+        return map(FlowRecord._make, zip(*fields, strict=True))
+
+    def pieces_of(self, indexes: Indexes) -> Iterator[list[Piece]]:
+        """The pieces of each flow at ``indexes``.
+
+        Empty for TCP without ICMP errors: :meth:`contiguous_streams` joins these pieces.
         """
-        wanted = (self.flow["protocol"][chosen] != columns.TCP) | (self.flow["errors"][chosen] > 0)
-        _, index, stops = self.places(chosen, wanted)
-        pieces = self.pieces[index].tolist()
-        return (pieces[one:two] for one, two in itertools.pairwise([0, *stops.tolist()]))
+        wanted = (self.flow["protocol"][indexes] != columns.TCP) | (self.flow["errors"][indexes] > 0)
+        _, places, stops = self.locate_pieces(indexes, wanted)
+        pieces = list(map(Piece._make, self.pieces[places].tolist()))
+        return (pieces[start:stop] for start, stop in itertools.pairwise([0, *stops.tolist()]))
 
-    def places(
-        self, chosen: npt.NDArray[np.int64], wanted: npt.NDArray[np.bool_]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The pieces of the flows with an index of ``chosen``, as far as these are ``wanted``.
+    def locate_pieces(self, indexes: Indexes, wanted: npt.NDArray[np.bool_]) -> tuple[Indexes, Indexes, Indexes]:
+        """Find the pieces of those flows at ``indexes`` that are ``wanted``.
 
-        Of each piece the place of its flow in ``chosen`` and its own in ``pieces``; of each flow the end of its pieces.
+        Returns for each piece the position of its flow in ``indexes`` and its own index in ``pieces``, and for each
+        flow the end of its pieces among those found.
         """
-        starts = self.starts[chosen]
-        counts = np.where(wanted, self.starts[chosen + 1] - starts, 0)
+        starts = self.piece_starts[indexes]
+        counts = np.where(wanted, self.piece_starts[indexes + 1] - starts, 0)
         stops = np.cumsum(counts)
-        index = np.repeat(starts - stops + counts, counts) + np.arange(counts.sum())
-        return np.repeat(np.arange(len(chosen)), counts), index, stops
+        places = np.repeat(starts - stops + counts, counts) + np.arange(counts.sum())
+        return np.repeat(np.arange(len(indexes)), counts), places, stops
 
-    def streams_of(self, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[bytes | None, bytes | None]]:
-        """For each of the flows with an index of ``chosen`` what its sides 0 and 1 sent by TCP.
+    def contiguous_streams(self, indexes: Indexes) -> Iterator[tuple[bytes | None, bytes | None]]:
+        """What sides 0 and 1 of each TCP flow at ``indexes`` sent, joined for all flows at once.
 
-        ``None`` where bytes are missing or came twice: then :meth:`stream` has to look at every piece.
+        ``None`` if bytes are missing or came twice: then :meth:`reassemble` must look at every piece.
         """
-        owner, index, _ = self.places(chosen, self.flow["protocol"][chosen] == columns.TCP)
-        pieces = self.pieces[index]
-        sender = np.where(pieces["error"], 2 * len(chosen), 2 * owner + pieces["side"])
+        owner, places, _ = self.locate_pieces(indexes, self.flow["protocol"][indexes] == columns.TCP)
+        pieces = self.pieces[places]
+        senders = 2 * len(indexes)
+        sender = np.where(pieces["error"], senders, 2 * owner + pieces["side"])
         order = np.argsort(sender << 32 | pieces["offset"], kind="stable")
         sender, pieces = sender[order], pieces[order]
-        stops = np.searchsorted(sender, np.arange(2 * len(chosen) + 1))
+        bounds = np.searchsorted(sender, np.arange(senders + 1))
         arena, kept = pieces["arena"], pieces["kept"].astype(np.int64)
         before = np.cumsum(kept) - kept
-        follows = pieces["offset"] == before - before[stops[sender]]
-        broken = np.bincount(sender[~follows], minlength=2 * len(chosen)).tolist()
-        parts = [self.arena[one:two] for one, two in zip(arena.tolist(), (arena + kept).tolist(), strict=True)]
+        follows = pieces["offset"] == before - before[bounds[sender]]
+        broken = np.bincount(sender[~follows], minlength=senders).tolist()
+        parts = [self.arena[start:stop] for start, stop in zip(arena.tolist(), (arena + kept).tolist(), strict=True)]
         streams = (
-            None if odd else b"".join(parts[one:two])
-            for odd, (one, two) in zip(broken, itertools.pairwise(stops.tolist()), strict=False)
+            None if gaps else b"".join(parts[start:stop])
+            for gaps, (start, stop) in zip(broken, itertools.pairwise(bounds.tolist()), strict=False)
         )
         return zip(streams, streams, strict=True)
 
-    def head(self, index: int, row: Any, originator: int, sides: tuple[Any, Any]) -> Head:
-        """What was kept of a flow's payload; streams and datagrams are made when somebody asks for them.
+    # -- the head of one flow ---------------------------------------------------------------------------------------
 
-        ``row`` is its record of FLOW, ``originator`` the side (0 or 1) that opened it, ``sides`` the records of SIDE
-        of originator and responder.
+    def head(self, record: FlowRecord, originator: int) -> Head:
+        """The kept payload of a flow; streams and datagrams are loaded when they are used.
+
+        ``originator`` is the side, 0 or 1, that opened the flow.
         """
-        transport = TRANSPORTS.get(row.protocol) or f"ip-{row.protocol}"
+        index, row = record.flow, record.row
+        transport = transport_name(row.protocol)
         ports = (row.port0, row.port1) if row.protocol in (columns.TCP, columns.UDP) else (0, 0)
         if originator:
             ports = ports[::-1]
-        if transport == "tcp":
-            link = self.link(index, row, originator, sides) if row.account >= 0 else None
+        if row.protocol == columns.TCP:
+            link = self.link(record, originator) if row.account >= 0 else None
             return Head(transport, ports, LazyStreams(self, index, originator), (), link)
         associations = self.associations_of(index, row.account, originator) if row.account >= 0 else ()
-        datagrams = self.datagrams(index, originator) if self.starts[index] < self.starts[index + 1] else ()
-        return Head(transport, ports, NO_STREAMS, datagrams, None, associations)
+        return Head(transport, ports, NO_STREAMS, self.datagrams(index, originator), None, associations)
 
-    def link(self, index: int, row: Any, originator: int, sides: tuple[Any, Any]) -> Iec104Link:
-        """What was counted of an IEC 104 link (arguments as of :meth:`head`)."""
-        link = self.links[row.account]
-        one, two = self.lines[row.account]
-        both = (two, one) if originator else (one, two)
+    def link(self, record: FlowRecord, originator: int) -> Iec104Link:
+        """The IEC 104 link of a TCP flow."""
+        link = self.links[record.row.account]
+        lines = self.lines[record.row.account]
         kinds = zip(link["kind"].tolist(), link["kind_count"].tolist(), strict=True)
         known = sorted(itertools.islice(kinds, int(link["kinds"])))
+        one, two = originator, 1 - originator
         return Iec104Link(
-            directions=(line_of(both[0], sides[0]), line_of(both[1], sides[1])),
+            directions=(link_direction(lines[one], record.sides[one]), link_direction(lines[two], record.sides[two])),
             startdt=DIRECTIONS[int(link["startdt"]) ^ originator] if link["startdt"] >= 0 else None,
             lrr_types=tuple((kind, count) for kind, count in known if kind < columns.STANDARD),
             type_ids=tuple((kind - columns.STANDARD, count) for kind, count in known if kind >= columns.STANDARD),
@@ -209,147 +274,141 @@ class Flows:
             other_ids=int(link["other_ids"]),
             silence=int(link["silence"]),
             silence_frame=Frame(int(link["silence_capture"]), int(link["silence_frame"])),
-            last=row.last,
-            events=self.events_of(index, originator),
+            last=record.row.last,
+            events=self.events_of(record.flow, originator),
         )
 
     def associations_of(self, index: int, newest: int, originator: int) -> tuple[Association, ...]:
-        """What was counted of a flow's ESP packets, by SPI."""
+        """The ESP associations of a flow; ``newest`` is the index of the one that was added last."""
         events = self.events_of(index, originator)
         found = []
         while newest >= 0:
-            each = self.associations[newest]
-            direction, spi = DIRECTIONS[int(each["side"]) ^ originator], int(each["spi"])
+            record = self.associations[newest]
+            direction, spi = DIRECTIONS[int(record["side"]) ^ originator], int(record["spi"])
             found.append(
                 Association(
                     direction=direction,
                     spi=spi,
-                    folded=bool(each["folded"]),
-                    packets=int(each["packets"]),
-                    bytes=int(each["bytes"]),
-                    first=int(each["first"]),
-                    last=int(each["last"]),
-                    highest=int(each["highest"]),
-                    wraps=int(each["wraps"]),
-                    copied=int(each["copied"]),
-                    reused=int(each["reused"]),
-                    replayed=int(each["replayed"]),
-                    late=int(each["late"]),
-                    remainders=tuple(each["remainders"].tolist()),
-                    lengths=int.from_bytes(each["lengths"].astype("<u8").tobytes(), "little"),
-                    first_frame=Frame(int(each["first_capture"]), int(each["first_frame"])),
-                    last_frame=Frame(int(each["last_capture"]), int(each["last_frame"])),
-                    first_time=int(each["first_time"]),
-                    last_time=int(each["last_time"]),
-                    events=tuple(one for one in events if (one.direction, one.offset) == (direction, spi)),
+                    folded=bool(record["folded"]),
+                    packets=int(record["packets"]),
+                    bytes=int(record["bytes"]),
+                    first=int(record["first"]),
+                    last=int(record["last"]),
+                    highest=int(record["highest"]),
+                    wraps=int(record["wraps"]),
+                    copied=int(record["copied"]),
+                    reused=int(record["reused"]),
+                    replayed=int(record["replayed"]),
+                    late=int(record["late"]),
+                    remainders=tuple(record["remainders"].tolist()),
+                    lengths=int.from_bytes(record["lengths"].astype("<u8").tobytes(), "little"),
+                    first_frame=Frame(int(record["first_capture"]), int(record["first_frame"])),
+                    last_frame=Frame(int(record["last_capture"]), int(record["last_frame"])),
+                    first_time=int(record["first_time"]),
+                    last_time=int(record["last_time"]),
+                    events=tuple(event for event in events if (event.direction, event.offset) == (direction, spi)),
                 )
             )
-            newest = int(each["previous"])
+            newest = int(record["previous"])
         return tuple(reversed(found))
 
     def events_of(self, index: int, originator: int) -> tuple[Event, ...]:
-        """What happened in a flow."""
+        """The events of a flow."""
         start, stop = np.searchsorted(self.events["flow"], (index, index + 1))
         return tuple(
             Event(kind, DIRECTIONS[side ^ originator], Frame(file, number), time, offset, value, other)
             for _, file, number, time, offset, value, other, side, kind in self.events[start:stop].tolist()
         )
 
+    # -- datagrams and streams --------------------------------------------------------------------------------------
+
+    def flow_pieces(self, index: int) -> list[Piece]:
+        """The pieces of a flow in the order of the capture."""
+        records = self.pieces[self.piece_starts[index] : self.piece_starts[index + 1]]
+        return list(map(Piece._make, records.tolist()))
+
     def datagrams(self, index: int, originator: int) -> Sequence[Datagram]:
         """The kept datagrams of a flow; ``originator`` is the side that opened it."""
-        return LazyDatagrams(self, int(self.starts[index]), int(self.starts[index + 1]), originator)
+        if self.piece_starts[index] == self.piece_starts[index + 1]:
+            return ()
+        return LazyDatagrams(self, index, originator)
 
-    def datagrams_of(self, pieces: list[Any], originator: int) -> tuple[Datagram, ...]:
-        """The datagrams that pieces are, as tuples (see PIECE)."""
+    def decode_datagrams(self, pieces: Sequence[Piece], originator: int) -> tuple[Datagram, ...]:
+        """The datagrams among the pieces of a flow; the other pieces are ICMP errors."""
         payload = self.payload
         return tuple(
             Datagram(
-                DIRECTIONS[side ^ originator],
-                payload(arena, kept),
-                length if length >= 0 else UNBOUNDED,
-                Frame(file, number),
-                time,
+                DIRECTIONS[piece.side ^ originator],
+                payload(piece.arena, piece.kept),
+                piece.length if piece.length >= 0 else UNBOUNDED,
+                Frame(piece.capture, piece.frame),
+                piece.time,
             )
-            for number, time, arena, _, file, _, length, kept, side, error in pieces
-            if not error
+            for piece in pieces
+            if not piece.error
         )
 
     def streams(self, index: int, originator: int) -> tuple[Stream, Stream]:
         """The streams of originator and responder of a TCP flow."""
-        halves: tuple[list[Any], list[Any]] = ([], [])
-        for piece in self.pieces[self.starts[index] : self.starts[index + 1]].tolist():
-            if not piece[9]:
-                halves[piece[8] ^ originator].append(piece)
+        halves: tuple[list[Piece], list[Piece]] = ([], [])
+        for piece in self.flow_pieces(index):
+            if not piece.error:
+                halves[piece.side].append(piece)
         begins, endings = self.side["begins"][index].tolist(), self.side["ending"][index].tolist()
         one, two = originator, 1 - originator
         return (
-            self.stream(bool(begins[one]), endings[one], halves[0]),
-            self.stream(bool(begins[two]), endings[two], halves[1]),
+            self.reassemble(halves[one], bool(begins[one]), endings[one]),
+            self.reassemble(halves[two], bool(begins[two]), endings[two]),
         )
 
-    def stream(self, begins: bool, ending: int, pieces: list[Any]) -> Stream:
-        """Put the pieces of one TCP direction together, up to the first gap. Of overlapping bytes the first win."""
-        arrived = pieces
-        pieces = sorted(pieces, key=itemgetter(5))
+    def reassemble(self, pieces: list[Piece], begins: bool, ending: int) -> Stream:
+        """Join the pieces of one TCP direction up to the first gap. Of overlapping bytes the first to arrive win."""
         parts: list[memoryview] = []
         marks: list[Mark] = []
         size = 0
-        for number, time, arena, _, file, offset, _, kept, _, _ in pieces:
-            if offset > size:
+        for piece in sorted(pieces, key=attrgetter("offset")):
+            if piece.offset > size:
                 break
-            if offset < size:
-                data, marks = self.overlapping(arrived)
-                return stream_of(data, marks, begins, ending)
-            if kept:
-                marks.append(Mark(size, Frame(file, number), time))
-                parts.append(self.arena[arena : arena + kept])
-                size += kept
-        return stream_of(b"".join(parts), marks, begins, ending)
+            if piece.offset < size:
+                return make_stream(*self.reassemble_overlapping(pieces), begins, ending)
+            if piece.kept:
+                marks.append(Mark(size, Frame(piece.capture, piece.frame), piece.time))
+                parts.append(self.arena[piece.arena : piece.arena + piece.kept])
+                size += piece.kept
+        return make_stream(b"".join(parts), marks, begins, ending)
 
-    def overlapping(self, pieces: list[Any]) -> tuple[bytes, list[Mark]]:
-        """The same of pieces in the order of their arrival, of which some say the same bytes, or other ones."""
-        end = max(offset + kept for _, _, _, _, _, offset, _, kept, _, _ in pieces)
+    def reassemble_overlapping(self, pieces: list[Piece]) -> tuple[bytes, list[Mark]]:
+        """Data and marks of overlapping pieces, given in the order of their arrival."""
+        end = max(piece.offset + piece.kept for piece in pieces)
         data = np.zeros(end, np.uint8)
         owner = np.full(end, -1, np.int32)
-        for index in range(len(pieces) - 1, -1, -1):
-            _, _, arena, _, _, offset, _, kept, _, _ = pieces[index]
-            data[offset : offset + kept] = np.frombuffer(self.payload(arena, kept), np.uint8)
-            owner[offset : offset + kept] = index
+        for index, piece in reversed(list(enumerate(pieces))):
+            part = slice(piece.offset, piece.offset + piece.kept)
+            data[part] = np.frombuffer(self.payload(piece.arena, piece.kept), np.uint8)
+            owner[part] = index
         gaps = np.flatnonzero(owner < 0)
         size = int(gaps[0]) if len(gaps) else end
-        borders = [0, *(np.flatnonzero(np.diff(owner[:size])) + 1).tolist()]
-        found = [(at, pieces[owner[at]]) for at in borders]
-        return data[:size].tobytes(), [Mark(at, Frame(piece[4], piece[0]), piece[1]) for at, piece in found]
-
-    def errors(self, pieces: list[Any]) -> list[tuple[int, bytes, int, Frame, int]]:
-        """ICMP errors among a flow's pieces.
-
-        Of each: side that sent the quoted packet, IP packet, offset of the ICMP message in it, frame, time in ns.
-        """
-        return [
-            (side, self.payload(arena, kept), offset, Frame(file, number), time)
-            for number, time, arena, _, file, offset, _, kept, side, error in pieces
-            if error
-        ]
+        starts = [0, *(np.flatnonzero(np.diff(owner[:size])) + 1).tolist()]
+        owners = ((start, pieces[owner[start]]) for start in starts)
+        marks = [Mark(start, Frame(piece.capture, piece.frame), piece.time) for start, piece in owners]
+        return data[:size].tobytes(), marks
 
 
-def stream_of(data: bytes, marks: Sequence[Mark], begins: bool, ending: int) -> Stream:
-    """A stream whose last byte stands before ``ending`` (see SIDE)."""
+NO_STREAMS = (Stream(), Stream())
+
+
+def transport_name(protocol: int) -> str:
+    """``tcp``, ``udp``, ``icmp``, ``icmpv6``, ``esp`` or ``ip-<number>`` for an IP protocol number."""
+    return TRANSPORTS.get(protocol) or f"ip-{protocol}"
+
+
+def make_stream(data: bytes, marks: Sequence[Mark], begins: bool, ending: int) -> Stream:
+    """A stream; ``ending`` is the offset after the last byte that was sent, -1 if unknown."""
     return Stream(data, marks, begins, ending == len(data) and (begins or ending > 0))
 
 
-@dataclass(frozen=True, slots=True)
-class DuplicateGroups:
-    """Which flows repeat others (see :func:`analyzer.scanner.kernels.liken`). Shape of the columns: (flows,)."""
-
-    content_class: npt.NDArray[np.int32]
-    """The first flow that says the same as this one."""
-    duplicate_class: npt.NDArray[np.int32]
-    """The first flow of those that also goes between the same hosts, to the same service, and ended the same way."""
-
-
 class LazyStreams(LazySequence[Stream]):
-    """Both streams of a TCP flow: most are looked at once, and there are very many."""
+    """Both streams of a TCP flow. Most are used once, by several checks in a row."""
 
     __slots__ = ("__weakref__", "flow", "flows", "originator")
 
@@ -358,17 +417,15 @@ class LazyStreams(LazySequence[Stream]):
         self.flow = flow
         self.originator = originator
 
-    def load(self) -> tuple[Stream, Stream]:
-        return reassemble(self)
+    def load(self) -> Sequence[Stream]:
+        return self.flows.last_streams.get(self, LazyStreams.reassemble)
+
+    def reassemble(self) -> tuple[Stream, Stream]:
+        return self.flows.streams(self.flow, self.originator)
 
 
-@cache_last
-def reassemble(each: LazyStreams) -> tuple[Stream, Stream]:
-    return each.flows.streams(each.flow, each.originator)
-
-
-class Marks(LazySequence[Mark]):
-    """The marks of one of these streams, of which the bytes are at hand."""
+class LazyMarks(LazySequence[Mark]):
+    """The marks of one of two lazy streams whose data are at hand."""
 
     __slots__ = ("direction", "streams")
 
@@ -381,29 +438,29 @@ class Marks(LazySequence[Mark]):
 
 
 class LazyDatagrams(LazySequence[Datagram]):
-    """A flow's datagrams, made anew each time."""
+    """The datagrams of a flow."""
 
-    __slots__ = ("flows", "originator", "start", "stop")
+    __slots__ = ("flow", "flows", "originator")
 
-    def __init__(self, flows: Flows, start: int, stop: int, originator: int) -> None:
+    def __init__(self, flows: Flows, flow: int, originator: int) -> None:
         self.flows = flows
-        self.start = start
-        self.stop = stop
+        self.flow = flow
         self.originator = originator
 
     def load(self) -> tuple[Datagram, ...]:
-        return self.flows.datagrams_of(self.flows.pieces[self.start : self.stop].tolist(), self.originator)
+        return self.flows.decode_datagrams(self.flows.flow_pieces(self.flow), self.originator)
 
     def __len__(self) -> int:
-        return self.stop - self.start - int(np.count_nonzero(self.flows.pieces["error"][self.start : self.stop]))
+        start, stop = self.flows.piece_starts[self.flow : self.flow + 2].tolist()
+        return int(stop - start - np.count_nonzero(self.flows.pieces["error"][start:stop]))
 
 
 LINE_COUNTS = LinkDirection._fields[LinkDirection._fields.index("size") :]
-"""Fields of a line that are columns of the same name."""
+"""Fields of :class:`LinkDirection` that are columns of :data:`analyzer.scanner.columns.LINE` with the same names."""
 
 
-def line_of(line: Records, side: Any) -> LinkDirection:
-    """One direction of a link; ``side`` is its record of SIDE."""
+def link_direction(line: Records, side: Side) -> LinkDirection:
+    """One direction of an IEC 104 link."""
     ended = side.ending >= 0 and side.ending == line["offset"]
     size, apdus, i_frames, s_frames, functions, *counts = line[[*LINE_COUNTS]].tolist()
     return LinkDirection(
@@ -422,69 +479,64 @@ def line_of(line: Records, side: Any) -> LinkDirection:
     )
 
 
-NO_STREAMS = (Stream(), Stream())
-
-
 def read(paths: Sequence[str], progress: Progress | None = None, buffer_size: int = BUFFER_BYTES) -> Flows:
-    """Read capture files as one timeline. :class:`CaptureError` for the first that is not a capture."""
+    """Read capture files as one timeline. Raises :class:`CaptureError` for the first that is no capture."""
     scan = Scan(buffer_size, progress)
     files: dict[int, CaptureFile] = {}
-    for number in chronological(paths):
-        files[number] = scan.file(number, paths[number])
+    for index in chronological(paths):
+        files[index] = scan.scan_file(index, paths[index])
     scan.finish()
-    return flow_table(scan, tuple(files[number] for number in range(len(paths))))
+    return flow_table(scan, tuple(files[index] for index in range(len(paths))))
 
 
 def flow_table(scan: Scan, captures: tuple[CaptureFile, ...]) -> Flows:
-    """The flows of a finished scan, with everything that belongs to a flow next to each other."""
-    clock = scan.clock[0]
-    count = int(clock["flows"])
-    flow = scan.flow[:count]
-    pieces = scan.pieces[: int(clock["pieces"])]
+    """The flow table of a finished scan: pieces and events are sorted by flow."""
+    state = scan.state[0]
+    count, links = int(state["flows"]), int(state["links"])
+    pieces = scan.pieces[: int(state["pieces"])]
     pieces = pieces[np.argsort(pieces["flow"], kind="stable")]
-    starts = np.searchsorted(pieces["flow"], np.arange(count + 1)).astype(np.int64)
-    events = scan.events[: int(clock["events"])]
+    events = scan.events[: int(state["events"])]
     return Flows(
-        captures,
-        flow,
-        scan.side[: 2 * count].reshape(count, 2),
-        packet_counts(scan),
-        tuple(scan.noted),
-        pieces,
-        starts,
-        scan.arena[: int(clock["arena"])].data,
-        scan.links[: int(clock["links"])],
-        scan.lines[: 2 * int(clock["links"])].reshape(-1, 2),
-        scan.associations[: int(clock["associations"])],
-        events[np.argsort(events["flow"], kind="stable")],
+        captures=captures,
+        flow=scan.flow[:count],
+        side=scan.side[: 2 * count].reshape(count, 2),
+        counts=packet_counts(scan),
+        notes=tuple(scan.notes),
+        pieces=pieces,
+        piece_starts=np.searchsorted(pieces["flow"], np.arange(count + 1)).astype(np.int64),
+        arena=scan.arena[: int(state["arena"])].data,
+        links=scan.links[:links],
+        lines=scan.lines[: 2 * links].reshape(-1, 2),
+        associations=scan.associations[: int(state["associations"])],
+        events=events[np.argsort(events["flow"], kind="stable")],
     )
 
 
 def packet_counts(scan: Scan) -> PacketCounts:
     """Packet accounting of a finished scan."""
-    clock, flow = scan.clock[0], scan.flow[: int(scan.clock["flows"][0])]
+    state = scan.state[0]
+    flow = scan.flow[: int(state["flows"])]
     not_ip, unreadable = Counter(scan.not_ip), Counter(scan.unreadable)
     for ethertype in np.flatnonzero(scan.ethertypes).tolist():
         not_ip[ethertype_name(ethertype)] += int(scan.ethertypes[ethertype])
-    if clock["cut"]:
-        unreadable[CUT] += int(clock["cut"])
-    if clock["unfollowed"]:
-        unreadable["too many flows to follow"] += int(clock["unfollowed"])
-    if clock["broken"]:
-        unreadable["contradictory IP header"] += int(clock["broken"])
+    unreadable[HEADERS_TRUNCATED] += int(state["cut"])
+    unreadable["too many flows to follow"] += int(state["unfollowed"])
+    unreadable["contradictory IP header"] += int(state["broken"])
     return PacketCounts(
-        scan.total,
-        int(clock["in_flows"]),
-        int(clock["in_errors"]),
-        int(clock["copies"]),
-        dict(sorted(not_ip.items())),
-        dict(sorted(unreadable.items())),
-        int(np.count_nonzero((flow["port0"] == columns.FOLDED) | (flow["port1"] == columns.FOLDED))),
-        int(clock["unkept"]),
-        int(np.count_nonzero((flow["account"] == columns.UNFOLLOWED) & (flow["protocol"] == columns.TCP))),
-        int(clock["esp_unfollowed"]),
-        int(clock["snapped"]),
-        scan.fragments.overlapping,
-        scan.fragments.incomplete,
-        scan.fragments.abandoned,
+        packets=scan.packet_count,
+        in_flows=int(state["in_flows"]),
+        icmp_errors=int(state["in_errors"]),
+        copies=int(state["copies"]),
+        not_ip=dict(sorted(not_ip.items())),
+        unreadable={reason: count for reason, count in sorted(unreadable.items()) if count},
+        folded_flows=int(np.count_nonzero((flow["port0"] == columns.FOLDED) | (flow["port1"] == columns.FOLDED))),
+        payload_dropped=int(state["unkept"]),
+        untracked_links=int(
+            np.count_nonzero((flow["account"] == columns.UNFOLLOWED) & (flow["protocol"] == columns.TCP))
+        ),
+        untracked_esp_packets=int(state["esp_unfollowed"]),
+        truncated=int(state["snapped"]),
+        overlapping_datagrams=scan.reassembler.overlapping,
+        incomplete_datagrams=scan.reassembler.incomplete,
+        abandoned_datagrams=scan.reassembler.abandoned,
     )

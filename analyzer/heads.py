@@ -1,8 +1,7 @@
-"""The head of a flow: its first payload bytes in each direction, in order, with the frames that carried them.
+"""Heads: the first payload bytes of a flow in each direction, with the frames that carried them.
 
-Flows are columns of numbers; a head is what a dissector reads. Its parts are named tuples, because there are
-hundreds of thousands of them. TCP heads are two reassembled byte streams,
-the heads of everything else are the first datagrams as they came.
+A dissector reads a head. The head of a TCP flow is two reassembled byte streams; the head of any other flow is its
+first datagrams as they were sent. The parts of a head are named tuples, because a capture has hundreds of thousands.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from typing import NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -21,7 +20,7 @@ V = TypeVar("V")
 
 
 class Direction(enum.IntEnum):
-    """Who sent it: the flow's originator or its responder."""
+    """The sender of payload: the flow's originator or its responder."""
 
     ORIGINATOR = 0
     RESPONDER = 1
@@ -31,11 +30,12 @@ DIRECTIONS = tuple(Direction)
 
 
 class LazySequence(Sequence[T]):
-    """A sequence whose elements are made when somebody asks for them."""
+    """A sequence that loads its elements when they are used, and again each time: it keeps none."""
 
     __slots__ = ()
 
     def load(self) -> Sequence[T]:
+        """All elements."""
         raise NotImplementedError
 
     @overload
@@ -55,6 +55,27 @@ class LazySequence(Sequence[T]):
 
     def __len__(self) -> int:
         return len(self.load())
+
+
+class LastLoaded:
+    """A cache of one entry, for callers that use one lazy sequence several times in a row.
+
+    The cache belongs to the object whose data it holds, and is freed with it. Sequences are compared by identity and
+    not kept alive. An entry is replaced as a whole: threads that share a cache load more often, but never get each
+    other's elements.
+    """
+
+    __slots__ = ("entry",)
+
+    def __init__(self) -> None:
+        self.entry: tuple[weakref.ref[object], Any] | None = None
+
+    def get(self, sequence: K, load: Callable[[K], V]) -> V:
+        """The elements of a sequence, loaded if it is not the last one."""
+        entry = self.entry
+        if entry is None or entry[0]() is not sequence:
+            self.entry = entry = weakref.ref(sequence), load(sequence)
+        return entry[1]
 
 
 def cache_last(function: Callable[[K], V]) -> Callable[[K], V]:
@@ -83,139 +104,140 @@ def cache_last(function: Callable[[K], V]) -> Callable[[K], V]:
 
 
 class Frame(NamedTuple):
-    """A captured frame: index of its file among those given, and its number there as Wireshark shows it."""
+    """A captured frame."""
 
     capture: int
+    """Index of its file among those given."""
     number: int
-    """1-based."""
+    """1-based number in its file, as Wireshark shows it."""
 
 
 LAST = Frame(sys.maxsize, sys.maxsize)
-"""Sorts behind every frame."""
+"""Sorts after every frame."""
 
 
 class Mark(NamedTuple):
-    """Where the payload of one frame begins in a stream."""
+    """Where the payload of a frame begins in a stream."""
 
     offset: int
-    """In bytes from the beginning of the stream's ``data``."""
+    """In the stream's ``data``, in bytes."""
     frame: Frame
     time: int
     """Nanoseconds since the epoch."""
 
 
 class Stream(NamedTuple):
-    """One direction of a TCP conversation: contiguous bytes from its beginning, as far as they were kept."""
+    """One direction of a TCP flow: contiguous bytes from its beginning, as far as they were kept."""
 
     data: bytes = b""
     marks: Sequence[Mark] = ()
     """One per frame that contributed bytes, ascending by offset."""
     begins: bool = False
-    """``data`` starts with the first byte that the sender sent (its SYN is in the capture)."""
+    """``data`` starts with the first byte that was sent: the SYN is in the capture."""
     ends: bool = False
-    """``data`` ends with the last byte that the sender sent (its FIN is there and nothing is missing between)."""
+    """``data`` ends with the last byte that was sent: the FIN is in the capture, and no byte is missing before it."""
 
     def mark_at(self, offset: int) -> Mark:
-        """The mark of the frame that carried the byte at ``offset``; of the last frame for the end.
+        """The mark of the frame that carried the byte at ``offset``; at the end of the data, that of the last frame.
 
-        ``IndexError`` for a stream without bytes.
+        Raises ``IndexError`` for a stream without bytes.
         """
-        # A mark compares by its offset first, and no frame has more numbers than this one.
+        # Marks compare by their offset first, and LAST sorts after every frame with the same offset.
         return self.marks[bisect_right(self.marks, Mark(offset, LAST, 0)) - 1]
 
     def marks_at(self, offsets: Sequence[int]) -> list[Mark]:
-        """:meth:`mark_at` of many offsets."""
+        """:meth:`mark_at` for many offsets."""
         marks = tuple(self.marks)
         starts = [mark.offset for mark in marks]
         return [marks[bisect_right(starts, offset) - 1] for offset in offsets]
 
     def from_mark(self, mark: Mark) -> Stream:
-        """The same stream from the bytes of one of its marks on."""
-        offset = mark.offset
+        """The stream from the bytes of one of its marks on."""
+        start = mark.offset
         marks = self.marks[self.marks.index(mark) :]
-        return self._replace(
-            data=self.data[offset:], marks=tuple(each._replace(offset=each.offset - offset) for each in marks)
-        )
+        shifted = tuple(mark._replace(offset=mark.offset - start) for mark in marks)
+        return self._replace(data=self.data[start:], marks=shifted)
 
 
 class Datagram(NamedTuple):
-    """One datagram's payload (UDP payload, ICMP message from its type byte on, ESP packet from its SPI on)."""
+    """The payload of one datagram: of UDP, of ICMP from the type on, of ESP from the SPI on."""
 
     direction: Direction
     data: bytes
-    """As much as was captured and kept."""
+    """As many bytes as were captured and kept."""
     length: int
-    """Payload length that the headers below declare, in bytes; more than ``len(data)`` if cut, ``UNBOUNDED`` where
-    the fragment that would tell it is missing."""
+    """Payload length in bytes as the headers declare it: above ``len(data)`` if truncated; ``UNBOUNDED`` if the
+    fragment that would show it is missing."""
     frame: Frame
     time: int
     """Nanoseconds since the epoch."""
 
 
 class Event(NamedTuple):
-    """Something that happened in a link or an association, and that a check may want to show."""
+    """An event of an IEC 104 link or ESP association that a check may cite."""
 
     kind: int
-    """One of :mod:`analyzer.scanner`'s kinds of events, where the meaning of ``value`` and ``other`` stands, too."""
+    """One of the kinds of events of :mod:`analyzer.scanner.columns`, which also defines ``value`` and ``other``."""
     direction: Direction
     frame: Frame
     time: int
     """Nanoseconds since the epoch."""
     offset: int
-    """IEC 104: in the stream, bytes; ESP: the SPI."""
+    """IEC 104: offset in the stream, in bytes. ESP: the SPI."""
     value: int
     other: int
 
 
 class LinkDirection(NamedTuple):
-    """All APDUs (IEC 60870-5-104) of one direction: the stream as a whole, not only its head."""
+    """One direction of an IEC 104 link (IEC 60870-5-104), counted over the whole stream and not only its head."""
 
     followed: bool
-    """Its APDUs were looked for from the beginning of the head on."""
+    """APDUs were looked for from the beginning of the head on."""
     incomplete: bool
     """The sender ended the stream within an APDU."""
     offset: int
-    """Bytes of the stream that were read or, where the capture lacks them, skipped."""
+    """Bytes of the stream that were read, or skipped where the capture lacks them."""
     began: int
-    """Where the cache_last APDU begins."""
+    """Offset of the newest APDU in the stream, in bytes."""
     began_frame: Frame
     began_time: int
+    """Nanoseconds since the epoch."""
     size: int
-    """Bytes that the cache_last APDU declares, start byte and length included."""
+    """Bytes that the newest APDU declares, with start byte and length."""
     apdus: int
     i_frames: int
     s_frames: int
     functions: tuple[int, ...]
-    """U frames: STARTDT act and con, STOPDT act and con, TESTFR act and con."""
+    """U frames by function: STARTDT act and con, STOPDT act and con, TESTFR act and con."""
     long: int
     """I frames with start byte 0x69."""
     empty: int
-    """I frames without ASDU, an LRR's forced acknowledgements."""
+    """I frames without ASDU: an LRR's forced acknowledgements."""
     lrr: int
-    """I frames with an LRR's payload."""
+    """I frames with the payload of an LRR."""
     standard: int
     """I frames with a standard ASDU."""
     asdu_bytes: int
     first: int
-    """Send sequence number of the first I frame, -1: there was none."""
+    """Send sequence number of the first I frame; -1 if there was none."""
     sent: int
-    """The same of the cache_last one; -1 also while none came behind a gap or a break."""
+    """Send sequence number of the newest I frame; -1 if none has followed a gap or a framing error."""
     modulus: int
-    """At which the send sequence numbers began anew: 32767 or 32768; 0: nowhere."""
+    """Where send sequence numbers started again at 0: 32767 or 32768; 0 if they did not."""
     outstanding: int
-    """The most I frames at a time that were not acknowledged."""
+    """Maximum I frames unacknowledged at a time."""
     jumps: int
-    """Send sequence numbers that do not follow the one before, though no byte is missing between."""
+    """Send sequence numbers that do not follow the previous one, though no byte is missing between them."""
     repeats: int
-    """Those of them that are the one before."""
+    """Jumps to the previous number."""
     wrong: int
     """Receive sequence numbers that go back or acknowledge what was not sent."""
     excesses: int
-    """I frames sent though more than the allowed number were not acknowledged."""
+    """I frames sent while more than the allowed number were unacknowledged."""
     unknown: int
     """LRR payloads of a type above the highest known."""
     breaks: int
-    """Places where the framing is broken by the sender."""
+    """Framing errors by the sender."""
     gaps: int
     """Places where the capture lacks the beginning of an APDU."""
     resynchronised: int
@@ -225,99 +247,102 @@ class LinkDirection(NamedTuple):
     unread: int
     """Bytes in which no APDU was found."""
     answered: int
-    """TESTFR acts of this side that the other one answered."""
+    """TESTFR acts of this direction that the peer confirmed."""
     unanswered: int
-    """TESTFR acts of this side that came while the one before was still unanswered."""
+    """TESTFR acts of this direction sent while the previous one was unconfirmed."""
     testing: int
-    """1: the last TESTFR act is unanswered."""
+    """1 if the last TESTFR act is unconfirmed."""
     test_time: int
-    """Of the last TESTFR act, nanoseconds since the epoch."""
+    """Time of the last TESTFR act, nanoseconds since the epoch."""
     longest_wait: int
-    """From TESTFR act to con, nanoseconds."""
+    """Longest time from a TESTFR act to its confirmation, nanoseconds."""
 
 
 class Iec104Link(NamedTuple):
     """An IEC 104 link over the whole flow."""
 
     directions: tuple[LinkDirection, LinkDirection]
-    """From originator, from responder. Index with a :class:`Direction`."""
+    """Index with a :class:`Direction`."""
     startdt: Direction | None
-    """Who sent the first STARTDT act."""
+    """Sender of the first STARTDT act."""
     lrr_types: tuple[tuple[int, int], ...]
-    """Types of LRR payloads and how often each came, ascending."""
+    """Types of LRR payloads, ascending, with their counts."""
     type_ids: tuple[tuple[int, int], ...]
-    """Type identifications of standard ASDUs, likewise."""
+    """Type identifications of standard ASDUs, ascending, with their counts."""
     other_kinds: int
-    """Payloads of further types, of which no count is kept."""
+    """Payloads of further types, for which the table had no room."""
     lrr_ids: tuple[int, ...]
-    """The first few, in the order of their appearance."""
+    """The first few LRR-IDs in the order of their appearance."""
     other_ids: int
-    """Payloads with further LRR-IDs."""
+    """Payloads with further LRR-IDs, for which the table had no room."""
     silence: int
-    """Longest time without an APDU of either side, nanoseconds."""
+    """Longest time without an APDU in either direction, nanoseconds."""
     silence_frame: Frame
-    """The one that ended it."""
+    """The frame that ended it."""
     last: int
-    """Time of the last packet of the flow, nanoseconds since the epoch."""
+    """Time of the flow's last packet, nanoseconds since the epoch."""
     events: tuple[Event, ...]
     """In the order of the capture; of each kind the first eight per direction."""
 
 
 class Association(NamedTuple):
-    """ESP packets of one direction under one SPI, over the whole flow."""
+    """The ESP packets of one direction under one SPI, over the whole flow."""
 
     direction: Direction
     spi: int
     folded: bool
-    """It stands for all SPIs of the flow that there was no room to keep apart: only packets and bytes count."""
+    """Stands for all further SPIs of the flow, for which the table had no room: only packets and bytes count."""
     packets: int
     bytes: int
-    """Of ESP packets, as the headers below declare them."""
+    """Bytes of the ESP packets as the headers declare them."""
     first: int
-    """Sequence numbers of the first, the last and the cache_last packet."""
+    """Sequence number of the first packet."""
     last: int
+    """Sequence number of the last packet."""
     highest: int
+    """Highest sequence number."""
     wraps: int
-    """Times that the low half of an extended sequence number began anew."""
+    """Times that the low half of an extended sequence number wrapped around."""
     copied: int
-    """Packets that came twice within 100 ms."""
+    """Packets captured twice within 100 ms."""
     reused: int
-    """Sequence numbers that another packet had."""
+    """Packets with a sequence number that another packet had."""
     replayed: int
     """Packets that came again later."""
     late: int
-    """Packets whose sequence number was older than the anti-replay window of 64 (RFC 4303, 3.4.3)."""
+    """Packets with a sequence number below the anti-replay window of 64 (RFC 4303, section 3.4.3)."""
     remainders: tuple[int, ...]
     """Packets by their length modulo 16."""
     lengths: int
-    """Bit n: there was a packet of 4 n to 4 n + 3 bytes; bit 511: or longer."""
+    """Bit n is set if a packet had 4n to 4n + 3 bytes; bit 511 also if one was longer."""
     first_frame: Frame
     last_frame: Frame
     first_time: int
     """Nanoseconds since the epoch."""
     last_time: int
+    """Nanoseconds since the epoch."""
     events: tuple[Event, ...]
     """Of each kind the first eight per direction of the flow."""
 
 
 class Head(NamedTuple):
-    """What is kept of a flow's payload, and what the scanner counted in all of it."""
+    """The kept payload of a flow, and what the scanner counted in all of its payload."""
 
     transport: str
     """``tcp``, ``udp``, ``icmp``, ``icmpv6``, ``esp`` or ``ip-<number>``."""
     ports: tuple[int, int] = (0, 0)
     """Ports of originator and responder; 0 where the transport has none. A hint, never a proof."""
     streams: Sequence[Stream] = (Stream(), Stream())
-    """Of TCP: what the originator sent and what the responder sent. Index with a :class:`Direction`."""
+    """TCP: what each direction sent. Index with a :class:`Direction`."""
     datagrams: Sequence[Datagram] = ()
-    """Of everything else: the first datagrams of both directions, in the order of the capture."""
+    """Not TCP: the first datagrams of both directions, in the order of the capture."""
     link: Iec104Link | None = None
-    """Of a TCP stream in which APDUs of IEC 104 were looked for."""
+    """TCP: the IEC 104 link, if APDUs were looked for."""
     associations: tuple[Association, ...] = ()
-    """Of ESP, also inside UDP/4500: by direction and SPI, in the order of the capture."""
+    """ESP, also inside UDP/4500: by direction and SPI, in the order of the capture."""
 
     def first(self, direction: Direction) -> bytes:
-        """The first payload bytes of a direction: the stream's, or the first datagram's."""
+        """The first payload of a direction: its stream, or its first datagram."""
         if self.transport == "tcp":
             return self.streams[direction].data
         return next((datagram.data for datagram in self.datagrams if datagram.direction == direction), b"")

@@ -219,8 +219,8 @@ def test_any_order_of_any_segments_gives_the_data(data: bytes, start: int, chanc
 def assert_put_together(found: Flows) -> None:
     """Many streams at once are what each is alone; those that are not put together at once lack or repeat bytes."""
     tcp = np.flatnonzero(found.flow["protocol"] == columns.TCP)
-    for index, at_once in zip(tcp.tolist(), found.streams_of(tcp), strict=True):
-        pieces = found.pieces[found.starts[index] : found.starts[index + 1]]
+    for index, at_once in zip(tcp.tolist(), found.contiguous_streams(tcp), strict=True):
+        pieces = found.pieces[found.piece_starts[index] : found.piece_starts[index + 1]]
         for side, (data, alone) in enumerate(zip(at_once, found.streams(index, 0), strict=True)):
             kept = pieces["kept"][(pieces["side"] == side) & (pieces["error"] == 0)]
             assert alone.data == data if data is not None else sum(kept) > len(alone.data)
@@ -236,7 +236,7 @@ def test_streams_are_put_together_at_once_as_alone(segments: list[tuple[bool, in
 
 
 @pytest.mark.parametrize("name", ["plain-link-only", "tls-packets-lost", "mixed-two-base-stations"])
-def test_streams_of_recordings_are_put_together_at_once_as_alone(name: str) -> None:
+def test_contiguous_streams_recordings_are_put_together_at_once_as_alone(name: str) -> None:
     assert_put_together(flows.read([str(samples.capture(name))]))
 
 

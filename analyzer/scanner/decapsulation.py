@@ -1,8 +1,8 @@
-"""The slow path: peels what rarely stands between a capture's frame and the IP header that counts.
+"""Decapsulation, the first half of the slow path: the innermost IP header inside rare link types and tunnels.
 
-The compiled scanner knows the common link layers. For everything else it hands the frame to :func:`peel`, which
-walks from layer to layer until it stands before the innermost IP header. Each layer is one small function in one
-of the four tables at the end: to add an encapsulation, write the function and list it.
+The compiled scanner reads the common link layers. It hands every other frame to :func:`decapsulate`, which walks from
+layer to layer. Each layer is one function in one of the four tables :data:`LINKS`, :data:`ETHERTYPES`,
+:data:`IP_PROTOCOLS` and :data:`UDP_PORTS`: to add an encapsulation, write the function and list it.
 """
 
 from __future__ import annotations
@@ -11,106 +11,107 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-DEPTH = 16
-"""Layers after which peeling stops: tunnels nested deeper are somebody's trap."""
+MAX_LAYERS = 16
+"""Maximum nested layers. VXLAN in GRE in IP takes seven; deeper nesting is only made to exhaust a reader."""
 
 IPV4, IPV6 = 0x0800, 0x86DD
 
-CUT = "headers cut by the snap length"
+HEADERS_TRUNCATED = "headers cut by the snap length"
 
 
 class Layer(NamedTuple):
-    """What stands at an offset of the frame."""
+    """A protocol layer at an offset of the frame."""
 
-    kind: str
-    """``link`` (code: link type), ``ethertype`` (code: Ethernet type); ``carries`` (no IP but what ``note`` names) or
-    ``hides`` (nobody can tell what, for the reason in ``note``)."""
+    kind: Literal["link", "ethertype", "non_ip", "opaque", "truncated"]
+    """``link``: ``code`` is a link type. ``ethertype``: ``code`` is an Ethernet type. ``non_ip``: the frame carries no
+    IP, but what ``note`` names. ``opaque``: ``note`` says why the content cannot be known."""
     code: int
     at: int
     """Offset in the frame, in bytes."""
     note: str | None = None
-    """What was peeled to come here."""
+    """Note about the encapsulation that ends here, such as ``vlan 7``."""
     mac: int = -1
-    """Link-layer address of the sender, where the scanner cannot know it."""
+    """Link-layer address of the sender, for link types that the scanner does not read; else -1."""
 
 
-SHORT = Layer("short", 0, 0)
-"""Instead of the next layer: the header goes on behind the end of the frame."""
+TRUNCATED = Layer("truncated", 0, 0)
+"""Returned for the next layer when a header reaches past the end of the frame."""
 
-Peel = Callable[[bytes, int], Layer | None]
-"""From the offset of a layer to the next one, or :data:`SHORT`; ``None``: it is not what its number promised."""
+LayerFunction = Callable[[bytes, int], Layer | None]
+"""From frame and offset of a layer to the layer that it carries; ``None`` if the bytes are not that layer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Peeled:
-    """What stands under all layers of a frame."""
+class Decapsulated:
+    """The innermost layer of a frame: an IP header, or the reason why there is none."""
 
     network: int
-    """Offset of the innermost IP header, -1: there is none."""
+    """Offset of the innermost IP header; -1 if there is none."""
     notes: tuple[str, ...] = ()
     mac: int = -1
-    """Link-layer address of the sender, where the scanner cannot know it."""
-    carried: str | None = None
-    """What the frame carries instead of IP."""
-    reason: str | None = None
-    """Why nobody can tell what it carries."""
+    """See :attr:`Layer.mac`."""
+    non_ip: str | None = None
+    """Name of what the frame carries instead of IP."""
+    unreadable: str | None = None
+    """Why the content cannot be known."""
 
 
-def peel(frame: bytes, linktype: int, wire: int = 0) -> Peeled:
-    """Find the innermost IP header of a frame; ``wire`` is its length in bytes, if more than was captured.
+def decapsulate(frame: bytes, linktype: int, wire: int = 0) -> Decapsulated:
+    """Find the innermost IP header of a frame. ``wire``: its length in bytes, if it was captured truncated.
 
-    A tunnel without a sound IP header in it is no tunnel, but what its bearer carries; unless the capture cut the
-    frame there, for then nobody can tell.
+    A tunnel counts only with a complete IP header inside. Without one, the tunnel's own packet is the innermost; if
+    the capture truncated the frame there, the result is unreadable.
     """
-    layer: Layer | None = Layer("link", linktype, 0)
+    layer = Layer("link", linktype, 0)
     end = max(wire, len(frame))
-    bearer: Peeled | None = None
+    outer: Decapsulated | None = None
+    """The innermost complete IP header so far."""
     notes: list[str] = []
     mac = -1
-    for _ in range(DEPTH):
-        assert layer is not None
+    for _ in range(MAX_LAYERS):
         if layer.kind == "ethertype" and layer.code in (IPV4, IPV6):
-            size = header_size(frame, layer)
-            whole = size > 0 and layer.at + size <= len(frame)
-            if not whole and bearer:
-                return Peeled(-1, reason=CUT) if size and len(frame) < end else bearer
-            bearer = Peeled(layer.at, tuple(notes), mac)
-            if not whole:
-                return bearer  # the scanner says what is wrong with it
-            end = min(end, layer.at + length(frame, layer, end))
+            size = ip_header_size(frame, layer)
+            complete = size > 0 and layer.at + size <= len(frame)
+            if not complete and outer:
+                return Decapsulated(-1, unreadable=HEADERS_TRUNCATED) if size and len(frame) < end else outer
+            outer = Decapsulated(layer.at, tuple(notes), mac)
+            if not complete:
+                return outer  # the scanner reports what is wrong with the header
+            end = min(end, layer.at + ip_packet_length(frame, layer, end))
             frame = frame[:end]
-        layer = step(frame, layer)
-        if layer is SHORT and (len(frame) < end or not bearer):
-            return Peeled(-1, reason=CUT)
-        if layer is None or layer is SHORT or (bearer and layer.kind in ("carries", "hides")):
-            return bearer or Peeled(-1, reason="contradictory headers")
-        if layer.kind == "carries":
-            return Peeled(-1, carried=layer.note)
-        if layer.kind == "hides":
-            return Peeled(-1, reason=layer.note)
-        if layer.note:
-            notes.append(layer.note)
-        mac = max(mac, layer.mac)
-    return Peeled(-1, reason="too many nested layers")
+        inner = next_layer(frame, layer)
+        if inner is TRUNCATED and (len(frame) < end or not outer):
+            return Decapsulated(-1, unreadable=HEADERS_TRUNCATED)
+        if inner is None or inner is TRUNCATED or (outer and inner.kind in ("non_ip", "opaque")):
+            return outer or Decapsulated(-1, unreadable="contradictory headers")
+        if inner.kind == "non_ip":
+            return Decapsulated(-1, non_ip=inner.note)
+        if inner.kind == "opaque":
+            return Decapsulated(-1, unreadable=inner.note)
+        if inner.note:
+            notes.append(inner.note)
+        mac = max(mac, inner.mac)
+        layer = inner
+    return Decapsulated(-1, unreadable="too many nested layers")
 
 
-def step(frame: bytes, layer: Layer) -> Layer | None:
-    """The layer behind one."""
+def next_layer(frame: bytes, layer: Layer) -> Layer | None:
+    """The layer that a layer carries."""
     if layer.kind == "link":
         function = LINKS.get(layer.code)
         if function is None:
             name = LINKTYPES.get(layer.code)
             number = f"{layer.code} ({name})" if name else f"{layer.code}"
-            return Layer("hides", 0, layer.at, f"link type {number} is not supported")
+            return Layer("opaque", 0, layer.at, f"link type {number} is not supported")
     else:
         function = ETHERTYPES.get(layer.code)
         if function is None:
-            return Layer("carries", 0, layer.at, ethertype_name(layer.code))
+            return Layer("non_ip", 0, layer.at, ethertype_name(layer.code))
     return function(frame, layer.at)
 
 
-def header_size(frame: bytes, layer: Layer) -> int:
-    """Bytes of the IP header that begins there, as far as the frame tells; 0: none of the announced version does."""
+def ip_header_size(frame: bytes, layer: Layer) -> int:
+    """Bytes of the IP header, as far as the frame shows it; 0 if it is no header of the announced version."""
     if layer.at >= len(frame):
         return 20 if layer.code == IPV4 else 40
     version, words = frame[layer.at] >> 4, frame[layer.at] & 15
@@ -121,8 +122,8 @@ def header_size(frame: bytes, layer: Layer) -> int:
     return words * 4
 
 
-def length(frame: bytes, layer: Layer, end: int) -> int:
-    """Bytes of an IP packet as its header declares them, or up to the end (offloaded packets, jumbograms)."""
+def ip_packet_length(frame: bytes, layer: Layer, end: int) -> int:
+    """Bytes of an IP packet as declared; up to ``end`` where that is 0 (segmentation offload, jumbograms)."""
     declared = u16(frame, layer.at + 2) if layer.code == IPV4 else u16(frame, layer.at + 4)
     return declared + (40 if layer.code == IPV6 else 0) if declared else end - layer.at
 
@@ -132,9 +133,9 @@ def u16(frame: bytes, at: int) -> int:
 
 
 def by_version(frame: bytes, at: int, note: str | None = None) -> Layer | None:
-    """Bare IP of either version, told by its first four bits."""
+    """IP without a header that names its version: the first four bits do."""
     if at >= len(frame):
-        return SHORT
+        return TRUNCATED
     code = {4: IPV4, 6: IPV6}.get(frame[at] >> 4)
     return Layer("ethertype", code, at, note) if code else None
 
@@ -143,32 +144,32 @@ def by_version(frame: bytes, at: int, note: str | None = None) -> Layer | None:
 
 
 def ethernet(frame: bytes, at: int) -> Layer | None:
-    """IEEE 802.3: a type, or a length and 802.2 behind it."""
+    """IEEE 802.3: an Ethernet type, or a length and an 802.2 header."""
     if at + 14 > len(frame):
-        return SHORT
+        return TRUNCATED
     return Layer("ethertype", u16(frame, at + 12), at + 14)
 
 
 def ppp(frame: bytes, at: int) -> Layer | None:
-    """RFC 1661, RFC 1662: address and control may be left out, and the protocol's first byte if it is zero."""
+    """RFC 1661, RFC 1662: address and control may be omitted, as may the first byte of the protocol if it is 0."""
     if frame[at : at + 1] == b"\xff":
         if frame[at + 1 : at + 2] not in (b"\x03", b""):
             return None
         at += 2
     if at >= len(frame):
-        return SHORT
+        return TRUNCATED
     number, at = (frame[at], at + 1) if frame[at] & 1 else (u16(frame, at), at + 2)
     if at > len(frame):
-        return SHORT
+        return TRUNCATED
     if number in PPP_ETHERTYPES:
         return Layer("ethertype", PPP_ETHERTYPES[number], at, "ppp")
-    if number in PPP_HIDING:
-        return Layer("hides", 0, at, f"PPP {PPP_HIDING[number]}")
-    return Layer("carries", 0, at, PPP_NAMES.get(number, f"PPP protocol 0x{number:04x}"))
+    if number in PPP_OPAQUE:
+        return Layer("opaque", 0, at, f"PPP {PPP_OPAQUE[number]}")
+    return Layer("non_ip", 0, at, PPP_NAMES.get(number, f"PPP protocol 0x{number:04x}"))
 
 
 PPP_ETHERTYPES: Mapping[int, int] = {0x21: IPV4, 0x57: IPV6, 0x281: 0x8847, 0x283: 0x8848}
-PPP_HIDING: Mapping[int, str] = {
+PPP_OPAQUE: Mapping[int, str] = {
     0x2D: "with compressed TCP headers",
     0x2F: "with compressed TCP headers",
     0x3D: "multilink fragment",
@@ -189,44 +190,47 @@ PPP_NAMES: Mapping[int, str] = {
 
 
 def ppp_serial(frame: bytes, at: int) -> Layer | None:
-    """LINKTYPE_PPP_HDLC: PPP, or Cisco's HDLC, told by the address byte (RFC 1547 section 4.3.1)."""
+    """LINKTYPE_PPP_HDLC: PPP or Cisco HDLC; the address byte tells which (RFC 1547, section 4.3.1)."""
     return (cisco_hdlc if frame[at : at + 1] in (b"\x0f", b"\x8f") else ppp)(frame, at)
 
 
 def cisco_hdlc(frame: bytes, at: int) -> Layer | None:
     """Cisco HDLC: address, control, Ethernet type."""
-    return Layer("ethertype", u16(frame, at + 2), at + 4, "hdlc") if at + 4 <= len(frame) else SHORT
+    return Layer("ethertype", u16(frame, at + 2), at + 4, "hdlc") if at + 4 <= len(frame) else TRUNCATED
 
 
 def cooked(frame: bytes, at: int) -> Layer | None:
     """Linux cooked capture, LINKTYPE_LINUX_SLL."""
     if at + 16 > len(frame):
-        return SHORT
-    return of_device(u16(frame, at + 2), u16(frame, at + 14), at + 16)
+        return TRUNCATED
+    return device_layer(u16(frame, at + 2), u16(frame, at + 14), at + 16)
 
 
 def cooked2(frame: bytes, at: int) -> Layer | None:
     """Linux cooked capture, LINKTYPE_LINUX_SLL2."""
     if at + 20 > len(frame):
-        return SHORT
-    return of_device(u16(frame, at + 8), u16(frame, at), at + 20)
+        return TRUNCATED
+    return device_layer(u16(frame, at + 8), u16(frame, at), at + 20)
 
 
-def of_device(hardware: int, protocol: int, at: int) -> Layer:
-    """What a Linux device of a type (ARPHRD_*) delivered: the protocol is an Ethernet type with a few exceptions."""
+def device_layer(hardware: int, protocol: int, at: int) -> Layer:
+    """The payload of a cooked capture, by the type of the Linux device (ARPHRD_*).
+
+    The protocol is an Ethernet type but for a few devices and numbers.
+    """
     if hardware in DEVICE_LINKS:
         return Layer("link", DEVICE_LINKS[hardware], at)
     if hardware in DEVICE_NAMES:
-        return Layer("carries", 0, at, DEVICE_NAMES[hardware])
+        return Layer("non_ip", 0, at, DEVICE_NAMES[hardware])
     if protocol >= 1536 or protocol == LLC:
         return Layer("ethertype", protocol, at)
-    return Layer("carries", 0, at, LINUX_PROTOCOLS.get(protocol, f"Linux protocol {protocol}"))
+    return Layer("non_ip", 0, at, LINUX_PROTOCOLS.get(protocol, f"Linux protocol {protocol}"))
 
 
 DEVICE_LINKS: Mapping[int, int] = {801: 105, 802: 119, 803: 127}
 DEVICE_NAMES: Mapping[int, str] = {770: "frame relay", 824: "netlink"}
 LLC = 4
-"""Linux's number for IEEE 802.2, and any that is a length and no Ethernet type does."""
+"""Linux's protocol number for IEEE 802.2. :data:`ETHERTYPES` reads all numbers below 1536 so: lengths, no types."""
 LINUX_PROTOCOLS: Mapping[int, str] = {1: "Novell IPX", 12: "CAN", 13: "CAN"}
 
 
@@ -235,18 +239,19 @@ def raw_ip(frame: bytes, at: int) -> Layer | None:
 
 
 def loopback(frame: bytes, at: int) -> Layer | None:
-    """BSD loopback: four bytes of address family, in the byte order of who captured."""
+    """LINKTYPE_NULL, LINKTYPE_LOOP: four bytes of address family, in the byte order of the capturing machine."""
     if at + 4 > len(frame):
-        return SHORT
+        return TRUNCATED
     family = min(int.from_bytes(frame[at : at + 4], "big"), int.from_bytes(frame[at : at + 4], "little"))
     code = IPV4 if family == 2 else IPV6 if family in (10, 24, 28, 30) else None
-    return Layer("ethertype", code, at + 4) if code else Layer("carries", 0, at, f"address family {family}")
+    return Layer("ethertype", code, at + 4) if code else Layer("non_ip", 0, at, f"address family {family}")
 
 
 def netfilter_log(frame: bytes, at: int) -> Layer | None:
-    """LINKTYPE_NFLOG: family, version, resource, then attributes of which number 9 is the packet.
+    """LINKTYPE_NFLOG: family, version, resource, then attributes; attribute 9 is the packet.
 
-    Their lengths and numbers are in the byte order of who captured; numbers are small, and that tells which.
+    Lengths and numbers of attributes are in the byte order of the capturing machine. The numbers are small, so their
+    upper byte shows the order.
     """
     at += 4
     order: Literal["big", "little"] = (
@@ -259,29 +264,29 @@ def netfilter_log(frame: bytes, at: int) -> Layer | None:
         if size < 4:
             return None
         at += (size + 3) & ~3
-    return SHORT
+    return TRUNCATED
 
 
 def radiotap(frame: bytes, at: int) -> Layer | None:
-    """LINKTYPE_IEEE802_11_RADIOTAP: little-endian version, length, presence words, then the fields that they announce.
+    """LINKTYPE_IEEE802_11_RADIOTAP: little-endian version, length, presence words, then the fields that are present.
 
-    Of these the flags matter: whether the header is padded, and whether the frame arrived damaged.
+    Only the flags are read: whether the 802.11 header is padded, and whether the frame was received damaged.
     """
     if at + 8 > len(frame):
-        return SHORT
+        return TRUNCATED
     size = int.from_bytes(frame[at + 2 : at + 4], "little")
     if frame[at] or size < 8:
         return None
     if at + size > len(frame):
-        return SHORT
+        return TRUNCATED
     present, fields = frame[at + 4], 8
     while frame[at + fields - 1] & 0x80 and fields + 4 <= size:
         fields += 4
     if present & 1:
-        fields = (fields + 7 & ~7) + 8  # the time, aligned to its size
+        fields = (fields + 7 & ~7) + 8  # the time stamp, aligned to its size
     flags = frame[at + fields] if present & 2 and fields < size else 0
     if flags & 0x40:
-        return Layer("hides", 0, at, "damaged wireless LAN frame")
+        return Layer("opaque", 0, at, "damaged wireless LAN frame")
     return wireless_frame(frame, at + size, padded=bool(flags & 0x20))
 
 
@@ -290,16 +295,16 @@ def wireless(frame: bytes, at: int) -> Layer | None:
 
 
 def wireless_frame(frame: bytes, at: int, padded: bool = False) -> Layer | None:
-    """IEEE 802.11: data frames carry 802.2. ``padded``: so that the payload begins at a multiple of four bytes."""
+    """IEEE 802.11: data frames carry 802.2. ``padded``: the header fills a multiple of four bytes."""
     if at + 2 > len(frame):
-        return SHORT
+        return TRUNCATED
     kind, subtype, flags = frame[at] >> 2 & 3, frame[at] >> 4, frame[at + 1]
     if frame[at] & 3:
         return None
     if kind != 2 or subtype & 4:
-        return Layer("carries", 0, at, "wireless LAN " + ("management", "control", "null data", "extension")[kind])
+        return Layer("non_ip", 0, at, "wireless LAN " + ("management", "control", "null data", "extension")[kind])
     if flags & 0x40:
-        return Layer("hides", 0, at, "encrypted wireless LAN frame")
+        return Layer("opaque", 0, at, "encrypted wireless LAN frame")
     size = 24 + (6 if flags & 3 == 3 else 0)
     quality = at + size
     if subtype & 8:
@@ -307,11 +312,11 @@ def wireless_frame(frame: bytes, at: int, padded: bool = False) -> Layer | None:
     if padded:
         size = size + 3 & ~3
     if at + size > len(frame):
-        return SHORT
+        return TRUNCATED
     if flags & 4 or frame[at + 22] & 15:
-        return Layer("hides", 0, at, "fragment of a wireless LAN frame")
+        return Layer("opaque", 0, at, "fragment of a wireless LAN frame")
     if subtype & 8 and frame[quality] & 0x80:
-        return Layer("hides", 0, at, "aggregate of wireless LAN frames")
+        return Layer("opaque", 0, at, "aggregate of wireless LAN frames")
     sender = at + (10, 10, 16, 24)[flags & 3]
     return Layer("ethertype", LLC, at + size, None, int.from_bytes(frame[sender : sender + 6], "big"))
 
@@ -320,88 +325,88 @@ def wireless_frame(frame: bytes, at: int, padded: bool = False) -> Layer | None:
 
 
 def vlan(frame: bytes, at: int) -> Layer | None:
-    """IEEE 802.1Q tags, of which the outermost is noted."""
+    """IEEE 802.1Q tags. The note names the outermost."""
     note = f"vlan {u16(frame, at) & 0xFFF}"
     code = 0x8100
     while code in VLANS:
         if at + 4 > len(frame):
-            return SHORT
+            return TRUNCATED
         code, at = u16(frame, at + 2), at + 4
     return Layer("ethertype", code, at, note)
 
 
 def mpls(frame: bytes, at: int) -> Layer | None:
-    """RFC 3032 label stack; below it IP, or a pseudowire's Ethernet with or without control word (RFC 4448)."""
-    for _ in range(DEPTH):
+    """RFC 3032 label stack; it carries IP, or the Ethernet of a pseudowire with or without control word (RFC 4448)."""
+    for _ in range(MAX_LAYERS):
         if at + 4 > len(frame):
-            return SHORT
+            return TRUNCATED
         bottom = frame[at + 2] & 1
         note = f"mpls {u16(frame, at) << 4 | frame[at + 2] >> 4}"
         at += 4
         if bottom:
-            below = by_version(frame, at, note)
-            if below:
-                return below
+            ip = by_version(frame, at, note)
+            if ip:
+                return ip
             if frame[at] >> 4 == 1:
-                return Layer("carries", 0, at, "MPLS associated channel")  # RFC 5586
+                return Layer("non_ip", 0, at, "MPLS associated channel")  # RFC 5586
             return Layer("link", 1, at + (4 if frame[at] >> 4 == 0 else 0), note)
     return None
 
 
 def pppoe(frame: bytes, at: int) -> Layer | None:
-    """RFC 2516 session stage: version, code, session, length, then PPP."""
-    return Layer("link", 9, at + 6, f"pppoe {u16(frame, at + 2)}") if at + 6 <= len(frame) else SHORT
+    """RFC 2516, session stage: version, code, session, length, then PPP."""
+    return Layer("link", 9, at + 6, f"pppoe {u16(frame, at + 2)}") if at + 6 <= len(frame) else TRUNCATED
 
 
 def logical_link(frame: bytes, at: int) -> Layer | None:
-    """IEEE 802.2: SNAP of organisation 0 carries an Ethernet type (RFC 1042), everything else no IP."""
+    """IEEE 802.2: SNAP with organisation 0 carries an Ethernet type (RFC 1042); nothing else carries IP."""
     if at + 3 > len(frame):
-        return SHORT
+        return TRUNCATED
     if frame[at : at + 3] != b"\xaa\xaa\x03":
-        return Layer("carries", 0, at, "IEEE 802.2")
+        return Layer("non_ip", 0, at, "IEEE 802.2")
     if at + 8 > len(frame):
-        return SHORT
+        return TRUNCATED
     code = u16(frame, at + 6)
     if frame[at + 3 : at + 6] != bytes(3) or code < 1536:
-        return Layer("carries", 0, at, "IEEE 802.2 SNAP")
+        return Layer("non_ip", 0, at, "IEEE 802.2 SNAP")
     return Layer("ethertype", code, at + 8, "snap")
 
 
 def macsec(frame: bytes, at: int) -> Layer | None:
-    """IEEE 802.1AE."""
-    return Layer("hides", 0, at, "MACsec frame")
+    """IEEE 802.1AE: encrypted or not, the content is not read."""
+    return Layer("opaque", 0, at, "MACsec frame")
 
 
 def erspan(frame: bytes, at: int) -> Layer | None:
     """ERSPAN types II (8 bytes of header) and III (12 bytes, 8 more with the O flag; Ethernet or bare IP)."""
     if at + 8 > len(frame):
-        return SHORT
+        return TRUNCATED
     version = frame[at] >> 4
     if version == 1:
         return Layer("link", 1, at + 8, "erspan")
     if version != 2:
         return None
     if at + 12 > len(frame):
-        return SHORT
-    kind, behind = frame[at + 10] >> 2 & 31, at + 12 + (8 if frame[at + 11] & 1 else 0)
-    return by_version(frame, behind, "erspan") if kind == 2 else Layer("link", 1, behind, "erspan")
+        return TRUNCATED
+    kind, payload = frame[at + 10] >> 2 & 31, at + 12 + (8 if frame[at + 11] & 1 else 0)
+    return by_version(frame, payload, "erspan") if kind == 2 else Layer("link", 1, payload, "erspan")
 
 
 def ipv4(frame: bytes, at: int) -> Layer | None:
-    """RFC 791: on to what a tunnel carries; a fragment is not peeled further."""
+    """RFC 791: the tunnel above the header. A fragment is left to be reassembled first."""
     if u16(frame, at + 6) & 0x3FFF:
         return None
     return transport(frame, frame[at + 9], at + (frame[at] & 15) * 4)
 
 
 def ipv6(frame: bytes, at: int) -> Layer | None:
-    """RFC 8200: through the extension headers, on to what a tunnel carries; a fragment is not peeled further."""
+    """RFC 8200: the tunnel above the extension headers. A fragment is left to be reassembled first."""
     following, at = frame[at + 6], at + 40
-    for _ in range(DEPTH):
+    for _ in range(MAX_LAYERS):
         if following not in EXTENSIONS:
             return transport(frame, following, at)
         if at + 8 > len(frame):
-            return SHORT
+            return TRUNCATED
         if following == 44 and u16(frame, at + 2) & 0xFFF9:
             return None
         following, at = frame[at], at + (8 if following == 44 else (frame[at + 1] + 1) * 8)
@@ -409,14 +414,14 @@ def ipv6(frame: bytes, at: int) -> Layer | None:
 
 
 EXTENSIONS = (0, 43, 44, 60)
-"""IPv6 extension headers that the scanner walks over, too: hop-by-hop, routing, fragment, destination."""
+"""IPv6 extension headers to skip: hop-by-hop options, routing, (atomic) fragment, destination options."""
 
 
 def transport(frame: bytes, protocol: int, at: int) -> Layer | None:
-    """The tunnel above an IP header, if it is one."""
+    """The payload of the tunnel above an IP header, if the protocol or UDP port is that of one."""
     if protocol == 17:
         if at + 8 > len(frame):
-            return SHORT
+            return TRUNCATED
         function = UDP_PORTS.get(u16(frame, at + 2)) or UDP_PORTS.get(u16(frame, at))
         return function(frame, at + 8) if function else None
     function = IP_PROTOCOLS.get(protocol)
@@ -427,24 +432,24 @@ def transport(frame: bytes, protocol: int, at: int) -> Layer | None:
 
 
 def ip_in_ip(frame: bytes, at: int) -> Layer | None:
-    """RFC 2003, RFC 2473, RFC 4213."""
+    """RFC 2003, RFC 2473, RFC 4213: IP in IP, either version in either."""
     return by_version(frame, at, "ip-in-ip")
 
 
 def gre(frame: bytes, at: int) -> Layer | None:
-    """RFC 2784, RFC 2890, without RFC 1701's routing; version 1 is PPTP's (RFC 2637)."""
+    """RFC 2784 and RFC 2890, not the routing of RFC 1701; version 1 is that of PPTP (RFC 2637)."""
     if at + 4 > len(frame):
-        return SHORT
+        return TRUNCATED
     flags, code = u16(frame, at), u16(frame, at + 2)
     size = 4 + 4 * bool(flags & 0x8000) + 4 * bool(flags & 0x2000) + 4 * bool(flags & 0x1000)
     if flags & 7 == 1:
         if code != 0x880B or not flags & 0x1000:
-            return None  # without a sequence number it only acknowledges
+            return None  # without a sequence number, a bare acknowledgement
         return Layer("link", 9, at + size + 4 * bool(flags & 0x0080), "gre")
     if flags & 0x4007 or code < 1536 or code not in ETHERTYPES:
         return None
     if code == 0x88BE and not flags & 0x1000:
-        return Layer("link", 1, at + size, "erspan")  # type I: no header of its own
+        return Layer("link", 1, at + size, "erspan")  # type I has no header
     return Layer("ethertype", code, at + size, "gre")
 
 
@@ -453,14 +458,14 @@ def vxlan(frame: bytes, at: int) -> Layer | None:
     if frame[at : at + 1] and not frame[at] & 8:
         return None
     if at + 8 > len(frame):
-        return SHORT
+        return TRUNCATED
     return Layer("link", 1, at + 8, f"vxlan {int.from_bytes(frame[at + 4 : at + 7], 'big')}")
 
 
 def vxlan_generic(frame: bytes, at: int) -> Layer | None:
-    """draft-ietf-nvo3-vxlan-gpe: as VXLAN, with the number of what it carries."""
+    """draft-ietf-nvo3-vxlan-gpe: VXLAN with a next protocol."""
     outer = vxlan(frame, at)
-    if outer is None or outer is SHORT:
+    if outer is None or outer is TRUNCATED:
         return outer
     if not frame[at] & 4 or frame[at + 3] == 3:
         return outer
@@ -469,9 +474,9 @@ def vxlan_generic(frame: bytes, at: int) -> Layer | None:
 
 
 def geneve(frame: bytes, at: int) -> Layer | None:
-    """RFC 8926."""
+    """RFC 8926: the protocol is an Ethernet type; options are skipped."""
     if at + 4 > len(frame):
-        return SHORT
+        return TRUNCATED
     code = u16(frame, at + 2)
     if frame[at] >> 6 or code < 1536 or code not in ETHERTYPES:
         return None
@@ -479,34 +484,34 @@ def geneve(frame: bytes, at: int) -> Layer | None:
 
 
 def teredo(frame: bytes, at: int) -> Layer | None:
-    """RFC 4380: IPv6, after authentication and origin indications."""
+    """RFC 4380: IPv6 after the optional authentication and origin indications."""
     if frame[at : at + 2] == b"\0\x01":
         if at + 4 > len(frame):
-            return SHORT
+            return TRUNCATED
         at += 13 + frame[at + 2] + frame[at + 3]
     if frame[at : at + 2] == b"\0\0":
         at += 8
     if at >= len(frame) or frame[at:] == b"\0":
-        return SHORT
+        return TRUNCATED
     return Layer("ethertype", IPV6, at, "teredo") if frame[at] >> 4 == 6 else None
 
 
 def gtp_user(frame: bytes, at: int) -> Layer | None:
-    """3GPP TS 29.281: G-PDUs (message type 255) of GTP version 1, behind their extension headers."""
+    """3GPP TS 29.281: G-PDUs (message type 255) of GTP version 1; extension headers are skipped."""
     if (frame[at : at + 1] and frame[at] >> 4 != 3) or frame[at + 1 : at + 2] not in (b"", b"\xff"):
         return None
     if at + 8 > len(frame):
-        return SHORT
+        return TRUNCATED
     if not frame[at] & 7:
         return by_version(frame, at + 8, "gtp")
     if at + 12 > len(frame):
-        return SHORT
+        return TRUNCATED
     following, at = frame[at + 11] if frame[at] & 4 else 0, at + 12
-    for _ in range(DEPTH):
+    for _ in range(MAX_LAYERS):
         if not following:
             return by_version(frame, at, "gtp")
         if at >= len(frame) or at + 4 * frame[at] > len(frame):
-            return SHORT
+            return TRUNCATED
         if not frame[at]:
             return None
         at += 4 * frame[at]
@@ -514,7 +519,7 @@ def gtp_user(frame: bytes, at: int) -> Layer | None:
     return None
 
 
-LINKS: Mapping[int, Peel] = {
+LINKS: Mapping[int, LayerFunction] = {
     0: loopback,
     1: ethernet,
     9: ppp,
@@ -536,7 +541,7 @@ LINKS: Mapping[int, Peel] = {
 
 VLANS = (0x8100, 0x88A8, 0x9100, 0x9200)
 
-ETHERTYPES: Mapping[int, Peel] = {
+ETHERTYPES: Mapping[int, LayerFunction] = {
     **dict.fromkeys(range(1536), logical_link),
     IPV4: ipv4,
     0x6558: ethernet,  # transparent Ethernet bridging
@@ -551,9 +556,9 @@ ETHERTYPES: Mapping[int, Peel] = {
     **dict.fromkeys(VLANS, vlan),
 }
 
-IP_PROTOCOLS: Mapping[int, Peel] = {4: ip_in_ip, 41: ip_in_ip, 47: gre}
+IP_PROTOCOLS: Mapping[int, LayerFunction] = {4: ip_in_ip, 41: ip_in_ip, 47: gre}
 
-UDP_PORTS: Mapping[int, Peel] = {
+UDP_PORTS: Mapping[int, LayerFunction] = {
     2152: gtp_user,
     3544: teredo,
     4789: vxlan,
@@ -567,7 +572,7 @@ UDP_PORTS: Mapping[int, Peel] = {
 
 
 def ethertype_name(number: int) -> str:
-    """What an Ethernet type that carries no IP stands for."""
+    """Name of an Ethernet type that carries no IP."""
     return ETHERTYPE_NAMES.get(number, f"Ethernet type 0x{number:04x}")
 
 
@@ -578,7 +583,7 @@ ETHERTYPE_NAMES: Mapping[int, str] = {
     0x888E: "802.1X",
     0x88CC: "LLDP",
 }
-"""Those that a base station's network carries beside IP."""
+"""The types to expect in a base station's network."""
 
 LINKTYPES: Mapping[int, str] = {
     0: "NULL",
@@ -699,4 +704,4 @@ LINKTYPES: Mapping[int, str] = {
     294: "USB_2_0_FULL_SPEED",
     295: "USB_2_0_HIGH_SPEED",
 }
-"""Link types by number, without LINKTYPE_ (https://www.tcpdump.org/linktypes.html)."""
+"""Number → name without ``LINKTYPE_`` (https://www.tcpdump.org/linktypes.html)."""

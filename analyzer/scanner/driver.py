@@ -1,7 +1,9 @@
-"""Runs the compiled kernel over capture files: buffer, growth of the tables, damage, and the slow path.
+"""Runs the compiled kernel over capture files and takes rare packets over the slow path.
 
-:class:`Scan` reads one file after another through one buffer. The kernel returns where it needs something that it
-cannot do itself: more room in a table, a block that carries no packet, or a packet for the slow path.
+:class:`Scan` owns the tables; it reads one file after another with a :class:`FileScan`. The kernel returns when the
+buffer is used up, when a table is full, at a pcapng block without a packet, at a damaged record, and at a packet for
+the slow path (:mod:`analyzer.scanner.decapsulation`, :mod:`analyzer.scanner.fragments`). Memory is O(flows), not
+O(packets).
 """
 
 from __future__ import annotations
@@ -20,47 +22,58 @@ from analyzer.capture.model import MAX_BLOCK_BYTES, MAX_PROBLEMS, MAX_RECORD_BYT
 from analyzer.capture.pcapng import consume_block
 from analyzer.capture.source import Blocks, Source
 from analyzer.scanner import columns, kernels
-from analyzer.scanner.decapsulation import DEPTH, IP_PROTOCOLS, UDP_PORTS, peel
-from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED, Carrier, Fragments, Packet, fragment_of
+from analyzer.scanner.decapsulation import IP_PROTOCOLS, MAX_LAYERS, UDP_PORTS, decapsulate
+from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED, Carrier, IpPacket, Reassembler, parse_fragment
 
 Records = npt.NDArray[Any]
 
 BUFFER_BYTES = 1 << 21
-"""Bytes read at a time."""
+"""Bytes read at a time: the fastest size between 128 KiB and 8 MiB, measured with a capture of 1 million packets."""
+
+MIN_BUFFER_BYTES = 64
+"""Smallest buffer that tests may ask for; a record that does not fit makes it grow."""
 
 MAX_FLOWS = 1 << 18
-"""Flows that are kept apart. Of further ones those between two hosts with one service are folded into one flow, whose
-content is not read; a quarter as many again. What is then still new is counted only."""
+"""Flows kept apart. Above it, flows between two hosts that differ in the client's port only are folded into one flow
+whose payload is not kept, up to a quarter as many again; packets of any further flow are counted only. The table then
+takes 174 MB (530 bytes per flow)."""
 
-MAX_PIECES, MAX_ARENA_BYTES = 1 << 21, 1 << 28
-"""Pieces of payload, and their bytes, that are kept of all flows together; that of further packets is left out."""
+MAX_PIECES = 1 << 21
+"""Pieces of payload kept for all flows together (46 bytes each, 96 MB); payload above it is dropped."""
+MAX_ARENA_BYTES = 1 << 28
+"""Bytes of payload kept for all flows together; payload above it is dropped."""
 
-NOTES = 1 << 16
-"""Different notes that are kept: tunnels can be made to differ with every packet."""
+MAX_NOTES = 1 << 16
+"""Different combinations of notes kept: a sender can give every packet another tunnel header."""
+MAX_FLOW_NOTES = 16
+"""Notes kept per flow, for the same reason."""
 
-FLOW_NOTES = 16
-"""Notes of one flow, likewise."""
+INITIAL_FLOWS = 1 << 15
+"""Flows that fit into the tables before they grow: a power of two. Pages that are never written take no memory."""
 
-RAW = 101
-"""Link type of what a datagram put together is: an IP packet."""
+LINKTYPE_RAW = 101
+"""Link type of a reassembled datagram: a bare IP packet."""
 
 FRAMINGS = {"pcap": columns.PCAP, "pcapng": columns.PCAPNG, "snoop": columns.SNOOP}
 
 NO_INTERFACES: Records = np.zeros(1, columns.INTERFACE)
 
-INITIAL_FLOWS = 1 << 15
-"""Flows for which there is room at first, with some payload: a power of two. What is not used takes no memory."""
-
 
 @dataclass(slots=True)
 class Scan:
-    """The arrays that the kernel fills, and their growth."""
+    """The tables that the kernel fills, and what the slow path counts beside them.
+
+    The tables are longer than what is used of them: ``state`` holds the number of used records.
+    """
 
     buffer_size: int = BUFFER_BYTES
     progress: Callable[[int], object] | None = None
-    clock: Records = field(default_factory=lambda: np.zeros(1, columns.CLOCK))
+    """Called with the number of bytes read from disk since the last call."""
+    state: Records = field(default_factory=lambda: np.zeros(1, columns.CLOCK))
     packets: Records = field(default_factory=lambda: np.zeros(2, columns.PACKET))
+    """The packet at hand, and room for the one that an ICMP error quotes."""
     slots: Records = field(default_factory=lambda: np.full(2 * INITIAL_FLOWS, -1, np.int32))
+    """Hash table: indexes into ``flow``, -1 if free."""
     flow: Records = field(default_factory=lambda: np.zeros(INITIAL_FLOWS, columns.FLOW))
     side: Records = field(default_factory=lambda: np.zeros(2 * INITIAL_FLOWS, columns.SIDE))
     pieces: Records = field(default_factory=lambda: np.zeros(4 * INITIAL_FLOWS, columns.PIECE))
@@ -71,138 +84,58 @@ class Scan:
     associations: Records = field(default_factory=lambda: np.zeros(1 << 6, columns.ASSOCIATION))
     events: Records = field(default_factory=lambda: np.zeros(1 << 8, columns.EVENT))
     ethertypes: Records = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
+    """Frames without IP, counted by Ethernet type."""
     tunnels: Records = field(default_factory=lambda: np.zeros(256 + (1 << 16), np.bool_))
-    notes: dict[tuple[str, ...], int] = field(default_factory=dict)
-    """Index of each in ``noted``."""
-    noted: list[tuple[str, ...]] = field(default_factory=list)
+    """Whether an IP protocol, or (from 256 on) a UDP port, is that of a tunnel."""
+    note_index: dict[tuple[str, ...], int] = field(default_factory=dict)
+    """Combination of notes → its place in ``notes``."""
+    notes: list[tuple[str, ...]] = field(default_factory=list)
+    """Combinations of notes; the column ``note`` of a flow is an index into it."""
     not_ip: Counter[str] = field(default_factory=Counter)
+    """Frames of the slow path that carry no IP, by what they carry."""
     unreadable: Counter[str] = field(default_factory=Counter)
-    fragments: Fragments = field(default_factory=Fragments)
-    total: int = 0
-    """Packets of the files before this one."""
+    """Packets of the slow path that cannot be read, by reason."""
+    reassembler: Reassembler = field(default_factory=Reassembler)
+    packet_count: int = 0
+    """Packets of all files that were read to their end."""
 
     def __post_init__(self) -> None:
-        self.clock["secret"] = secret()
-        self.clock["limit"] = MAX_FLOWS
-        self.clock["pieces_limit"], self.clock["arena_limit"] = MAX_PIECES, MAX_ARENA_BYTES
+        self.state["secret"] = random_factors()
+        self.state["limit"] = MAX_FLOWS
+        self.state["pieces_limit"], self.state["arena_limit"] = MAX_PIECES, MAX_ARENA_BYTES
         self.tunnels[list(IP_PROTOCOLS)] = True
         self.tunnels[[256 + port for port in UDP_PORTS]] = True
 
-    # -- one file -------------------------------------------------------------------------------------------
-
-    def file(self, number: int, path: str) -> CaptureFile:
-        """Account for all packets of one file."""
+    def scan_file(self, index: int, path: str) -> CaptureFile:
+        """Account for all packets of a file. Raises :class:`CaptureError` if it is no capture."""
         source = Source(path)
         try:
-            framing, begin = detect_format(source.path, source.peek())
-            with Blocks(source, max(self.buffer_size, 64)) as blocks:
-                return self.walk(number, source, framing, begin, blocks)
+            framing, start = detect_format(source.path, source.peek())
+            with Blocks(source, max(self.buffer_size, MIN_BUFFER_BYTES)) as blocks:
+                file = FileScan(self, index, source, framing, blocks, start).run()
         finally:
             source.close()
+        self.packet_count += file.packets
+        return file
 
-    def walk(self, number: int, source: Source, framing: Framing, begin: int, blocks: Blocks) -> CaptureFile:
-        clock = self.clock[0]
-        clock["capture"], clock["frame"], clock["count_only"], clock["lost"] = number, 0, 0, 0
-        clock["framing"] = FRAMINGS[framing.format]
-        clock["interfaces"] = 0
-        interfaces = self.announce(framing, np.zeros(1, columns.INTERFACE))
-        problems: list[str] = []
-        buffer, position, filled = blocks.first_block(begin)
-        before = begin - position
-        """Offset in the unpacked file of the buffer's first byte."""
-        told = 0
-        """Bytes on disk that were reported."""
-        intact = -1
-        """Offset at which the next block must be whole, for it stands behind a damaged one."""
-        while True:
-            clock["position"] = position
-            outcome = self.scan(buffer, filled, interfaces)
-            position = int(clock["position"])
-            if outcome == columns.SLOW:
-                self.slow(buffer)
-                continue
-            if outcome != columns.EMPTY:
-                offset = before + position
-                size, problem = consume_block(framing, buffer[position:filled].data)
-                if problem is None:
-                    interfaces = self.announce(framing, interfaces)
-                else:
-                    if framing.format == "pcapng" and not offset:
-                        raise CaptureError(source.path, f"has a damaged section header: {problem}", 0)
-                    damage = f"damage at byte {offset}: {problem}"
-                    if not size or offset == intact or len(problems) == MAX_PROBLEMS:
-                        left = filled - position + blocks.drain()
-                        problems.append(f"{damage}; the rest of the file, {left} bytes, was not read")
-                        break
-                    problems.append(f"{damage}; {size} bytes were skipped")
-                    intact = offset + size
-                if size:
-                    position += size
-                    continue
-            offset, rest = before + position, buffer[position:filled]
-            try:
-                buffer, position, filled = blocks.next_block(rest)
-            except CaptureError as error:
-                if not int(clock["frame"]):
-                    raise
-                problems.append(str(error).removeprefix(f"{source.path}: "))
-                break
-            self.report(source.consumed - told)
-            told = source.consumed
-            if filled - position == len(rest):
-                if len(rest):
-                    problems.append(f"ends within a record at byte {offset}: {len(rest)} bytes are left over")
-                break
-            before = offset - position
-        packets = int(clock["frame"])
-        self.total += packets
-        return CaptureFile(
-            source.path,
-            framing.format,
-            packets,
-            source.consumed,
-            int(clock["first"]) if packets else None,
-            int(clock["last"]) if packets else None,
-            framing.digits,
-            tuple(problems),
-            framing.facts(source.compression, int(clock["lost"])),
-        )
+    def finish(self) -> None:
+        """Account for what still waits at the end of the captures: incomplete datagrams and APDUs."""
+        while self.reassembler.pending:  # a fragment of a tunnel may complete the datagram that it carries
+            self.take_datagrams(self.reassembler.flush())
+        link = 0
+        while self.state["reorders"][0] and link < self.state["links"][0]:
+            link = int(kernels.settle(self.arena, self.links, self.lines, self.reorders, self.events, self.state, link))
+            self.grow_tables()
 
-    def report(self, count: int) -> None:
-        if self.progress:
-            self.progress(count)
+    # -- the kernel -------------------------------------------------------------------------------------------------
 
-    def announce(self, framing: Framing, interfaces: Records) -> Records:
-        """Tell the kernel what the file's headers said; the interfaces as an array, in which the known ones stand."""
-        clock = self.clock[0]
-        clock["little"] = framing.little
-        clock["record_header"] = framing.record_header
-        clock["swapped"] = framing.swapped
-        clock["largest"] = MAX_BLOCK_BYTES if framing.format == "pcapng" else MAX_RECORD_BYTES
-        known, count = int(clock["interfaces"]), len(framing.interfaces)
-        if count < known:  # a new section
-            known = 0
-        clock["interfaces"] = count
-        if count > len(interfaces):
-            interfaces = np.concatenate((interfaces, np.zeros_like(interfaces)))
-        for row, interface in zip(interfaces[known:], framing.interfaces[known:], strict=False):
-            row["linktype"], row["snaplen"], row["offset"] = interface.linktype, interface.snaplen, interface.offset
-            row["multiplier"], row["divisor"], row["bits"] = interface.ticks
-            row["trailer"] = interface.frame_check
-        if framing.format != "pcapng":
-            clock["linktype"], clock["fraction"] = interfaces[0]["linktype"], interfaces[0]["multiplier"]
-            clock["trailer"] = interfaces[0]["trailer"]
-        return interfaces
-
-    # -- the kernel -----------------------------------------------------------------------------------------
-
-    def scan(self, buffer: Records, filled: int, interfaces: Records) -> int:
-        """Run the kernel until it needs something other than room."""
+    def run_kernel(self, buffer: Records, end: int, interfaces: Records) -> int:
+        """Run the kernel on ``buffer[position:end]``, making room as it asks; returns why it came back."""
         while True:
             outcome = int(
                 kernels.scan(
                     buffer,
-                    filled,
+                    end,
                     self.packets,
                     interfaces,
                     self.tunnels,
@@ -212,7 +145,7 @@ class Scan:
                     self.pieces,
                     self.arena,
                     self.ethertypes,
-                    self.clock,
+                    self.state,
                     self.links,
                     self.lines,
                     self.reorders,
@@ -221,125 +154,237 @@ class Scan:
                 )
             )
             if outcome == columns.FLOWS_FULL:
-                self.flow, self.side = lengthened(self.flow), lengthened(self.side)
+                self.flow, self.side = doubled(self.flow), doubled(self.side)
                 self.slots = np.full(2 * len(self.slots), -1, np.int32)
-                kernels.index(self.slots, self.flow, int(self.clock["flows"][0]), self.clock["secret"][0])
+                kernels.index(self.slots, self.flow, int(self.state["flows"][0]), self.state["secret"][0])
             elif outcome == columns.PIECES_FULL:
-                self.pieces = lengthened(self.pieces)
+                self.pieces = doubled(self.pieces)
             elif outcome == columns.ARENA_FULL:
-                self.arena = lengthened(self.arena)
+                self.arena = doubled(self.arena)
             elif outcome == columns.TABLES_FULL:
-                self.make_room()
+                self.grow_tables()
             else:
                 return outcome
 
-    def make_room(self) -> None:
-        """Lengthen the tables that are full."""
-        clock = self.clock[0]
-        if clock["links"] >= len(self.links):
-            self.links, self.lines = lengthened(self.links), lengthened(self.lines)
-        if clock["reorders"] >= len(self.reorders):
-            self.reorders = lengthened(self.reorders)
-        if clock["associations"] >= len(self.associations):
-            self.associations = lengthened(self.associations)
-        if clock["events"] + columns.EVENTS > len(self.events):
-            self.events = lengthened(self.events)
+    def grow_tables(self) -> None:
+        """Double the tables of links, associations and events that are full."""
+        state = self.state[0]
+        if state["links"] >= len(self.links):
+            self.links, self.lines = doubled(self.links), doubled(self.lines)
+        if state["reorders"] >= len(self.reorders):
+            self.reorders = doubled(self.reorders)
+        if state["associations"] >= len(self.associations):
+            self.associations = doubled(self.associations)
+        if state["events"] + columns.EVENTS > len(self.events):
+            self.events = doubled(self.events)
 
-    # -- the slow path --------------------------------------------------------------------------------------
+    # -- the slow path ----------------------------------------------------------------------------------------------
 
-    def slow(self, buffer: Records) -> None:
-        """Peel the packet that the kernel left aside, and account for it."""
-        # A copy by way of bytes: numpy's own goes field by field and takes many times as long.
-        packet = np.frombuffer(bytearray(self.packets[0].tobytes()), columns.PACKET)[0]
-        frame = buffer[int(packet["start"]) : int(packet["end"])].tobytes()
-        peeled = peel(frame, int(packet["linktype"]), int(packet["wire"] - packet["trailer"]))
-        if peeled.carried:
-            self.not_ip[peeled.carried] += 1
-        elif peeled.reason:
-            self.unreadable[peeled.reason] += 1
+    def take_slow_path(self, buffer: Records) -> None:
+        """Decapsulate the packet at which the kernel stopped, and account for it."""
+        # A copy by way of bytes: numpy copies a record field by field, which takes many times as long.
+        record = np.frombuffer(bytearray(self.packets[0].tobytes()), columns.PACKET)[0]
+        frame = buffer[int(record["start"]) : int(record["end"])].tobytes()
+        found = decapsulate(frame, int(record["linktype"]), int(record["wire"] - record["trailer"]))
+        if found.non_ip:
+            self.not_ip[found.non_ip] += 1
+        elif found.unreadable:
+            self.unreadable[found.unreadable] += 1
         else:
-            if peeled.mac >= 0:
-                packet["source_mac"] = peeled.mac
-            carriers = (Carrier(packet, int(self.clock["capture"][0])),)
-            self.take(Packet(frame, carriers, peeled.notes), peeled.network)
+            if found.mac >= 0:
+                record["source_mac"] = found.mac
+            carriers = (Carrier(record, int(self.state["capture"][0])),)
+            self.take_packet(IpPacket(frame, carriers, found.notes), found.network)
 
-    def take(self, packet: Packet, network: int, depth: int = 0) -> None:
-        """Account for a packet with its IP header at ``network``; of a fragment, once its datagram is whole."""
+    def take_packet(self, packet: IpPacket, network: int, depth: int = 0) -> None:
+        """Account for a packet whose IP header is at ``network``; for a fragment, once its datagram is complete.
+
+        ``depth`` is the number of datagrams that were reassembled to get at the packet.
+        """
         datagrams = None
-        if depth < DEPTH and not packet.count_only:
-            datagrams = self.fragments.add(packet.data[network:], packet.carriers, packet.notes)
+        if depth < MAX_LAYERS and not packet.count_only:
+            datagrams = self.reassembler.add(packet.data[network:], packet.carriers, packet.notes)
         if datagrams is None:
             self.account(packet, network)
         else:
-            self.unwrap(datagrams, depth + 1)
+            self.take_datagrams(datagrams, depth + 1)
 
-    def unwrap(self, datagrams: list[Packet], depth: int = 1) -> None:
-        """Take what datagrams carry that were put together: it may be a tunnel, and there fragments again."""
+    def take_datagrams(self, datagrams: list[IpPacket], depth: int = 1) -> None:
+        """Account for reassembled datagrams. One may be a tunnel that carries fragments again."""
         for datagram in datagrams:
-            peeled = peel(datagram.data, RAW, columns.LARGEST_PACKET)
-            if peeled.reason:
-                self.unreadable[peeled.reason] += len(datagram.carriers)
-            elif datagram.count_only and fragment_of(datagram.data[peeled.network :]):
+            found = decapsulate(datagram.data, LINKTYPE_RAW, columns.LARGEST_PACKET)
+            if found.unreadable:
+                self.unreadable[found.unreadable] += len(datagram.carriers)
+            elif datagram.count_only and parse_fragment(datagram.data[found.network :]):
                 self.account(datagram, 0)
             else:
-                self.take(datagram._replace(notes=datagram.notes + peeled.notes), peeled.network, depth)
+                self.take_packet(datagram._replace(notes=datagram.notes + found.notes), found.network, depth)
 
-    def account(self, packet: Packet, network: int) -> None:
-        """Account for each carrier of a packet, with the file that it was in."""
-        capture = int(self.clock["capture"][0])
-        for index, carrier in enumerate(packet.carriers, 1):
-            self.clock["capture"] = carrier.capture
-            count_only = packet.count_only or index < len(packet.carriers)
-            known = int(self.clock["pieces"][0])
-            self.single(packet.data, carrier.record, network, packet.notes, count_only)
+    def account(self, packet: IpPacket, network: int) -> None:
+        """Account for every captured packet that brought a part of ``packet``, in the file where it was captured."""
+        capture_index = int(self.state["capture"][0])
+        last = len(packet.carriers) - 1
+        for place, carrier in enumerate(packet.carriers):
+            self.state["capture"] = carrier.capture
+            used = int(self.state["pieces"][0])
+            self.account_carrier(packet, carrier.record, network, count_only=packet.count_only or place < last)
             if packet.unknown_length:
-                self.pieces["length"][known : int(self.clock["pieces"][0])] = -1
-        self.clock["capture"] = capture
+                self.pieces["length"][used : int(self.state["pieces"][0])] = -1
+        self.state["capture"] = capture_index
 
-    def single(self, data: bytes, carrier: Records, network: int, notes: tuple[str, ...], count_only: bool) -> None:
-        """Run the kernel on one packet whose IP header is known; ``carrier`` tells time, frame and length."""
-        clock = self.clock[0]
-        framing, position = int(clock["framing"]), int(clock["position"])
-        packet = self.packets[0]
-        self.packets[0] = carrier
-        packet["network"], packet["start"], packet["end"] = network, 0, len(data)
-        clock["framing"], clock["count_only"], clock["flow"] = columns.SINGLE, count_only, -1
-        self.scan(np.frombuffer(bytearray(data), np.uint8), len(data), NO_INTERFACES)
-        clock["framing"], clock["position"], clock["count_only"] = framing, position, 0
-        if notes and clock["flow"] >= 0:
-            self.note(int(clock["flow"]), notes)
+    def account_carrier(self, packet: IpPacket, record: Records, network: int, count_only: bool) -> None:
+        """Run the kernel on one packet; ``record`` tells time, frame number and length on the wire."""
+        state = self.state[0]
+        framing, position = int(state["framing"]), int(state["position"])
+        size = len(packet.data)
+        current = self.packets[0]
+        self.packets[0] = record
+        current["network"], current["start"], current["end"] = network, 0, size
+        state["framing"], state["count_only"], state["flow"] = columns.SINGLE, count_only, -1
+        self.run_kernel(np.frombuffer(bytearray(packet.data), np.uint8), size, NO_INTERFACES)
+        state["framing"], state["position"], state["count_only"] = framing, position, 0
+        if packet.notes and state["flow"] >= 0:
+            self.add_notes(int(state["flow"]), packet.notes)
 
-    def note(self, flow: int, notes: tuple[str, ...]) -> None:
-        """Add to the notes of a flow; where they are too many, only what tells of an attack."""
+    def add_notes(self, flow: int, notes: tuple[str, ...]) -> None:
+        """Add to the notes of a flow. Above the limits only the notes of fragments that attacks are made of."""
         index = int(self.flow["note"][flow])
-        known = self.noted[index] if index >= 0 else ()
-        fresh = tuple(each for each in notes if each not in known)
-        if len(known) + len(fresh) > FLOW_NOTES or len(self.noted) >= NOTES:
-            fresh = tuple(each for each in fresh if each in (OVERLAPPING, OVERSIZED))
-        if not fresh:
+        known = self.notes[index] if index >= 0 else ()
+        new = tuple(note for note in notes if note not in known)
+        if len(known) + len(new) > MAX_FLOW_NOTES or len(self.notes) >= MAX_NOTES:
+            new = tuple(note for note in new if note in (OVERLAPPING, OVERSIZED))
+        if not new:
             return
-        index = self.notes.setdefault(known + fresh, len(self.noted))
-        if index == len(self.noted):
-            self.noted.append(known + fresh)
+        index = self.note_index.setdefault(known + new, len(self.notes))
+        if index == len(self.notes):
+            self.notes.append(known + new)
         self.flow["note"][flow] = index
 
-    def finish(self) -> None:
-        """Account for the fragments whose datagram never became whole; in them may be others. So for APDUs."""
-        while self.fragments.pending:
-            self.unwrap(self.fragments.flush())
-        link = 0
-        while self.clock["reorders"][0] and link < self.clock["links"][0]:
-            link = int(kernels.settle(self.arena, self.links, self.lines, self.reorders, self.events, self.clock, link))
-            self.make_room()
+
+class FileScan:
+    """The scan of one file: its buffer, and what of the file the buffer holds."""
+
+    def __init__(self, scan: Scan, index: int, source: Source, framing: Framing, blocks: Blocks, start: int) -> None:
+        """``index``: of the file among all captures; ``start``: offset of its first record."""
+        self.scan = scan
+        self.source = source
+        self.framing = framing
+        self.blocks = blocks
+        self.problems: list[str] = []
+        self.reported = 0
+        """Bytes on disk that ``progress`` was told of."""
+        self.intact_offset = -1
+        """Offset in the file at which an intact block must follow a damaged one."""
+        self.state = scan.state[0]
+        self.state["capture"], self.state["framing"] = index, FRAMINGS[framing.format]
+        for name in ("frame", "count_only", "lost", "interfaces"):
+            self.state[name] = 0
+        self.interfaces: Records = np.zeros(1, columns.INTERFACE)
+        self.apply_headers()
+        self.buffer, self.position, self.end = blocks.first_block(start)
+        self.base = start - self.position
+        """Offset in the unpacked file of the buffer's first byte."""
+
+    def run(self) -> CaptureFile:
+        """Read the file to its end, or to damage behind which nothing can be read."""
+        more = True
+        while more:
+            self.state["position"] = self.position
+            outcome = self.scan.run_kernel(self.buffer, self.end, self.interfaces)
+            self.position = int(self.state["position"])
+            if outcome == columns.SLOW:
+                self.scan.take_slow_path(self.buffer)
+            elif outcome == columns.EMPTY:
+                more = self.refill()
+            else:
+                more = self.read_block()
+        packets = int(self.state["frame"])
+        return CaptureFile(
+            self.source.path,
+            self.framing.format,
+            packets,
+            self.source.consumed,
+            int(self.state["first"]) if packets else None,
+            int(self.state["last"]) if packets else None,
+            self.framing.digits,
+            tuple(self.problems),
+            self.framing.facts(self.source.compression, int(self.state["lost"])),
+        )
+
+    def apply_headers(self) -> None:
+        """Pass what the file's headers declare to the kernel."""
+        framing, state = self.framing, self.state
+        state["little"] = framing.little
+        state["record_header"] = framing.record_header
+        state["swapped"] = framing.swapped
+        state["largest"] = MAX_BLOCK_BYTES if framing.format == "pcapng" else MAX_RECORD_BYTES
+        known, count = int(state["interfaces"]), len(framing.interfaces)
+        if count < known:  # a new section, whose interfaces are numbered from 0 again
+            known = 0
+        state["interfaces"] = count
+        if count > len(self.interfaces):
+            self.interfaces = np.concatenate((self.interfaces, np.zeros_like(self.interfaces)))
+        for row, interface in zip(self.interfaces[known:], framing.interfaces[known:], strict=False):
+            row["linktype"], row["snaplen"], row["offset"] = interface.linktype, interface.snaplen, interface.offset
+            row["multiplier"], row["divisor"], row["bits"] = interface.ticks
+            row["trailer"] = interface.frame_check
+        if framing.format != "pcapng":
+            only = self.interfaces[0]
+            state["linktype"], state["fraction"], state["trailer"] = (
+                only["linktype"],
+                only["multiplier"],
+                only["trailer"],
+            )
+
+    def read_block(self) -> bool:
+        """Read a block without a packet, or skip a damaged one. Returns whether the file goes on."""
+        offset = self.base + self.position
+        size, problem = consume_block(self.framing, self.buffer[self.position : self.end].data)
+        if problem is None:
+            self.apply_headers()
+            if not size:  # the buffer holds only a part of the block
+                return self.refill()
+        else:
+            if self.framing.format == "pcapng" and not offset:
+                raise CaptureError(self.source.path, f"has a damaged section header: {problem}", 0)
+            damage = f"damage at byte {offset}: {problem}"
+            if not size or offset == self.intact_offset or len(self.problems) == MAX_PROBLEMS:
+                left = self.end - self.position + self.blocks.drain()
+                self.problems.append(f"{damage}; the rest of the file, {left} bytes, was not read")
+                return False
+            self.problems.append(f"{damage}; {size} bytes were skipped")
+            self.intact_offset = offset + size
+        self.position += size
+        return True
+
+    def refill(self) -> bool:
+        """Read the next bytes into the buffer, after what is left in it. Returns whether there were any."""
+        offset, rest = self.base + self.position, self.buffer[self.position : self.end]
+        try:
+            self.buffer, self.position, self.end = self.blocks.next_block(rest)
+        except CaptureError as error:
+            if not int(self.state["frame"]):
+                raise
+            self.problems.append(str(error).removeprefix(f"{self.source.path}: "))
+            return False
+        self.base = offset - self.position
+        if self.scan.progress:
+            self.scan.progress(self.source.consumed - self.reported)
+        self.reported = self.source.consumed
+        if self.end - self.position > len(rest):
+            return True
+        if len(rest):
+            self.problems.append(f"ends within a record at byte {offset}: {len(rest)} bytes are left over")
+        return False
 
 
-def secret() -> npt.NDArray[np.uint64]:
-    """Odd factors for hashes, other ones in each run, so that no capture can be made to collide."""
+def random_factors() -> npt.NDArray[np.uint64]:
+    """Three odd random factors for hashes: no capture can be made to collide in the next run."""
     return np.frombuffer(os.urandom(24), np.uint64) | np.uint64(1)
 
 
-def lengthened(column: Records) -> Records:
-    """Twice the room; what nobody has used of it yet takes no memory."""
+def doubled(column: Records) -> Records:
+    """A copy of a column with twice the length; new records are zero."""
     longer = np.zeros(2 * len(column), column.dtype)
     longer.view(np.uint8)[: column.nbytes] = column.view(np.uint8)  # numpy copies records field by field
     return longer

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.scanner import driver
-from analyzer.scanner.decapsulation import CUT, DEPTH, LINKS, LINKTYPES, peel
+from analyzer.scanner.decapsulation import HEADERS_TRUNCATED, LINKS, LINKTYPES, MAX_LAYERS, decapsulate
 from tests import build
 from tests.build import MAC, OTHER_MAC, SERVER, SERVER6, STATION, STATION6, ethernet, hardware, ip4, ip6, udp_datagram
 
@@ -343,14 +343,14 @@ def test_only_what_has_new_notes_is_slow(
     frames: list[bytes], slow: int, notes: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
-    before = driver.Scan.slow
+    before = driver.Scan.take_slow_path
 
     def counted(self: driver.Scan, buffer: driver.Records) -> None:
         nonlocal calls
         calls += 1
         before(self, buffer)
 
-    monkeypatch.setattr(driver.Scan, "slow", counted)
+    monkeypatch.setattr(driver.Scan, "take_slow_path", counted)
     found = build.read(frames)
     assert build.accounted(found)
     assert calls == slow
@@ -382,9 +382,9 @@ def nested(depth: int) -> bytes:
 
 
 def test_nesting_ends_at_a_limit() -> None:
-    for depth in range(DEPTH - 1):
-        assert peel(nested(depth), 101).network == 20 * depth
-    bombs = [nested(depth) for depth in range(DEPTH - 1, DEPTH + 20)]
+    for depth in range(MAX_LAYERS - 1):
+        assert decapsulate(nested(depth), 101).network == 20 * depth
+    bombs = [nested(depth) for depth in range(MAX_LAYERS - 1, MAX_LAYERS + 20)]
     assert build.read(bombs, 101).counts.unreadable == {"too many nested layers": len(bombs)}
 
 
@@ -432,16 +432,16 @@ def test_tunnel_ports_may_carry_something_else() -> None:
 def test_cut_at_every_byte(name: str) -> None:
     linktype, frame, _ = FRAMES[name]
     for size in range(len(frame)):
-        peeled = peel(frame[:size], linktype, len(frame))
-        assert peeled.network <= size
-        assert (peeled.network < 0) == (peeled.reason is not None)
-        assert peeled.reason in (None, CUT)
-        assert peel(frame[:size], linktype).network <= size  # no snap length, but a sender's trick
+        found = decapsulate(frame[:size], linktype, len(frame))
+        assert found.network <= size
+        assert (found.network < 0) == (found.unreadable is not None)
+        assert found.unreadable in (None, HEADERS_TRUNCATED)
+        assert decapsulate(frame[:size], linktype).network <= size  # no snap length, but a sender's trick
     found = build.read_files(
         build.pcap([build.Packet(frame[:size], 0, len(frame)) for size in range(len(frame))], linktype)
     )
     assert build.accounted(found)
-    assert set(found.counts.unreadable) == {CUT}
+    assert set(found.counts.unreadable) == {HEADERS_TRUNCATED}
     assert found.counts.not_ip == {}
     (only,) = build.dissect_flows(found)
     ends = (only.originator.address, only.originator.port, only.responder.address, only.responder.port)
@@ -454,27 +454,27 @@ def test_damaged(name: str, data: st.DataObject) -> None:
     damaged = bytearray(frame)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
-    assert peel(bytes(damaged), linktype).network <= len(frame)
+    assert decapsulate(bytes(damaged), linktype).network <= len(frame)
     assert build.accounted(build.read([bytes(damaged)], linktype))
 
 
 @given(st.sampled_from([*LINKS, 195]), st.binary(max_size=200), st.integers(0, 300))
 def test_random_bytes(linktype: int, frame: bytes, wire: int) -> None:
-    peeled = peel(frame, linktype, wire)
-    assert peeled.network <= len(frame)
-    assert (peeled.network < 0) == (peeled.reason is not None or peeled.carried is not None)
+    found = decapsulate(frame, linktype, wire)
+    assert found.network <= len(frame)
+    assert (found.network < 0) == (found.unreadable is not None or found.non_ip is not None)
 
 
 @pytest.mark.parametrize("linktype", LINKS)
 @pytest.mark.parametrize("byte", [0, 1, 3, 4, 0x45, 0x60, 0x81, 0xAA, 0xFF])
 def test_endless_repetition_takes_no_time(linktype: int, byte: int) -> None:
     began = time.process_time()
-    peel(bytes([byte]) * 262144, linktype)
+    decapsulate(bytes([byte]) * 262144, linktype)
     assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize("ethertype", [0x8100, 0x8847, 0x8864, 0x0800, 0x86DD])
 def test_an_endless_stack_takes_no_time(ethertype: int) -> None:
     began = time.process_time()
-    peel(bytes(12) + ethertype.to_bytes(2, "big") + ethertype.to_bytes(2, "big") * 131000, 1)
+    decapsulate(bytes(12) + ethertype.to_bytes(2, "big") + ethertype.to_bytes(2, "big") * 131000, 1)
     assert time.process_time() - began < 0.5

@@ -277,25 +277,25 @@ def test_vlan_is_told_once() -> None:
 
 def test_a_flood_of_incomplete_datagrams_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     most = 0
-    add = fragments.Fragments.add
+    add = fragments.Reassembler.add
 
-    def watched(self: fragments.Fragments, *arguments: object) -> object:
+    def watched(self: fragments.Reassembler, *arguments: object) -> object:
         nonlocal most
         result = add(self, *arguments)  # type: ignore[arg-type]
         most = max(most, len(self.pending))
         return result
 
-    monkeypatch.setattr(fragments.Fragments, "add", watched)
+    monkeypatch.setattr(fragments.Reassembler, "add", watched)
     frames = (
         build.ethernet(build.ip4(STATION, SERVER, 17, bytes(16), identification=number, fragment=1 << 13))
         for number in range(10_000)
     )
     found = build.read(frames)
-    assert most <= fragments.PENDING + 1
+    assert most <= fragments.MAX_PENDING + 1
     assert build.accounted(found)
     assert found.counts.in_flows == 10_000
     assert found.counts.incomplete_datagrams == 10_000
-    assert found.counts.abandoned_datagrams == 10_000 - fragments.PENDING
+    assert found.counts.abandoned_datagrams == 10_000 - fragments.MAX_PENDING
 
 
 def test_endless_fragments_of_one_datagram_take_no_time() -> None:
@@ -308,26 +308,29 @@ def test_endless_fragments_of_one_datagram_take_no_time() -> None:
 
 
 def test_large_incomplete_datagrams_do_not_pile_up() -> None:
-    pending = fragments.Fragments()
+    pending = fragments.Reassembler()
     packet = build.ip4(STATION, SERVER, 17, bytes(60000), fragment=1 << 13)
     carriers = (fragments.Carrier(np.zeros(1, columns.PACKET)[0], 0),)
     for number in range(3000):
         pending.add(packet[:4] + number.to_bytes(2, "big") + packet[6:], carriers, ())
-    assert pending.held <= fragments.PENDING_BYTES
+    assert pending.held <= fragments.MAX_PENDING_BYTES
     assert pending.abandoned == pending.incomplete == 3000 - len(pending.pending)
     waiting = pending.pending.values()
-    assert pending.held == sum(each.held + fragments.OVERHEAD * len(each.carriers) for each in waiting)
+    assert pending.held == sum(each.held + fragments.FRAGMENT_OVERHEAD * len(each.carriers) for each in waiting)
     pending.flush()
     assert (pending.held, pending.pending) == (0, {})
 
 
 def test_empty_fragments_take_of_the_budget_too() -> None:
-    pending = fragments.Fragments()
+    pending = fragments.Reassembler()
     packet = build.ip4(STATION, SERVER, 17, b"", fragment=1 << 13 | 1)
     carriers = (fragments.Carrier(np.zeros(1, columns.PACKET)[0], 0),)
     for number in range(300_000):
         pending.add(packet[:4] + (number % 3000).to_bytes(2, "big") + packet[6:], carriers, ())
-    assert sum(len(each.carriers) for each in pending.pending.values()) <= fragments.PENDING_BYTES / fragments.OVERHEAD
+    assert (
+        sum(len(each.carriers) for each in pending.pending.values())
+        <= fragments.MAX_PENDING_BYTES / fragments.FRAGMENT_OVERHEAD
+    )
 
 
 PIECES = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 5), st.booleans()), max_size=12)
@@ -336,7 +339,7 @@ PIECES = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 5), st.booleans())
 @given(PIECES)
 def test_first_bytes_win_whatever_the_order(drawn: list[tuple[int, int, bool]]) -> None:
     """Against a model that keeps a byte a place."""
-    datagram = fragments.Datagram(0, 17, ())
+    datagram = fragments.PartialDatagram(0, 17, ())
     model: dict[int, int] = {}
     total = None
     for number, (offset, words, last) in enumerate(drawn):
@@ -349,7 +352,7 @@ def test_first_bytes_win_whatever_the_order(drawn: list[tuple[int, int, bool]]) 
             model.setdefault(at, byte)
         model = {at: byte for at, byte in model.items() if total is None or at < total}
     assert datagram.held == len(model)
-    assert datagram.whole == (total is not None and sorted(model) == list(range(total)))
+    assert datagram.complete == (total is not None and sorted(model) == list(range(total)))
     size = next(at for at in itertools.count() if at not in model)
     assert datagram.payload() == bytes(model[at] for at in range(size))
     assert datagram.offsets == sorted(datagram.parts)

@@ -220,7 +220,7 @@ def test_ten_thousand_flows() -> None:
     assert (found.side["packets"] == 1).all()
     assert found.flow["port0"].tolist() == list(range(1024, 11_024))
     assert found.flow["first_frame"].tolist() == list(range(1, 10_001))
-    assert np.diff(found.starts).tolist() == [2] * 10_000
+    assert np.diff(found.piece_starts).tolist() == [2] * 10_000
     assert found.payload(int(found.pieces["arena"][19_999]), 6) == b"answer"
 
 
