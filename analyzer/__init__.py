@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Audit", "CaptureError", "Crosscheck", "RuleError", "__version__", "anonymous", "audit", "crosscheck"]
 
-HOMES = {
+MODULES = {
     "Audit": "result",
     "CaptureError": "capture",
     "Crosscheck": "tshark.crosscheck",
@@ -30,14 +30,15 @@ HOMES = {
     "audit": "pipeline",
     "crosscheck": "pipeline",
 }
+"""Public name → the module that defines it."""
 
 
 def __getattr__(name: str) -> Any:
-    """Load the public names when they are used: ``tpe-pcap --help`` needs none of them."""
-    if name not in HOMES:
+    """Import a public name when it is first used: ``tpe-pcap --help`` needs none of them."""
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f"analyzer.{HOMES[name]}"), name)
+    value = getattr(import_module(f"analyzer.{MODULES[name]}"), name)
     globals()[name] = value
     return value

@@ -1,4 +1,4 @@
-"""Which version of the program this is."""
+"""The version of the program. pyproject.toml reads it from here."""
 
 from __future__ import annotations
 

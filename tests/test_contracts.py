@@ -1,4 +1,4 @@
-"""Which module may import which, and what the command may load before it knows that it needs it."""
+"""Which modules import which, and which libraries are imported only where they are needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 HEAVY = ("pandas", "pyshark", "cryptography", "numba", "numpy", "dpkt", "jsonschema", "jinja2", "asyncio")
-"""Libraries that take long to load."""
+"""Libraries that take long to import."""
 
 
 def test_import_contracts() -> None:
@@ -23,21 +23,25 @@ def test_import_contracts() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def loaded(module: str) -> set[str]:
-    """Names of all modules that are there after one was imported in a fresh interpreter."""
-    code = f"import sys, {module}; print(*sorted(sys.modules))"
+@pytest.mark.parametrize(
+    ("module", "libraries"),
+    [
+        ("cli", HEAVY),
+        ("pipeline", ("pandas", "pyshark", "numba", "jinja2", "asyncio")),
+        ("reports", ("jinja2", "pandas")),
+    ],
+)
+def test_module_does_not_import_heavy_libraries(module: str, libraries: tuple[str, ...]) -> None:
+    code = f"import sys, analyzer.{module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    assert f"analyzer.{module}" in done.stdout.split()
+    assert not set(libraries) & set(done.stdout.split())
 
 
-def test_pandas_and_pyshark_are_never_loaded_by_the_pipeline() -> None:
-    modules = loaded("analyzer.flows, analyzer.conversations, analyzer.matching, analyzer.checks")
-    assert not {"pandas", "pyshark"} & modules
+def test_public_name_is_the_function_after_its_module_was_imported() -> None:
+    """Importing a submodule binds its name in the package: none may have the name of a public function."""
+    import analyzer
 
-
-def test_reports_load_jinja2_only_when_a_page_is_made() -> None:
-    assert "jinja2" not in loaded("analyzer.reports")
-
-
-def test_the_command_shows_its_help_without_heavy_libraries() -> None:
-    assert not set(HEAVY) & loaded("analyzer.cli")
+    submodules = {path.stem for path in (ROOT / "analyzer").iterdir()}
+    assert not submodules & set(analyzer.__all__)
+    assert all(callable(getattr(analyzer, name)) for name in analyzer.__all__ if name != "__version__")

@@ -1,4 +1,4 @@
-"""What the program depends on, and what it does to the machine that it runs on: no network, no privilege, no traces."""
+"""Dependencies: bounded, explained, locked. At run time: no network, no other program, no file, no privilege."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tests import samples
 
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-NEEDED = [Requirement(each) for each in PROJECT["project"]["dependencies"]]
+NEEDED = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
 EXTRAS = [
     requirement
     for group in PROJECT["project"].get("optional-dependencies", {}).values()
     for requirement in map(Requirement, group)
     if requirement.name != PROJECT["project"]["name"]
 ]
-TOOLS = [Requirement(each) for each in (*PROJECT["dependency-groups"]["dev"], *PROJECT["build-system"]["requires"])]
+TOOLS = [Requirement(line) for line in (*PROJECT["dependency-groups"]["dev"], *PROJECT["build-system"]["requires"])]
 CAPTURE = samples.capture("tls-http-on-3001")
 
 
 def lock() -> dict[str, tuple[str, int]]:
-    """Package → its version in the lock and how many hashes stand there."""
+    """Package → version and number of hashes in the lock."""
     entries = re.split(r"\n(?=\S)", (ROOT / "requirements-dev.lock").read_text(encoding="utf-8"))
     found = {}
     for entry in entries:
@@ -49,21 +49,21 @@ def lock() -> dict[str, tuple[str, int]]:
 # -- dependencies -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("requirement", [*NEEDED, *EXTRAS], ids=lambda each: each.name)
-def test_a_dependency_is_bounded_and_explained(requirement: Requirement) -> None:
-    operators = {each.operator for each in requirement.specifier}
+@pytest.mark.parametrize("requirement", [*NEEDED, *EXTRAS], ids=lambda requirement: requirement.name)
+def test_dependency_is_bounded_and_explained(requirement: Requirement) -> None:
+    operators = {bound.operator for bound in requirement.specifier}
     assert operators >= {">=", "<"} and requirement.url is None
     table = (ROOT / "docs/contributing.md").read_text(encoding="utf-8").split("## Dependencies")[1].split("\n## ")[0]
     assert re.search(rf"^\|[^|]*\b{re.escape(requirement.name)}\b[^|]*\|", table, re.MULTILINE), "not listed"
 
 
-@pytest.mark.parametrize("requirement", [*NEEDED, *TOOLS], ids=lambda each: each.name)
-def test_the_lock_agrees_with_the_project(requirement: Requirement) -> None:
+@pytest.mark.parametrize("requirement", [*NEEDED, *TOOLS], ids=lambda requirement: requirement.name)
+def test_locked_version_is_within_the_bounds(requirement: Requirement) -> None:
     version, _ = lock()[canonicalize_name(requirement.name)]
     assert Version(version) in requirement.specifier
 
 
-def test_everything_in_the_lock_has_a_hash() -> None:
+def test_every_locked_package_has_a_hash() -> None:
     locked = lock()
     assert len(locked) > 30 and all(hashes for _, hashes in locked.values())
 
@@ -78,7 +78,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 def watch(event, arguments):
     if event == "ctypes.dlopen" and (arguments[0] is None or "llvmlite" in str(arguments[0])):
-        return  # the compiled scanner's own library
+        return  # the library of the compiled scanner
     writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
     if event.startswith(FORBIDDEN) or writes or event in ("os.remove", "os.rename", "os.mkdir", "os.chmod"):
         sys.stderr.write(f"FORBIDDEN {event} {arguments}\\n")
@@ -90,14 +90,14 @@ code = cli.main(sys.argv[1:])
 sys.stdout.flush()
 os._exit(code)
 """
-"""Runs the command and ends it at once when it does what an analyzer of files has no reason to do (PEP 578)."""
+"""Runs the command under an audit hook (PEP 578) that ends it at the first forbidden event."""
 
 
 def watched(arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([sys.executable, "-B", "-c", WATCHED, *arguments], capture_output=True, check=False)
 
 
-NAMES = [each if isinstance(each, str) else each.name for each in FORMATS]
+NAMES = [report.name for report in FORMATS]
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ NAMES = [each if isinstance(each, str) else each.name for each in FORMATS]
         ["explain"],
         ["audit", str(CAPTURE), "--anonymize", str(CAPTURE)],
     ],
-    ids=" ".join,
+    ids=lambda arguments: " ".join(word for word in arguments if "/" not in word),
 )
-def test_it_opens_no_socket_starts_no_program_and_writes_no_file(arguments: list[str]) -> None:
+def test_command_opens_no_socket_starts_no_program_and_writes_no_file(arguments: list[str]) -> None:
     if not kernels.LIBRARY.ready():  # the first audit after an installation writes the compiled scanner
         subprocess.run([sys.executable, "-m", "analyzer", "audit", str(CAPTURE)], capture_output=True, check=False)
     done = watched(arguments)
@@ -122,7 +122,7 @@ def test_it_opens_no_socket_starts_no_program_and_writes_no_file(arguments: list
 
 
 @pytest.mark.parametrize(
-    "deed",
+    "action",
     [
         "__import__('socket').create_connection(('127.0.0.1', 9))",
         "__import__('socket').getaddrinfo('example.com', 80)",
@@ -131,16 +131,16 @@ def test_it_opens_no_socket_starts_no_program_and_writes_no_file(arguments: list
         "open('/tmp/never', 'w')",
     ],
 )
-def test_whatever_is_forbidden_would_be_noticed(deed: str) -> None:
-    source = WATCHED.replace("code = cli.main(sys.argv[1:])", f"code = 0; {deed}")
+def test_audit_hook_ends_a_forbidden_action(action: str) -> None:
+    source = WATCHED.replace("code = cli.main(sys.argv[1:])", f"code = 0; {action}")
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
     assert done.returncode == 99 and done.stderr.startswith("FORBIDDEN")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the tests do not run as root: all of them show it")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is not installed")
-def test_it_needs_no_privilege() -> None:
-    """Root without any capability is as good as anybody who owns the files."""
+def test_command_needs_no_privilege() -> None:
+    """Root without capabilities has the rights of an ordinary user who owns the files."""
     without = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
     status = subprocess.run([*without, "cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
     assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
