@@ -32,8 +32,7 @@ from analyzer.heads import DIRECTIONS, Direction, Frame, Head
 from analyzer.messages import Item
 from analyzer.protocols import Dissection, tls
 from analyzer.safetext import SafeText
-from analyzer.scanner.columns import FOLDED as FOLDED_PORT
-from analyzer.scanner.columns import SYN, TCP
+from analyzer.scanner.columns import MERGED_PORT, SYN, TCP
 
 
 class State(enum.Enum):
@@ -456,8 +455,8 @@ class ConversationBuilder:
             return int(self.begins_with_reply(record, transport))
         if transport not in PORTED:
             return 0
-        if FOLDED_PORT in (row.port0, row.port1):
-            return int(row.port1 == FOLDED_PORT)
+        if MERGED_PORT in (row.port0, row.port1):
+            return int(row.port1 == MERGED_PORT)
         served = (transport, row.port0) in self.services
         if served != ((transport, row.port1) in self.services):
             return int(served)
@@ -523,7 +522,7 @@ class ConversationBuilder:
         notes = self.flows.notes[row.note] if row.note >= 0 else ()
         if row.vlan >= 0 and f"vlan {row.vlan}" not in notes:
             notes = (f"vlan {row.vlan}", *notes)
-        if FOLDED_PORT in (row.port0, row.port1):
+        if MERGED_PORT in (row.port0, row.port1):
             notes = (*notes, FOLDED)
         return notes
 

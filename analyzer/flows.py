@@ -102,7 +102,10 @@ class PacketCounts:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroups:
-    """Groups of flows that repeat each other (:func:`analyzer.scanner.kernels.liken`). Shape of columns: (flows,)."""
+    """Groups of flows that repeat each other, see :func:`analyzer.scanner.kernels.find_duplicates`.
+
+    Shape of the columns: (flows,).
+    """
 
     content_class: npt.NDArray[np.int32]
     """Index of the first flow with the same content."""
@@ -143,11 +146,11 @@ class Flows:
     arena: memoryview
     """The bytes of all pieces."""
     links: Records
-    """Dtype :data:`analyzer.scanner.columns.LINK`; for TCP ``flow["account"]`` is an index into it."""
+    """Dtype :data:`analyzer.scanner.columns.LINK`; for TCP ``flow["tracking"]`` is an index into it."""
     lines: Records
-    """Shape (links, 2), dtype :data:`analyzer.scanner.columns.LINE`: both directions of each link."""
+    """Shape (links, 2), dtype :data:`analyzer.scanner.columns.LINK_DIRECTION`: both directions of each link."""
     associations: Records
-    """Dtype :data:`analyzer.scanner.columns.ASSOCIATION`; for ESP ``flow["account"]`` is an index into it."""
+    """Dtype :data:`analyzer.scanner.columns.ASSOCIATION`; for ESP ``flow["tracking"]`` is an index into it."""
     events: Records
     """By flow; dtype :data:`analyzer.scanner.columns.EVENT`."""
     last_streams: LastLoaded = field(default_factory=LastLoaded, repr=False, compare=False)
@@ -164,7 +167,7 @@ class Flows:
         """Group the flows that repeat each other. ``service_ports``: shape (65536,), whether a port is a service's."""
         count = len(self)
         content_class, duplicate_class = np.zeros(count, np.int32), np.zeros(count, np.int32)
-        kernels.liken(
+        kernels.find_duplicates(
             np.frombuffer(self.arena, np.uint8),
             self.flow,
             self.side.reshape(-1),
@@ -174,7 +177,7 @@ class Flows:
             random_factors(),
             *(np.full(1 << (2 * count).bit_length(), -1, np.int32) for _ in range(2)),
             *(np.zeros(count, np.uint64) for _ in range(2)),
-            *(np.zeros(columns.DATAGRAM_BYTES, np.uint8) for _ in range(2)),
+            *(np.zeros(columns.MAX_DATAGRAM_BYTES, np.uint8) for _ in range(2)),
             content_class,
             duplicate_class,
         )
@@ -252,23 +255,25 @@ class Flows:
         if originator:
             ports = ports[::-1]
         if row.protocol == columns.TCP:
-            link = self.link(record, originator) if row.account >= 0 else None
+            link = self.link(record, originator) if row.tracking >= 0 else None
             return Head(transport, ports, LazyStreams(self, index, originator), (), link)
-        associations = self.associations_of(index, row.account, originator) if row.account >= 0 else ()
+        associations = self.associations_of(index, row.tracking, originator) if row.tracking >= 0 else ()
         return Head(transport, ports, NO_STREAMS, self.datagrams(index, originator), None, associations)
 
     def link(self, record: FlowRecord, originator: int) -> Iec104Link:
         """The IEC 104 link of a TCP flow."""
-        link = self.links[record.row.account]
-        lines = self.lines[record.row.account]
+        link = self.links[record.row.tracking]
+        lines = self.lines[record.row.tracking]
         kinds = zip(link["kind"].tolist(), link["kind_count"].tolist(), strict=True)
         known = sorted(itertools.islice(kinds, int(link["kinds"])))
         one, two = originator, 1 - originator
         return Iec104Link(
             directions=(link_direction(lines[one], record.sides[one]), link_direction(lines[two], record.sides[two])),
             startdt=DIRECTIONS[int(link["startdt"]) ^ originator] if link["startdt"] >= 0 else None,
-            lrr_types=tuple((kind, count) for kind, count in known if kind < columns.STANDARD),
-            type_ids=tuple((kind - columns.STANDARD, count) for kind, count in known if kind >= columns.STANDARD),
+            lrr_types=tuple((kind, count) for kind, count in known if kind < columns.STANDARD_TYPE),
+            type_ids=tuple(
+                (kind - columns.STANDARD_TYPE, count) for kind, count in known if kind >= columns.STANDARD_TYPE
+            ),
             other_kinds=int(link["other_kinds"]),
             lrr_ids=tuple(link["id"].tolist()[: int(link["ids"])]),
             other_ids=int(link["other_ids"]),
@@ -456,7 +461,7 @@ class LazyDatagrams(LazySequence[Datagram]):
 
 
 LINE_COUNTS = LinkDirection._fields[LinkDirection._fields.index("size") :]
-"""Fields of :class:`LinkDirection` that are columns of :data:`analyzer.scanner.columns.LINE` with the same names."""
+"""Fields of :class:`LinkDirection` that have columns of the same names in :data:`columns.LINK_DIRECTION`."""
 
 
 def link_direction(line: Records, side: Side) -> LinkDirection:
@@ -464,8 +469,10 @@ def link_direction(line: Records, side: Side) -> LinkDirection:
     ended = side.ending >= 0 and side.ending == line["offset"]
     size, apdus, i_frames, s_frames, functions, *counts = line[[*LINE_COUNTS]].tolist()
     return LinkDirection(
-        bool(line["based"]) and (bool(line["whole"]) or not side.begins),
-        bool(ended and line["synchronised"] and not line["doubt"] and (line["left"] or line["gathered"])),
+        bool(line["based"]) and (bool(line["from_start"]) or not side.begins),
+        bool(
+            ended and line["synchronised"] and not line["unconfirmed"] and (line["remaining"] or line["header_bytes"])
+        ),
         int(line["offset"]),
         int(line["began"]),
         Frame(int(line["began_capture"]), int(line["began_frame"])),
@@ -519,23 +526,25 @@ def packet_counts(scan: Scan) -> PacketCounts:
     not_ip, unreadable = Counter(scan.not_ip), Counter(scan.unreadable)
     for ethertype in np.flatnonzero(scan.ethertypes).tolist():
         not_ip[ethertype_name(ethertype)] += int(scan.ethertypes[ethertype])
-    unreadable[HEADERS_TRUNCATED] += int(state["cut"])
-    unreadable["too many flows to follow"] += int(state["unfollowed"])
-    unreadable["contradictory IP header"] += int(state["broken"])
+    unreadable[HEADERS_TRUNCATED] += int(state["headers_truncated"])
+    unreadable["too many flows to follow"] += int(state["untracked"])
+    unreadable["contradictory IP header"] += int(state["malformed"])
     return PacketCounts(
         packets=scan.packet_count,
         in_flows=int(state["in_flows"]),
-        icmp_errors=int(state["in_errors"]),
+        icmp_errors=int(state["icmp_errors"]),
         copies=int(state["copies"]),
         not_ip=dict(sorted(not_ip.items())),
         unreadable={reason: count for reason, count in sorted(unreadable.items()) if count},
-        folded_flows=int(np.count_nonzero((flow["port0"] == columns.FOLDED) | (flow["port1"] == columns.FOLDED))),
-        payload_dropped=int(state["unkept"]),
-        untracked_links=int(
-            np.count_nonzero((flow["account"] == columns.UNFOLLOWED) & (flow["protocol"] == columns.TCP))
+        folded_flows=int(
+            np.count_nonzero((flow["port0"] == columns.MERGED_PORT) | (flow["port1"] == columns.MERGED_PORT))
         ),
-        untracked_esp_packets=int(state["esp_unfollowed"]),
-        truncated=int(state["snapped"]),
+        payload_dropped=int(state["payload_dropped"]),
+        untracked_links=int(
+            np.count_nonzero((flow["tracking"] == columns.UNTRACKED) & (flow["protocol"] == columns.TCP))
+        ),
+        untracked_esp_packets=int(state["esp_untracked"]),
+        truncated=int(state["truncated"]),
         overlapping_datagrams=scan.reassembler.overlapping,
         incomplete_datagrams=scan.reassembler.incomplete,
         abandoned_datagrams=scan.reassembler.abandoned,

@@ -281,7 +281,7 @@ def test_a_tls_segment_that_happens_to_begin_with_23_is_no_application_data() ->
 def test_tiny_segments_are_bounded() -> None:
     frames = [*handshake(), *(sent(101 + at, b"\x01") for at in range(3000))]
     found = build.conversation(frames)
-    assert len(found.head.streams[0].data) == columns.HEAD_PIECES
+    assert len(found.head.streams[0].data) == columns.MAX_HEAD_PIECES
     assert found.payload == (3000, 0)
 
 
@@ -294,14 +294,14 @@ def test_garbage_ahead_of_the_data_is_bounded() -> None:
 def test_datagrams_are_kept_up_to_a_number() -> None:
     frames = [build.udp(STATION, 700, SERVER, 700, bytes([n % 256]) * (n + 1)) for n in range(200)]
     found = build.conversation(frames)
-    assert len(found.head.datagrams) == columns.DATAGRAMS
+    assert len(found.head.datagrams) == columns.MAX_DATAGRAMS
     assert [len(each.data) for each in found.head.datagrams] == list(range(1, 65))
     assert (found.packets, found.payload) == ((200, 0), (sum(range(201)), 0))
 
 
 def test_datagrams_are_cut_but_tell_their_length() -> None:
     (found,) = build.conversation([build.udp(STATION, 700, SERVER, 700, bytes(9000))]).head.datagrams
-    assert (len(found.data), found.length) == (columns.DATAGRAM_BYTES, 9000)
+    assert (len(found.data), found.length) == (columns.MAX_DATAGRAM_BYTES, 9000)
 
 
 # -- any buffer, any files --------------------------------------------------------------------------------------

@@ -81,7 +81,9 @@ def sequence_repeated(match: Match) -> Iterator[Issue]:
             repeated = "for other packets" if sa.reused else "with the same packets"
             yield Issue(
                 f"SPI {sa.spi:#010x} repeats {count} sequence number{'s' if count > 1 else ''} {repeated}.",
-                cited_frames(event.frame for event in sa.events if event.kind in (columns.REUSED, columns.REPLAYED)),
+                cited_frames(
+                    event.frame for event in sa.events if event.kind in (columns.ESP_REUSED, columns.ESP_REPLAYED)
+                ),
             )
 
 
@@ -101,7 +103,7 @@ def sequence_backwards(match: Match) -> Iterator[Issue]:
             yield Issue(
                 f"SPI {sa.spi:#010x} goes back by {WINDOW} sequence numbers or more in {sa.late}"
                 f" packet{'s' if sa.late > 1 else ''}.",
-                cited_frames(event.frame for event in sa.events if event.kind == columns.LATE),
+                cited_frames(event.frame for event in sa.events if event.kind == columns.ESP_LATE),
             )
 
 

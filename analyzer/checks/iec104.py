@@ -48,7 +48,7 @@ def lrr_type_unknown(match: Match) -> Iterator[Issue]:
 
     Remedy: Compare the base station's LRR version with the types that it sends.
     """
-    found = events(match, columns.UNKNOWN)
+    found = events(match, columns.UNKNOWN_LRR_TYPE)
     if found:
         types = sorted({event.value for event in found})
         listed = ", ".join(map(str, types[:TYPES_SHOWN])) + (", …" if len(types) > TYPES_SHOWN else "")
@@ -67,7 +67,7 @@ def sequence_gap(match: Match) -> Iterator[Issue]:
     Remedy: Update the side that miscounts, or look for who injects APDUs into the connection.
     """
     for direction, counts in link_directions(match):
-        found = events(match, columns.JUMP, direction)
+        found = events(match, columns.SEQUENCE_JUMP, direction)
         if found:
             number, previous = found[0].value, found[0].other
             jump = f"{number} follows {previous}" if previous >= 0 else f"the first is {number} instead of 0"
@@ -104,7 +104,7 @@ def acknowledgement_wrong(match: Match) -> Iterator[Issue]:
     Remedy: Update the side that miscounts, or look for who injects APDUs into the connection.
     """
     for direction, counts in link_directions(match):
-        found = events(match, columns.WRONG, direction)
+        found = events(match, columns.WRONG_ACKNOWLEDGEMENT, direction)
         if found:
             more = "" if counts.wrong == 1 else f" (the first of {counts.wrong})"
             yield Issue(
@@ -129,7 +129,7 @@ def window_exceeded(match: Match) -> Iterator[Issue]:
     if not isinstance(facts, Iec104Facts) or facts.dialect != "lrr":
         return
     for direction, counts in link_directions(match):
-        found = events(match, columns.EXCESS, direction)
+        found = events(match, columns.WINDOW_EXCEEDED, direction)
         if found:
             yield Issue(
                 f"The {role(direction)} sends up to {counts.outstanding} I frames without an acknowledgement; "
@@ -151,7 +151,7 @@ def testfr_unanswered(match: Match) -> Iterator[Issue]:
     """
     link = match.conversation.head.link
     for direction, counts in link_directions(match):
-        found = events(match, columns.UNANSWERED, direction)
+        found = events(match, columns.UNANSWERED_TESTFR, direction)
         last_unanswered = counts.testing and link is not None and link.last - counts.test_time > T1 * NANOSECONDS
         count = counts.unanswered + bool(last_unanswered)
         if count:
@@ -192,7 +192,7 @@ def several_lrr_ids(match: Match) -> Iterator[Issue]:
     # 0 identifies no LRR.
     lrr_ids = [lrr_id for lrr_id in link.lrr_ids if lrr_id] if link else []
     if len(lrr_ids) > 1:
-        found = [event for event in events(match, columns.IDENTIFIED) if event.value]
+        found = [event for event in events(match, columns.NEW_LRR_ID) if event.value]
         listed = ", ".join(f"{lrr_id:08x}" for lrr_id in lrr_ids)
         yield Issue(f"The link carries the LRR-IDs {listed}.", frames_of(found))
 
@@ -213,7 +213,7 @@ def stream_incomplete(match: Match) -> Iterator[Issue]:
         places = "one place" if gaps == 1 else f"{gaps} places"
         yield Issue(
             f"The capture lacks {missing:,} bytes of the link; APDUs may be missing in {places}.",
-            frames_of(events(match, columns.GAP)),
+            frames_of(events(match, columns.CAPTURE_GAP)),
         )
 
 

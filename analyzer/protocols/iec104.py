@@ -4,7 +4,7 @@ The framing (APCI) is the standard's, with two additions of the LRR: start byte 
 I frames with an empty ASDU. What an I frame carries is either the LRR's own payload or a standard ASDU; each is read
 as what its first bytes say.
 
-The messages are those of the head; behind it the scanner reads on (:func:`analyzer.scanner.iec104.judge`, the same
+The messages are those of the head; behind it the scanner reads on (:func:`analyzer.scanner.iec104.check_apdu`, the same
 grammar) and counts, so that facts and breaks are those of the whole stream.
 Source: IEC 60870-5-104, clauses 5 to 7; ThingPark LRR behaviour, framing and payload header.
 """
@@ -521,7 +521,9 @@ def name_of(direction: Direction | None) -> str | None:
 def anomalies(link: Iec104Link) -> list[tuple[Anomaly, Direction, Frame, int]]:
     """Where the framing of a link is broken, in the order of the capture: what, who sent it, frame and time."""
     found = [
-        (anomaly(each), each.direction, each.frame, each.time) for each in link.events if each.kind == columns.BREAK
+        (anomaly(each), each.direction, each.frame, each.time)
+        for each in link.events
+        if each.kind == columns.FRAMING_BREAK
     ]
     for direction, line in zip(DIRECTIONS, link.directions, strict=True):
         if line.incomplete:

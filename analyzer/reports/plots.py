@@ -217,7 +217,7 @@ def iec104_heartbeat(audit: Audit) -> Figure:
         for item in items:
             marks[kind_of(item.message)].append((item.time, place + OFFSETS[item.direction]))
         for event in link.events:
-            if event.kind == columns.UNANSWERED:
+            if event.kind == columns.UNANSWERED_TESTFR:
                 marks[UNANSWERED].append((event.time, place + OFFSETS[event.direction]))
         for kind, places in marks.items():
             colour, marker, size = MARKS[kind]

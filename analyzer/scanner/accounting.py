@@ -1,122 +1,137 @@
-"""A decoded packet is given to its flow."""
+"""Accounting: a decoded packet is counted in its flow."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from analyzer.scanner.columns import ACK, CUT, DECODED, ERRORS, FIN, FOLDED, ICMP, RST, SINGLE, SYN, TCP
-from analyzer.scanner.decode import quoted
+from analyzer.scanner.columns import (
+    ACK,
+    DECODED,
+    FIN,
+    ICMP,
+    MAX_ICMP_ERRORS,
+    MERGED_PORT,
+    RST,
+    SINGLE,
+    SYN,
+    TCP,
+    TRUNCATED,
+)
+from analyzer.scanner.decode import decode_quoted
 from analyzer.scanner.duplicates import is_copy
 from analyzer.scanner.jit import Buffer, Number, Record, compiled
-from analyzer.scanner.payload import describe, has_room, keep_datagram, store
-from analyzer.scanner.table import find, fold, sent_by_first
-from analyzer.scanner.tcp import follow_tcp
+from analyzer.scanner.payload import describe_piece, has_room, keep_datagram, store_piece
+from analyzer.scanner.table import find_flow, merge_ports, open_flow, sender_of
+from analyzer.scanner.tcp import track_tcp
+
+QUOTED_BYTES = 128
+"""Bytes kept of an ICMP error, from its IP header on."""
 
 
 @compiled
-def account(b: Buffer, p: Record, slots: Any, flows: Any, sides: Any, pieces: Any, arena: Any, clock: Record) -> Number:
-    """Give one decoded packet to its flow; the caller made sure of the room.
+def count_packet(
+    data: Buffer, packet: Record, slots: Any, flows: Any, sides: Any, pieces: Any, arena: Any, state: Record
+) -> Number:
+    """Count a decoded packet in its flow, for whose records the caller has made room.
 
-    Returns what is to follow the packet (FOLLOW_*, plus the side), in the flow ``clock.flow``.
+    Returns what remains to do in the flow ``state.flow``: TRACK_* plus the side that sent the packet; 0: nothing.
     """
-    slot, flow = find(slots, flows, p, clock.secret)
-    opens = p.protocol == TCP and p.flags & (SYN | ACK | RST) == SYN
-    if flow >= 0 and opens:
-        side = 0 if sent_by_first(flows[flow], p) else 1
-        s = sides[2 * flow + side]
-        # Closed, or its opener lost its memory: a new connection takes over the ports and the slot.
-        if (flows[flow].closed or s.acknowledged) and (not s.flags & SYN or s.initial != p.sequence):
-            flow = -1
-    if flow < 0 and clock.flows >= clock.limit:
-        fold(p)
-        slot, flow = find(slots, flows, p, clock.secret)
-        if flow < 0 and clock.flows >= clock.limit + clock.limit // 4:
-            clock.unfollowed += 1
-            return 0
-    if flow < 0:
-        flow = clock.flows
-        clock.flows = flow + 1
-        slots[slot] = flow
-        f = flows[flow]
-        f.high0 = p.source_high
-        f.low0 = p.source_low
-        f.port0 = p.source_port
-        f.high1 = p.destination_high
-        f.low1 = p.destination_low
-        f.port1 = p.destination_port
-        f.protocol = p.protocol
-        f.version = p.version
-        f.first = p.time
-        f.last = p.time
-        f.first_frame = p.frame
-        f.first_capture = clock.capture
-        f.vlan = p.vlan
-        f.note = -1
-        f.account = -1
-        f.syn_side = -1
-        f.reset_side = -1
-        for each in range(2):
-            sides[2 * flow + each].mac = -1
-            sides[2 * flow + each].ending = -1
-    f = flows[flow]
-    side = 0 if sent_by_first(f, p) else 1
-    s = sides[2 * flow + side]
-    if clock.framing != SINGLE and is_copy(b, p, f, s, clock.secret):
-        clock.copies += 1
-        s.copies += 1
+    flow_index = find_or_open(packet, slots, flows, sides, state)
+    if flow_index < 0:
+        state.untracked += 1
         return 0
-    if s.packets == 0:
-        s.mac = p.source_mac
-    s.packets += 1
-    s.bytes += p.wire
-    f.first = min(f.first, p.time)
-    if p.time >= f.last:
-        f.last = p.time
-        f.last_frame = p.frame
-        f.last_capture = clock.capture
-    if p.tag:
-        s.tag = p.tag
-    clock.flow = flow
-    clock.in_flows += 1
-    if f.port0 == FOLDED or f.port1 == FOLDED:
-        s.flags |= p.flags
-        s.payload += p.length
-        if p.flags & SYN and f.syn_side < 0:
-            f.syn_side = side if not p.flags & ACK else 1 - side
+    flow = flows[flow_index]
+    sender = sender_of(flow, packet)
+    side = sides[2 * flow_index + sender]
+    if state.framing != SINGLE and is_copy(data, packet, flow, side, state.secret):
+        state.copies += 1
+        side.copies += 1
         return 0
-    if clock.count_only:
+    if side.packets == 0:
+        side.mac = packet.source_mac
+    side.packets += 1
+    side.bytes += packet.wire
+    flow.first = min(flow.first, packet.time)
+    if packet.time >= flow.last:
+        flow.last = packet.time
+        flow.last_frame = packet.frame
+        flow.last_capture = state.capture
+    if packet.tag:
+        side.tag = packet.tag
+    state.flow = flow_index
+    state.in_flows += 1
+    if flow.port0 == MERGED_PORT or flow.port1 == MERGED_PORT:
+        side.flags |= packet.flags
+        side.payload += packet.length
+        if packet.flags & SYN and flow.syn_side < 0:
+            flow.syn_side = sender if not packet.flags & ACK else 1 - sender
         return 0
-    if p.protocol == TCP:
-        further = follow_tcp(b, p, f, s, flow, side, pieces, arena, clock)
-        if sides[2 * flow].flags & FIN and sides[2 * flow + 1].flags & FIN:
-            f.closed = 1
+    if state.count_only:
+        return 0
+    if packet.protocol == TCP:
+        remains = track_tcp(data, packet, flow, side, flow_index, sender, pieces, arena, state)
+        if sides[2 * flow_index].flags & FIN and sides[2 * flow_index + 1].flags & FIN:
+            flow.closed = 1
     else:
-        s.payload += p.length
-        further = keep_datagram(b, p, s, flow, side, pieces, arena, clock)
-    return further + side if further else 0
+        side.payload += packet.length
+        remains = keep_datagram(data, packet, side, flow_index, sender, pieces, arena, state)
+    return remains + sender if remains else 0
 
 
 @compiled
-def account_error(
-    b: Buffer, p: Record, inner: Record, slots: Any, flows: Any, sides: Any, pieces: Any, arena: Any, clock: Record
+def find_or_open(packet: Record, slots: Any, flows: Any, sides: Any, state: Record) -> Number:
+    """Index of the packet's flow, which it may open; -1: there are too many flows."""
+    slot, flow_index = find_flow(slots, flows, packet, state.secret)
+    if flow_index >= 0 and packet.protocol == TCP and packet.flags & (SYN | ACK | RST) == SYN:
+        side = sides[2 * flow_index + sender_of(flows[flow_index], packet)]
+        # A SYN opens a new connection if the one on these ports is closed, or if its sender has restarted.
+        over = flows[flow_index].closed or side.acknowledged
+        if over and (not side.flags & SYN or side.initial != packet.sequence):
+            flow_index = -1
+    if flow_index < 0 and state.flows >= state.limit:
+        merge_ports(packet)
+        slot, flow_index = find_flow(slots, flows, packet, state.secret)
+        if flow_index < 0 and state.flows >= state.limit + state.limit // 4:
+            return -1
+    if flow_index < 0:
+        flow_index = state.flows
+        state.flows += 1
+        slots[slot] = flow_index
+        open_flow(packet, flows[flow_index], flow_index, sides, state.capture)
+    return flow_index
+
+
+@compiled
+def count_icmp_error(
+    data: Buffer,
+    packet: Record,
+    inner: Record,
+    slots: Any,
+    flows: Any,
+    sides: Any,
+    pieces: Any,
+    arena: Any,
+    state: Record,
 ) -> None:
-    """Give an ICMP error to the flow that it quotes; without such a flow it is a flow of its own."""
-    outcome = quoted(b, p, inner)
-    if outcome == CUT:
-        clock.cut += 1
+    """Count an ICMP error in the flow that it quotes; without such a flow, in a flow of its own."""
+    outcome = decode_quoted(data, packet, inner)
+    if outcome == TRUNCATED:
+        state.headers_truncated += 1
         return
     if outcome == DECODED:
-        _, flow = find(slots, flows, inner, clock.secret)
-        if flow >= 0:
-            f = flows[flow]
-            clock.in_errors += 1
-            f.errors += 1
-            control = p.protocol == ICMP and b[p.payload] in (4, 5)  # no number of others hides a redirect
-            f.controls += control
-            if (f.errors <= ERRORS or (control and f.controls <= ERRORS)) and has_room(clock):
-                begin = p.network
-                side = 0 if sent_by_first(f, inner) else 1
-                index = store(b, begin, min(p.end - begin, 128), pieces, arena, clock)
-                describe(pieces[index], p, clock, flow, side, p.payload - begin, 1)
+        _, flow_index = find_flow(slots, flows, inner, state.secret)
+        if flow_index >= 0:
+            flow = flows[flow_index]
+            state.icmp_errors += 1
+            flow.errors += 1
+            # Source quenches and redirects have a limit of their own: a flood of other errors cannot hide them.
+            control = packet.protocol == ICMP and data[packet.payload] in (4, 5)
+            flow.controls += control
+            if (flow.errors <= MAX_ICMP_ERRORS or (control and flow.controls <= MAX_ICMP_ERRORS)) and has_room(state):
+                begin = packet.network
+                count = min(packet.end - begin, QUOTED_BYTES)
+                index = store_piece(data, begin, count, pieces, arena, state)
+                sender = sender_of(flow, inner)
+                describe_piece(pieces[index], packet, state, flow_index, sender, packet.payload - begin, 1)
             return
-    account(b, p, slots, flows, sides, pieces, arena, clock)
+    count_packet(data, packet, slots, flows, sides, pieces, arena, state)

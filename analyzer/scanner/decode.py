@@ -1,4 +1,4 @@
-"""Link, network and transport headers."""
+"""Link, network and transport headers of one packet."""
 
 from __future__ import annotations
 
@@ -7,293 +7,338 @@ from typing import Any
 import numpy as np
 
 from analyzer.scanner.columns import (
-    BROKEN,
-    CUT,
     DECODED,
     ICMP,
     ICMP_ERROR,
     ICMPV6,
+    IPV4_MAPPED,
     LARGEST_PACKET,
-    MAPPED,
+    MALFORMED,
     NOT_IP,
-    RARE,
+    SLOW_PATH,
     TCP,
+    TRUNCATED,
     UDP,
 )
 from analyzer.scanner.integers import host32, u16, u32, u48, u64
 from analyzer.scanner.jit import Buffer, Number, Record, compiled
 
+# https://www.tcpdump.org/linktypes.html; DLT_RAW is 12 on most systems and 14 on OpenBSD.
+LINK_NULL, LINK_ETHERNET, LINK_LOOP, LINK_COOKED, LINK_COOKED2 = 0, 1, 108, 113, 276
+LINKS_RAW = (101, 228, 229, 12, 14)
+
+IPV4, IPV6 = 0x0800, 0x86DD
+VLAN_TAGS = (0x8100, 0x88A8, 0x9100, 0x9200)
+MPLS, MPLS_MULTICAST, PPPOE_SESSION, MACSEC = 0x8847, 0x8848, 0x8864, 0x88E5
+
+OTHER_COOKED = (770, 801, 802, 803, 824)
+"""Linux device types (ARPHRD_*) under which the protocol field of a cooked header is no Ethernet type."""
+
+FAMILIES_IPV6 = (10, 24, 28, 30)
+"""AF_INET6 of Linux, NetBSD and OpenBSD, FreeBSD, macOS."""
+
+HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
+MOBILITY, HIP, SHIM6, NO_NEXT_HEADER = 135, 139, 140, 59
+EXTENSIONS = (HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION, MOBILITY, HIP, SHIM6)
+UNFINISHED = (HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION)
+"""Extension headers that never end a packet."""
+MAX_EXTENSIONS = 16
+
 
 @compiled
-def decode(b: Buffer, p: Record, tunnels: Any) -> Number:
-    """Link, network and transport header of the packet in ``b[p.start:p.end]``."""
-    p.source_mac = -1
-    p.destination_mac = -1
-    p.vlan = -1
-    p.tag = 0
-    at = p.start
-    end = p.end
-    linktype = p.linktype
-    if linktype == 1:  # Ethernet
-        if at + 14 > end:
-            return CUT
-        p.destination_mac = u48(b, at)
-        p.source_mac = u48(b, at + 6)
-        ethertype = u16(b, at + 12)
-        at += 14
-    elif linktype == 113:  # Linux cooked: packet type, device type, address length, address, protocol
-        if at + 16 > end:
-            return CUT
-        if u16(b, at + 4) == 6:
-            p.source_mac = u48(b, at + 6)
-        if u16(b, at + 2) in (770, 801, 802, 803, 824):  # devices whose protocol is no Ethernet type
-            return RARE
-        ethertype = u16(b, at + 14)
-        at += 16
-    elif linktype == 276:  # Linux cooked, version 2: protocol first
-        if at + 20 > end:
-            return CUT
-        if b[at + 11] == 6:
-            p.source_mac = u48(b, at + 12)
-        if u16(b, at + 8) in (770, 801, 802, 803, 824):
-            return RARE
-        ethertype = u16(b, at)
-        at += 20
-    elif linktype == 101 or linktype == 228 or linktype == 229 or linktype == 12 or linktype == 14:  # raw IP
-        if at >= end:
-            return CUT
-        ethertype = 0x86DD if b[at] >> 4 == 6 else 0x0800
-    elif linktype == 0 or linktype == 108:  # BSD loopback: address family in the byte order of who captured
-        if at + 4 > end:
-            return CUT
-        family = min(host32(b, at, True), host32(b, at, False))
-        ethertype = 0x0800 if family == 2 else 0x86DD if family in (10, 24, 28, 30) else 0
-        at += 4
+def decode(data: Buffer, packet: Record, tunnels: Any) -> Number:
+    """Decode the packet in ``data[packet.start:packet.end]`` from its link-layer header on.
+
+    ``tunnels[n]``: IP protocol n takes the slow path; ``tunnels[256 + n]``: so does UDP port n.
+    """
+    packet.source_mac = -1
+    packet.destination_mac = -1
+    packet.vlan = -1
+    packet.tag = 0
+    offset = packet.start
+    end = packet.end
+    linktype = packet.linktype
+    if linktype == LINK_ETHERNET:
+        if offset + 14 > end:
+            return TRUNCATED
+        packet.destination_mac = u48(data, offset)
+        packet.source_mac = u48(data, offset + 6)
+        ethertype = u16(data, offset + 12)
+        offset += 14
+    elif linktype == LINK_COOKED:  # packet type, device type, address length, address, protocol
+        if offset + 16 > end:
+            return TRUNCATED
+        if u16(data, offset + 4) == 6:
+            packet.source_mac = u48(data, offset + 6)
+        if u16(data, offset + 2) in OTHER_COOKED:
+            return SLOW_PATH
+        ethertype = u16(data, offset + 14)
+        offset += 16
+    elif linktype == LINK_COOKED2:  # protocol, reserved, interface, device type, packet type, address length, address
+        if offset + 20 > end:
+            return TRUNCATED
+        if data[offset + 11] == 6:
+            packet.source_mac = u48(data, offset + 12)
+        if u16(data, offset + 8) in OTHER_COOKED:
+            return SLOW_PATH
+        ethertype = u16(data, offset)
+        offset += 20
+    elif linktype in LINKS_RAW:
+        if offset >= end:
+            return TRUNCATED
+        ethertype = IPV6 if data[offset] >> 4 == 6 else IPV4
+    elif linktype in (LINK_NULL, LINK_LOOP):
+        if offset + 4 > end:
+            return TRUNCATED
+        # The address family is in the byte order of the capturing machine.
+        family = min(host32(data, offset, True), host32(data, offset, False))
+        ethertype = IPV4 if family == 2 else IPV6 if family in FAMILIES_IPV6 else 0
+        offset += 4
     else:
-        return RARE
-    if p.source_mac == 0:  # what loops back has no sender's address
-        p.source_mac = -1
-    while ethertype in (0x8100, 0x88A8, 0x9100, 0x9200):
-        if at + 4 > end:
-            return CUT
-        if p.vlan < 0:
-            p.vlan = u16(b, at) & 0xFFF
-        ethertype = u16(b, at + 2)
-        at += 4
-    p.ethertype = ethertype
-    p.network = at
-    if ethertype == 0x0800 or ethertype == 0x86DD:
-        return decode_ip(b, p, tunnels)
-    if ethertype == 0x8847 or ethertype == 0x8848 or ethertype == 0x8864:
-        return decode_tagged(b, p, tunnels)
-    if ethertype < 1536 or ethertype == 0x88E5:  # 802.2, MACsec
-        return RARE
+        return SLOW_PATH
+    if packet.source_mac == 0:  # loopback devices have no address
+        packet.source_mac = -1
+    while ethertype in VLAN_TAGS:
+        if offset + 4 > end:
+            return TRUNCATED
+        if packet.vlan < 0:
+            packet.vlan = u16(data, offset) & 0xFFF
+        ethertype = u16(data, offset + 2)
+        offset += 4
+    packet.ethertype = ethertype
+    packet.network = offset
+    if ethertype in (IPV4, IPV6):
+        return decode_ip(data, packet, tunnels)
+    if ethertype in (MPLS, MPLS_MULTICAST, PPPOE_SESSION):
+        return decode_tagged(data, packet, tunnels)
+    if ethertype < 1536 or ethertype == MACSEC:  # below 1536 it is a length: IEEE 802.2
+        return SLOW_PATH
     return NOT_IP
 
 
 @compiled
-def decode_tagged(b: Buffer, p: Record, tunnels: Any) -> Number:
-    """IP right below the PPPoE session (RFC 2516) or MPLS label stack (RFC 3032) at ``p.network``; else it is rare."""
-    at = p.network
-    if p.ethertype == 0x8864:
-        if at + 8 >= p.end or (u16(b, at + 6) != 0x21 and u16(b, at + 6) != 0x57):
-            return RARE
-        tag = np.int64(1) << 32 | u16(b, at + 2)
-        at += 8
-    else:
-        while at + 4 < p.end and not b[at + 2] & 1:
-            at += 4
-        if at + 4 >= p.end:
-            return RARE
-        tag = u32(b, at) >> 12
-        at += 4
-    if b[at] >> 4 != 4 and b[at] >> 4 != 6:
-        return RARE
-    p.tag = tag << 13 | np.int64(p.vlan + 1) | np.int64(1) << 60
-    p.network = at
-    return DECODED if decode_ip(b, p, tunnels) == DECODED else RARE
+def decode_tagged(data: Buffer, packet: Record, tunnels: Any) -> Number:
+    """Decode IP directly below a PPPoE session (RFC 2516) or an MPLS label stack (RFC 3032) at ``packet.network``.
 
-
-@compiled
-def decode_ip(b: Buffer, p: Record, tunnels: Any) -> Number:
-    """IP header at ``p.network`` and the transport header behind it."""
-    at = p.network
-    if at >= p.end:
-        return CUT
-    version = b[at] >> 4
-    p.version = version
-    p.source_port = -1
-    p.destination_port = -1
-    p.flags = 0
-    p.payload = at
-    p.length = 0
-    if version == 4:
-        if at + 20 > p.end:
-            return CUT
-        header = (np.int64(b[at]) & 15) * 4
-        total = u16(b, at + 2)
-        if header < 20 or 0 < total < header:
-            return BROKEN
-        if at + header > p.end:
-            return CUT
-        # Offloaded frames have length 0: then the frame's end is the packet's.
-        limit = at + total if total else min(p.start + p.wire - p.trailer, at + LARGEST_PACKET)
-        p.source_high = np.uint64(0)
-        p.source_low = MAPPED | np.uint64(u32(b, at + 12))
-        p.destination_high = np.uint64(0)
-        p.destination_low = MAPPED | np.uint64(u32(b, at + 16))
-        p.protocol = b[at + 9]
-        p.time_to_live = b[at + 8]
-        p.identification = u16(b, at + 4)
-        if u16(b, at + 6) & 0x3FFF:
-            return RARE
-        return decode_transport(b, p, at + header, limit, tunnels)
-    if version == 6:
-        if at + 40 > p.end:
-            return CUT
-        declared = u16(b, at + 4)
-        limit = at + 40 + declared if declared else min(p.start + p.wire - p.trailer, at + LARGEST_PACKET)
-        p.source_high = u64(b, at + 8)
-        p.source_low = u64(b, at + 16)
-        p.destination_high = u64(b, at + 24)
-        p.destination_low = u64(b, at + 32)
-        p.time_to_live = b[at + 7]
-        p.identification = 0
-        following, at = extensions(b, np.int64(b[at + 6]), at + 40, p.end)
-        p.protocol = following
-        if following in (0, 43, 44, 60, 135, 139, 140) and at + 8 > p.end:
-            return CUT
-        if following == 44 and u16(b, at + 2) & 0xFFF9:
-            p.protocol = b[at]
-            return RARE
-        if following in (0, 43, 44, 60):
-            return BROKEN
-        return decode_transport(b, p, at, limit, tunnels)
-    return BROKEN
-
-
-@compiled
-def extensions(b: Buffer, following: Number, at: Number, end: Number) -> Number:
-    """Walk over IPv6 extension headers (RFC 8200 section 4): the number and the offset of what stands behind them.
-
-    Stops at the header of a true fragment, at one that is cut and at the seventeenth. Mobility, HIP and shim6 headers
-    are walked over only where they carry something.
+    Anything else takes the slow path.
     """
-    for _ in range(16):
-        if following not in (0, 43, 44, 60, 135, 139, 140) or at + 8 > end:
-            break
-        if following == 44 and u16(b, at + 2) & 0xFFF9:
-            break
-        if following >= 135 and b[at] == 59:
-            break
-        step = np.int64(8) if following == 44 else (np.int64(b[at + 1]) + 1) * 8
-        following = np.int64(b[at])
-        at += step
-    return following, at
+    offset = packet.network
+    if packet.ethertype == PPPOE_SESSION:
+        if offset + 8 >= packet.end or (u16(data, offset + 6) != 0x21 and u16(data, offset + 6) != 0x57):
+            return SLOW_PATH
+        tag = np.int64(1) << 32 | u16(data, offset + 2)
+        offset += 8
+    else:
+        while offset + 4 < packet.end and not data[offset + 2] & 1:  # the last label has the bottom-of-stack bit
+            offset += 4
+        if offset + 4 >= packet.end:
+            return SLOW_PATH
+        tag = u32(data, offset) >> 12
+        offset += 4
+    if data[offset] >> 4 != 4 and data[offset] >> 4 != 6:
+        return SLOW_PATH
+    packet.tag = tag << 13 | np.int64(packet.vlan + 1) | np.int64(1) << 60
+    packet.network = offset
+    return DECODED if decode_ip(data, packet, tunnels) == DECODED else SLOW_PATH
 
 
 @compiled
-def decode_transport(b: Buffer, p: Record, at: Number, limit: Number, tunnels: Any) -> Number:
-    """Transport header at ``at``; ``limit`` is the end of the packet that the IP header declares."""
-    p.source_port = -1
-    p.destination_port = -1
-    p.flags = 0
-    p.payload = at
-    p.length = max(0, limit - at)
-    protocol = p.protocol
+def decode_ip(data: Buffer, packet: Record, tunnels: Any) -> Number:
+    """Decode the IP header at ``packet.network`` and the transport header after it."""
+    offset = packet.network
+    if offset >= packet.end:
+        return TRUNCATED
+    version = data[offset] >> 4
+    packet.version = version
+    packet.source_port = -1
+    packet.destination_port = -1
+    packet.flags = 0
+    packet.payload = offset
+    packet.length = 0
+    # Packets offloaded to the network card declare the length 0: then they end with the frame.
+    undeclared = min(packet.start + packet.wire - packet.trailer, offset + LARGEST_PACKET)
+    if version == 4:
+        if offset + 20 > packet.end:
+            return TRUNCATED
+        header = (np.int64(data[offset]) & 15) * 4
+        total = u16(data, offset + 2)
+        if header < 20 or 0 < total < header:
+            return MALFORMED
+        if offset + header > packet.end:
+            return TRUNCATED
+        packet.protocol = data[offset + 9]
+        packet.time_to_live = data[offset + 8]
+        packet.identification = u16(data, offset + 4)
+        read_addresses4(data, offset, packet)
+        if u16(data, offset + 6) & 0x3FFF:  # a fragment: more fragments, or an offset
+            return SLOW_PATH
+        return decode_transport(data, packet, offset + header, offset + total if total else undeclared, tunnels)
+    if version == 6:
+        if offset + 40 > packet.end:
+            return TRUNCATED
+        declared = u16(data, offset + 4)
+        limit = offset + 40 + declared if declared else undeclared
+        packet.time_to_live = data[offset + 7]
+        packet.identification = 0
+        read_addresses6(data, offset, packet)
+        following, offset = skip_extensions(data, np.int64(data[offset + 6]), offset + 40, packet.end)
+        packet.protocol = following
+        if following in EXTENSIONS and offset + 8 > packet.end:
+            return TRUNCATED
+        if following == FRAGMENT and u16(data, offset + 2) & 0xFFF9:
+            packet.protocol = data[offset]
+            return SLOW_PATH
+        if following in UNFINISHED:
+            return MALFORMED
+        return decode_transport(data, packet, offset, limit, tunnels)
+    return MALFORMED
+
+
+@compiled
+def read_addresses4(data: Buffer, offset: Number, packet: Record) -> None:
+    """Addresses of the IPv4 header at ``offset``."""
+    packet.source_high = np.uint64(0)
+    packet.source_low = IPV4_MAPPED | np.uint64(u32(data, offset + 12))
+    packet.destination_high = np.uint64(0)
+    packet.destination_low = IPV4_MAPPED | np.uint64(u32(data, offset + 16))
+
+
+@compiled
+def read_addresses6(data: Buffer, offset: Number, packet: Record) -> None:
+    """Addresses of the IPv6 header at ``offset``."""
+    packet.source_high = u64(data, offset + 8)
+    packet.source_low = u64(data, offset + 16)
+    packet.destination_high = u64(data, offset + 24)
+    packet.destination_low = u64(data, offset + 32)
+
+
+@compiled
+def skip_extensions(data: Buffer, following: Number, offset: Number, end: Number) -> Number:
+    """Skip IPv6 extension headers (RFC 8200, section 4) from one of type ``following`` at ``offset`` on.
+
+    Returns type and offset of the first header that is not skipped: the upper layer's, that of a real fragment, a
+    truncated one, or the one after MAX_EXTENSIONS. Mobility, HIP and shim6 headers are skipped if another one follows.
+    """
+    for _ in range(MAX_EXTENSIONS):
+        if following not in EXTENSIONS or offset + 8 > end:
+            break
+        if following == FRAGMENT and u16(data, offset + 2) & 0xFFF9:
+            break
+        if following >= MOBILITY and data[offset] == NO_NEXT_HEADER:
+            break
+        step = np.int64(8) if following == FRAGMENT else (np.int64(data[offset + 1]) + 1) * 8
+        following = np.int64(data[offset])
+        offset += step
+    return following, offset
+
+
+@compiled
+def decode_transport(data: Buffer, packet: Record, offset: Number, limit: Number, tunnels: Any) -> Number:
+    """Decode the transport header at ``offset``; ``limit`` is the end of the packet as the IP header declares it."""
+    packet.source_port = -1
+    packet.destination_port = -1
+    packet.flags = 0
+    packet.payload = offset
+    packet.length = max(0, limit - offset)
+    protocol = packet.protocol
     if protocol == TCP:
-        if at + 14 > p.end:
-            return CUT
-        p.source_port = u16(b, at)
-        p.destination_port = u16(b, at + 2)
-        p.sequence = u32(b, at + 4)
-        p.acknowledgement = u32(b, at + 8)
-        p.flags = b[at + 13]
-        header = np.int64(b[at + 12] >> 4) * 4
-        p.payload = at + max(header, 20)
-        p.length = max(0, limit - p.payload) if header >= 20 else 0
+        if offset + 14 > packet.end:
+            return TRUNCATED
+        packet.source_port = u16(data, offset)
+        packet.destination_port = u16(data, offset + 2)
+        packet.sequence = u32(data, offset + 4)
+        packet.acknowledgement = u32(data, offset + 8)
+        packet.flags = data[offset + 13]
+        header = np.int64(data[offset + 12] >> 4) * 4
+        packet.payload = offset + max(header, 20)
+        packet.length = max(0, limit - packet.payload) if header >= 20 else 0
     elif protocol == UDP:
-        if at + 8 > p.end:
-            return CUT
-        p.source_port = u16(b, at)
-        p.destination_port = u16(b, at + 2)
-        declared = u16(b, at + 4)
-        p.payload = at + 8
-        p.length = max(0, limit - p.payload)
+        if offset + 8 > packet.end:
+            return TRUNCATED
+        packet.source_port = u16(data, offset)
+        packet.destination_port = u16(data, offset + 2)
+        declared = u16(data, offset + 4)
+        packet.payload = offset + 8
+        packet.length = max(0, limit - packet.payload)
         if declared >= 8:
-            p.length = min(p.length, declared - 8)
-        if tunnels[256 + p.destination_port] or tunnels[256 + p.source_port]:
-            return RARE
+            packet.length = min(packet.length, declared - 8)
+        if tunnels[256 + packet.destination_port] or tunnels[256 + packet.source_port]:
+            return SLOW_PATH
     elif protocol in (ICMP, ICMPV6):
-        if at + 4 > p.end:
-            return CUT
-        kind = b[at]
-        if protocol == ICMP:
-            echo = kind == 8 or kind == 0
-            error = 3 <= kind <= 5 or kind == 11 or kind == 12
-        else:
-            echo = kind == 128 or kind == 129
-            error = 1 <= kind <= 4
-        if error and p.length > 8:
+        if offset + 4 > packet.end:
+            return TRUNCATED
+        kind = data[offset]
+        if is_icmp_error(protocol, kind) and packet.length > 8:
             return ICMP_ERROR
-        if echo and p.length >= 6:
-            if at + 6 > p.end:
-                return CUT
-            p.source_port = u16(b, at + 4)
-            p.destination_port = p.source_port
+        if is_echo(protocol, kind) and packet.length >= 6:
+            if offset + 6 > packet.end:
+                return TRUNCATED
+            packet.source_port = u16(data, offset + 4)
+            packet.destination_port = packet.source_port
     elif tunnels[protocol]:
-        return RARE
+        return SLOW_PATH
     return DECODED
 
 
 @compiled
-def quoted(b: Buffer, error: Record, inner: Record) -> Number:
-    """Decode the packet that an ICMP error quotes, into ``inner``: addresses, protocol and ports.
+def is_icmp_error(protocol: Number, kind: Number) -> Number:
+    """Whether an ICMP type quotes a packet (RFC 792, RFC 4443): unreachable, source quench, redirect, and so on."""
+    if protocol == ICMP:
+        return 3 <= kind <= 5 or kind == 11 or kind == 12
+    return 1 <= kind <= 4
 
-    CUT: the capture holds too little of the quotation; NOT_IP: the error itself does, or quotes something else.
+
+@compiled
+def is_echo(protocol: Number, kind: Number) -> Number:
+    """Whether an ICMP type is that of an echo request or reply."""
+    if protocol == ICMP:
+        return kind == 8 or kind == 0
+    return kind == 128 or kind == 129
+
+
+@compiled
+def decode_quoted(data: Buffer, error: Record, inner: Record) -> Number:
+    """Decode the packet that an ICMP error quotes into ``inner``: addresses, protocol and ports.
+
+    Returns DECODED; TRUNCATED if the capture holds too little of the quotation; NOT_IP if the error itself does, or
+    quotes something else.
     """
     inner.start = error.payload + 8
     inner.end = error.end
-    too_short = CUT if error.payload + error.length > error.end else NOT_IP
+    too_short = TRUNCATED if error.payload + error.length > error.end else NOT_IP
     inner.wire = error.end - inner.start
     inner.network = inner.start
     inner.source_port = -1
     inner.destination_port = -1
-    at = inner.start
-    if at + 20 > inner.end:
+    offset = inner.start
+    if offset + 20 > inner.end:
         return too_short
-    if b[at] >> 4 == 4 and not u16(b, at + 6) & 0x1FFF:
-        header = (np.int64(b[at]) & 15) * 4
-        inner.protocol = b[at + 9]
-        inner.source_high = np.uint64(0)
-        inner.source_low = MAPPED | np.uint64(u32(b, at + 12))
-        inner.destination_high = np.uint64(0)
-        inner.destination_low = MAPPED | np.uint64(u32(b, at + 16))
-        at += header
-    elif b[at] >> 4 == 6:
-        if at + 40 > inner.end:
+    if data[offset] >> 4 == 4 and not u16(data, offset + 6) & 0x1FFF:
+        inner.protocol = data[offset + 9]
+        read_addresses4(data, offset, inner)
+        offset += (np.int64(data[offset]) & 15) * 4
+    elif data[offset] >> 4 == 6:
+        if offset + 40 > inner.end:
             return too_short
-        inner.source_high = u64(b, at + 8)
-        inner.source_low = u64(b, at + 16)
-        inner.destination_high = u64(b, at + 24)
-        inner.destination_low = u64(b, at + 32)
-        following, at = extensions(b, np.int64(b[at + 6]), at + 40, inner.end)
-        if following == 44 and at + 8 <= inner.end and not u16(b, at + 2) & 0xFFF8:
-            following, at = extensions(b, np.int64(b[at]), at + 8, inner.end)  # the first fragment has the ports
-        if following in (0, 43, 44, 60):
-            return too_short if at + 8 > inner.end else NOT_IP
+        read_addresses6(data, offset, inner)
+        following, offset = skip_extensions(data, np.int64(data[offset + 6]), offset + 40, inner.end)
+        if following == FRAGMENT and offset + 8 <= inner.end and not u16(data, offset + 2) & 0xFFF8:
+            # The first fragment has the ports.
+            following, offset = skip_extensions(data, np.int64(data[offset]), offset + 8, inner.end)
+        if following in UNFINISHED:
+            return too_short if offset + 8 > inner.end else NOT_IP
         inner.protocol = following
     else:
         return NOT_IP
     if inner.protocol == TCP or inner.protocol == UDP:
-        if at + 4 > inner.end:
+        if offset + 4 > inner.end:
             return too_short
-        inner.source_port = u16(b, at)
-        inner.destination_port = u16(b, at + 2)
+        inner.source_port = u16(data, offset)
+        inner.destination_port = u16(data, offset + 2)
     elif inner.protocol == ICMP or inner.protocol == ICMPV6:
-        if at + 6 > inner.end:
+        if offset + 6 > inner.end:
             return too_short
-        if b[at] in (8, 0, 128, 129):
-            inner.source_port = u16(b, at + 4)
+        if is_echo(ICMP, data[offset]) or is_echo(ICMPV6, data[offset]):
+            inner.source_port = u16(data, offset + 4)
             inner.destination_port = inner.source_port
     return DECODED

@@ -69,7 +69,7 @@ class Scan:
     buffer_size: int = BUFFER_BYTES
     progress: Callable[[int], object] | None = None
     """Called with the number of bytes read from disk since the last call."""
-    state: Records = field(default_factory=lambda: np.zeros(1, columns.CLOCK))
+    state: Records = field(default_factory=lambda: np.zeros(1, columns.STATE))
     packets: Records = field(default_factory=lambda: np.zeros(2, columns.PACKET))
     """The packet at hand, and room for the one that an ICMP error quotes."""
     slots: Records = field(default_factory=lambda: np.full(2 * INITIAL_FLOWS, -1, np.int32))
@@ -79,7 +79,7 @@ class Scan:
     pieces: Records = field(default_factory=lambda: np.zeros(4 * INITIAL_FLOWS, columns.PIECE))
     arena: Records = field(default_factory=lambda: np.zeros(512 * INITIAL_FLOWS, np.uint8))
     links: Records = field(default_factory=lambda: np.zeros(1 << 6, columns.LINK))
-    lines: Records = field(default_factory=lambda: np.zeros(1 << 7, columns.LINE))
+    lines: Records = field(default_factory=lambda: np.zeros(1 << 7, columns.LINK_DIRECTION))
     reorders: Records = field(default_factory=lambda: np.zeros(1 << 3, columns.REORDER))
     associations: Records = field(default_factory=lambda: np.zeros(1 << 6, columns.ASSOCIATION))
     events: Records = field(default_factory=lambda: np.zeros(1 << 8, columns.EVENT))
@@ -124,7 +124,7 @@ class Scan:
             self.take_datagrams(self.reassembler.flush())
         link = 0
         while self.state["reorders"][0] and link < self.state["links"][0]:
-            link = int(kernels.settle(self.arena, self.links, self.lines, self.reorders, self.events, self.state, link))
+            link = int(kernels.flush(self.arena, self.links, self.lines, self.reorders, self.events, self.state, link))
             self.grow_tables()
 
     # -- the kernel -------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class Scan:
             if outcome == columns.FLOWS_FULL:
                 self.flow, self.side = doubled(self.flow), doubled(self.side)
                 self.slots = np.full(2 * len(self.slots), -1, np.int32)
-                kernels.index(self.slots, self.flow, int(self.state["flows"][0]), self.state["secret"][0])
+                kernels.fill_slots(self.slots, self.flow, int(self.state["flows"][0]), self.state["secret"][0])
             elif outcome == columns.PIECES_FULL:
                 self.pieces = doubled(self.pieces)
             elif outcome == columns.ARENA_FULL:
@@ -175,7 +175,7 @@ class Scan:
             self.reorders = doubled(self.reorders)
         if state["associations"] >= len(self.associations):
             self.associations = doubled(self.associations)
-        if state["events"] + columns.EVENTS > len(self.events):
+        if state["events"] + columns.MAX_PACKET_EVENTS > len(self.events):
             self.events = doubled(self.events)
 
     # -- the slow path ----------------------------------------------------------------------------------------------
@@ -292,9 +292,9 @@ class FileScan:
             self.state["position"] = self.position
             outcome = self.scan.run_kernel(self.buffer, self.end, self.interfaces)
             self.position = int(self.state["position"])
-            if outcome == columns.SLOW:
+            if outcome == columns.NEEDS_SLOW_PATH:
                 self.scan.take_slow_path(self.buffer)
-            elif outcome == columns.EMPTY:
+            elif outcome == columns.END_OF_BUFFER:
                 more = self.refill()
             else:
                 more = self.read_block()

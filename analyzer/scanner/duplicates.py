@@ -1,4 +1,9 @@
-"""Packets that were captured twice, and flows that repeat others."""
+"""Duplicates: packets that were captured more than once, and flows that repeat others.
+
+A base station asks the same question, or pings the same host, every minute of a day. Such flows are dissected and
+checked once. Whether a flow is a duplicate is decided by comparison, byte by byte, so hash collisions cannot hide a
+flow.
+"""
 
 from __future__ import annotations
 
@@ -7,242 +12,317 @@ from typing import Any
 import numpy as np
 
 from analyzer.scanner.columns import (
-    COPY_ELSEWHERE,
-    COPY_HERE,
-    DATAGRAM_BYTES,
+    COPY_OTHER_PATH,
+    COPY_SAME_PATH,
     ECHO_SAMPLE,
     ECHO_STAMP,
     ESP,
     HEAD_LIMITS,
     ICMP,
     ICMPV6,
+    MAX_DATAGRAM_BYTES,
     TCP,
     UDP,
 )
-from analyzer.scanner.esp import carries_esp
-from analyzer.scanner.integers import u16, u64
+from analyzer.scanner.esp import is_esp
+from analyzer.scanner.integers import distance, u16, u64
 from analyzer.scanner.jit import Buffer, Number, Record, compiled
 from analyzer.scanner.table import mix
 
-SPEAKS_NOTHING, SPEAKS_ECHO, SPEAKS_DNS, SPEAKS_NTP = range(1, 5)
-"""Of which kind the content of a flow is that may well be another's; 0: it is read for itself."""
-REPEATED = 8
-"""Datagrams up to which a flow may be like another one."""
+UNIQUE, EMPTY, ECHO, DNS, NTP = range(5)
+"""Kinds of content that flows may share. UNIQUE: the flow is dissected on its own."""
+MAX_DUPLICATE_DATAGRAMS = 8
+"""Datagrams of a flow above which it is dissected on its own."""
+ESP_DIGEST_BYTES = 32
+"""Bytes of an ESP packet that distinguish it: SPI, sequence number, and three words of ciphertext."""
+OPT = 41
+"""Type of the DNS pseudo-record whose time-to-live field holds flags (RFC 6891, section 6.1.3)."""
+
+
+# -- packets ----------------------------------------------------------------------------------------------------
 
 
 @compiled
-def is_copy(b: Buffer, p: Record, f: Record, s: Record, secret: Any) -> Number:
-    """Whether the side's packet was captured before, on another interface or by another path of the mirror.
+def is_copy(data: Buffer, packet: Record, flow: Record, side: Record, secret: Any) -> Number:
+    """Whether the packet was captured before, on another interface or through another mirror port.
 
-    A capture on all interfaces of a router shows each packet two or three times within an instant, with another time
-    to live or link-layer address. A sender's own repetition has another IPv4 identification, or comes later. What
-    somebody forges to look like another packet has other content: all of it that a head may keep is compared, by a
-    hash that nobody can foretell.
+    A capture on all interfaces of a router contains each packet two or three times within an instant, with another
+    time to live or link-layer address. When a sender repeats a packet, it has another IPv4 identification, or comes
+    later. A packet forged to look like a copy has other payload: all payload that a head may keep is compared, by a
+    hash that the capture cannot foresee.
     """
-    digest = secret[0] ^ (np.uint64(p.identification) << np.uint64(32) | np.uint64(p.length))
-    at = p.payload
-    stop = min(at + p.length, p.end)
-    if p.protocol == TCP:
-        numbers = np.uint64(p.sequence) << np.uint64(32) | np.uint64(p.acknowledgement)
-        digest = mix(digest ^ mix(numbers + np.uint64(p.flags)))
-        offset = np.int64(np.int32(np.uint32(p.sequence - s.base))) if s.based else np.int64(0)
-        if f.account < 0 and offset >= HEAD_LIMITS[f.content]:
-            stop = at
-    else:
-        stop = min(stop, at + (32 if carries_esp(b, p) else DATAGRAM_BYTES))
-    one, two, three, four = digest, digest, digest, digest
-    while at + 32 <= stop:  # four at a time, for none has to wait for another
-        one = mix(one ^ u64(b, at))
-        two = mix(two ^ u64(b, at + 8))
-        three = mix(three ^ u64(b, at + 16))
-        four = mix(four ^ u64(b, at + 24))
-        at += 32
-    digest = mix(one ^ mix(two ^ mix(three ^ mix(four))))
-    while at + 8 <= stop:
-        digest = mix(digest ^ u64(b, at))
-        at += 8
-    rest = np.uint64(1)
-    while at < stop:
-        rest = rest << np.uint64(8) | np.uint64(b[at])
-        at += 1
-    digest = mix(digest ^ rest)
-    place = p.source_mac ^ np.int64(p.time_to_live) << 48 ^ np.int64(p.vlan) << 56
-    for each in range(4):
-        if s.recent[each] == digest:
-            apart = abs(p.time - s.recent_time[each])
-            if s.recent_place[each] != place and apart <= COPY_ELSEWHERE:
+    digest = packet_digest(data, packet, flow, side, secret)
+    path = packet.source_mac ^ np.int64(packet.time_to_live) << 48 ^ np.int64(packet.vlan) << 56
+    for index in range(len(side.recent)):
+        if side.recent[index] == digest:
+            apart = abs(packet.time - side.recent_time[index])
+            if side.recent_path[index] != path and apart <= COPY_OTHER_PATH:
                 return True
-            if p.identification != 0 and apart <= COPY_HERE:
+            if packet.identification != 0 and apart <= COPY_SAME_PATH:
                 return True
-    slot = s.recent_next & 3
-    s.recent[slot] = digest
-    s.recent_place[slot] = place
-    s.recent_time[slot] = p.time
-    s.recent_next = slot + 1
+    slot = side.recent_next & 3
+    side.recent[slot] = digest
+    side.recent_path[slot] = path
+    side.recent_time[slot] = packet.time
+    side.recent_next = slot + 1
     return False
 
 
 @compiled
-def repeats(f: Record, one: Record, two: Record, count: Number) -> Number:
-    """What a flow with ``count`` kept pieces may repeat (``SPEAKS_…``); all of its payload must have been kept, but of
-    NTP, where what is not kept says nothing new."""
-    if f.errors or f.account >= 0 or f.protocol == ESP:
-        return 0
-    if count == 0:
-        return SPEAKS_NOTHING if one.payload == 0 and two.payload == 0 else 0
-    if f.protocol == TCP or count > REPEATED:
-        return 0
-    if f.protocol == UDP and (f.port0 == 123 or f.port1 == 123):
-        return SPEAKS_NTP
-    if count != one.packets + two.packets:
-        return 0
-    if f.protocol == ICMP or f.protocol == ICMPV6:
-        return SPEAKS_ECHO
-    if f.protocol == UDP and (f.port0 == 53 or f.port1 == 53):
-        return SPEAKS_DNS
-    return 0
+def packet_digest(data: Buffer, packet: Record, flow: Record, side: Record, secret: Any) -> Number:
+    """Hash of everything that copies of a packet have in common."""
+    digest = secret[0] ^ (np.uint64(packet.identification) << np.uint64(32) | np.uint64(packet.length))
+    offset = packet.payload
+    stop = min(offset + packet.length, packet.end)
+    if packet.protocol == TCP:
+        numbers = np.uint64(packet.sequence) << np.uint64(32) | np.uint64(packet.acknowledgement)
+        digest = mix(digest ^ mix(numbers + np.uint64(packet.flags)))
+        place = distance(packet.sequence, side.base) if side.based else np.int64(0)
+        if flow.tracking < 0 and place >= HEAD_LIMITS[flow.content]:
+            stop = offset
+    else:
+        stop = min(stop, offset + (ESP_DIGEST_BYTES if is_esp(data, packet) else MAX_DATAGRAM_BYTES))
+    one, two, three, four = digest, digest, digest, digest
+    while offset + 32 <= stop:  # four independent chains, which the processor computes at the same time
+        one = mix(one ^ u64(data, offset))
+        two = mix(two ^ u64(data, offset + 8))
+        three = mix(three ^ u64(data, offset + 16))
+        four = mix(four ^ u64(data, offset + 24))
+        offset += 32
+    digest = mix(one ^ mix(two ^ mix(three ^ mix(four))))
+    while offset + 8 <= stop:
+        digest = mix(digest ^ u64(data, offset))
+        offset += 8
+    rest = np.uint64(1)
+    while offset < stop:
+        rest = rest << np.uint64(8) | np.uint64(data[offset])
+        offset += 1
+    return mix(digest ^ rest)
+
+
+# -- content of flows -------------------------------------------------------------------------------------------
 
 
 @compiled
-def essence(b: Buffer, at: Number, size: Number, speaks: Number, out: Buffer) -> Number:
-    """Write what a datagram says to ``out``, without what only makes it unique or dates it; returns the length.
+def content_kind(flow: Record, one: Record, two: Record, count: Number) -> Number:
+    """Kind of content of a flow with ``count`` pieces, and sides ``one`` and ``two``.
 
-    -1: this one must be read. An echo's identifier, sequence number and data and a DNS message's identifier matter by
-    being another datagram's (see :func:`likenesses`); the times of NTP and the times to live of DNS say nothing here.
+    All of its payload must have been kept, except of NTP, whose messages beyond the limits repeat kept ones.
     """
-    if speaks == SPEAKS_ECHO:
-        if size < 8 or b[at] not in (0, 8, 128, 129):
+    if flow.errors or flow.tracking >= 0 or flow.protocol == ESP:
+        return UNIQUE
+    if count == 0:
+        return EMPTY if one.payload == 0 and two.payload == 0 else UNIQUE
+    if flow.protocol == TCP or count > MAX_DUPLICATE_DATAGRAMS:
+        return UNIQUE
+    if flow.protocol == UDP and (flow.port0 == 123 or flow.port1 == 123):
+        return NTP
+    if count != one.packets + two.packets:
+        return UNIQUE
+    if flow.protocol == ICMP or flow.protocol == ICMPV6:
+        return ECHO
+    if flow.protocol == UDP and (flow.port0 == 53 or flow.port1 == 53):
+        return DNS
+    return UNIQUE
+
+
+@compiled
+def normalise(data: Buffer, offset: Number, size: Number, kind: Number, out: Buffer) -> Number:
+    """Write a datagram to ``out`` without the fields that only identify or date it; returns the length.
+
+    -1: the datagram makes its flow unique. Fields that identify (identifier, sequence number and data of an echo,
+    identifier of a DNS message) matter only by equality to those of another datagram, see :func:`equal_fields`. Fields
+    that date (time stamps of NTP, times to live of DNS) do not matter.
+    """
+    if kind == ECHO:
+        if size < 8 or data[offset] not in (0, 8, 128, 129):
             return -1
-        out[0] = b[at]
-        out[1] = b[at + 1]
+        out[0] = data[offset]
+        out[1] = data[offset + 1]
         return 2
-    if speaks == SPEAKS_NTP:
-        if size != 48 or b[at] & 7 >= 6:
+    if kind == NTP:
+        if size != 48 or data[offset] & 7 >= 6:  # control and private messages
             return -1
-        for each in range(4):
-            out[each] = b[at + each]
-            out[4 + each] = b[at + 12 + each]
+        for index in range(4):  # leap, version and mode; stratum; poll; precision
+            out[index] = data[offset + index]
+            out[4 + index] = data[offset + 12 + index]  # reference identifier
         return 8
-    if size < 12 or u16(b, at) + 2 <= size:  # or it may be the length of a framed message
+    return normalise_dns(data, offset, size, out)
+
+
+@compiled
+def normalise_dns(data: Buffer, offset: Number, size: Number, out: Buffer) -> Number:
+    """:func:`normalise` for a DNS message: without identifier, with times to live of 0."""
+    if size < 12 or u16(data, offset) + 2 <= size:  # its identifier could be the length of a message framed as in TCP
         return -1
-    for each in range(2, size):
-        out[each - 2] = b[at + each]
+    for index in range(2, size):
+        out[index - 2] = data[offset + index]
     place = np.int64(12)
-    questions = u16(b, at + 4)
-    for record in range(questions + u16(b, at + 6) + u16(b, at + 8) + u16(b, at + 10)):
-        while place < size and 0 < b[at + place] < 0xC0:
-            place += 1 + np.int64(b[at + place])
+    questions = u16(data, offset + 4)
+    records = questions + u16(data, offset + 6) + u16(data, offset + 8) + u16(data, offset + 10)
+    for record in range(records):
+        while place < size and 0 < data[offset + place] < 0xC0:
+            place += 1 + np.int64(data[offset + place])
         if place >= size:
             break
-        place += 2 if b[at + place] else 1
+        place += 2 if data[offset + place] else 1  # a pointer, or the root
         if record < questions:
             place += 4
             continue
         if place + 10 > size:
             break
-        if u16(b, at + place) != 41:  # of OPT it is no time to live (RFC 6891 section 6.1.3)
-            for each in range(2, 6):
-                out[place + each] = 0
-        place += 10 + u16(b, at + place + 8)
+        if u16(data, offset + place) != OPT:
+            for index in range(2, 6):
+                out[place + index] = 0
+        place += 10 + u16(data, offset + place + 8)
     return size - 2
 
 
 @compiled
-def token(b: Buffer, pieces: Any, start: Number, index: Number, begin: Number, end: Number) -> Number:
-    """Number of the flow's first datagram that has the same bytes from ``begin`` to ``end``, or as far as it reaches,
-    as the one at ``start + index``."""
-    at = pieces[start + index].arena
+def equal_fields(data: Buffer, pieces: Any, start: Number, index: Number, kind: Number) -> Number:
+    """Which earlier datagrams of its flow have the same identifying fields as the one at ``start + index``.
+
+    Dissectors and checks compare these fields within a flow, and read nothing else from them.
+    """
+    if kind == DNS:
+        return first_equal(data, pieces, start, index, 0, 2)
+    if kind == ECHO:
+        numbers = first_equal(data, pieces, start, index, 4, 8)
+        sample = first_equal(data, pieces, start, index, 8, 8 + ECHO_SAMPLE)
+        unstamped = first_equal(data, pieces, start, index, 8 + ECHO_STAMP, 8 + ECHO_SAMPLE)
+        return numbers << 8 | sample << 4 | unstamped
+    return 0
+
+
+@compiled
+def first_equal(data: Buffer, pieces: Any, start: Number, index: Number, begin: Number, end: Number) -> Number:
+    """Number of the first datagram of the flow with the same bytes from ``begin`` to ``end`` as datagram ``index``.
+
+    Shorter datagrams are compared as far as they reach.
+    """
+    place = pieces[start + index].arena
     stop = min(end, np.int64(pieces[start + index].kept))
     for earlier in range(index):
         if min(end, np.int64(pieces[start + earlier].kept)) != stop:
             continue
-        place = pieces[start + earlier].arena
-        same_bytes = True
-        for each in range(begin, stop):
-            if b[at + each] != b[place + each]:
-                same_bytes = False
-                break
-        if same_bytes:
+        if equal_bytes(data, place + begin, pieces[start + earlier].arena + begin, stop - begin):
             return earlier
     return index
 
 
 @compiled
-def likenesses(b: Buffer, pieces: Any, start: Number, index: Number, speaks: Number) -> Number:
-    """Of a datagram's unique parts, which earlier ones of its flow they equal: all that a reader compares."""
-    if speaks == SPEAKS_DNS:
-        return token(b, pieces, start, index, 0, 2)
-    if speaks == SPEAKS_ECHO:
-        numbers = token(b, pieces, start, index, 4, 8)
-        data = token(b, pieces, start, index, 8, 8 + ECHO_SAMPLE)
-        return numbers << 8 | data << 4 | token(b, pieces, start, index, 8 + ECHO_STAMP, 8 + ECHO_SAMPLE)
-    return 0
+def equal_bytes(data: Buffer, one: Number, two: Number, count: Number) -> Number:
+    for index in range(count):  # noqa: SIM110  (numba compiles no generators in all())
+        if data[one + index] != data[two + index]:
+            return False
+    return True
 
 
 @compiled
-def speech_digest(
-    b: Buffer, pieces: Any, start: Number, stop: Number, speaks: Number, secret: Any, out: Buffer
+def content_digest(
+    data: Buffer, pieces: Any, start: Number, stop: Number, kind: Number, secret: Any, out: Buffer
 ) -> Number:
-    """A hash of what a flow says; 0: it must be read for itself."""
-    digest = mix(secret[0] + np.uint64(speaks))
+    """Hash of the normalised content of a flow; 0: it is unique."""
+    digest = mix(secret[0] + np.uint64(kind))
     for index in range(start, stop):
         piece = pieces[index]
         if piece.kept != piece.length or piece.error:
             return np.uint64(0)
-        size = essence(b, piece.arena, piece.kept, speaks, out)
+        size = normalise(data, piece.arena, piece.kept, kind, out)
         if size < 0:
             return np.uint64(0)
-        same_as = likenesses(b, pieces, start, index - start, speaks)
-        digest = mix(digest * secret[1] + np.uint64(piece.kept << 16 | piece.side << 12 | same_as))
-        for each in range(size):
-            digest = (digest ^ np.uint64(out[each])) * secret[2]
+        equal = equal_fields(data, pieces, start, index - start, kind)
+        digest = mix(digest * secret[1] + np.uint64(piece.kept << 16 | piece.side << 12 | equal))
+        for place in range(size):
+            digest = (digest ^ np.uint64(out[place])) * secret[2]
         digest = mix(digest)
     return digest | np.uint64(1)
 
 
 @compiled
-def same_speech(
-    b: Buffer, pieces: Any, starts: Any, one: Number, two: Number, speaks: Number, out: Buffer, other: Buffer
+def same_content(
+    data: Buffer, pieces: Any, starts: Any, one: Number, two: Number, kind: Number, scratch: Any
 ) -> Number:
-    """Whether two flows say the same, datagram by datagram."""
-    start, begin = starts[one], starts[two]
+    """Whether two flows have the same normalised content, datagram by datagram."""
+    out, other_out = scratch
+    start, other_start = starts[one], starts[two]
     count = starts[one + 1] - start
-    if count != starts[two + 1] - begin:
+    if count != starts[two + 1] - other_start:
         return False
     for index in range(count):
-        left, right = pieces[start + index], pieces[begin + index]
-        if left.kept != right.kept or left.side != right.side:
+        piece, other = pieces[start + index], pieces[other_start + index]
+        if piece.kept != other.kept or piece.side != other.side:
             return False
-        size = essence(b, left.arena, left.kept, speaks, out)
-        if size != essence(b, right.arena, right.kept, speaks, other):
+        size = normalise(data, piece.arena, piece.kept, kind, out)
+        if size != normalise(data, other.arena, other.kept, kind, other_out):
             return False
-        if likenesses(b, pieces, start, index, speaks) != likenesses(b, pieces, begin, index, speaks):
+        if equal_fields(data, pieces, start, index, kind) != equal_fields(data, pieces, other_start, index, kind):
             return False
-        for each in range(size):
-            if out[each] != other[each]:
+        for place in range(size):
+            if out[place] != other_out[place]:
                 return False
     return True
 
 
-@compiled
-def service_side(f: Record, named: Any) -> Number:
-    """The side whose port is the service's, while the other one's says nothing; -1: that cannot be told.
+# -- flows ------------------------------------------------------------------------------------------------------
 
-    ``named[p]``: port p names a service.
+
+@compiled
+def service_side(flow: Record, services: Any) -> Number:
+    """The side whose port is the service's, while the port of the other side is arbitrary; -1: not known.
+
+    ``services[n]``: port n is that of a service.
     """
-    if f.protocol == ICMP or f.protocol == ICMPV6:
+    if flow.protocol == ICMP or flow.protocol == ICMPV6:
         return 1
-    if f.port0 < 0 or f.port1 < 0:
+    if flow.port0 < 0 or flow.port1 < 0:
         return -1
-    side = 1 - f.syn_side if f.syn_side >= 0 else 1 if named[f.port1] else 0
-    if named[f.port0 if side else f.port1] or (f.syn_side < 0 and not named[f.port1 if side else f.port0]):
+    side = 1 - flow.syn_side if flow.syn_side >= 0 else 1 if services[flow.port1] else 0
+    port, client_port = (flow.port1, flow.port0) if side else (flow.port0, flow.port1)
+    if services[client_port] or (flow.syn_side < 0 and not services[port]):
         return -1
     return side
 
 
 @compiled
+def service_port(flow: Record, side: Number) -> Number:
+    """Port of the service, which is on ``side``; 0 for ICMP, whose identifier is arbitrary."""
+    if flow.protocol == ICMP or flow.protocol == ICMPV6:
+        return 0
+    return flow.port1 if side else flow.port0
+
+
+@compiled
+def exchange_digest(flow: Record, content_class: Number, side: Number, secret: Any) -> Number:
+    """Hash of what :func:`same_exchange` compares."""
+    digest = mix(np.uint64(content_class) * secret[0] + np.uint64(service_port(flow, side) << 1 | side))
+    digest = mix(digest + flow.low0 * secret[1] + flow.high0 * secret[2])
+    return mix(digest + flow.low1 * secret[1] + flow.high1 * secret[2])
+
+
+@compiled
+def same_exchange(flows: Any, sides: Any, one: Number, two: Number, side: Number) -> Number:
+    """Whether two flows go between the same hosts, to the same service on ``side``, and went and ended the same way."""
+    flow, other = flows[one], flows[two]
+    return (
+        service_port(flow, side) == service_port(other, side)
+        and flow.protocol == other.protocol
+        and flow.high0 == other.high0
+        and flow.low0 == other.low0
+        and flow.high1 == other.high1
+        and flow.low1 == other.low1
+        and flow.vlan == other.vlan
+        and flow.note == other.note
+        and flow.syn_side == other.syn_side
+        and flow.reset_side == other.reset_side
+        and same_side(sides[2 * one], sides[2 * two])
+        and same_side(sides[2 * one + 1], sides[2 * two + 1])
+    )
+
+
+@compiled
 def same_side(one: Record, two: Record) -> Number:
-    """Whether all that a judgement asks of one side's packets is equal."""
+    """Whether two sides are equal in everything that dissectors and checks read."""
     return (
         one.packets == two.packets
         and one.bytes == two.bytes
@@ -254,25 +334,4 @@ def same_side(one: Record, two: Record) -> Number:
         and one.begins == two.begins
         and one.ending == two.ending
         and one.copies == two.copies
-    )
-
-
-@compiled
-def same_kind(flows: Any, sides: Any, one: Number, two: Number, side: Number) -> Number:
-    """Whether two flows that say the same go between the same hosts, to the same service, and ended the same way."""
-    f, g = flows[one], flows[two]
-    echo = f.protocol == ICMP or f.protocol == ICMPV6
-    return (
-        (echo or (f.port1 == g.port1 if side else f.port0 == g.port0))
-        and f.protocol == g.protocol
-        and f.high0 == g.high0
-        and f.low0 == g.low0
-        and f.high1 == g.high1
-        and f.low1 == g.low1
-        and f.vlan == g.vlan
-        and f.note == g.note
-        and f.syn_side == g.syn_side
-        and f.reset_side == g.reset_side
-        and same_side(sides[2 * one], sides[2 * two])
-        and same_side(sides[2 * one + 1], sides[2 * two + 1])
     )

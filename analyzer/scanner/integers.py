@@ -1,8 +1,10 @@
-"""Integers in packets and in the headers of capture files, at any offset."""
+"""Integers in packets and capture files, at any offset."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 from analyzer.scanner.jit import Buffer, Integer, Number, compiled
 
@@ -14,17 +16,23 @@ little32: Any = Integer(4, big_endian=False)
 
 
 @compiled
-def u48(b: Buffer, at: Number) -> Number:
-    return u16(b, at) << 32 | u32(b, at + 2)
+def u48(data: Buffer, offset: Number) -> Number:
+    return u16(data, offset) << 32 | u32(data, offset + 2)
 
 
 @compiled
-def host16(b: Buffer, at: Number, little: bool) -> Number:
-    """A 16-bit number of the file's own byte order."""
-    return little16(b, at) if little else u16(b, at)
+def host16(data: Buffer, offset: Number, little: bool) -> Number:
+    """A 16-bit number in the byte order of the file."""
+    return little16(data, offset) if little else u16(data, offset)
 
 
 @compiled
-def host32(b: Buffer, at: Number, little: bool) -> Number:
-    """A 32-bit number of the file's own byte order."""
-    return little32(b, at) if little else u32(b, at)
+def host32(data: Buffer, offset: Number, little: bool) -> Number:
+    """A 32-bit number in the byte order of the file."""
+    return little32(data, offset) if little else u32(data, offset)
+
+
+@compiled
+def distance(later: Number, earlier: Number) -> Number:
+    """Bytes from one TCP sequence number to another, modulo 2**32; negative if they are the other way round."""
+    return np.int64(np.int32(np.uint32(later - earlier)))

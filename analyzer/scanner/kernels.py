@@ -1,4 +1,8 @@
-"""The compiled entry points."""
+"""The compiled entry points.
+
+They get every array that they need: numba passes records, but not objects. Where an array is full, a kernel returns and
+can be called again once the array is longer.
+"""
 
 from __future__ import annotations
 
@@ -7,56 +11,62 @@ from typing import Any
 import numpy as np
 
 from analyzer.scanner import columns
-from analyzer.scanner.accounting import account, account_error
+from analyzer.scanner.accounting import count_icmp_error, count_packet
 from analyzer.scanner.columns import (
     ARENA_FULL,
     ASSOCIATION,
-    CLOCK,
     CONTENT_FTP,
-    CUT,
     DECODED,
-    EMPTY,
+    END_OF_BUFFER,
     EVENT,
-    EVENTS,
     FLOW,
     FLOWS_FULL,
-    FOLLOW_APDUS,
-    FOLLOW_ESP,
     HEAD_LIMITS,
-    ICMP,
     ICMP_ERROR,
-    ICMPV6,
     INTERFACE,
-    LINE,
     LINK,
+    LINK_DIRECTION,
+    MAX_PACKET_EVENTS,
+    NEEDS_SLOW_PATH,
     NOT_IP,
     PACKET,
+    PACKET_READ,
     PIECE,
     PIECES_FULL,
-    RARE,
     REORDER,
     SIDE,
     SINGLE,
-    SLOW,
+    SLOW_PATH,
+    STATE,
     TABLES_FULL,
+    TRACK_APDUS,
+    TRACK_ESP,
+    TRUNCATED,
 )
 from analyzer.scanner.decode import decode, decode_ip
-from analyzer.scanner.duplicates import repeats, same_kind, same_speech, service_side, speech_digest
-from analyzer.scanner.esp import follow_esp
-from analyzer.scanner.iec104 import follow_apdus, give_up
-from analyzer.scanner.jit import Buffer, Library, Number
-from analyzer.scanner.records import next_record
-from analyzer.scanner.table import flow_hash, is_noted, mix, same
+from analyzer.scanner.duplicates import (
+    content_digest,
+    content_kind,
+    exchange_digest,
+    same_content,
+    same_exchange,
+    service_side,
+)
+from analyzer.scanner.esp import track_esp
+from analyzer.scanner.iec104 import skip_gap, track_apdus
+from analyzer.scanner.jit import Buffer, Library, Number, Record, compiled
+from analyzer.scanner.records import read_record
+from analyzer.scanner.table import find_slot, flow_ends, is_tag_noted, mix
 
 LIBRARY = Library(__file__, columns.__file__)
 
 
 @LIBRARY.kernel(
-    *(np.uint8, int, PACKET, INTERFACE, np.bool_, np.int32, FLOW, SIDE, PIECE, np.uint8, np.int64, CLOCK),
-    *(LINK, LINE, REORDER, ASSOCIATION, EVENT),
+    *(np.uint8, int, PACKET, INTERFACE, np.bool_, np.int32, FLOW, SIDE, PIECE, np.uint8, np.int64, STATE),
+    *(LINK, LINK_DIRECTION, REORDER, ASSOCIATION, EVENT),
 )
 def scan(
-    b: Buffer,
+    data: Buffer,
     end: Number,
     packets: Any,
     interfaces: Any,
@@ -67,117 +77,111 @@ def scan(
     pieces: Any,
     arena: Any,
     ethertypes: Any,
-    clocks: Any,
+    states: Any,
     links: Any,
-    lines: Any,
+    directions: Any,
     reorders: Any,
     associations: Any,
     events: Any,
 ) -> Number:
-    """Account for all packets in ``b[clock.position:end]``; says why it came back.
+    """Count all packets in ``data[state.position:end]``; returns the reason to stop (END_OF_BUFFER, BLOCK, …).
 
-    ``packets`` has two records: the packet, and scratch for what ICMP errors quote. With SINGLE framing exactly
-    the packet in ``packets[0]`` is accounted for.
+    ``states`` has one record. ``packets`` has two: the packet, and scratch space for the packet that an ICMP error
+    quotes. With SINGLE framing, exactly the packet in ``packets[0]`` is counted. ``tunnels``: see :func:`decode`.
     """
-    clock = clocks[0]
-    p = packets[0]
-    tables = links, lines, reorders, events
+    state = states[0]
+    packet = packets[0]
+    tables = links, directions, reorders, events
     while True:
-        # Room for what one packet may need at the most, so that nothing below can fail half-way.
-        if clock.flows >= len(flows):
+        # Make sure that one packet finds all the room that it may need: nothing below can stop half-way.
+        if state.flows >= len(flows):
             return FLOWS_FULL
-        if clock.pieces >= len(pieces):
+        if state.pieces >= len(pieces):
             return PIECES_FULL
-        if len(arena) - clock.arena < HEAD_LIMITS[CONTENT_FTP]:
+        if len(arena) - state.arena < HEAD_LIMITS[CONTENT_FTP]:
             return ARENA_FULL
         if (
-            clock.links >= len(links)
-            or clock.reorders >= len(reorders)
-            or clock.associations >= len(associations)
-            or clock.events + EVENTS > len(events)
+            state.links >= len(links)
+            or state.reorders >= len(reorders)
+            or state.associations >= len(associations)
+            or state.events + MAX_PACKET_EVENTS > len(events)
         ):
             return TABLES_FULL
-        if clock.framing == SINGLE:
-            outcome = decode_ip(b, p, tunnels)
-            if outcome == RARE:
+        if state.framing == SINGLE:
+            outcome = decode_ip(data, packet, tunnels)
+            if outcome == SLOW_PATH:  # it comes from there
                 outcome = DECODED
         else:
-            outcome = next_record(b, end, p, interfaces, clock)
-            if outcome < 0:
-                return outcome + 10
-            clock.frame += 1
-            p.frame = clock.frame
-            if p.time < 0:
-                p.time = 0
-            if clock.frame == 1:
-                clock.first = p.time
-                clock.last = p.time
-            clock.first = min(clock.first, p.time)
-            clock.last = max(clock.last, p.time)
-            if p.end - p.start < p.wire:
-                clock.snapped += 1
-            if p.trailer:
-                p.end = min(p.end, p.start + max(0, p.wire - p.trailer))
-            outcome = decode(b, p, tunnels)
-            if p.tag and outcome == DECODED and not is_noted(slots, flows, sides, p, clock.secret):
-                outcome = RARE
+            outcome = read_record(data, end, packet, interfaces, state)
+            if outcome != PACKET_READ:
+                return outcome
+            count_frame(packet, state)
+            outcome = decode(data, packet, tunnels)
+            if packet.tag and outcome == DECODED and not is_tag_noted(slots, flows, sides, packet, state.secret):
+                outcome = SLOW_PATH
         if outcome == DECODED:
-            further = account(b, p, slots, flows, sides, pieces, arena, clock)
-            if further >= FOLLOW_ESP:
-                follow_esp(b, p, flows[clock.flow], further - FOLLOW_ESP, associations, events, clock)
-            elif further:
-                side = further - FOLLOW_APDUS
-                follow_apdus(b, p, flows[clock.flow], sides, side, arena, clock, tables)
+            remains = count_packet(data, packet, slots, flows, sides, pieces, arena, state)
+            if remains >= TRACK_ESP:
+                track_esp(data, packet, flows[state.flow], remains - TRACK_ESP, associations, events, state)
+            elif remains:
+                track_apdus(data, packet, flows[state.flow], sides, remains - TRACK_APDUS, arena, state, tables)
         elif outcome == ICMP_ERROR:
-            account_error(b, p, packets[1], slots, flows, sides, pieces, arena, clock)
+            count_icmp_error(data, packet, packets[1], slots, flows, sides, pieces, arena, state)
         elif outcome == NOT_IP:
-            clock.not_ip += 1
-            ethertypes[p.ethertype] += 1
-        elif outcome == RARE:
-            return SLOW
-        elif outcome == CUT:
-            clock.cut += 1
+            state.not_ip += 1
+            ethertypes[packet.ethertype] += 1
+        elif outcome == SLOW_PATH:
+            return NEEDS_SLOW_PATH
+        elif outcome == TRUNCATED:
+            state.headers_truncated += 1
         else:
-            clock.broken += 1
-        if clock.framing == SINGLE:
-            return EMPTY
+            state.malformed += 1
+        if state.framing == SINGLE:
+            return END_OF_BUFFER
 
 
-@LIBRARY.kernel(np.uint8, LINK, LINE, REORDER, EVENT, CLOCK, int)
-def settle(arena: Any, links: Any, lines: Any, reorders: Any, events: Any, clocks: Any, start: Number) -> Number:
-    """At the end of the capture, read what waits behind bytes that never came.
+@compiled
+def count_frame(packet: Record, state: Record) -> None:
+    """Number the frame, and note its time and whether it is complete; leave out its frame check sequence."""
+    state.frame += 1
+    packet.frame = state.frame
+    packet.time = max(packet.time, 0)
+    if state.frame == 1:
+        state.first = packet.time
+        state.last = packet.time
+    state.first = min(state.first, packet.time)
+    state.last = max(state.last, packet.time)
+    if packet.end - packet.start < packet.wire:
+        state.truncated += 1
+    if packet.trailer:
+        packet.end = min(packet.end, packet.start + max(0, packet.wire - packet.trailer))
 
-    Goes on with the link ``start``, and returns the one for whose events there is no more room; all links: done.
+
+@LIBRARY.kernel(np.uint8, LINK, LINK_DIRECTION, REORDER, EVENT, STATE, int)
+def flush(arena: Any, links: Any, directions: Any, reorders: Any, events: Any, states: Any, start: Number) -> Number:
+    """After the last packet, read the segments that still wait for earlier ones, from link ``start`` on.
+
+    Returns the link for whose events there is no room, or the number of links.
     """
-    clock = clocks[0]
-    tables = links, lines, reorders, events
-    for link in range(start, clock.links):
-        for side in range(2):
-            if clock.events + EVENTS > len(events):
-                return link
-            line = lines[2 * link + side]
-            while line.reorder and reorders[line.reorder - 1].count:
-                give_up(arena, link, side, clock, tables)
-    return clock.links
+    state = states[0]
+    tables = links, directions, reorders, events
+    for link_index in range(start, state.links):
+        for sender in range(2):
+            if state.events + MAX_PACKET_EVENTS > len(events):
+                return link_index
+            direction = directions[2 * link_index + sender]
+            while direction.reorder and reorders[direction.reorder - 1].count:
+                skip_gap(arena, link_index, sender, state, tables)
+    return state.links
 
 
 @LIBRARY.kernel(np.int32, FLOW, int, np.uint64)
-def index(slots: Any, flows: Any, count: Number, secret: Any) -> Number:
-    """Fill an empty table of slots; of flows with the same key the newest wins, as while scanning."""
-    mask = np.uint64(len(slots) - 1)
-    for flow in range(count):
-        f = flows[flow]
-        one, two = (f.high0, f.low0, f.port0), (f.high1, f.low1, f.port1)
-        at = flow_hash(f.protocol, one, two, secret) & mask
-        while slots[at] >= 0:
-            g = flows[slots[at]]
-            if g.protocol == f.protocol and (
-                same(g, f.high0, f.low0, f.port0, f.high1, f.low1, f.port1)
-                or same(g, f.high1, f.low1, f.port1, f.high0, f.low0, f.port0)
-            ):
-                break
-            at = (at + np.uint64(1)) & mask
-        slots[at] = flow
+def fill_slots(slots: Any, flows: Any, count: Number, secret: Any) -> Number:
+    """Enter ``count`` flows into an empty table of slots. Of flows with the same ends, the newest is the one found."""
+    for flow_index in range(count):
+        flow = flows[flow_index]
+        one, two = flow_ends(flow)
+        slots[find_slot(slots, flows, flow.protocol, one, two, secret)] = flow_index
     return count
 
 
@@ -185,81 +189,78 @@ def index(slots: Any, flows: Any, count: Number, secret: Any) -> Number:
     *(np.uint8, FLOW, SIDE, PIECE, np.int64, np.bool_, np.uint64),
     *(np.int32, np.int32, np.uint64, np.uint64, np.uint8, np.uint8, np.int32, np.int32),
 )
-def liken(
-    b: Buffer,
+def find_duplicates(
+    arena: Buffer,
     flows: Any,
     sides: Any,
     pieces: Any,
     starts: Any,
-    named: Any,
+    services: Any,
     secret: Any,
-    speech_slots: Any,
-    kind_slots: Any,
-    speech_digests: Any,
-    kind_digests: Any,
+    content_slots: Any,
+    duplicate_slots: Any,
+    content_digests: Any,
+    duplicate_digests: Any,
     out: Buffer,
     other_out: Buffer,
-    speech: Any,
-    kind: Any,
+    content_class: Any,
+    duplicate_class: Any,
 ) -> Number:
-    """Tell which flows are alike; returns how many have no earlier one of their kind.
+    """Find the flows that repeat others; returns the number of flows that repeat none.
 
-    ``speech[i]`` becomes the first flow that says what flow i says, ``kind[i]`` the first of those that goes between
-    the same hosts, to the same service, and ended the same way; i itself where there is none. ``b`` is the arena,
-    the slots (a power of two above the number of flows) are full of -1, there is a digest for each flow, and
-    ``out`` and ``other_out`` have room for a datagram.
+    ``content_class[i]`` becomes the first flow with the same content as flow i. ``duplicate_class[i]`` becomes the
+    first of those that also goes between the same hosts, to the same service, and ended the same way. Both become i
+    if there is none. The pieces of flow i are ``pieces[starts[i]:starts[i + 1]]``; ``services[n]``: port n is that of
+    a service. Scratch space: slots, a power of two above the number of flows, filled with -1; digests, one per flow;
+    ``out`` and ``other_out``, of MAX_DATAGRAM_BYTES.
     """
-    mask = np.uint64(len(kind_slots) - 1)
-    kinds = 0
-    for flow in range(len(flows)):
-        speech[flow] = flow
-        kind[flow] = flow
-        f = flows[flow]
-        start, stop = starts[flow], starts[flow + 1]
-        speaks = repeats(f, sides[2 * flow], sides[2 * flow + 1], stop - start)
-        digest = np.uint64(0)
-        if speaks:
-            digest = speech_digest(b, pieces, start, stop, speaks, secret, out)
+    mask = np.uint64(len(content_slots) - 1)
+    scratch = out, other_out
+    count = 0
+    for index in range(len(flows)):
+        content_class[index] = index
+        duplicate_class[index] = index
+        flow = flows[index]
+        start, stop = starts[index], starts[index + 1]
+        kind = content_kind(flow, sides[2 * index], sides[2 * index + 1], stop - start)
+        digest = content_digest(arena, pieces, start, stop, kind, secret, out) if kind else np.uint64(0)
         if digest == 0:
-            kinds += 1
+            count += 1
             continue
-        digest = mix(digest + np.uint64(f.protocol))
-        speech_digests[flow] = digest
-        at = digest & mask
-        while speech_slots[at] >= 0:
-            other = speech_slots[at]
+        digest = mix(digest + np.uint64(flow.protocol))
+        content_digests[index] = digest
+        slot = digest & mask
+        while content_slots[slot] >= 0:
+            other = content_slots[slot]
             if (
-                speech_digests[other] == digest
-                and flows[other].protocol == f.protocol
-                and same_speech(b, pieces, starts, other, flow, speaks, out, other_out)
+                content_digests[other] == digest
+                and flows[other].protocol == flow.protocol
+                and same_content(arena, pieces, starts, other, index, kind, scratch)
             ):
-                speech[flow] = other
                 break
-            at = (at + np.uint64(1)) & mask
-        if speech[flow] == flow:
-            speech_slots[at] = flow
-        side = service_side(f, named)
+            slot = (slot + np.uint64(1)) & mask
+        if content_slots[slot] < 0:
+            content_slots[slot] = index
+        content_class[index] = content_slots[slot]
+        side = service_side(flow, services)
         if side < 0:
-            kinds += 1
+            count += 1
             continue
-        service = 0 if f.protocol == ICMP or f.protocol == ICMPV6 else f.port1 if side else f.port0
-        digest = mix(np.uint64(speech[flow]) * secret[0] + np.uint64(service << 1 | side))
-        digest = mix(digest + f.low0 * secret[1] + f.high0 * secret[2])
-        digest = mix(digest + f.low1 * secret[1] + f.high1 * secret[2])
-        kind_digests[flow] = digest
-        at = digest & mask
-        while kind_slots[at] >= 0:
-            other = kind_slots[at]
+        digest = exchange_digest(flow, content_class[index], side, secret)
+        duplicate_digests[index] = digest
+        slot = digest & mask
+        while duplicate_slots[slot] >= 0:
+            other = duplicate_slots[slot]
             if (
-                kind_digests[other] == digest
-                and speech[other] == speech[flow]
-                and service_side(flows[other], named) == side
-                and same_kind(flows, sides, other, flow, side)
+                duplicate_digests[other] == digest
+                and content_class[other] == content_class[index]
+                and service_side(flows[other], services) == side
+                and same_exchange(flows, sides, other, index, side)
             ):
-                kind[flow] = other
                 break
-            at = (at + np.uint64(1)) & mask
-        if kind[flow] == flow:
-            kind_slots[at] = flow
-            kinds += 1
-    return kinds
+            slot = (slot + np.uint64(1)) & mask
+        if duplicate_slots[slot] < 0:
+            duplicate_slots[slot] = index
+            count += 1
+        duplicate_class[index] = duplicate_slots[slot]
+    return count

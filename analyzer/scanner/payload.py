@@ -1,4 +1,8 @@
-"""Which payload is kept: the heads of TCP streams, and the first datagrams of everything else."""
+"""Kept payload: the heads of TCP streams, and the first datagrams of everything else.
+
+Limits are per direction, and every limit on ordinary messages (echoes, NTP, one length of ping) leaves room for
+unusual ones, so that no flood of ordinary messages can hide them.
+"""
 
 from __future__ import annotations
 
@@ -13,178 +17,207 @@ from analyzer.scanner.columns import (
     CONTENT_SSH,
     CONTENT_TEXT,
     CONTENT_TLS,
-    DATAGRAM_BYTES,
-    DATAGRAMS,
-    DATAGRAMS_BYTES,
-    DATAGRAMS_RESERVE,
     ECHO_REPETITIONS,
     ECHO_VARIANTS,
-    ESP_BYTES,
-    ESP_PACKETS,
-    FOLLOW_ESP,
     HEAD_LIMITS,
-    HEAD_PIECES,
     ICMP,
     ICMPV6,
+    MAX_DATAGRAM_BYTES,
+    MAX_DATAGRAMS,
+    MAX_DIRECTION_BYTES,
+    MAX_ESP_BYTES,
+    MAX_ESP_PACKETS,
+    MAX_HEAD_PIECES,
     NTP_REPETITIONS,
     NTP_VARIANTS,
+    RESERVED_BYTES,
+    TRACK_ESP,
     UDP,
 )
-from analyzer.scanner.esp import carries_esp
+from analyzer.scanner.decode import is_echo
+from analyzer.scanner.esp import is_esp
+from analyzer.scanner.integers import distance
 from analyzer.scanner.jit import Buffer, Number, Record, compiled
+
+MAX_FTP_PIECES = 8 * MAX_HEAD_PIECES
+"""Maximum frames of the head of an FTP control connection: its commands and replies are short."""
+
+APPLICATION_DATA_BYTES = 32
+"""Bytes kept of the first TLS record of application data: its header is evidence enough."""
+
+NTP_PORT, NTP_BYTES = 123, 48
+"""Length of an NTP message without extension fields and message authentication code (RFC 5905, section 7.3)."""
 
 
 @compiled
-def content_of(b: Buffer, p: Record, size: Number) -> Number:
-    """What the first payload of a TCP conversation looks like."""
-    first = b[p.payload]
-    second = b[p.payload + 1] if size > 1 else np.uint8(0)
-    if (p.source_port == 21 or p.destination_port == 21) and first < 0x80 and first != 22:
+def classify_content(data: Buffer, packet: Record, size: Number) -> Number:
+    """What the payload of a TCP segment looks like, as one of CONTENT_*; ``size`` bytes of it, at least 1."""
+    first = data[packet.payload]
+    second = data[packet.payload + 1] if size > 1 else np.uint8(0)
+    if (packet.source_port == 21 or packet.destination_port == 21) and first < 0x80 and first != 22:
         return CONTENT_FTP
-    if (20 <= first <= 23 and second == 3) or (first >= 0x80 and size > 2 and b[p.payload + 2] == 1):
+    # A record of SSL 3.0 to TLS 1.3, or an SSL 2.0 hello, whose length has the highest bit set.
+    if (20 <= first <= 23 and second == 3) or (first >= 0x80 and size > 2 and data[packet.payload + 2] == 1):
         return CONTENT_TLS
     if first == 0x68 or first == 0x69:
         return CONTENT_IEC104
-    if size > 3 and first == 0x53 and second == 0x53 and b[p.payload + 2] == 0x48:
+    if size > 3 and first == 0x53 and second == 0x53 and data[packet.payload + 2] == 0x48:  # "SSH"
         return CONTENT_SSH
-    if size > 3 and 0x31 <= first <= 0x35 and 0x30 <= second <= 0x39 and b[p.payload + 3] in (0x20, 0x2D):
-        return CONTENT_FTP  # a three-digit reply
+    if size > 3 and 0x31 <= first <= 0x35 and 0x30 <= second <= 0x39 and data[packet.payload + 3] in (0x20, 0x2D):
+        return CONTENT_FTP  # a reply: three digits, then a space or a hyphen
     if 0x20 <= first < 0x7F:
         return CONTENT_TEXT
     return CONTENT_OTHER
 
 
 @compiled
-def has_room(clock: Record) -> Number:
-    """Whether more payload may be kept; the packet is counted if not."""
-    room = clock.pieces < clock.pieces_limit and clock.arena < clock.arena_limit
+def has_room(state: Record) -> Number:
+    """Whether more payload may be kept; if not, the packet is counted as one whose payload was dropped."""
+    room = state.pieces < state.pieces_limit and state.arena < state.arena_limit
     if not room:
-        clock.unkept += 1
+        state.payload_dropped += 1
     return room
 
 
 @compiled
-def store(b: Buffer, begin: Number, count: Number, pieces: Any, arena: Any, clock: Record) -> Number:
-    """Copy bytes into the arena and take the next piece; the caller made sure of the room."""
-    offset = clock.arena
-    for each in range(count):
-        arena[offset + each] = b[begin + each]
-    clock.arena = offset + count
-    index = clock.pieces
-    clock.pieces = index + 1
-    pieces[index].arena = offset
-    pieces[index].kept = count
-    return index
+def store_piece(data: Buffer, begin: Number, count: Number, pieces: Any, arena: Any, state: Record) -> Number:
+    """Copy bytes to the arena; returns the index of a new piece for them. The caller has made room for both."""
+    offset = state.arena
+    for index in range(count):
+        arena[offset + index] = data[begin + index]
+    state.arena = offset + count
+    piece = state.pieces
+    state.pieces = piece + 1
+    pieces[piece].arena = offset
+    pieces[piece].kept = count
+    return piece
 
 
 @compiled
-def describe(
-    piece: Record, p: Record, clock: Record, flow: Number, side: Number, offset: Number, error: Number
+def describe_piece(
+    piece: Record, packet: Record, state: Record, flow_index: Number, sender: Number, offset: Number, error: Number
 ) -> None:
-    piece.frame = p.frame
-    piece.time = p.time
-    piece.capture = clock.capture
-    piece.flow = flow
-    piece.side = side
+    """Fill the other fields of a piece."""
+    piece.frame = packet.frame
+    piece.time = packet.time
+    piece.capture = state.capture
+    piece.flow = flow_index
+    piece.side = sender
     piece.offset = offset
-    piece.length = p.length
+    piece.length = packet.length
     piece.error = error
 
 
 @compiled
-def keep_stream(
-    b: Buffer, p: Record, f: Record, s: Record, flow: Number, side: Number, pieces: Any, arena: Any, clock: Record
+def keep_segment(
+    data: Buffer,
+    packet: Record,
+    flow: Record,
+    side: Record,
+    flow_index: Number,
+    sender: Number,
+    pieces: Any,
+    arena: Any,
+    state: Record,
 ) -> None:
-    """Keep the part of a TCP segment that lengthens the head of its direction."""
-    begin = p.payload
-    captured = min(p.length, p.end - begin)
-    offset = np.int64(np.int32(np.uint32(p.sequence - s.base)))
+    """Keep the part of a TCP segment that extends the head of its direction."""
+    begin = packet.payload
+    captured = min(packet.length, packet.end - begin)
+    offset = distance(packet.sequence, side.base)
     if offset < 0:
         begin -= offset
         captured += offset
         offset = np.int64(0)
-    if captured <= 0 or offset + captured <= s.contiguous:
+    if captured <= 0 or offset + captured <= side.contiguous:
         return
-    if f.content <= CONTENT_OTHER or f.content == CONTENT_TEXT:
-        f.content = max(f.content, content_of(b, p, captured))
-    limit = HEAD_LIMITS[f.content]
-    most = HEAD_PIECES * 8 if f.content == CONTENT_FTP else HEAD_PIECES
-    if offset >= limit or s.pieces >= most or s.kept >= 2 * limit:
-        s.closed = s.pieces >= most or s.kept >= 2 * limit
+    if flow.content <= CONTENT_OTHER or flow.content == CONTENT_TEXT:
+        flow.content = max(flow.content, classify_content(data, packet, captured))
+    limit = HEAD_LIMITS[flow.content]
+    max_pieces = MAX_FTP_PIECES if flow.content == CONTENT_FTP else MAX_HEAD_PIECES
+    if offset >= limit or side.pieces >= max_pieces or side.kept >= 2 * limit:
+        side.closed = side.pieces >= max_pieces or side.kept >= 2 * limit
         return
-    if not has_room(clock):
+    if not has_room(state):
         return
     captured = min(captured, limit - offset)
-    application_data = captured > 2 and b[begin] == 23 and b[begin + 1] == 3 and b[begin + 2] <= 4
-    if f.content == CONTENT_TLS and application_data and offset == s.contiguous:
-        captured = min(captured, 32)  # application data begins: one record's header is evidence enough
-        s.closed = 1
-    index = store(b, begin, captured, pieces, arena, clock)
-    describe(pieces[index], p, clock, flow, side, offset, 0)
-    s.pieces += 1
-    s.kept += captured
-    if offset <= s.contiguous:
-        s.contiguous = offset + captured
+    application_data = captured > 2 and data[begin] == 23 and data[begin + 1] == 3 and data[begin + 2] <= 4
+    if flow.content == CONTENT_TLS and application_data and offset == side.contiguous:
+        captured = min(captured, APPLICATION_DATA_BYTES)
+        side.closed = 1
+    index = store_piece(data, begin, captured, pieces, arena, state)
+    describe_piece(pieces[index], packet, state, flow_index, sender, offset, 0)
+    side.pieces += 1
+    side.kept += captured
+    if offset <= side.contiguous:
+        side.contiguous = offset + captured
 
 
 @compiled
-def echo_room(b: Buffer, p: Record, s: Record, captured: Number) -> Number:
-    """Datagrams up to which an ICMP message is kept: endless pings of one length say nothing new, all else does."""
-    kind = b[p.payload]
-    asks = kind == 8 or kind == 0 if p.protocol == ICMP else kind == 128 or kind == 129
-    if not asks or captured < 8 or b[p.payload + 1] != 0:
-        return DATAGRAMS
-    for each in range(len(s.lengths)):
-        if s.lengths[each] == p.length:
+def keep_datagram(
+    data: Buffer,
+    packet: Record,
+    side: Record,
+    flow_index: Number,
+    sender: Number,
+    pieces: Any,
+    arena: Any,
+    state: Record,
+) -> Number:
+    """Keep a datagram of anything but TCP, within the limits of its direction; returns TRACK_ESP or 0."""
+    begin = packet.payload
+    captured = min(packet.length, packet.end - begin)
+    max_bytes = MAX_DATAGRAM_BYTES
+    limit = MAX_DATAGRAMS
+    remains = 0
+    if is_esp(data, packet):
+        max_bytes = MAX_ESP_BYTES
+        limit = MAX_ESP_PACKETS
+        if captured >= 8:
+            remains = TRACK_ESP
+    if captured <= 0 or side.pieces >= limit or side.kept >= MAX_DIRECTION_BYTES:
+        return remains
+    if packet.protocol == ICMP or packet.protocol == ICMPV6:
+        limit = echo_limit(data, packet, side, captured)
+    elif packet.protocol == UDP and (packet.source_port == NTP_PORT or packet.destination_port == NTP_PORT):
+        limit = ntp_limit(data, packet, captured)
+    if side.pieces >= limit or (limit < MAX_DATAGRAMS and side.kept >= MAX_DIRECTION_BYTES - RESERVED_BYTES):
+        return remains
+    if not has_room(state):
+        return remains
+    index = store_piece(data, begin, min(captured, max_bytes), pieces, arena, state)
+    describe_piece(pieces[index], packet, state, flow_index, sender, 0, 0)
+    side.pieces += 1
+    side.kept += min(captured, max_bytes)
+    return remains
+
+
+@compiled
+def echo_limit(data: Buffer, packet: Record, side: Record, captured: Number) -> Number:
+    """Number of datagrams up to which an ICMP message is kept: few echoes of one length, many of anything else."""
+    if not is_echo(packet.protocol, data[packet.payload]) or captured < 8 or data[packet.payload + 1] != 0:
+        return MAX_DATAGRAMS
+    for index in range(len(side.echo_lengths)):
+        if side.echo_lengths[index] == packet.length:
             return ECHO_REPETITIONS
-        if s.lengths[each] == 0:
-            if s.pieces < ECHO_VARIANTS:
-                s.lengths[each] = p.length
+        if side.echo_lengths[index] == 0:
+            if side.pieces < ECHO_VARIANTS:
+                side.echo_lengths[index] = packet.length
             break
     return ECHO_VARIANTS
 
 
 @compiled
-def time_room(b: Buffer, p: Record, captured: Number) -> Number:
-    """Datagrams up to which one on NTP's port is kept: endless questions, and answers of a clock that is set, say
-    nothing new; a kiss-o'-death or an authenticator may, a control message does (RFC 5905 section 7.3)."""
-    if captured < 2 or p.length < 48:
-        return DATAGRAMS
-    first, stratum = b[p.payload], b[p.payload + 1]
-    version, mode = first >> 3 & 7, first & 7
+def ntp_limit(data: Buffer, packet: Record, captured: Number) -> Number:
+    """Number of datagrams up to which one on the port of NTP is kept (RFC 5905, section 7.3).
+
+    Few plain requests, and few plain answers of a synchronised clock; more of those with a kiss code or more fields;
+    most of anything else, such as control messages.
+    """
+    if captured < 2 or packet.length < NTP_BYTES:
+        return MAX_DATAGRAMS
+    first, stratum = data[packet.payload], data[packet.payload + 1]
+    leap, version, mode = first >> 6, first >> 3 & 7, first & 7
     if mode < 3 or mode > 4 or version < 3 or version > 4:
-        return DATAGRAMS
-    answers = first >> 6 != 3 and 0 < stratum < 16
-    return NTP_REPETITIONS if p.length == 48 and (mode == 3 or answers) else NTP_VARIANTS
-
-
-@compiled
-def keep_datagram(
-    b: Buffer, p: Record, s: Record, flow: Number, side: Number, pieces: Any, arena: Any, clock: Record
-) -> Number:
-    """Keep a datagram of anything but TCP, within its direction's limits; returns what is to follow it (FOLLOW_*)."""
-    begin = p.payload
-    captured = min(p.length, p.end - begin)
-    limit = DATAGRAM_BYTES
-    most = DATAGRAMS
-    further = 0
-    if carries_esp(b, p):
-        limit = ESP_BYTES
-        most = ESP_PACKETS
-        if captured >= 8:
-            further = FOLLOW_ESP
-    if captured <= 0 or s.pieces >= most or s.kept >= DATAGRAMS_BYTES:
-        return further
-    if p.protocol == ICMP or p.protocol == ICMPV6:
-        most = echo_room(b, p, s, captured)
-    elif p.protocol == UDP and (p.source_port == 123 or p.destination_port == 123):
-        most = time_room(b, p, captured)
-    if s.pieces >= most or (most < DATAGRAMS and s.kept >= DATAGRAMS_BYTES - DATAGRAMS_RESERVE):
-        return further
-    if not has_room(clock):
-        return further
-    index = store(b, begin, min(captured, limit), pieces, arena, clock)
-    describe(pieces[index], p, clock, flow, side, 0, 0)
-    s.pieces += 1
-    s.kept += min(captured, limit)
-    return further
+        return MAX_DATAGRAMS
+    synchronised = leap != 3 and 0 < stratum < 16
+    return NTP_REPETITIONS if packet.length == NTP_BYTES and (mode == 3 or synchronised) else NTP_VARIANTS

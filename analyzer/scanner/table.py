@@ -1,4 +1,8 @@
-"""The flow table: its hash, the lookup of a packet's flow, and the events of flows."""
+"""The flow table: its hash, the lookup of a packet's flow, new flows, and the events of flows.
+
+The slots are an open-addressing hash table of indices into ``flows``, -1 where free; their number is a power of two.
+An *end* of a flow or packet is (upper half of the address, lower half, port).
+"""
 
 from __future__ import annotations
 
@@ -6,129 +10,152 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.scanner.columns import ACK, FOLDED, ICMP, ICMPV6, SYN, TCP
+from analyzer.scanner.columns import ACK, ICMP, ICMPV6, MERGED_PORT, SYN, TCP
 from analyzer.scanner.jit import Number, Record, compiled
 
 
 @compiled
-def mix(x: Number) -> Number:
-    """Spread the upper bits over the lower ones."""
-    x ^= x >> np.uint64(32)
-    x *= np.uint64(0xFF51AFD7ED558CCD)
-    return x ^ (x >> np.uint64(32))
+def mix(value: Number) -> Number:
+    """One step of a hash of 64 bits: every bit of the value changes the lower bits of the result."""
+    value ^= value >> np.uint64(32)
+    value *= np.uint64(0xFF51AFD7ED558CCD)
+    return value ^ (value >> np.uint64(32))
 
 
 @compiled
 def flow_hash(protocol: Number, one: Any, two: Any, secret: Any) -> Number:
-    """The same for both directions; multiplied by secrets, so that a capture cannot be made to collide.
-
-    ``one`` and ``two`` are (high, low, port) of the ends.
-    """
+    """Hash of a flow by its ends, the same in both directions. The secret keeps captures from forcing collisions."""
     left = mix(one[0] * secret[0] + one[1] * secret[1] + np.uint64(one[2] + 1) * secret[2])
     right = mix(two[0] * secret[0] + two[1] * secret[1] + np.uint64(two[2] + 1) * secret[2])
     return mix(left + right + np.uint64(protocol))
 
 
 @compiled
-def find(slots: Any, flows: Any, p: Record, secret: Any) -> Number:
-    """(slot, flow) of the packet's conversation; flow -1: not there, slot is where it belongs."""
+def packet_ends(packet: Record) -> Any:
+    """Source and destination."""
+    return (
+        (packet.source_high, packet.source_low, packet.source_port),
+        (packet.destination_high, packet.destination_low, packet.destination_port),
+    )
+
+
+@compiled
+def flow_ends(flow: Record) -> Any:
+    """Ends of side 0 and side 1."""
+    return (flow.high0, flow.low0, flow.port0), (flow.high1, flow.low1, flow.port1)
+
+
+@compiled
+def has_ends(flow: Record, one: Any, two: Any) -> Number:
+    """Whether ``one`` is the end of side 0, and ``two`` that of side 1."""
+    return (
+        flow.low0 == one[1]
+        and flow.low1 == two[1]
+        and flow.port0 == one[2]
+        and flow.port1 == two[2]
+        and flow.high0 == one[0]
+        and flow.high1 == two[0]
+    )
+
+
+@compiled
+def sender_of(flow: Record, packet: Record) -> Number:
+    """The side that sent a packet of the flow."""
+    source, destination = packet_ends(packet)
+    return 0 if has_ends(flow, source, destination) else 1
+
+
+@compiled
+def find_slot(slots: Any, flows: Any, protocol: Number, one: Any, two: Any, secret: Any) -> Number:
+    """Slot of the flow between two ends; if there is no such flow, the free slot where it belongs."""
     mask = np.uint64(len(slots) - 1)
-    at = (
-        flow_hash(
-            p.protocol,
-            (p.source_high, p.source_low, p.source_port),
-            (p.destination_high, p.destination_low, p.destination_port),
-            secret,
-        )
-        & mask
-    )
-    while True:
-        index = slots[at]
-        if index < 0:
-            return np.int64(at), np.int64(-1)
-        f = flows[index]
-        if f.protocol == p.protocol and (
-            same(
-                f, p.source_high, p.source_low, p.source_port, p.destination_high, p.destination_low, p.destination_port
-            )
-            or same(
-                f, p.destination_high, p.destination_low, p.destination_port, p.source_high, p.source_low, p.source_port
-            )
-        ):
-            return np.int64(at), np.int64(index)
-        at = (at + np.uint64(1)) & mask
+    slot = flow_hash(protocol, one, two, secret) & mask
+    while slots[slot] >= 0:
+        flow = flows[slots[slot]]
+        if flow.protocol == protocol and (has_ends(flow, one, two) or has_ends(flow, two, one)):
+            break
+        slot = (slot + np.uint64(1)) & mask
+    return np.int64(slot)
 
 
 @compiled
-def is_noted(slots: Any, flows: Any, sides: Any, p: Record, secret: Any) -> Number:
-    """Whether the notes of the packet's flow tell its tag already: who came before it took the slow path."""
-    if p.protocol == TCP and p.flags & SYN:
+def find_flow(slots: Any, flows: Any, packet: Record, secret: Any) -> Number:
+    """(slot, index) of the packet's flow; the index is -1 if there is none yet."""
+    source, destination = packet_ends(packet)
+    slot = find_slot(slots, flows, packet.protocol, source, destination, secret)
+    return slot, np.int64(slots[slot])
+
+
+@compiled
+def open_flow(packet: Record, flow: Record, flow_index: Number, sides: Any, capture: Number) -> None:
+    """Fill the record of a new flow from its first packet."""
+    flow.high0 = packet.source_high
+    flow.low0 = packet.source_low
+    flow.port0 = packet.source_port
+    flow.high1 = packet.destination_high
+    flow.low1 = packet.destination_low
+    flow.port1 = packet.destination_port
+    flow.protocol = packet.protocol
+    flow.version = packet.version
+    flow.first = packet.time
+    flow.last = packet.time
+    flow.first_frame = packet.frame
+    flow.first_capture = capture
+    flow.vlan = packet.vlan
+    flow.note = -1
+    flow.tracking = -1
+    flow.syn_side = -1
+    flow.reset_side = -1
+    for side in range(2):
+        sides[2 * flow_index + side].mac = -1
+        sides[2 * flow_index + side].ending = -1
+
+
+@compiled
+def is_tag_noted(slots: Any, flows: Any, sides: Any, packet: Record, secret: Any) -> Number:
+    """Whether the notes of the packet's flow contain its tag; if not, the packet takes the slow path, which adds it."""
+    if packet.protocol == TCP and packet.flags & SYN:
         return False  # it may open another flow
-    _, flow = find(slots, flows, p, secret)
-    return flow >= 0 and sides[2 * flow + (0 if sent_by_first(flows[flow], p) else 1)].tag == p.tag
+    _, flow_index = find_flow(slots, flows, packet, secret)
+    return flow_index >= 0 and sides[2 * flow_index + sender_of(flows[flow_index], packet)].tag == packet.tag
 
 
 @compiled
-def same(f: Record, high0: Any, low0: Any, port0: Any, high1: Any, low1: Any, port1: Any) -> Number:
-    return (
-        f.low0 == low0
-        and f.low1 == low1
-        and f.port0 == port0
-        and f.port1 == port1
-        and f.high0 == high0
-        and f.high1 == high1
-    )
-
-
-@compiled
-def sent_by_first(f: Record, p: Record) -> Number:
-    """Whether side 0 of the flow sent the packet."""
-    return (
-        f.low0 == p.source_low
-        and f.high0 == p.source_high
-        and f.port0 == p.source_port
-        and f.low1 == p.destination_low
-        and f.high1 == p.destination_high
-        and f.port1 == p.destination_port
-    )
-
-
-@compiled
-def fold(p: Record) -> None:
-    """Make the packet one of the flow that stands for all ports of its client."""
-    if p.protocol == ICMP or p.protocol == ICMPV6:
-        p.source_port = FOLDED
-        p.destination_port = FOLDED
-    elif p.source_port >= 0:
-        opening = p.protocol == TCP and p.flags & SYN
-        asks = not p.flags & ACK if opening else p.source_port >= p.destination_port
-        if asks:
-            p.source_port = FOLDED
+def merge_ports(packet: Record) -> None:
+    """Move the packet to the flow that merges all ports of its client."""
+    if packet.protocol == ICMP or packet.protocol == ICMPV6:
+        packet.source_port = MERGED_PORT
+        packet.destination_port = MERGED_PORT
+    elif packet.source_port >= 0:
+        opening = packet.protocol == TCP and packet.flags & SYN
+        from_client = not packet.flags & ACK if opening else packet.source_port >= packet.destination_port
+        if from_client:
+            packet.source_port = MERGED_PORT
         else:
-            p.destination_port = FOLDED
+            packet.destination_port = MERGED_PORT
 
 
 @compiled
-def happened(
-    flow: Number,
-    side: Number,
+def record_event(
+    flow_index: Number,
+    sender: Number,
     kind: Number,
-    where: Any,
+    origin: Any,
     offset: Number,
     value: Number,
     other: Number,
     events: Any,
-    clock: Record,
+    state: Record,
 ) -> None:
-    """Remember where something happened; ``where`` is (frame, time, capture). The caller counts, up to SHOWN."""
-    e = events[clock.events]
-    clock.events += 1
-    e.flow = flow
-    e.side = side
-    e.kind = kind
-    e.frame = where[0]
-    e.time = where[1]
-    e.capture = where[2]
-    e.offset = offset
-    e.value = value
-    e.other = other
+    """Record an event; ``origin`` is (frame, time, capture). The caller limits them to MAX_EVENTS of a kind."""
+    event = events[state.events]
+    state.events += 1
+    event.flow = flow_index
+    event.side = sender
+    event.kind = kind
+    event.frame = origin[0]
+    event.time = origin[1]
+    event.capture = origin[2]
+    event.offset = offset
+    event.value = value
+    event.other = other

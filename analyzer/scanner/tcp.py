@@ -1,4 +1,4 @@
-"""TCP: sequence numbers, handshake and close."""
+"""TCP over the whole flow: handshake, sequence numbers, close."""
 
 from __future__ import annotations
 
@@ -6,72 +6,87 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.scanner.columns import ACK, FIN, FOLLOW_APDUS, RST, SYN
-from analyzer.scanner.iec104 import opens_link
+from analyzer.scanner.columns import ACK, FIN, RST, SYN, TRACK_APDUS
+from analyzer.scanner.iec104 import is_link
+from analyzer.scanner.integers import distance
 from analyzer.scanner.jit import Buffer, Number, Record, compiled
-from analyzer.scanner.payload import keep_stream
+from analyzer.scanner.payload import keep_segment
 
 
 @compiled
-def follow_tcp(
-    b: Buffer, p: Record, f: Record, s: Record, flow: Number, side: Number, pieces: Any, arena: Any, clock: Record
+def track_tcp(
+    data: Buffer,
+    packet: Record,
+    flow: Record,
+    side: Record,
+    flow_index: Number,
+    sender: Number,
+    pieces: Any,
+    arena: Any,
+    state: Record,
 ) -> Number:
-    """Sequence numbers, handshake and close of a TCP conversation, and its head.
+    """Update the connection state of a flow, and keep the payload of a segment; returns TRACK_APDUS or 0.
 
-    Returns what is to follow the segment (FOLLOW_*).
+    After a SYN, ``packet.sequence`` becomes that of the first byte of payload.
     """
-    flags = p.flags
-    s.flags |= flags
+    flags = packet.flags
+    side.flags |= flags
     if flags & RST:
-        if f.reset_frame == 0:
-            f.reset_frame = p.frame
-            f.reset_capture = clock.capture
-            f.reset_side = side
-        f.closed = 1
+        if flow.reset_frame == 0:
+            flow.reset_frame = packet.frame
+            flow.reset_capture = state.capture
+            flow.reset_side = sender
+        flow.closed = 1
         return 0
     if flags & SYN:
-        if f.syn_side < 0:
-            f.syn_side = side if not flags & ACK else 1 - side
-        s.initial = p.sequence
-        if s.pieces == 0:
-            s.base = np.uint32(p.sequence + np.uint32(1))
-            s.next = s.base
-            s.based = 1
-            s.begins = 1
-        if p.length == 0:
+        if flow.syn_side < 0:
+            flow.syn_side = sender if not flags & ACK else 1 - sender
+        side.initial = packet.sequence
+        packet.sequence = np.uint32(packet.sequence + np.uint32(1))
+        if side.pieces == 0:
+            side.base = packet.sequence
+            side.next = packet.sequence
+            side.based = 1
+            side.begins = 1
+        if packet.length == 0:
             return 0
     elif flags & ACK:
-        s.acknowledged = 1
-    sequence = np.uint32(p.sequence + np.uint32(1)) if flags & SYN else np.uint32(p.sequence)
-    p.sequence = sequence
-    if not s.based and (p.length or flags & FIN):
-        s.base = sequence
-        s.next = sequence
-        s.based = 1
-    if flags & FIN and s.ending < 0:
-        s.ending = np.int64(np.int32(np.uint32(sequence - s.base))) + p.length
-    if p.length:
-        behind = np.uint32(sequence + np.uint32(p.length))
-        ahead = np.int64(np.int32(np.uint32(behind - s.next)))
-        late = np.int64(np.int32(np.uint32(sequence - s.hole)))
-        fills = ahead <= 0 <= late and np.int64(np.int32(np.uint32(s.hole_end - behind))) >= 0
-        if ahead > 0 or fills:
-            if fills:
-                s.payload += p.length
-                if late == 0:
-                    s.hole = behind
-                else:  # of what is left in two parts, the earlier is the longer expected
-                    s.hole_end = sequence
-            else:
-                s.payload += min(ahead, p.length)
-                if ahead > p.length:
-                    s.hole = s.next
-                    s.hole_end = sequence
-                s.next = behind
-        elif p.length > 1:
-            s.retransmitted += 1
-        if not s.closed:
-            keep_stream(b, p, f, s, flow, side, pieces, arena, clock)
-        if f.account >= 0 or opens_link(b, p, f, clock):
-            return FOLLOW_APDUS
+        side.acknowledged = 1
+    if not side.based and (packet.length or flags & FIN):
+        side.base = packet.sequence
+        side.next = packet.sequence
+        side.based = 1
+    if flags & FIN and side.ending < 0:
+        side.ending = distance(packet.sequence, side.base) + packet.length
+    if packet.length:
+        count_payload(packet, side)
+        if not side.closed:
+            keep_segment(data, packet, flow, side, flow_index, sender, pieces, arena, state)
+        if flow.tracking >= 0 or is_link(data, packet, flow, state):
+            return TRACK_APDUS
     return 0
+
+
+@compiled
+def count_payload(packet: Record, side: Record) -> None:
+    """Count payload that is new, or that fills the newest gap; anything else is a retransmission.
+
+    A keep-alive probe (RFC 9293, section 3.8.4) repeats one byte at most, and is not counted.
+    """
+    end = np.uint32(packet.sequence + np.uint32(packet.length))
+    ahead = distance(end, side.next)
+    into_gap = distance(packet.sequence, side.gap)
+    if ahead > 0:
+        side.payload += min(ahead, packet.length)
+        if ahead > packet.length:
+            side.gap = side.next
+            side.gap_end = packet.sequence
+        side.next = end
+    elif into_gap >= 0 and distance(side.gap_end, end) >= 0:
+        side.payload += packet.length
+        if into_gap == 0:
+            side.gap = end
+        else:  # of the two parts left, the earlier is more likely to be filled
+            side.gap_end = packet.sequence
+    elif packet.length > 1:
+        side.retransmitted += 1

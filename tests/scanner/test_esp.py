@@ -23,7 +23,7 @@ def test_directions_and_spis_are_counted_separately() -> None:
 
 def test_associations_per_flow_are_bounded_and_the_last_counts_the_rest() -> None:
     associations = scanned(head_of((packet(1, 108, spi), 108) for spi in range(1000, 1200))).associations
-    assert len(associations) == columns.ASSOCIATIONS
+    assert len(associations) == columns.MAX_FLOW_ASSOCIATIONS
     assert [sa.folded for sa in associations] == [False] * (len(associations) - 1) + [True]
     assert sum(sa.packets for sa in associations) == 200 and sum(sa.bytes for sa in associations) == 200 * 108
 

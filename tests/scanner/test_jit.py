@@ -524,7 +524,7 @@ def test_nothing_runs_where_numba_is_switched_off(folder: Path, monkeypatch: pyt
 
 def find_nothing() -> None:
     """Call a kernel of the scanner, so that all are compiled."""
-    kernels.index(np.full(4, -1, np.int32), np.zeros(1, FLOW), 0, np.ones(3, np.uint64))
+    kernels.fill_slots(np.full(4, -1, np.int32), np.zeros(1, FLOW), 0, np.ones(3, np.uint64))
 
 
 def audit(code: str, *options: str) -> subprocess.CompletedProcess[str]:
