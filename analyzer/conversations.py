@@ -1,7 +1,7 @@
 """Conversations: flows with their dissected content.
 
-:func:`dissect_flows` reads the flow table. Duplicate flows, which nothing but their times and client ports tell apart,
-become one :class:`Conversation`; :meth:`Conversations.flows` and :meth:`Conversations.expand` list each of them.
+:func:`dissect_flows` reads the flow table. Duplicate flows, which differ in their times and client ports only, become
+one :class:`Conversation`; :meth:`Conversations.flows` and :meth:`Conversations.expand` list every flow.
 """
 
 from __future__ import annotations
@@ -361,8 +361,8 @@ def dissect_flows(
 ) -> Conversations:
     """Dissect the head of every flow.
 
-    ``services``: their ports tell the responder of a flow without a handshake. ``progress`` is called with numbers of
-    flows.
+    ``services``: their ports identify the responder of a flow without a handshake. ``progress`` is called with numbers
+    of flows.
     """
     service_ports = np.zeros(1 << 16, np.bool_)
     service_ports[:1024] = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,11 +28,11 @@ from analyzer.heads import (
     Frame,
     Head,
     Iec104Link,
-    LastLoaded,
     LazySequence,
     LinkDirection,
     Mark,
     Stream,
+    cache_last,
 )
 from analyzer.scanner import columns, kernels
 from analyzer.scanner.decapsulation import HEADERS_TRUNCATED, ethertype_name
@@ -124,7 +124,7 @@ class FlowRecord(NamedTuple):
     pieces: list[Piece]
     """Kept payload in the order of the capture; for TCP only if ICMP errors are among it."""
     streams: tuple[bytes | None, bytes | None]
-    """TCP: what sides 0 and 1 sent; ``None`` if bytes are missing or came twice (see :meth:`Flows.streams`)."""
+    """TCP: what sides 0 and 1 sent; ``None`` if bytes are missing or came twice (see :meth:`Flows.reassemble`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +153,6 @@ class Flows:
     """Dtype :data:`analyzer.scanner.columns.ASSOCIATION`; for ESP ``flow["tracking"]`` is an index into it."""
     events: Records
     """By flow; dtype :data:`analyzer.scanner.columns.EVENT`."""
-    last_streams: LastLoaded = field(default_factory=LastLoaded, repr=False, compare=False)
-    """The streams that a :class:`LazyStreams` of these flows loaded last."""
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -422,10 +420,8 @@ class LazyStreams(LazySequence[Stream]):
         self.flow = flow
         self.originator = originator
 
+    @cache_last
     def load(self) -> Sequence[Stream]:
-        return self.flows.last_streams.get(self, LazyStreams.reassemble)
-
-    def reassemble(self) -> tuple[Stream, Stream]:
         return self.flows.streams(self.flow, self.originator)
 
 

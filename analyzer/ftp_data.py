@@ -1,9 +1,10 @@
-"""FTP data connections: which command of which control connection opened each."""
+"""FTP data connections, identified by the control connections that announced them (RFC 959, RFC 2428)."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,98 +13,115 @@ from analyzer.messages import Facts
 from analyzer.protocols import Dissection, ftp
 from analyzer.safetext import SafeText
 
+MAX_CANDIDATES = 64
+"""Announcements of one endpoint, before and after the beginning of a data connection, that are compared with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class FtpDataFacts(Facts):
-    """What an FTP data connection carried, as its control connection told."""
+    """Facts of an FTP data connection, taken from its control connection."""
 
     control: int
     """Id of the control connection's flow."""
     verb: SafeText | None
-    """``None``: the connection was announced, but no command used it in the capture."""
+    """Command that used the connection; ``None`` if none in the capture did."""
     path: str | None
 
 
 class Announcement(NamedTuple):
-    """A data connection that a control connection spoke of."""
+    """A data connection that a control connection announced."""
 
     control: Conversation
     connection: ftp.DataConnection
 
 
-CONSIDERED = 64
-"""Announcements of one endpoint, on either side of its beginning, among which a data connection looks for its own."""
+EndpointKey = tuple[str, str, int]
+"""Address of the connecting host, address and port of the listening one."""
 
 
 def identify_data_connections(conversations: Conversations) -> Conversations:
-    """Tie FTP data connections to the commands that opened them, be they before or after the reply's capture.
+    """Replace the dissection of every FTP data connection by the facts of the command that used it.
 
-    Where the reply that named an endpoint is not in the capture, the first connection that the client opens to the
-    server after its command is taken for it, if its content is of no protocol known here.
+    A data connection may be captured before the reply that announces it. Where that reply is missing, the first
+    connection of unknown content that the client opens to the server after its command is taken for the announced one.
     """
-    announced: dict[tuple[str, str, int], list[Announcement]] = {}
-    """By the address that calls, and the address and port that are called."""
+    by_endpoint, unnamed = announcements(conversations)
+    if not by_endpoint and not unnamed:
+        return conversations
+    identified = [with_command(conversation, by_endpoint) for conversation in conversations]
+    identify_by_time(identified, unnamed)
+    return conversations.replaced(identified)
+
+
+def announcements(conversations: Conversations) -> tuple[Mapping[EndpointKey, list[Announcement]], list[Announcement]]:
+    """All announced data connections: by endpoint and ascending by time; and those whose endpoint is unknown."""
+    by_endpoint: defaultdict[EndpointKey, list[Announcement]] = defaultdict(list)
     unnamed: list[Announcement] = []
     for control in conversations:
         facts = control.dissection.facts
         if not isinstance(facts, ftp.FtpFacts):
             continue
-        for transfer in facts._transfers:
-            if transfer.endpoint is None:
-                if transfer.passive:
-                    unnamed.append(Announcement(control, transfer))
+        for connection in facts._transfers:
+            announcement = Announcement(control, connection)
+            if connection.endpoint is None:
+                if connection.passive:
+                    unnamed.append(announcement)
                 continue
-            ends = control.originator, control.responder
-            caller, listening = ends if transfer.passive else ends[::-1]
-            # Many a client goes to the server that it knows, whatever address the reply names behind a NAT.
-            for host in dict.fromkeys((transfer.endpoint.address or listening.address, listening.address)):
-                key = caller.address, host, transfer.endpoint.port
-                announced.setdefault(key, []).append(Announcement(control, transfer))
-    for each in announced.values():
-        each.sort(key=announced_at)
-    result = [with_command(each, announced) for each in conversations] if announced else list(conversations)
-    opened: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    """By client and server: when which connection began."""
-    for index, data in enumerate(result if unnamed else ()):
-        if data.transport == "tcp" and data.originator_certain and data.protocol is None:
-            opened.setdefault((data.originator.address, data.responder.address), []).append((data.first, index))
-    for candidates in opened.values():
-        candidates.sort()
-    following = {ends: list(range(len(candidates) + 1)) for ends, candidates in opened.items()}
-    """Place of the next candidate that is free, from each place on; places in between are looked at but once."""
-    for control, transfer in unnamed:
-        ends_of = control.originator.address, control.responder.address
-        candidates, free = opened.get(ends_of, []), following.get(ends_of, [0])
-        at = bisect_left(candidates, (transfer.time, 0))
-        while free[at] != at:
-            free[at] = free[free[at]]
-            at = free[at]
-        if at < len(candidates) and candidates[at][0] <= control.last:
-            free[at] = at + 1
-            index = candidates[at][1]
-            result[index] = carrying(result[index], control, transfer)
-    return conversations.replaced(result)
+            client, server = control.originator, control.responder
+            caller, listener = (client, server) if connection.passive else (server, client)
+            # Behind NAT, PASV replies name a private address; clients then use the control connection's address.
+            for address in dict.fromkeys((connection.endpoint.address or listener.address, listener.address)):
+                by_endpoint[caller.address, address, connection.endpoint.port].append(announcement)
+    for announced in by_endpoint.values():
+        announced.sort(key=announcement_time)
+    return by_endpoint, unnamed
 
 
-def announced_at(each: Announcement) -> int:
-    return each.connection.time
+def announcement_time(announcement: Announcement) -> int:
+    """Nanoseconds since the epoch."""
+    return announcement.connection.time
 
 
-def with_command(data: Conversation, announced: Mapping[tuple[str, str, int], list[Announcement]]) -> Conversation:
-    """A connection that some control connection announced, with the command that used it; any other as it is."""
+def with_command(data: Conversation, by_endpoint: Mapping[EndpointKey, Sequence[Announcement]]) -> Conversation:
+    """A conversation with the command that used it, if it is an announced data connection; else as it is."""
     if data.transport != "tcp" or data.protocol == ftp.NAME:
         return data
-    for caller, called in ((data.originator, data.responder), (data.responder, data.originator)):
-        each = announced.get((caller.address, called.address, called.port or 0), ())
-        # A port may serve again: its newest announcement counts, or the first if none was captured before.
-        at = bisect_right(each, data.first, key=announced_at)
-        for control, used in (*reversed(each[max(0, at - CONSIDERED) : at]), *each[at : at + CONSIDERED]):
+    for caller, listener in ((data.originator, data.responder), (data.responder, data.originator)):
+        announced = by_endpoint.get((caller.address, listener.address, listener.port or 0), ())
+        # A port may be announced again: the newest announcement before the connection counts, else the first after it.
+        at = bisect_right(announced, data.first, key=announcement_time)
+        before, after = announced[max(0, at - MAX_CANDIDATES) : at], announced[at : at + MAX_CANDIDATES]
+        for control, connection in (*reversed(before), *after):
             if data.last >= control.first and data.first <= control.last:
-                return carrying(data, control, used)
+                return as_data_connection(data, control, connection)
     return data
 
 
-def carrying(data: Conversation, control: Conversation, transfer: ftp.DataConnection) -> Conversation:
-    """A data connection with what its control connection says of it."""
-    carried = FtpDataFacts(control.id, transfer.verb, transfer.path)
-    return data._replace(control=control.id, dissection=Dissection("ftp-data", facts=carried))
+def identify_by_time(conversations: list[Conversation], unnamed: Sequence[Announcement]) -> None:
+    """Identify the data connections whose endpoint is unknown, in place: each is the next one of its two hosts."""
+    candidates: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    """Client and server → beginning and index of each connection of unknown content, ascending."""
+    for index, data in enumerate(conversations if unnamed else ()):
+        if data.transport == "tcp" and data.originator_certain and data.protocol is None:
+            candidates[data.originator.address, data.responder.address].append((data.first, index))
+    for opened in candidates.values():
+        opened.sort()
+    next_free = {hosts: list(range(len(opened) + 1)) for hosts, opened in candidates.items()}
+    """Position in the list of candidates → a later or the same one, up to which none is free."""
+    for control, connection in unnamed:
+        hosts = control.originator.address, control.responder.address
+        opened, free = candidates.get(hosts, []), next_free.get(hosts, [0])
+        at = bisect_left(opened, (connection.time, 0))
+        while free[at] != at:
+            free[at] = free[free[at]]  # halves the path for the next announcement
+            at = free[at]
+        if at < len(opened) and opened[at][0] <= control.last:
+            free[at] = at + 1
+            index = opened[at][1]
+            conversations[index] = as_data_connection(conversations[index], control, connection)
+
+
+def as_data_connection(data: Conversation, control: Conversation, connection: ftp.DataConnection) -> Conversation:
+    """A conversation with the facts of an FTP data connection."""
+    facts = FtpDataFacts(control.id, connection.verb, connection.path)
+    return data._replace(control=control.id, dissection=Dissection("ftp-data", facts=facts))

@@ -12,7 +12,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import NamedTuple, TypeVar, overload
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -30,7 +30,7 @@ DIRECTIONS = tuple(Direction)
 
 
 class LazySequence(Sequence[T]):
-    """A sequence that loads its elements when they are used, and again each time: it keeps none."""
+    """A sequence that loads its elements whenever they are used, and keeps none."""
 
     __slots__ = ()
 
@@ -57,32 +57,12 @@ class LazySequence(Sequence[T]):
         return len(self.load())
 
 
-class LastLoaded:
-    """A cache of one entry, for callers that use one lazy sequence several times in a row.
-
-    The cache belongs to the object whose data it holds, and is freed with it. Sequences are compared by identity and
-    not kept alive. An entry is replaced as a whole: threads that share a cache load more often, but never get each
-    other's elements.
-    """
-
-    __slots__ = ("entry",)
-
-    def __init__(self) -> None:
-        self.entry: tuple[weakref.ref[object], Any] | None = None
-
-    def get(self, sequence: K, load: Callable[[K], V]) -> V:
-        """The elements of a sequence, loaded if it is not the last one."""
-        entry = self.entry
-        if entry is None or entry[0]() is not sequence:
-            self.entry = entry = weakref.ref(sequence), load(sequence)
-        return entry[1]
-
-
 def cache_last(function: Callable[[K], V]) -> Callable[[K], V]:
     """Decorate a function so that it remembers its last result, for callers that ask for one argument several times.
 
-    The argument is compared by identity and not kept alive; the result is dropped with it. An entry is replaced as a
-    whole: threads that ask for different arguments compute more often, and never get each other's results.
+    The argument is compared by identity and not kept alive. The result is dropped with the argument, so that nothing
+    outlives the audit to which that belongs. An entry is replaced as a whole: threads that ask for different arguments
+    compute more often, but never get each other's results.
     """
     last: tuple[weakref.ref[K], V] | None = None
 

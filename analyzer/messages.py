@@ -1,4 +1,4 @@
-"""What dissectors say: messages placed in the capture, and the facts that follow from them."""
+"""The results of dissectors: messages with their place in the capture, and the facts that follow from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ M = TypeVar("M")
 
 
 class Item(NamedTuple):
-    """One message of a dissection and where it stands in the capture."""
+    """A message and its place in the capture."""
 
     message: object
     """A frozen dataclass of its protocol's module."""
@@ -24,21 +24,21 @@ class Item(NamedTuple):
     time: int
     """Capture time of that frame, nanoseconds since the epoch."""
     offset: int
-    """Of the message's first byte: in the stream, or in its datagram."""
+    """Offset of the message's first byte in its stream or datagram."""
 
 
 class Facts:
-    """Base of each protocol's facts: a frozen dataclass whose public fields are the JSON keys of the report.
+    """Base of the facts of a protocol: a frozen dataclass whose public fields are the JSON keys of the report.
 
-    A field whose value is ``None`` or empty was not shown by the packets and does not appear in the JSON.
-    Fields that begin with an underscore are for the checks only.
+    A field that is ``None`` or empty was not seen in the packets and does not appear in the JSON. Fields that begin
+    with an underscore are for checks only.
     """
 
     __slots__ = ()
 
 
 def to_json(value: object) -> Any:
-    """A fact as JSON: dataclasses become objects, enums their value, bytes hexadecimal; empty fields are left out."""
+    """A fact as JSON: dataclasses become objects, enums their values, bytes hexadecimal; empty fields are omitted."""
     kind: Any = type(value)
     if kind in PLAIN:
         return value
@@ -62,21 +62,21 @@ def to_json(value: object) -> Any:
 
 
 PLAIN: Final = frozenset({str, int, bool})
-"""Types that JSON has, too. They are looked for first, for there are very many of them."""
+"""Types that JSON has, too. They are tested first, because most values are of these types."""
 
 
 @cache
 def public_fields(kind: type) -> tuple[str, ...] | None:
-    """Names of a dataclass's fields that reports show; ``None`` for any other class."""
+    """Names of the fields of a dataclass that reports show; ``None`` for any other class."""
     if not dataclasses.is_dataclass(kind):
         return None
     return tuple(field.name for field in dataclasses.fields(kind) if not field.name.startswith("_"))
 
 
 EMPTY: Final[tuple[object, ...]] = (None, "", (), {})
-"""What says that a fact is not there; ``False`` and 0 are facts."""
+"""Values of a fact that was not seen. ``False`` and 0 are facts."""
 
 
 def messages(items: Iterable[Item], kind: type[M]) -> list[tuple[Item, M]]:
-    """The items whose message is a ``kind`` (no message's class derives from another's), with it so typed."""
+    """The items whose message is a ``kind``, with that message. No class of messages derives from another."""
     return [(item, item.message) for item in items if type(item.message) is kind]

@@ -103,14 +103,10 @@ class RereadItems(LazySequence[Item]):
         self.limit = limit
         self.recall = recall
 
+    @cache_last
     def load(self) -> Sequence[Item]:
-        return read_items(self)
-
-
-@cache_last
-def read_items(items: RereadItems) -> Sequence[Item]:
-    recognised = recognise(items.head, items.recall)
-    return tuple(read_messages(*recognised, items.limit)[0]) if recognised else ()
+        recognised = recognise(self.head, self.recall)
+        return tuple(read_messages(*recognised, self.limit)[0]) if recognised else ()
 
 
 def with_items_of(dissection: Dissection, head: Head, recall: tls.Recall | None = None) -> Dissection:

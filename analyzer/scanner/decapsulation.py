@@ -190,7 +190,7 @@ PPP_NAMES: Mapping[int, str] = {
 
 
 def ppp_serial(frame: bytes, at: int) -> Layer | None:
-    """LINKTYPE_PPP_HDLC: PPP or Cisco HDLC; the address byte tells which (RFC 1547, section 4.3.1)."""
+    """LINKTYPE_PPP_HDLC: PPP or Cisco HDLC; the address byte shows which (RFC 1547, section 4.3.1)."""
     return (cisco_hdlc if frame[at : at + 1] in (b"\x0f", b"\x8f") else ppp)(frame, at)
 
 

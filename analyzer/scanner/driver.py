@@ -233,7 +233,7 @@ class Scan:
         self.state["capture"] = capture_index
 
     def account_carrier(self, packet: IpPacket, record: Records, network: int, count_only: bool) -> None:
-        """Run the kernel on one packet; ``record`` tells time, frame number and length on the wire."""
+        """Run the kernel on one packet; ``record`` holds time, frame number and length on the wire."""
         state = self.state[0]
         framing, position = int(state["framing"]), int(state["position"])
         size = len(packet.data)
@@ -286,7 +286,7 @@ class FileScan:
         """Offset in the unpacked file of the buffer's first byte."""
 
     def run(self) -> CaptureFile:
-        """Read the file to its end, or to damage behind which nothing can be read."""
+        """Read the file to its end, or to damage after which nothing can be read."""
         more = True
         while more:
             self.state["position"] = self.position
