@@ -39,16 +39,13 @@ FIRED_BY_CAPTURES = {
 
 
 def modules() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(checks.__path__)]
+    return [module.name for module in pkgutil.walk_packages(checks.__path__, "analyzer.checks.")]
 
 
 @pytest.mark.parametrize("name", modules())
 def test_every_check_is_listed(name: str) -> None:
-    module = importlib.import_module(f"analyzer.checks.{name}")
-    assert module.CHECKS
-    assert set(module.CHECKS) <= set(checks.CHECKS)
-    defined = {value for value in vars(module).values() if isinstance(value, Check)}
-    assert defined == set(module.CHECKS), "defined, but not listed"
+    defined = {value for value in vars(importlib.import_module(name)).values() if isinstance(value, Check)}
+    assert defined <= set(checks.CHECKS), "defined, but not listed"
 
 
 def test_ids_and_slugs_are_unique() -> None:

@@ -30,8 +30,8 @@ TITLES = {
 
 
 def module(check: Check) -> str:
-    """Name of the file in ``analyzer/checks`` that defines a check."""
-    return check.run.__module__.rpartition(".")[2]
+    """Name of the file or folder in ``analyzer/checks`` that defines a check."""
+    return check.run.__module__.split(".")[2]
 
 
 def page() -> str:
