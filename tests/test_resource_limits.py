@@ -1,7 +1,7 @@
-"""Captures made to exhaust a reader (:mod:`tests.resource_limits`): what they may cost, measured on the whole command.
+"""Time and memory of the whole command on captures made to exhaust it (:mod:`tests.resource_limits`).
 
-This is the one place where the budget is stated; the README tells users of it. ``TPE_PCAP_TRAPS=N`` makes every trap N
-times as large; at 25 the flood is one of ten million flows.
+The budget is stated here only. ``TPE_PCAP_LIMITS_SCALE=N`` makes every capture N times as large; at 25 the flood has
+ten million flows.
 """
 
 from __future__ import annotations
@@ -23,23 +23,22 @@ from analyzer.capture.pcapng import MAX_OPTIONS, SECTION
 from analyzer.findings import Severity
 from analyzer.pipeline import audit
 from analyzer.scanner import driver
-from tests import build
-from tests import resource_limits as traps
+from tests import build, resource_limits
 from tests.fuzz.targets import assert_judged
 from tests.synthetic import NTP, STATION, TLS, TPE, Traffic, findings_of
 
 SECONDS = 30.0
-"""Processor time that an audit may take, whatever the capture …"""
+"""Maximum processor time of an audit, apart from the two shares below."""
 MICROSECONDS = 50
-"""… beside so much for each packet and pcapng block of it …"""
+"""Additional processor time per packet and pcapng block."""
 RATE = 5
-"""… and a second for so many megabytes, unpacked."""
+"""Unpacked megabytes per additional second."""
 MEGABYTES = 1500
-"""Memory that an audit may take, whatever the capture."""
+"""Maximum memory of an audit."""
 
-SCALE = int(os.environ.get("TPE_PCAP_TRAPS", "1"))
+SCALE = int(os.environ.get("TPE_PCAP_LIMITS_SCALE", "1"))
 SMALLEST_BLOCK = 12
-"""Bytes of a pcapng block."""
+"""Bytes of the smallest pcapng block."""
 
 
 class Cost(NamedTuple):
@@ -55,8 +54,8 @@ process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
 _, status, used = os.wait4(process, 0)
 print(json.dumps([os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss]))
 """
-"""Starts a program and measures it. A process takes over the peak of the one that it was started from: of this small
-one, not of a test run that has grown large."""
+"""Starts a program and measures it. A process inherits the peak memory of its parent: here that of this small program,
+not that of the test run."""
 
 
 def cost(path: Path) -> Cost:
@@ -65,51 +64,50 @@ def cost(path: Path) -> Cost:
     arguments = [sys.executable, "-m", "analyzer", "audit", "--format", "json", "--output", str(report), str(path)]
     measured = subprocess.run([sys.executable, "-c", LAUNCHER, *arguments], capture_output=True, check=True, text=True)
     code, seconds, peak = json.loads(measured.stdout)
-    told = json.loads(report.read_text()) if code in (0, 1) else {}
+    content = json.loads(report.read_text()) if code in (0, 1) else {}
     report.unlink(missing_ok=True)
-    return Cost(code, seconds, peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), told)
+    return Cost(code, seconds, peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), content)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
-    """The scanner is compiled once, which is no capture's fault."""
+    """Compile the scanner first: no capture's budget pays for that."""
     build.read([])
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("trap", traps.TRAPS, ids=lambda trap: trap.__name__)
-def test_a_trap_costs_no_more_than_the_budget_and_nothing_is_left_out_without_a_word(
-    trap: Callable[..., None], tmp_path: Path
-) -> None:
-    path = tmp_path / "trap"
-    trap(path, SCALE)
+@pytest.mark.parametrize("writer", resource_limits.WRITERS, ids=lambda writer: writer.__name__)
+def test_resource_limit(writer: Callable[..., None], tmp_path: Path) -> None:
+    """Time and memory stay within the budget, every packet is counted, and a finding reports what was dropped."""
+    path = tmp_path / "capture"
+    writer(path, SCALE)
     size = path.stat().st_size
     spent = cost(path)
     assert spent.code in (0, 1)
     totals = spent.report["totals"]
     blocks = size // SMALLEST_BLOCK if path.read_bytes()[:4] == SECTION else 0
-    unpacked = traps.BOMB * SCALE if trap.__name__.endswith("bomb") else size
+    unpacked = resource_limits.BOMB * SCALE if writer.__name__.endswith("bomb") else size
     assert spent.seconds < SECONDS + (totals["packets"] + blocks) * MICROSECONDS / 1e6 + unpacked / 1e6 / RATE
     assert spent.megabytes < MEGABYTES
     parts = ("packets_in_flows", "icmp_errors", "copies", "packets_without_ip", "packets_unreadable")
     assert totals["packets"] == sum(totals[part] for part in parts)
-    said = {each["check"] for each in spent.report["findings"]}
-    assert traps.TRAPS[trap] is None or traps.TRAPS[trap] in said
+    expected = resource_limits.WRITERS[writer]
+    assert expected is None or expected in {finding["check"] for finding in spent.report["findings"]}
 
 
 @pytest.mark.deep
-def test_twice_the_control_connection_costs_no_more_memory(tmp_path: Path) -> None:
-    """What is behind the part of an FTP control connection that is read is counted only."""
+def test_memory_does_not_grow_with_a_control_connection(tmp_path: Path) -> None:
+    """Bytes beyond the part of an FTP control connection that is read are only counted."""
     spent = []
     for scale in (1, 3):
-        path = tmp_path / "trap"
-        traps.ftp_control(path, scale)
+        path = tmp_path / "capture"
+        resource_limits.ftp_control(path, scale)
         spent.append(cost(path))
     assert spent[1].megabytes < spent[0].megabytes + 32
     assert spent[1].report["totals"]["packets"] > 2 * spent[0].report["totals"]["packets"]
 
 
-def test_payload_above_the_limit_is_left_out_and_this_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_payload_limit_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     traffic = Traffic()
     for number in range(20):
         traffic.tcp(STATION, 40000 + number, TPE, 3001, TLS)
@@ -126,9 +124,7 @@ def test_payload_above_the_limit_is_left_out_and_this_is_said(tmp_path: Path, mo
         assert result.totals.flows == 20
 
 
-def test_messages_above_the_limit_are_not_read_and_this_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_message_limit_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     traffic = Traffic()
     for number in range(3):
         traffic.tcp(STATION, 40000 + number, TPE, 21, (b"NOOP\r\n" * (10 + number), b"220 ready\r\n"))
@@ -142,13 +138,11 @@ def test_messages_above_the_limit_are_not_read_and_this_is_said(
     (notice,) = findings_of(result, "TPE016")
     assert "first messages" in notice.summary
     assert notice.count == 2
-    assert [len(each.dissection.items) for each in result.flows if each.protocol == "ftp"] == [11, 5, 5]
-    assert [each.protocol for each in result.flows] == [each.protocol for each in whole.flows]
+    assert [len(flow.dissection.items) for flow in result.flows if flow.protocol == "ftp"] == [11, 5, 5]
+    assert [flow.protocol for flow in result.flows] == [flow.protocol for flow in whole.flows]
 
 
-def test_base_stations_above_the_limit_are_not_judged_and_this_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_base_station_limit_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     traffic = Traffic()
     for number in range(5):
         traffic.tcp(f"10.0.0.{2 + number}", 40000, TPE, 3001, TLS)
@@ -163,17 +157,17 @@ def test_base_stations_above_the_limit_are_not_judged_and_this_is_said(
     assert result.totals.packets_out_of_scope > 0
 
 
-def test_what_unpacks_to_too_much_is_read_up_to_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_limit_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DecompressedStream, "FREE_EXPANSION", 1 << 20)
     path = tmp_path / "bomb"
-    traps.gzip_bomb(path)
+    resource_limits.gzip_bomb(path)
     result = audit(path)
     (notice,) = findings_of(result, "TPE001")
     assert "unpack to more than 200 times their size" in notice.summary
     assert 0 < result.totals.packets < 8000
 
 
-def test_a_block_with_too_many_options_is_skipped_and_this_is_said(tmp_path: Path) -> None:
+def test_option_limit_is_reported(tmp_path: Path) -> None:
     frame = build.tcp(STATION, 40000, TPE, 3001, build.SYN)
     body = struct.pack("<III", 0, 0, 0) + build.option(2, b"") * MAX_OPTIONS
     path = tmp_path / "a.pcapng"
