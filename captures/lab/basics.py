@@ -65,7 +65,7 @@ class Connection:
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
 
-# -- server -------------------------------------------------------------------------------------------------------
+# -- server -----------------------------------------------------------------------------------------------------
 
 
 class Handler(socketserver.BaseRequestHandler):
@@ -157,7 +157,7 @@ def serve(arguments: argparse.Namespace) -> None:
         server.serve_forever()
 
 
-# -- station ------------------------------------------------------------------------------------------------------
+# -- station ----------------------------------------------------------------------------------------------------
 
 
 def _connect(arguments: argparse.Namespace, host: str, port: int, clear: bool) -> Connection:

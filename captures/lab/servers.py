@@ -50,7 +50,7 @@ def prepare(lab: Lab) -> None:
     shutil.chown(served / "upload", "ftp")
 
 
-# -- DNS, DHCP, NTP -----------------------------------------------------------------------------------------------
+# -- DNS, DHCP, NTP ---------------------------------------------------------------------------------------------
 
 
 def dns(lab: Lab, lns: str = TPE[0], cups: str = TPE[0], ipv6: bool = False) -> None:
@@ -135,7 +135,7 @@ def crypto_nak(lab: Lab) -> None:
     lab.start(OUTSIDE, *script("imitations.py", "crypto-nak", NTP))
 
 
-# -- TPE's services -----------------------------------------------------------------------------------------------
+# -- TPE's services ---------------------------------------------------------------------------------------------
 
 
 def sshd(lab: Lab, port: int = 22, at: str = "tpe", host_key: str = "host", settings: str = "") -> None:
@@ -226,7 +226,7 @@ def basics(
     lab.wait_for(CORE, port)
 
 
-# -- servers that a table does not expect -------------------------------------------------------------------------
+# -- servers that a table does not expect -----------------------------------------------------------------------
 
 
 def web(lab: Lab, port: int = 80, at: str = "outside") -> None:

@@ -29,7 +29,7 @@ from network import (
 
 _SSH_OPTIONS = "-F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 
-# -- DHCP, DNS, NTP -----------------------------------------------------------------------------------------------
+# -- DHCP, DNS, NTP ---------------------------------------------------------------------------------------------
 
 
 def dhcp(lab: Lab, options: str = "") -> None:
@@ -84,7 +84,7 @@ def ntp(lab: Lab, server: str = NTP, version: int = 4, key: bool = False) -> Non
     lab.run(BASE_STATION, "chronyd", "-x", "-Q", "-u", "root", "-t", "5", "-f", configuration, check=False)
 
 
-# -- ICMP ---------------------------------------------------------------------------------------------------------
+# -- ICMP -------------------------------------------------------------------------------------------------------
 
 
 def ping(lab: Lab, to: str = TPE[0], count: int = 2, pause: float = 0.5, options: str = "") -> None:
@@ -118,7 +118,7 @@ def icmp_tunnel(lab: Lab) -> None:
     _sftp(lab, "127.0.0.1", 8022, _sftp_batch(lab, "get"))
 
 
-# -- scans, discovery, and packets made by hand -------------------------------------------------------------------
+# -- scans, discovery, and packets made by hand -----------------------------------------------------------------
 
 
 def scan(lab: Lab, options: str, sender: str = "outside", to: str = STATION) -> None:
@@ -181,7 +181,7 @@ def noise(lab: Lab, port: int, to: str = TPE[0], size: int = 700) -> None:
     lab.run(BASE_STATION, *script("imitations.py", "noise", to, str(port), str(size)))
 
 
-# -- SSH and SFTP -------------------------------------------------------------------------------------------------
+# -- SSH and SFTP -----------------------------------------------------------------------------------------------
 
 
 def telnet(lab: Lab, port: int = 22, to: str = TPE[0]) -> None:
@@ -261,7 +261,7 @@ def inbound_ssh(lab: Lab) -> None:
     lab.run(CORE, "ssh", *_ssh_words(lab), f"root@{STATION}", "uptime")
 
 
-# -- IEC 104, FTP, HTTP, Basics Station ---------------------------------------------------------------------------
+# -- IEC 104, FTP, HTTP, Basics Station -------------------------------------------------------------------------
 
 
 def link(lab: Lab, port: int = 2404, to: str = TPE[0], deviations: str = "", seconds: float = 0) -> None:

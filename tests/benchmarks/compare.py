@@ -1,13 +1,12 @@
-"""Measure tpe-pcap beside other tools on the same capture, in the same run.
+"""Measure tpe-pcap and other tools on the same capture, in the same run.
 
 ``python -m tests.benchmarks.compare [CAPTURE] [--runs 5] [--slow]``
 
-Every tool runs once unmeasured, so that the file and the programs are warm; then all of them run in turns, several
-times. The table shows medians; the columns with an x say what a tool takes of tpe-pcap's time. Time and memory are
-what the kernel counted for the process and its children (``wait4``); a process that needs less memory than this one
-(about 15 MB) shows that. Without a capture, the one of :mod:`tests.benchmarks.generate` is made in a temporary
-folder. A tool that is not installed is listed as such. ``--slow`` adds tools that take minutes on large files; they
-run once.
+Every tool runs once without being measured, to fill the caches; then all tools run in turns, several times. The table
+shows medians; the columns with an x are multiples of tpe-pcap's time. Time and memory are those of the process and its
+children (``wait4``); the memory of a tool that needs less than this process (about 15 MB) shows as that of this one.
+Without a capture, :mod:`tests.benchmarks.generate` makes one in a temporary folder. ``--slow`` adds tools that take
+minutes on large files; they run once.
 """
 
 from __future__ import annotations
@@ -54,12 +53,12 @@ class Tool:
     name: str
     command: list[str]
     version: list[str]
-    """The command that prints it; its first line counts."""
+    """The command that prints the version in its first line."""
     slow: bool = False
     module: str | None = None
-    """Python module without which it cannot run."""
-    lawful: tuple[int, ...] = (0,)
-    """Exit codes that mean success."""
+    """Python module that it needs."""
+    success: tuple[int, ...] = (0,)
+    """Exit codes of a successful run."""
     measures: list[Measure] = field(default_factory=list)
 
     @property
@@ -83,13 +82,13 @@ class Tool:
 
 
 def tools(capture: str) -> list[Tool]:
-    """What is compared; the first is the measure of the others."""
+    """The tools; the first is the reference for the others."""
     python = sys.executable
     script = Path(python).with_name("tpe-pcap")
     ours = [str(script)] if script.exists() else [python, "-m", "analyzer.cli"]
-    spoken = "from importlib.metadata import version; print('{0}', version('{0}'))"
+    printed = "from importlib.metadata import version; print('{0}', version('{0}'))"
     return [
-        Tool("tpe-pcap audit", [*ours, "audit", "--format", "json", capture], [*ours, "--version"], lawful=(0, 1)),
+        Tool("tpe-pcap audit", [*ours, "audit", "--format", "json", capture], [*ours, "--version"], success=(0, 1)),
         Tool("cat", ["cat", capture], ["cat", "--version"]),
         Tool("tcpdump filter", ["tcpdump", "-nr", capture, "tcp port 9"], ["tcpdump", "--version"]),
         Tool("ndpiReader", ["ndpiReader", "-q", "-i", capture], ["ndpiReader", "-h"]),
@@ -97,14 +96,14 @@ def tools(capture: str) -> list[Tool]:
         Tool(
             "nfstream",
             [python, "-c", NFSTREAM_LOOP, capture],
-            [python, "-c", spoken.format("nfstream")],
+            [python, "-c", printed.format("nfstream")],
             slow=True,
             module="nfstream",
         ),
         Tool(
             "dpkt Ethernet",
             [python, "-c", DPKT_LOOP, capture],
-            [python, "-c", spoken.format("dpkt")],
+            [python, "-c", printed.format("dpkt")],
             slow=True,
             module="dpkt",
         ),
@@ -118,7 +117,7 @@ def tools(capture: str) -> list[Tool]:
 
 
 def measure(chosen: list[Tool], runs: int) -> None:
-    """Fill in the measures: one run to warm up, then in turns; slow tools once."""
+    """Measure: one run to warm up, then all tools in turns; slow tools once."""
     quick = [tool for tool in chosen if not tool.slow]
     for tool in quick:
         tool.run()
@@ -130,8 +129,8 @@ def measure(chosen: list[Tool], runs: int) -> None:
             tool.measures.append(tool.run())
 
 
-def reports(tool: Tool, folder: str) -> bool:
-    """Whether it prints JSON; through a file, for a long report not to weigh on this process."""
+def writes_json(tool: Tool, folder: str) -> bool:
+    """Whether a tool prints JSON. It prints to a file, so that a long report does not take memory of this process."""
     path = Path(folder) / "report"
     with path.open("wb") as out:
         subprocess.run(tool.command, stdout=out, check=False)
@@ -140,16 +139,16 @@ def reports(tool: Tool, folder: str) -> bool:
 
 
 def table(chosen: list[Tool], absent: list[Tool]) -> str:
-    from tabulate import tabulate  # late: what this process loads shows in the memory of small tools
+    from tabulate import tabulate  # imported late: the memory of this process shows as that of small tools
 
     def median(tool: Tool, name: str) -> float:
-        return float(statistics.median(getattr(each, name) for each in tool.measures))
+        return float(statistics.median(getattr(run, name) for run in tool.measures))
 
     base = chosen[0]
     rows = []
     for tool in chosen:
-        walls = [each.wall for each in tool.measures]
-        wrong = sorted({each.code for each in tool.measures} - set(tool.lawful))
+        walls = [run.wall for run in tool.measures]
+        wrong = sorted({run.code for run in tool.measures} - set(tool.success))
         rows.append(
             [
                 tool.name,
@@ -169,7 +168,7 @@ def table(chosen: list[Tool], absent: list[Tool]) -> str:
 
 
 def make_capture(folder: str, stations: int, packets: int) -> str:
-    """Generate in a process of its own, for numpy not to weigh on this one."""
+    """Generate a capture in a process of its own, so that numpy takes no memory of this one."""
     path = str(Path(folder) / "gateway.pcap")
     counts = ["--stations", str(stations), "--packets", str(packets)]
     subprocess.run([sys.executable, "-m", "tests.benchmarks.generate", path, *counts], check=True)
@@ -177,7 +176,7 @@ def make_capture(folder: str, stations: int, packets: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure tpe-pcap beside other tools.")
+    parser = argparse.ArgumentParser(description="Measure tpe-pcap and other tools.")
     parser.add_argument("capture", nargs="?", metavar="CAPTURE", help="default: generate one")
     parser.add_argument("--stations", type=int, default=400, help="of the generated capture")
     parser.add_argument("--packets", type=int, default=2_000_000, help="of the generated capture")
@@ -189,9 +188,9 @@ def main() -> None:
         listed = [tool for tool in tools(capture) if arguments.slow or not tool.slow]
         absent = [tool for tool in listed if tool.missing]
         present = [tool for tool in listed if not tool.missing]
-        for tool in present[:1]:  # exit code 1 is a finding's, and a traceback's
-            if not reports(tool, folder):
-                sys.exit(f"{tool.name} makes no report: {' '.join(tool.command)}")
+        for tool in present[:1]:  # exit code 1 may mean findings or a traceback
+            if not writes_json(tool, folder):
+                sys.exit(f"{tool.name} writes no report: {' '.join(tool.command)}")
         measure(present, arguments.runs)
         size = Path(capture).stat().st_size
         print(

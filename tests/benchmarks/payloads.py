@@ -1,6 +1,6 @@
-"""What base stations and their core network say on the wire: payload bytes for the generator.
+"""Payloads of base stations and their core network, for generated captures.
 
-Every function returns bytes that a dissector reads without complaint; what is encrypted in reality is random here.
+All of them are well-formed; encrypted parts are random bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CORE_NAME = "tpe.example.com"
 
 
 def u16(body: bytes) -> bytes:
-    """A body with its 2-byte length before it."""
+    """A body after its length of two bytes."""
     return struct.pack(">H", len(body)) + body
 
 
@@ -32,12 +32,12 @@ def u24(body: bytes) -> bytes:
 
 
 def key(number: int) -> ec.EllipticCurvePrivateKey:
-    """Keys are numbers, so that the same seed makes the same certificates."""
+    """The private key of a number, so that every run makes the same certificates."""
     return ec.derive_private_key(number, ec.SECP256R1())
 
 
 class Authority:
-    """A certificate authority that signs without randomness."""
+    """A certificate authority with deterministic signatures."""
 
     def __init__(self) -> None:
         self.key = key(0xCA)
@@ -81,7 +81,7 @@ def extension(kind: int, body: bytes) -> bytes:
 
 
 def signature(rng: random.Random) -> bytes:
-    """An ECDSA signature's DER with two random integers of 32 bytes."""
+    """An ECDSA signature in DER, with two random integers of 32 bytes."""
     integers = (b"\x02\x20" + bytes([rng.randrange(1, 0x80)]) + rng.randbytes(31) for _ in range(2))
     return b"\x30\x44" + b"".join(integers)
 
@@ -141,7 +141,7 @@ def finished(rng: random.Random) -> bytes:
 
 
 def tls_data(rng: random.Random, length: int) -> bytes:
-    """One record of application data that is ``length`` bytes long in all."""
+    """A record of application data of ``length`` bytes in total."""
     return record(23, rng.randbytes(length - 5))
 
 
@@ -153,10 +153,9 @@ def close_notify(rng: random.Random) -> bytes:
 
 
 def ike_message(spis: bytes, exchange: int, flags: int, number: int, payloads: Iterable[tuple[int, bytes]]) -> bytes:
-    """An IKE message; each payload names the one that follows it."""
+    """An IKE message. The header of every payload names the type of the next one."""
     listed = list(payloads)
     kinds = [kind for kind, _ in listed] + [0]
-    # The type inside an encrypted payload is that of its first inner payload, 35 (IDi) or 36 (IDr) or none here.
     body = b"".join(bytes([after, 0]) + u16_of(part) for after, (_, part) in zip(kinds[1:], listed, strict=True))
     return spis + struct.pack(">4BII", kinds[0], 0x20, exchange, flags, number, 28 + len(body)) + body
 
@@ -183,7 +182,7 @@ def proposals(offers: Iterable[tuple[int, int, int, int]]) -> bytes:
     return out
 
 
-LAWFUL = ((128, 5, 12, 19), (128, 6, 13, 20), (256, 7, 14, 21))
+ALLOWED = ((128, 5, 12, 19), (128, 6, 13, 20), (256, 7, 14, 21))
 GROUP_SIZE = {19: 64, 20: 96, 21: 132}
 
 
@@ -192,9 +191,9 @@ def notify(kind: int, data: bytes = b"") -> tuple[int, bytes]:
 
 
 def ike_init(rng: random.Random, spis: bytes, response: bool) -> bytes:
-    """IKE_SA_INIT: the three lawful proposals, or the first of them as the answer."""
-    offers = LAWFUL[:1] if response else LAWFUL
-    group = LAWFUL[0][3]
+    """IKE_SA_INIT: the three allowed proposals, or as a response the first of them."""
+    offers = ALLOWED[:1] if response else ALLOWED
+    group = ALLOWED[0][3]
     return ike_message(
         spis if response else spis[:8] + bytes(8),
         34,
@@ -213,7 +212,7 @@ def ike_init(rng: random.Random, spis: bytes, response: bool) -> bytes:
 
 
 def ike_encrypted(rng: random.Random, spis: bytes, exchange: int, flags: int, number: int, length: int) -> bytes:
-    """An exchange whose payloads nobody sees: 35 IKE_AUTH, 36 CREATE_CHILD_SA, 37 INFORMATIONAL."""
+    """An encrypted message of an exchange: 35 IKE_AUTH, 36 CREATE_CHILD_SA, 37 INFORMATIONAL."""
     return ike_message(spis, exchange, flags, number, [(46, rng.randbytes(length))])
 
 
@@ -238,7 +237,7 @@ def ssh_packet(body: bytes) -> bytes:
 
 
 def ssh_opening(rng: random.Random) -> list[tuple[int, bytes]]:
-    """From the banners to NEWKEYS: (sender, bytes), sender 0 is the client."""
+    """The session up to NEWKEYS, as (sender, bytes). Sender 0 is the client."""
 
     def kexinit() -> bytes:
         lists = (EXCHANGES, HOST_KEYS, CIPHERS, CIPHERS, MACS, MACS, b"none", b"none", b"", b"")
@@ -258,7 +257,7 @@ def ssh_opening(rng: random.Random) -> list[tuple[int, bytes]]:
     ]
 
 
-# -- IEC 104, the LRR's dialect -------------------------------------------------------------------------------
+# -- IEC 104, the LRR's dialect ---------------------------------------------------------------------------------
 
 STARTDT_ACT, STARTDT_CON = b"\x68\x04\x07\x00\x00\x00", b"\x68\x04\x0b\x00\x00\x00"
 TESTFR_ACT, TESTFR_CON = b"\x68\x04\x43\x00\x00\x00", b"\x68\x04\x83\x00\x00\x00"
@@ -266,7 +265,7 @@ MODULUS = 32767
 
 
 def lrr_asdu(rng: random.Random, lrr: int, kind: int, flags: int, size: int) -> bytes:
-    """The private little-endian header of 20 bytes and a body of ``size`` bytes."""
+    """The LRR's little-endian header of 20 bytes and a body of ``size`` bytes."""
     header = struct.pack("<BBHHHIIHBB", 1, 0, 20 + min(size, 75), flags, kind, lrr, 0, 0, 0, 0)
     return header + rng.randbytes(size)
 
@@ -287,7 +286,7 @@ def s_frame(receive: int) -> bytes:
     return b"\x68\x04\x01\x00" + struct.pack("<H", receive % MODULUS << 1)
 
 
-# -- small ones -------------------------------------------------------------------------------------------------
+# -- DNS, NTP, DHCP, ICMP ---------------------------------------------------------------------------------------
 
 
 def dns_name(name: str) -> bytes:

@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing: ``python -m tests.fuzz`` (see :mod:`tests.fuzz.targets` and :mod:`tests.fuzz.__main__`)."""
+"""Coverage-guided fuzzing, ``python -m tests.fuzz``: :mod:`tests.fuzz.targets` and :mod:`tests.fuzz.__main__`."""

@@ -1,8 +1,8 @@
-"""``python -m tests.fuzz [TARGET…] [--seconds N]``: fuzz each target for its share of the time.
+"""``python -m tests.fuzz [TARGET…] [--seconds N]``: fuzz every target for its share of the time.
 
-Each runs in a process of its own, guided by what it covers of ``analyzer``; all of the time is ten minutes unless told
-otherwise. What crashes is made smaller and kept in ``crashes/TARGET/``, where the tests replay it. ``--runs N`` instead
-of a time, with the same ``--seed``, does the same each time.
+Every target runs in a process of its own, guided by its coverage of ``analyzer``. Inputs that crash are minimised and
+kept in ``crashes/TARGET/``; the tests replay them. ``--runs N`` instead of a time, with the same ``--seed``, is
+deterministic.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 CRASHES = Path(__file__).parent / "crashes"
-LONGEST = 1 << 15
-"""Bytes of an input at the most."""
-SHRINKING = 30
-"""Seconds that making a crash smaller may take."""
+MAX_INPUT = 1 << 15
+"""Maximum bytes of an input."""
+MINIMISE_SECONDS = 30
+"""Maximum time to minimise a crash."""
 
 
 class Outcome(NamedTuple):
@@ -35,18 +35,18 @@ class Outcome(NamedTuple):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help="all, if none is named")
-    parser.add_argument("--seconds", type=int, default=600, help="of all targets together (600)")
-    parser.add_argument("--runs", type=int, help="executions of each target, instead of a time")
-    parser.add_argument("--seed", type=int, default=1, help="of chance (1)")
-    parser.add_argument("--corpus", type=Path, help="folder in which inputs of new coverage are kept, by target")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: all")
+    parser.add_argument("--seconds", type=int, default=600, help="for all targets together (default: 600)")
+    parser.add_argument("--runs", type=int, help="executions of every target, instead of a time")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the mutations (default: 1)")
+    parser.add_argument("--corpus", type=Path, help="folder that keeps inputs with new coverage, by target")
     parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
         fuzz(options.targets[0], options.child)
     from tests.fuzz.targets import TARGETS
 
-    known = [each.name for each in TARGETS]
+    known = [target.name for target in TARGETS]
     for name in options.targets:
         if name not in known:
             parser.error(f"there is no target {name!r}: there are {', '.join(known)}")
@@ -64,20 +64,20 @@ def main() -> int:
 
 
 def run(name: str, limit: str, seed: int, corpus: Path | None) -> Outcome:
-    """Fuzz one target in another process."""
+    """Fuzz a target in another process."""
     from tests.fuzz.targets import MEGABYTES, SECONDS, TARGETS
 
-    target = next(each for each in TARGETS if each.name == name)
+    target = next(target for target in TARGETS if target.name == name)
     with tempfile.TemporaryDirectory() as folder:
-        seeds, kept, found = (Path(folder) / each for each in ("seeds", "kept", "found"))
+        seeds, kept, found = (Path(folder) / name for name in ("seeds", "kept", "found"))
         kept = corpus / name if corpus else kept
-        for each in (seeds, kept, found):
-            each.mkdir(parents=True, exist_ok=True)
+        for path in (seeds, kept, found):
+            path.mkdir(parents=True, exist_ok=True)
         for data in target.seeds():
             (seeds / hashlib.sha1(data).hexdigest()).write_bytes(data)
         arguments = [
             *(sys.executable, "-m", "tests.fuzz", name, "--child", f"-artifact_prefix={found}/", limit),
-            *(f"-seed={seed}", f"-timeout={2 * SECONDS}", f"-rss_limit_mb={2 * MEGABYTES}", f"-max_len={LONGEST}"),
+            *(f"-seed={seed}", f"-timeout={2 * SECONDS}", f"-rss_limit_mb={2 * MEGABYTES}", f"-max_len={MAX_INPUT}"),
             *(str(kept), str(seeds)),
         ]
         begun = time.monotonic()
@@ -98,24 +98,24 @@ def run(name: str, limit: str, seed: int, corpus: Path | None) -> Outcome:
 
 
 def keep(name: str, data: bytes) -> Path:
-    """A crash among the samples that the tests replay, with as few bytes as still crash."""
-    small = shrunk(name, data)
+    """Minimise an input that crashes and keep it for the tests."""
+    small = minimised(name, data)
     path = CRASHES / name / hashlib.sha1(small).hexdigest()[:12]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(small)
     return path
 
 
-def shrunk(name: str, data: bytes) -> bytes:
-    """Leave out parts, ever smaller ones, as long as it still crashes."""
-    until = time.monotonic() + SHRINKING
+def minimised(name: str, data: bytes) -> bytes:
+    """Remove parts, of decreasing size, while the input still crashes."""
+    deadline = time.monotonic() + MINIMISE_SECONDS
     size = len(data) // 2
-    while size and time.monotonic() < until:
+    while size and time.monotonic() < deadline:
         at = 0
-        while at < len(data) and time.monotonic() < until:
-            less = data[:at] + data[at + size :]
-            if fails(name, less):
-                data = less
+        while at < len(data) and time.monotonic() < deadline:
+            shorter = data[:at] + data[at + size :]
+            if fails(name, shorter):
+                data = shorter
             else:
                 at += size
         size //= 2
@@ -133,7 +133,7 @@ def fails(name: str, data: bytes) -> bool:
 
 
 def fuzz(name: str, arguments: Sequence[str]) -> None:
-    """Fuzz a target, with libFuzzer's arguments; ends the process."""
+    """Fuzz a target with libFuzzer's arguments. Does not return."""
     import atheris
 
     import analyzer.scanner.kernels  # noqa: F401  (before the instrumentation: numba compiles it from its byte code)
@@ -141,10 +141,10 @@ def fuzz(name: str, arguments: Sequence[str]) -> None:
     with atheris.instrument_imports(include=["analyzer"]):
         from tests.fuzz import targets
     targets.prepare()
-    target = next(each for each in targets.TARGETS if each.name == name)
+    target = next(target for target in targets.TARGETS if target.name == name)
 
-    def mutate(data: bytes, most: int, chance: int) -> bytes:
-        return target.mutate(data, random.Random(chance), lambda part: atheris.Mutate(part, most))[:most]
+    def mutate(data: bytes, limit: int, seed: int) -> bytes:
+        return target.mutate(data, random.Random(seed), lambda part: atheris.Mutate(part, limit))[:limit]
 
     atheris.Setup([name, *arguments], lambda data: targets.timed(target, data), custom_mutator=mutate)
     atheris.Fuzz()

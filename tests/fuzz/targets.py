@@ -1,8 +1,8 @@
-"""What is fuzzed: a target reads one input wholly, and any exception it raises is a crash.
+"""The targets of the fuzzer. A target reads one input; any exception is a crash.
 
-Nothing here needs atheris: every target is also replayed by the tests, over its seeds and over the samples of crashes
-that were found. Containers are fuzzed as the bytes of a file. Everything else is made of *pieces* (see :func:`packed`),
-so that a mutation keeps the lengths around what it changes right.
+The tests run every target, without atheris, on its seeds and on the crashes that were found. Containers are fuzzed as
+the bytes of a file. Inputs of other targets consist of pieces (see :func:`packed`), so that a mutation changes content
+and keeps the lengths around it correct.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from analyzer.wire import Cause
 from tests import build, samples
 
 SECONDS, MEGABYTES = 5, 500
-"""Processor time and memory of one input, above which it counts as a crash."""
+"""Limits of processor time and memory of one input; more counts as a crash."""
 SEEDS, SEED_BYTES = 200, 4096
-"""Of one target, and of one seed, at the most."""
+"""Maximum number of seeds of a target, and bytes of a seed."""
 
 Mutate = Callable[[bytes, random.Random, Callable[[bytes], bytes]], bytes]
-"""From an input, chance, and what mutates plain bytes, to another input."""
+"""Function from an input, a random source, and a mutation of plain bytes, to another input."""
 
 
 class Target(NamedTuple):
@@ -50,7 +50,7 @@ class Target(NamedTuple):
 
 
 def timed(target: Target, data: bytes) -> None:
-    """Run a target; one that takes too long has crashed."""
+    """Run a target. ``AssertionError`` if it takes too long."""
     begun = time.process_time()
     target.run(data)
     took = time.process_time() - begun
@@ -61,12 +61,12 @@ def timed(target: Target, data: bytes) -> None:
 
 
 def packed(pieces: Iterable[tuple[int, bytes]]) -> bytes:
-    """Pieces as one input: of each a flag byte, two bytes of length, and its bytes."""
+    """Pieces as one input; each is a flag byte, a length of two bytes, and its bytes."""
     return b"".join(bytes([flag]) + len(data).to_bytes(2, "big") + data for flag, data in pieces)
 
 
 def unpacked(data: bytes) -> list[tuple[int, bytes]]:
-    """The pieces of an input; the last one may be cut."""
+    """The pieces of an input. The last one may be truncated."""
     found = []
     at = 0
     while at + 3 <= len(data):
@@ -76,25 +76,25 @@ def unpacked(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def mutate_pieces(data: bytes, chance: random.Random, plain: Callable[[bytes], bytes]) -> bytes:
-    """Most often one piece changed, else one left out, doubled, moved, joined with another, or its flag changed."""
+def mutate_pieces(data: bytes, rng: random.Random, plain: Callable[[bytes], bytes]) -> bytes:
+    """Change a piece (most often), or its flag; or remove, duplicate, move or splice one."""
     pieces = unpacked(data) or [(0, b"")]
-    at = chance.randrange(len(pieces))
+    at = rng.randrange(len(pieces))
     flag, piece = pieces[at]
-    kind = chance.randrange(12)
+    kind = rng.randrange(12)
     if kind < 7:
         pieces[at] = flag, plain(piece)[:65535]
     elif kind == 7:
-        pieces[at] = chance.randrange(256), piece
+        pieces[at] = rng.randrange(256), piece
     elif kind == 8:
-        pieces.insert(chance.randrange(len(pieces) + 1), (flag, piece))
+        pieces.insert(rng.randrange(len(pieces) + 1), (flag, piece))
     elif kind == 9:
         del pieces[at]
     elif kind == 10:
-        pieces.insert(chance.randrange(len(pieces)), pieces.pop(at))
+        pieces.insert(rng.randrange(len(pieces)), pieces.pop(at))
     else:
-        other = chance.choice(pieces)[1]
-        cut, begin = chance.randrange(len(piece) + 1), chance.randrange(len(other) + 1)
+        other = rng.choice(pieces)[1]
+        cut, begin = rng.randrange(len(piece) + 1), rng.randrange(len(other) + 1)
         pieces[at] = flag, (piece[:cut] + other[begin:])[:65535]
     return packed(pieces)
 
@@ -104,13 +104,13 @@ def mutate_pieces(data: bytes, chance: random.Random, plain: Callable[[bytes], b
 
 @cache
 def scratch() -> Path:
-    """A file for the captures of this process."""
+    """The capture file of this process."""
     memory = Path("/dev/shm")
     return Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None)) / "fuzzed"
 
 
 def read_file(data: bytes) -> None:
-    """Every packet of a capture file is accounted for, or the file refused in one line."""
+    """Every packet of a capture file is counted, or the file is refused with one line."""
     path = scratch()
     path.write_bytes(data)
     try:
@@ -122,7 +122,7 @@ def read_file(data: bytes) -> None:
 
 
 def read_compressed(data: bytes) -> None:
-    """The same of a file that is compressed here, by its first byte, or fuzzed as it is packed."""
+    """The same for a compressed file. The first byte selects the compression; any other starts a compressed file."""
     pack = PACKERS.get(data[:1])
     read_file(pack(data[1:]) if pack else data)
 
@@ -135,22 +135,22 @@ PACKERS: dict[bytes, Callable[[bytes], bytes]] = {
 
 
 def captured(count: int = SEEDS) -> Iterator[bytes]:
-    """The beginnings of the recorded captures, up to the end of a record."""
+    """The first records of the recorded captures, the smallest files first."""
     paths = sorted(samples.all_captures(), key=lambda path: (path.stat().st_size, path.name))
     for path in islice(paths, count):
         yield b"".join(upto(records(path.read_bytes()), SEED_BYTES))
 
 
-def upto(parts: Iterable[bytes], most: int) -> Iterator[bytes]:
+def upto(parts: Iterable[bytes], limit: int) -> Iterator[bytes]:
     for part in parts:
-        most -= len(part)
-        if most < 0:
+        limit -= len(part)
+        if limit < 0:
             return
         yield part
 
 
 def recorded_pcap() -> Iterator[bytes]:
-    """pcap in every dialect."""
+    """pcap with every magic number and byte order."""
     yield from (data for data in captured() if data[:4] != SECTION)
     frames = build.timed([build.tcp(build.STATION, 40000, build.SERVER, 3001, build.SYN)] * 3)
     for magic in PCAP_MAGICS:
@@ -194,7 +194,7 @@ def recorded_compressed() -> Iterator[bytes]:
 
 
 def records(data: bytes) -> list[bytes]:
-    """A capture file cut into its header and its records, as far as their lengths tell."""
+    """A capture file as its header and its records, as far as their lengths are valid."""
     kind, order = kind_of(data)
     at = {"pcap": 24, "snoop": 16, "pcapng": 0}[kind]
     found = [data[:at]]
@@ -219,27 +219,27 @@ def kind_of(data: bytes) -> tuple[str, Order]:
     return "pcap", "big" if data[:1] == b"\xa1" else "little"
 
 
-def mutate_file(data: bytes, chance: random.Random, plain: Callable[[bytes], bytes]) -> bytes:
-    """Half of the times a record changed whose lengths stay right, left out, doubled or moved; else any bytes."""
+def mutate_file(data: bytes, rng: random.Random, plain: Callable[[bytes], bytes]) -> bytes:
+    """Change any bytes, or a record with its lengths; or remove, duplicate or move a record."""
     parts = records(data)
-    if len(parts) < 2 or chance.random() < 0.5:
+    if len(parts) < 2 or rng.random() < 0.5:
         return plain(data)
     kind, order = kind_of(data)
-    at = chance.randrange(1, len(parts))
-    action = chance.randrange(8)
+    at = rng.randrange(1, len(parts))
+    action = rng.randrange(8)
     if action < 5:
         parts[at] = refilled(kind, order, parts[at], plain)
     elif action == 5:
         del parts[at]
     elif action == 6:
-        parts.insert(chance.randrange(1, len(parts) + 1), parts[at])
+        parts.insert(rng.randrange(1, len(parts) + 1), parts[at])
     else:
-        parts.insert(chance.randrange(1, len(parts)), parts.pop(at))
+        parts.insert(rng.randrange(1, len(parts)), parts.pop(at))
     return b"".join(parts)
 
 
 def refilled(kind: str, order: Order, record: bytes, plain: Callable[[bytes], bytes]) -> bytes:
-    """A record with other content and the lengths of that."""
+    """A record with mutated content and correct lengths."""
     if kind == "pcap":
         body = plain(record[16:])
         size = len(body).to_bytes(4, order)
@@ -260,7 +260,7 @@ LINKTYPES = sorted({*LINKS, 0, 1, 12, 14, 101, 108, 113, 228, 229, 276})
 
 
 def read_frames(data: bytes) -> None:
-    """Frames of any link type: the piece's flag chooses it."""
+    """Frames of any link type. The flag of a piece selects it."""
     interfaces = b"".join(build.interface(linktype) for linktype in LINKTYPES)
     blocks = (
         build.enhanced(frame, number, flag % len(LINKTYPES)) for number, (flag, frame) in enumerate(unpacked(data))
@@ -269,7 +269,7 @@ def read_frames(data: bytes) -> None:
 
 
 def recorded_frames() -> Iterator[bytes]:
-    """Of every link type and encapsulation one, as its number announces it, around the same datagram; and fragments."""
+    """One datagram in every link type and encapsulation, and in fragments."""
     inner = build.ip4(build.STATION, build.SERVER, 17, build.udp_datagram(40000, 53, b"x" * 40))
     inner6 = build.ip6(build.STATION6, build.SERVER6, 17, build.udp_datagram(40000, 53, b"x" * 40))
     ethernet = LINKTYPES.index(1)
@@ -294,9 +294,10 @@ def recorded_frames() -> Iterator[bytes]:
 
 
 def read_head(module: ProtocolModule, data: bytes) -> None:
-    """A head as one protocol, and as whatever it looks like. The first piece tells transport and ports.
+    """A head, dissected as one protocol and as the protocol that it looks like.
 
-    Of the others the flag's lowest bit is the direction; each is a segment of a stream, or a datagram.
+    The first piece holds transport and ports. Every other piece is a segment or a datagram; the lowest bit of its flag
+    is the direction.
     """
     head = head_of(unpacked(data))
     assert_sound(protocols.dissect_as(module, head))
@@ -307,9 +308,9 @@ TRANSPORTS = ("tcp", "udp", "icmp", "icmpv6", "esp")
 
 
 def head_of(pieces: list[tuple[int, bytes]]) -> Head:
-    flag, said = pieces[0] if pieces else (0, b"")
+    flag, ports_piece = pieces[0] if pieces else (0, b"")
     transport = TRANSPORTS[(flag & 7) % len(TRANSPORTS)]
-    ports = int.from_bytes(said[:2], "big"), int.from_bytes(said[2:4], "big")
+    ports = int.from_bytes(ports_piece[:2], "big"), int.from_bytes(ports_piece[2:4], "big")
     placed = [(Direction(flag & 1), piece, number) for number, (flag, piece) in enumerate(pieces[1:], 1) if piece]
     if transport != "tcp":
         datagrams = (
@@ -331,13 +332,13 @@ def head_of(pieces: list[tuple[int, bytes]]) -> Head:
 
 
 def pieces_of(head: Head) -> Iterator[tuple[int, bytes]]:
-    """What :func:`head_of` makes a head of."""
+    """The pieces of which :func:`head_of` makes a head."""
     flag = TRANSPORTS.index(head.transport)
     for direction, stream in zip(Direction, head.streams, strict=True):
         flag |= (16 << direction) * stream.ends | (64 << direction) * (not stream.begins)
     yield flag & 255, b"".join(port.to_bytes(2, "big") for port in head.ports)
     if head.transport != "tcp":
-        yield from ((each.direction, each.data) for each in head.datagrams)
+        yield from ((datagram.direction, datagram.data) for datagram in head.datagrams)
         return
     parts = []
     for direction, stream in zip(Direction, head.streams, strict=True):
@@ -348,26 +349,25 @@ def pieces_of(head: Head) -> Iterator[tuple[int, bytes]]:
 
 
 def recorded_heads(module: ProtocolModule) -> list[bytes]:
-    """The heads of the recorded captures that are of a protocol, shortest first."""
-    return sorted(heads_by_protocol().get(module.NAME, ()), key=lambda each: (len(each), each))[:SEEDS]
+    """The heads of a protocol in the recorded captures, shortest first."""
+    return sorted(heads_by_protocol().get(module.NAME, ()), key=lambda head: (len(head), head))[:SEEDS]
 
 
 @cache
 def heads_by_protocol() -> dict[str, set[bytes]]:
     found: dict[str, set[bytes]] = {}
     for path in samples.all_captures():
-        for each in pipeline.list_flows(str(path)).conversations:
-            if each.protocol is not None and each.transport in TRANSPORTS:
-                data = b"".join(upto((packed([piece]) for piece in pieces_of(each.head)), 2 * SEED_BYTES))
-                found.setdefault(each.protocol, set()).add(data)
+        for conversation in pipeline.list_flows(str(path)).conversations:
+            if conversation.protocol is not None and conversation.transport in TRANSPORTS:
+                pieces = (packed([piece]) for piece in pieces_of(conversation.head))
+                found.setdefault(conversation.protocol, set()).add(b"".join(upto(pieces, 2 * SEED_BYTES)))
     return found
 
 
 def assert_sound(dissection: Dissection) -> None:
-    """No failure of ours, and facts that JSON can hold."""
-    assert not [each.anomaly for each in dissection.parse_errors if each.anomaly.cause is Cause.DEFECT], (
-        dissection.parse_errors
-    )
+    """No bug of the dissector, and facts that are valid in JSON."""
+    defects = [error for error in dissection.parse_errors if error.anomaly.cause is Cause.DEFECT]
+    assert not defects, defects
     json.dumps(to_json(dissection.facts))
     len(dissection.items)
 
@@ -376,7 +376,7 @@ def assert_sound(dissection: Dissection) -> None:
 
 
 def audit_file(data: bytes) -> None:
-    """The whole audit of a file and its reports: no defect, and every packet in the totals."""
+    """Audit a file: no bug, and every packet is counted."""
     path = scratch()
     path.write_bytes(data)
     try:
@@ -388,24 +388,26 @@ def audit_file(data: bytes) -> None:
 
 
 def assert_judged(result: Audit) -> None:
-    """What must hold of every audit: no defect, both reports, and every packet accounted for or spoken of."""
-    defects = [each.summary for each in result.findings if each.check == "TPE900"]
+    """Invariants of every audit: no bug, all formats, every packet counted, unreadable ones reported."""
+    defects = [finding.summary for finding in result.findings if finding.check == "TPE900"]
     assert not defects, defects
     for report in FORMATS:
         assert report.render(result)
     totals = result.totals
     parts = totals.packets_in_flows, totals.icmp_errors, totals.copies, totals.packets_without_ip
-    assert totals.packets == sum(parts) + totals.packets_unreadable == sum(each.packets for each in result.captures)
+    assert (
+        totals.packets == sum(parts) + totals.packets_unreadable == sum(capture.packets for capture in result.captures)
+    )
     assert totals.packets_in_flows == totals.packets_of_base_stations + totals.packets_out_of_scope
     assert totals.packets_without_ip == sum(totals.without_ip.values())
     assert totals.packets_unreadable == sum(totals.unreadable.values())
-    said = {each.check for each in result.findings}
-    assert not totals.packets_unreadable or "TPE002" in said
-    assert not any(each.problems for each in result.captures) or "TPE001" in said
+    fired = {finding.check for finding in result.findings}
+    assert not totals.packets_unreadable or "TPE002" in fired
+    assert not any(capture.problems for capture in result.captures) or "TPE001" in fired
 
 
 def prepare() -> None:
-    """Do once what is not fuzzed and takes longest: compile the kernels, read the tables of rules."""
+    """Compile the kernels and read the tables of rules once, before fuzzing."""
     build.read(())
     expected.load = cache(expected.load)
 
@@ -414,7 +416,7 @@ TARGETS = (
     Target("pcap", read_file, recorded_pcap, mutate_file),
     Target("pcapng", read_file, recorded_pcapng, mutate_file),
     Target("snoop", read_file, recorded_snoop, mutate_file),
-    Target("compressed", read_compressed, recorded_compressed, lambda data, chance, plain: plain(data)),
+    Target("compressed", read_compressed, recorded_compressed, lambda data, rng, plain: plain(data)),
     Target("frames", read_frames, recorded_frames, mutate_pieces),
     *(
         Target(
@@ -430,12 +432,12 @@ TARGETS = (
 
 
 def replay(name: str, data: bytes) -> None:
-    """Run one input as the target with a name."""
-    timed(next(each for each in TARGETS if each.name == name), data)
+    """Run the target with a name."""
+    timed(next(target for target in TARGETS if target.name == name), data)
 
 
 def crashes() -> Iterator[tuple[str, Path]]:
-    """Every sample of a crash that was found, with the name of its target."""
+    """Every kept crash, with the name of its target."""
     folder = Path(__file__).parent / "crashes"
     for path in sorted(folder.glob("*/*")):
         yield path.parent.name, path

@@ -1,4 +1,4 @@
-"""The fuzzer's targets without chance: their seeds and every crash that was found, and a short run of the fuzzer."""
+"""The fuzzer's targets on their seeds, on random mutations and on every crash that was found; a short run of it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import importlib.util
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests import samples
 from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS, Target, crashes, packed, pieces_of, replay, timed, unpacked
 
 pytestmark = pytest.mark.deep
 
 RUNS = 200
-"""Executions of each target, beside its seeds."""
+"""Executions of every target, in addition to its seeds."""
 
 needs_atheris = pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None, reason="atheris is not installed: it has no wheel for this machine"
@@ -25,31 +25,30 @@ every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: tar
 
 
 @every_target
-def test_seeds_and_what_becomes_of_them_do_not_crash(target: Target) -> None:
-    """A replay without atheris: chance alone changes the bytes."""
+def test_seeds_and_random_mutations_do_not_crash(target: Target) -> None:
     seeds = list(target.seeds())
     assert seeds
-    chance = random.Random(target.name)
+    rng = random.Random(target.name)
 
-    def plain(data: bytes) -> bytes:
-        at = chance.randrange(len(data) + 1)
-        return data[:at] + bytes([chance.randrange(256)]) + data[at + chance.randrange(3) :]
+    def mutate(data: bytes) -> bytes:
+        at = rng.randrange(len(data) + 1)
+        return data[:at] + bytes([rng.randrange(256)]) + data[at + rng.randrange(3) :]
 
     for data in seeds:
         timed(target, data)
-        timed(target, target.mutate(data, chance, plain))
+        timed(target, target.mutate(data, rng, mutate))
 
 
-def test_what_crashed_once_does_not_crash_again() -> None:
+def test_kept_crashes_do_not_crash_again() -> None:
     for name, path in crashes():
         replay(name, path.read_bytes())
 
 
 @needs_atheris
 @every_target
-def test_a_short_run_of_the_fuzzer_finds_nothing(target: Target) -> None:
-    arguments = [sys.executable, "-m", "tests.fuzz", target.name, "--runs", str(RUNS)]
-    done = subprocess.run(arguments, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+def test_short_run_finds_no_crash(target: Target) -> None:
+    command = [sys.executable, "-m", "tests.fuzz", target.name, "--runs", str(RUNS)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=samples.ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     name, executions, _, edges, crash = done.stdout.splitlines()[-1].split()
     assert (name, crash) == (target.name, "none")
@@ -57,9 +56,8 @@ def test_a_short_run_of_the_fuzzer_finds_nothing(target: Target) -> None:
     assert int(edges) > 100
 
 
-def test_a_defect_counts_as_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A target that finds nothing because it looks at nothing would be worth nothing."""
-    dns = next(each for each in TARGETS if each.name == "dns")
+def test_defect_and_timeout_count_as_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    dns = next(target for target in TARGETS if target.name == "dns")
     data = next(iter(dns.seeds()))
     timed(dns, data)
 
@@ -76,12 +74,12 @@ def test_a_defect_counts_as_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
             timed(dns, data)
 
 
-def test_a_head_becomes_pieces_and_the_same_head_again() -> None:
-    for target in TARGETS:
-        if target.name in ("tls", "dns", "icmp"):
-            for data in target.seeds():
-                head = targets.head_of(unpacked(data))
-                again = targets.head_of(unpacked(packed(pieces_of(head))))
-                assert [each.data for each in again.streams] == [each.data for each in head.streams]
-                assert [each.data for each in again.datagrams] == [each.data for each in head.datagrams]
-                assert (again.transport, again.ports) == (head.transport, head.ports)
+@pytest.mark.parametrize("name", ["tls", "dns", "icmp"])
+def test_head_becomes_pieces_and_the_same_head_again(name: str) -> None:
+    (target,) = (target for target in TARGETS if target.name == name)
+    for data in target.seeds():
+        head = targets.head_of(unpacked(data))
+        restored = targets.head_of(unpacked(packed(pieces_of(head))))
+        assert [stream.data for stream in restored.streams] == [stream.data for stream in head.streams]
+        assert [datagram.data for datagram in restored.datagrams] == [datagram.data for datagram in head.datagrams]
+        assert (restored.transport, restored.ports) == (head.transport, head.ports)
