@@ -1,8 +1,7 @@
-"""The command line: arguments, streams and exit codes; nothing else.
+"""The command line: arguments, streams and exit codes.
 
-Exit codes: 0 nothing found at or above ``--fail-on`` · 1 something found, or no base station recognised · 2 wrong
-usage or unreadable input · 3 a defect of this program. The report goes to standard output, all else to standard
-error. Modules that are slow to import are imported where they are used.
+Reports go to standard output, everything else to standard error. Modules that are slow to import are imported where
+they are used.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeVar, cast
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     R = TypeVar("R", Audit, FlowListing)
 
 CLEAN, FOUND, USAGE, DEFECT = 0, 1, 2, 3
+"""Exit codes: nothing found at or above ``--fail-on``; something found, or no base station recognised; wrong usage or
+unreadable input; a defect of this program."""
 
 EXAMPLES = """examples:
   tpe-pcap audit capture.pcap
@@ -38,13 +39,13 @@ EXAMPLES = """examples:
   tpe-pcap rules tls
   tpe-pcap explain TPE101
 
-'tpe-pcap COMMAND --help' tells a command's options and exit codes.
+'tpe-pcap COMMAND --help' shows the options and exit codes of a command.
 """
 
 PAGES = {
     "audit": (
-        """Recognise the base stations of a capture and the mode that each lives by, compare its flows with the
-vendor's table of that mode, and report what is missing, malformed, blocked or unexpected.
+        """Recognise the base stations of a capture and their connection modes, compare their flows with the
+vendor's table of the mode, and report what is missing, malformed, blocked or unexpected.
 Several captures are read as one timeline.""",
         """exit codes:
   0  nothing found at or above --fail-on
@@ -61,11 +62,11 @@ examples:
 """,
     ),
     "diff": (
-        "Compare two reports in JSON: which findings, rows and services are new, gone or otherwise.",
+        "Compare two JSON reports: which findings, rows and services are new, gone or different.",
         """exit codes:
   0  nothing new at or above --fail-on
   1  something new
-  2  wrong usage, or a file that is no report
+  2  wrong usage, or a file that is not a report
 
 examples:
   tpe-pcap audit monday.pcap --format json --output monday.json
@@ -73,7 +74,7 @@ examples:
 """,
     ),
     "flows": (
-        "List every flow of a capture with what its content is, without judging it.",
+        "List every flow of a capture and the protocol of its content, without judging it.",
         """exit codes:
   0  the flows are listed
   2  wrong usage, or a file that cannot be read as a capture
@@ -85,8 +86,8 @@ examples:
 """,
     ),
     "crosscheck": (
-        """Compare what this program and tshark, which has to be installed, see in a capture: flows, protocols
-and facts. Differences in which both are right are said to be so, and why.""",
+        """Compare the flows, protocols and facts of a capture with those that tshark (which must be installed)
+finds. Differences in which both are right are explained.""",
         """exit codes:
   0  both agree
   1  they differ
@@ -99,7 +100,7 @@ examples:
 """,
     ),
     "rules": (
-        "Print the tables of expected flows by which audits judge.",
+        "Print the tables of expected flows that audits use.",
         """exit codes:
   0  the tables are printed
   2  wrong usage, or a profile that cannot be read
@@ -111,7 +112,7 @@ examples:
 """,
     ),
     "explain": (
-        "Say what a check flags, why that matters, on what evidence, and what to do about it.",
+        "Show what a check flags, why it matters, what the evidence is, and what to do about it.",
         """exit codes:
   0  the check is explained
   2  there is no such check
@@ -135,11 +136,11 @@ examples:
 """,
     ),
 }
-"""Of each command: what its help begins and ends with."""
+"""Command → beginning and end of its help."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong with arguments, which may be names of files that a stranger chose, on one harmless line."""
+    """Reports errors on one line without control characters: arguments may be file names that somebody else chose."""
 
     def error(self, message: str) -> NoReturn:
         from analyzer.safetext import escape_text
@@ -148,8 +149,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    from analyzer.reports import FORMATS
+    """The parser of the whole command line."""
     from analyzer.version import __version__
 
     top = Parser(
@@ -161,16 +161,48 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"tpe-pcap {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    audit = commands.add_parser(
-        "audit", help="judge every base station of a capture against its mode's table", **page("audit")
-    )
-    captures(audit)
-    anonymize_option(audit)
+    def add(name: str, run: Callable[[argparse.Namespace], int], short: str) -> argparse.ArgumentParser:
+        description, epilog = PAGES[name]
+        form = argparse.RawDescriptionHelpFormatter
+        command = commands.add_parser(name, help=short, description=description, epilog=epilog, formatter_class=form)
+        command.set_defaults(run=run)
+        return command
+
+    add_audit_options(add("audit", run_audit, "judge every base station of a capture against its mode's table"))
+    add_diff_options(add("diff", run_diff, "what changed from one audit to another: two JSON reports"))
+    add_flows_options(add("flows", run_flows, "list every flow of a capture with its protocol"))
+    crosscheck = add("crosscheck", run_crosscheck, "compare flows and facts of a capture with what tshark sees")
+    add_captures(crosscheck)
+    add_format(crosscheck, ("text", "json"), "format of the comparison (text)")
+    add_output(crosscheck)
+    rules = add("rules", run_rules, "print the tables of expected flows")
+    rules.add_argument("mode", nargs="?", metavar="MODE", help="ipsec, tls, plain or basics (all)")
+    add_format(rules, ("text", "json"), "format of the tables (text)")
+    add_output(rules)
+    add_profile(rules)
+    explain = add("explain", run_explain, "what a check flags, why, on what evidence, and what to do")
+    explain.add_argument("check", nargs="?", metavar="CHECK", help="id or slug (list all)")
+    completion = add("completion", run_completion, "print a script for completion in bash, zsh or fish")
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+    return top
+
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def add_audit_options(audit: argparse.ArgumentParser) -> None:
+    from analyzer.reports import FORMATS
+
+    add_captures(audit)
+    add_anonymize(audit)
     audit.add_argument(
         "--mode", metavar="MODE", help="judge by this table (ipsec, tls, plain, basics), not the detected one"
     )
     audit.add_argument(
-        "--deployment", choices=("standalone", "ha"), default="standalone", help="which requirements count (standalone)"
+        "--deployment",
+        choices=("standalone", "ha"),
+        default="standalone",
+        help="deployment whose requirements apply (standalone)",
     )
     audit.add_argument(
         "--base-station",
@@ -182,118 +214,85 @@ def parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--tpe", metavar="HOST", action="append", default=[], help="address or network of TPE; repeatable"
     )
-    audit.add_argument("--lrr-version", metavar="N.N", help="settles rows that only newer base stations use")
-    fail_option(audit, "exit with 1 from this severity on (medium)")
-    keys = audit.add_argument_group("keys", "with which tshark, if it is installed, decrypts; they appear nowhere")
-    keys.add_argument("--tls-keylog", metavar="FILE", help="SSLKEYLOGFILE: opens the handshakes of TLS 1.3")
-    keys.add_argument("--ike-keys", metavar="FILE", help="Wireshark's ikev2_decryption_table: opens IKE_AUTH")
+    audit.add_argument("--lrr-version", metavar="N.N", help="LRR version; decides which version-dependent rows apply")
+    add_fail_on(audit, "exit with 1 from this severity on (medium)")
+    keys = audit.add_argument_group("keys", "decryption keys (need tshark); never written to reports")
+    keys.add_argument("--tls-keylog", metavar="FILE", help="SSLKEYLOGFILE: decrypts handshakes of TLS 1.3")
+    keys.add_argument("--ike-keys", metavar="FILE", help="Wireshark's ikev2_decryption_table: decrypts IKE_AUTH")
     keys.add_argument("--embedded-keys", action="store_true", help="also use the TLS keys that a pcapng file carries")
-    formats = ", ".join(each.name for each in FORMATS)
-    audit.add_argument("--format", metavar="FORMAT", default="text", help=f"of the report: {formats} (text)")
+    names = ", ".join(format_.name for format_ in FORMATS)
+    audit.add_argument("--format", metavar="FORMAT", default="text", help=f"format of the report: {names} (text)")
     audit.add_argument(
-        "--evidence", metavar="FILE", help="also write the packets that findings cite there, as pcapng with comments"
+        "--evidence", metavar="FILE", help="also write the cited packets to this file, as pcapng with comments"
     )
-    report_options(audit)
-    talk_options(audit, quiet=True)
-    audit.set_defaults(run=run_audit)
+    add_output(audit)
+    add_profile(audit)
+    group = audit.add_mutually_exclusive_group()
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="print no report, only errors: the exit code gives the verdict"
+    )
+    add_verbose(group)
 
-    diff = commands.add_parser(
-        "diff", help="what changed from one audit to another: two reports in JSON", **page("diff")
-    )
+
+def add_diff_options(diff: argparse.ArgumentParser) -> None:
     diff.add_argument("old", metavar="OLD.json", help="written by audit --format json")
     diff.add_argument("new", metavar="NEW.json", help="likewise")
-    fail_option(diff, "exit with 1 if something new is of this severity or above (medium)")
-    diff.add_argument("--format", choices=("text", "json"), default="text", help="of the comparison (text)")
-    output_option(diff)
-    diff.set_defaults(run=run_diff)
-
-    flows = commands.add_parser("flows", help="list every flow of a capture with its protocol", **page("flows"))
-    captures(flows)
-    anonymize_option(flows)
-    formats_of_flows = [each.name for each in FORMATS if each.lists_flows]
-    flows.add_argument("--format", choices=formats_of_flows, default="text", help="of the list (text)")
-    report_options(flows)
-    talk_options(flows, quiet=False)
-    flows.set_defaults(run=run_flows)
-
-    crosscheck = commands.add_parser(
-        "crosscheck", help="compare flows and facts of a capture with what tshark sees", **page("crosscheck")
-    )
-    captures(crosscheck)
-    crosscheck.add_argument("--format", choices=("text", "json"), default="text", help="of the comparison (text)")
-    output_option(crosscheck)
-    crosscheck.set_defaults(run=run_crosscheck)
-
-    rules = commands.add_parser("rules", help="print the tables of expected flows", **page("rules"))
-    rules.add_argument("mode", nargs="?", metavar="MODE", help="ipsec, tls, plain or basics (all)")
-    rules.add_argument("--format", choices=("text", "json"), default="text", help="of the tables (text)")
-    report_options(rules)
-    rules.set_defaults(run=run_rules)
-
-    explain = commands.add_parser(
-        "explain", help="what a check flags, why, on what evidence, and what to do", **page("explain")
-    )
-    explain.add_argument("check", nargs="?", metavar="CHECK", help="id or slug (list all)")
-    explain.set_defaults(run=run_explain)
-
-    completion = commands.add_parser(
-        "completion", help="print a script for completion in bash, zsh or fish", **page("completion")
-    )
-    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
-    completion.set_defaults(run=run_completion)
-    return top
+    add_fail_on(diff, "exit with 1 if something new is of this severity or above (medium)")
+    add_format(diff, ("text", "json"), "format of the comparison (text)")
+    add_output(diff)
 
 
-SHELLS = ("bash", "zsh", "fish")
+def add_flows_options(flows: argparse.ArgumentParser) -> None:
+    from analyzer.reports import FORMATS
+
+    add_captures(flows)
+    add_anonymize(flows)
+    add_format(flows, [format_.name for format_ in FORMATS if format_.lists_flows], "format of the list (text)")
+    add_output(flows)
+    add_profile(flows)
+    add_verbose(flows)
 
 
-def page(command: str) -> dict[str, Any]:
-    """What a command's help says around its options."""
-    description, epilog = PAGES[command]
-    return {"description": description, "epilog": epilog, "formatter_class": argparse.RawDescriptionHelpFormatter}
+# -- options of several commands --------------------------------------------------------------------------------
 
 
-def talk_options(command: argparse.ArgumentParser, quiet: bool) -> None:
-    """How much a command says beside its report."""
-    group = command.add_mutually_exclusive_group()
-    if quiet:
-        group.add_argument(
-            "-q", "--quiet", action="store_true", help="print no report, only errors: the exit code tells the verdict"
-        )
-    group.add_argument(
-        "-v", "--verbose", action="store_true", help="tell on standard error what each stage took, and of how much"
-    )
-
-
-def captures(command: argparse.ArgumentParser) -> None:
+def add_captures(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "captures", nargs="+", metavar="CAPTURE", help="pcap, pcapng or snoop, also compressed; - for standard input"
     )
 
 
-def anonymize_option(command: argparse.ArgumentParser) -> None:
+def add_anonymize(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--anonymize",
         metavar="KEYFILE",
-        help="replace addresses and names by pseudonyms that follow from this file's 32 random bytes or more",
+        help="replace addresses and names by pseudonyms derived from this file of 32 random bytes or more",
     )
 
 
-def fail_option(command: argparse.ArgumentParser, said: str) -> None:
-    command.add_argument("--fail-on", choices=("info", "low", "medium", "high"), default="medium", help=said)
+def add_fail_on(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("--fail-on", choices=("info", "low", "medium", "high"), default="medium", help=text)
 
 
-def output_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--output", metavar="FILE", help="write the report there, not to standard output")
+def add_format(command: argparse.ArgumentParser, formats: Sequence[str], text: str) -> None:
+    command.add_argument("--format", choices=formats, default="text", help=text)
 
 
-def report_options(command: argparse.ArgumentParser) -> None:
-    """Options of every command that reports by a profile."""
-    output_option(command)
+def add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--output", metavar="FILE", help="write the report to this file, not to standard output")
+
+
+def add_profile(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--profile",
         default="tpe-self-hosted",
         help="set of tables: a name, or a folder of .toml files (tpe-self-hosted)",
+    )
+
+
+def add_verbose(command: argparse._ActionsContainer) -> None:
+    command.add_argument(
+        "-v", "--verbose", action="store_true", help="print the time and amount of each stage to standard error"
     )
 
 
@@ -306,19 +305,20 @@ def run_audit(options: argparse.Namespace) -> int:
     from analyzer.pipeline import audit
     from analyzer.reports import FORMATS
 
-    rendered = next((each for each in FORMATS if options.format == each.name), None)
-    if rendered is None:
-        raise UsageError(f"there is no format {options.format!r}: there are {', '.join(each.name for each in FORMATS)}")
-    keep_from_terminals(rendered, options.output)
-    keep_captures(options.captures, options.output)
+    formats = {format_.name: format_ for format_ in FORMATS}
+    if options.format not in formats:
+        raise UsageError(f"there is no format {options.format!r}: there are {', '.join(formats)}")
+    report = formats[options.format]
+    refuse_terminal(report, options.output)
+    refuse_overwrite(options.captures, options.output)
     if options.evidence is not None:
         from analyzer.export import evidence
 
         if options.anonymize is not None:
             raise UsageError("--evidence writes packets as they are: it cannot be had with --anonymize")
         evidence.check_paths(options.captures, options.evidence, options.output)
-    shareable = anonymizer(options.anonymize)
-    with progress(options.verbose, options.quiet) as told:
+    anonymize = anonymizer(options.anonymize)
+    with show_progress(options.verbose, options.quiet) as progress:
         result = audit(
             options.captures,
             profile=options.profile,
@@ -331,17 +331,17 @@ def run_audit(options: argparse.Namespace) -> int:
             tls_keylog=options.tls_keylog,
             ike_keys=options.ike_keys,
             embedded_keys=options.embedded_keys,
-            progress=told,
+            progress=progress,
         )
-        told("writing", 0, "the report")
+        progress("writing", 0, "the report")
         if options.output is not None or not options.quiet:
-            shown = shareable(result)
-            deliver(options.output, lambda colour: rendered.pieces(shown, colour))
+            shown = anonymize(result)
+            write_report(options.output, lambda colour: report.pieces(shown, colour))
         if options.evidence is not None:
-            with whole(Path(options.evidence)) as file:
-                left = evidence.write(result, file)
-            if left:
-                print(f"tpe-pcap: {options.evidence}: {left:,} cited packets are left out", file=sys.stderr)
+            with atomic_write(Path(options.evidence)) as file:
+                left_out = evidence.write(result, file)
+            if left_out:
+                print(f"tpe-pcap: {options.evidence}: {left_out:,} cited packets are left out", file=sys.stderr)
     if any(finding.check == "TPE900" for finding in result.findings):
         return DEFECT
     return FOUND if result.fails() else CLEAN
@@ -353,7 +353,7 @@ def run_diff(options: argparse.Namespace) -> int:
 
     found = compare(load(options.old), load(options.new))
     render = difference.render_json if options.format == "json" else difference.render_text
-    deliver(options.output, lambda _: [render(found)])
+    write_report(options.output, lambda _: [render(found)])
     return FOUND if found.fails(options.fail_on) else CLEAN
 
 
@@ -361,14 +361,14 @@ def run_flows(options: argparse.Namespace) -> int:
     from analyzer.pipeline import list_flows
     from analyzer.reports import FORMATS
 
-    rendered = next(each for each in FORMATS if options.format == each.name)
-    keep_from_terminals(rendered, options.output)
-    keep_captures(options.captures, options.output)
-    shareable = anonymizer(options.anonymize)
-    with progress(options.verbose) as told:
-        found = shareable(list_flows(options.captures, profile=options.profile, progress=told))
-        told("writing", 0, "the list")
-        deliver(options.output, lambda _: rendered.flow_pieces(found.captures, found.conversations))
+    report = next(format_ for format_ in FORMATS if options.format == format_.name)
+    refuse_terminal(report, options.output)
+    refuse_overwrite(options.captures, options.output)
+    anonymize = anonymizer(options.anonymize)
+    with show_progress(options.verbose) as progress:
+        found = anonymize(list_flows(options.captures, profile=options.profile, progress=progress))
+        progress("writing", 0, "the list")
+        write_report(options.output, lambda _: report.flow_pieces(found.captures, found.conversations))
     return CLEAN
 
 
@@ -376,11 +376,11 @@ def run_crosscheck(options: argparse.Namespace) -> int:
     from analyzer.pipeline import crosscheck
     from analyzer.reports import crosscheck as report
 
-    keep_captures(options.captures, options.output)
-    with progress(verbose=False):
+    refuse_overwrite(options.captures, options.output)
+    with show_progress(verbose=False):
         found = crosscheck(options.captures)
     render = report.render_json if options.format == "json" else report.render_text
-    deliver(options.output, lambda _: [render(found)])
+    write_report(options.output, lambda _: [render(found)])
     return CLEAN if found.agrees else FOUND
 
 
@@ -392,7 +392,7 @@ def run_rules(options: argparse.Namespace) -> int:
     if options.mode is not None and options.mode not in tables:
         raise expected.UsageError(f"profile {options.profile} has no mode {options.mode!r}: it has {', '.join(tables)}")
     render = rules.render_json if options.format == "json" else rules.render_text
-    deliver(options.output, lambda _: [render(tables, options.mode)])
+    write_report(options.output, lambda _: [render(tables, options.mode)])
     return CLEAN
 
 
@@ -402,30 +402,30 @@ def run_completion(options: argparse.Namespace) -> int:
     from analyzer import checks, expected
     from analyzer.reports import FORMATS
 
-    known = {
+    words = {
         "CHECK": [name for check in checks.CHECKS for name in (check.id, check.slug)],
-        "FORMAT": [report.name for report in FORMATS],
+        "FORMAT": [format_.name for format_ in FORMATS],
         "MODE": list(expected.load(expected.DEFAULT_PROFILE)),
     }
     top = parser()
     for command in commands_of(top).values():
         for action in command._actions:
             name = action.metavar if isinstance(action.metavar, str) else ""
-            if name in FILES:
+            if name in FILE_METAVARS:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
             elif action.choices is None:
-                action.choices = known.get(name)
+                action.choices = words.get(name)
     script = shtab.complete(top, options.shell)
-    deliver(None, lambda _: [script])
+    write_report(None, lambda _: [script])
     return CLEAN
 
 
-FILES = ("CAPTURE", "FILE", "KEYFILE", "OLD.json", "NEW.json")
-"""What stands in the help for a name of a file."""
+FILE_METAVARS = ("CAPTURE", "FILE", "KEYFILE", "OLD.json", "NEW.json")
+"""Placeholders for file names in the help."""
 
 
 def commands_of(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parsers of all commands by name."""
+    """Name of a command → its parser."""
     return next(dict(action.choices) for action in top._actions if isinstance(action, argparse._SubParsersAction))
 
 
@@ -435,20 +435,20 @@ def run_explain(options: argparse.Namespace) -> int:
     from analyzer.reports import explain
 
     if options.check is None:
-        deliver(None, lambda _: [explain.render_catalogue(checks.CHECKS)])
+        write_report(None, lambda _: [explain.render_catalogue(checks.CHECKS)])
         return CLEAN
     check = checks.find(options.check)
     if check is None:
         raise UsageError(f"there is no check {options.check!r}: 'tpe-pcap explain' lists all")
-    deliver(None, lambda _: [explain.render_check(check)])
+    write_report(None, lambda _: [explain.render_check(check)])
     return CLEAN
 
 
 def anonymizer(keyfile: str | None) -> Callable[[R], R]:
-    """What makes a result shareable under the key in a file; without one, what leaves it as it is.
+    """A function that anonymises a result with the key in a file; without a file, one that returns it unchanged.
 
-    The key comes from a file, so that the same captures give the same report and several reports fit together, and it
-    is no argument, which every process list would show. ``UsageError`` for a key that is none, before anything is read.
+    The key is reusable, so the same captures give the same report and several reports can be compared. It is not an
+    argument itself, because process lists show those. Raises ``UsageError`` for a key that is too short.
     """
     if keyfile is None:
         return lambda result: result
@@ -462,8 +462,8 @@ def anonymizer(keyfile: str | None) -> Callable[[R], R]:
 
 
 @contextlib.contextmanager
-def progress(verbose: bool, quiet: bool = False) -> Iterator[Stages]:
-    """What the user sees of the stages of a command, on standard error."""
+def show_progress(verbose: bool, quiet: bool = False) -> Iterator[Stages]:
+    """Show the stages of a command on standard error; ``verbose``: also their times."""
     from analyzer.scanner import kernels
 
     if not quiet and not kernels.LIBRARY.ready():
@@ -481,9 +481,9 @@ def progress(verbose: bool, quiet: bool = False) -> Iterator[Stages]:
 
 
 class Stages:
-    """One stage after the other: a bar while one takes time, on a terminal only; a line behind each, if wanted.
+    """Shows a progress bar for each slow stage, and a line with its time when it ends.
 
-    It is what :func:`analyzer.pipeline.audit` takes for ``progress``.
+    An instance is a :data:`~analyzer.pipeline.ProgressCallback`.
     """
 
     def __init__(self, bars: bool, lines: bool) -> None:
@@ -491,37 +491,37 @@ class Stages:
         self.lines = lines
         self.bar: tqdm[NoReturn] | None = None
         self.stage: tuple[str, float] | None = None
-        """What the stage does, and when it began."""
+        """Description of the current stage, and when it began."""
 
-    def __call__(self, does: str, total: int, unit: str) -> Progress:
-        """The next stage begins."""
+    def __call__(self, name: str, total: int, unit: str) -> Progress:
+        """Begin the next stage."""
         self.close()
-        self.stage = f"{does} {total:,} {unit}" if total else f"{does} {unit}", time.perf_counter()
-        if not self.bars or total < SLOW.get(unit, sys.maxsize):
+        self.stage = f"{name} {total:,} {unit}" if total else f"{name} {unit}", time.perf_counter()
+        if not self.bars or total < BAR_FROM.get(unit, sys.maxsize):
             return lambda done: None
         from tqdm import tqdm
 
         short = "B" if unit == "bytes" else f" {unit}"
-        self.bar = tqdm(desc=does, total=total, unit=short, unit_scale=True, leave=False, file=sys.stderr)
+        self.bar = tqdm(desc=name, total=total, unit=short, unit_scale=True, leave=False, file=sys.stderr)
         return self.bar.update
 
     def close(self, finished: bool = True) -> None:
-        """The stage is over."""
+        """End the current stage."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
         if self.stage is not None and self.lines and finished:
-            does, began = self.stage
-            print(f"tpe-pcap: {does}: {time.perf_counter() - began:.2f} s", file=sys.stderr)
+            description, began = self.stage
+            print(f"tpe-pcap: {description}: {time.perf_counter() - began:.2f} s", file=sys.stderr)
         self.stage = None
 
 
-SLOW = {"bytes": 64 << 20, "flows": 20_000, "base stations": 200}
-"""How much of each a stage does without a bar."""
+BAR_FROM = {"bytes": 64 << 20, "flows": 20_000, "base stations": 200}
+"""Amounts from which a stage is slow enough for a bar."""
 
 
-def keep_captures(paths: Sequence[str], output: str | None) -> None:
-    """Refuse to put a report in the place of a capture that it is about, before any is read."""
+def refuse_overwrite(paths: Sequence[str], output: str | None) -> None:
+    """Raise ``UsageError`` if the report would overwrite one of the captures."""
     from analyzer.expected import UsageError
 
     target = None if output is None else Path(output)
@@ -531,18 +531,18 @@ def keep_captures(paths: Sequence[str], output: str | None) -> None:
                 raise UsageError(f"{output}: is a capture to be read, and --output would replace it")
 
 
-def keep_from_terminals(format_: Format, output: str | None) -> None:
-    """Refuse to write a binary format to a terminal, before any capture is read."""
+def refuse_terminal(format_: Format, output: str | None) -> None:
+    """Raise ``UsageError`` if a binary report would go to a terminal."""
     from analyzer.expected import UsageError
 
     if format_.binary and output is None and sys.stdout.isatty():
         raise UsageError(f"{format_.name} is binary, and standard output is a terminal: name a file with --output")
 
 
-def deliver(path: str | None, pieces: Callable[[bool], Iterable[str] | Iterable[bytes]]) -> None:
-    """Write a report to standard output, or to a file: wholly or not at all. ``pieces`` is asked with colour or not."""
+def write_report(path: str | None, pieces: Callable[[bool], Iterable[str] | Iterable[bytes]]) -> None:
+    """Write a report to a file, atomically, or to standard output. ``pieces`` takes whether to use colours."""
     if path is not None:
-        with whole(Path(path)) as file:
+        with atomic_write(Path(path)) as file:
             file.writelines(piece.encode() if isinstance(piece, str) else piece for piece in pieces(False))
         return
     for piece in pieces(sys.stdout.isatty() and not os.environ.get("NO_COLOR")):
@@ -554,14 +554,14 @@ def deliver(path: str | None, pieces: Callable[[bool], Iterable[str] | Iterable[
 
 
 @contextlib.contextmanager
-def whole(target: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of an older one once all is written; after an error nothing has changed.
+def atomic_write(target: Path) -> Iterator[BinaryIO]:
+    """A file that replaces ``target`` when it is complete; after an error nothing has changed.
 
-    The file is written under a name of its own beside ``target``, which it then replaces. A symbolic link there is
-    replaced as well, and never followed: what it leads to may be somebody else's choice. Devices and pipes, also behind
-    links like ``/dev/stdout``, are written to.
+    It is written to a temporary file in the same folder. A symbolic link is replaced and never followed, because
+    somebody else may have chosen its target. Devices and pipes are written to directly, and so are links such as
+    ``/dev/stdout``, even where it leads to a file.
     """
-    if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
+    if target.exists() and (not target.is_file() or target.is_relative_to("/dev")):
         with target.open("wb") as device:
             yield device
         return
@@ -578,29 +578,32 @@ def whole(target: Path) -> Iterator[BinaryIO]:
 
 
 def umask() -> int:
-    """The process's file mode creation mask, which can only be read by setting it."""
+    """The file mode creation mask of the process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
+# -- exit codes -------------------------------------------------------------------------------------------------
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return the exit code."""
     try:
-        return perform(arguments)
+        return execute(arguments)
     except KeyboardInterrupt:  # also while modules are imported
-        interrupted()
+        exit_interrupted()
 
 
-def perform(arguments: Sequence[str] | None) -> int:
-    """Run the command, with a line for what goes wrong; returns the exit code."""
+def execute(arguments: Sequence[str] | None) -> int:
+    """Run the command, print one line for an error, and return the exit code."""
     with contextlib.suppress(AttributeError, ValueError):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     try:
         options = parser().parse_args(arguments)
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else USAGE
-    # Numpy's linear algebra, which nothing here needs, would start a thread for every core.
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else USAGE
+    # numpy's linear algebra, which is never used, would start a thread per core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from analyzer.capture import CaptureError
     from analyzer.expected import UsageError
@@ -609,20 +612,20 @@ def perform(arguments: Sequence[str] | None) -> int:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except (CaptureError, UsageError) as error:
-        return complain(error)
+        return usage_error(error)
     except BrokenPipeError:
-        # Whoever read the report has seen enough; nothing more can be written, at exit neither.
+        # The reader of the report is gone; let Python's flush at exit write to nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLEAN
     except OSError as error:
-        return complain(f"{error.filename}: {(error.strerror or str(error)).lower()}" if error.filename else error)
+        return usage_error(f"{error.filename}: {(error.strerror or str(error)).lower()}" if error.filename else error)
     except Exception as error:
-        return confess(error)
+        return internal_error(error)
 
 
 def run() -> NoReturn:
-    """The command as a process: once all is written it ends at once, without freeing what it holds object by object."""
-    # One audit, then the process ends: looking for reference cycles among all flows would cost half of the time.
+    """Run the command as a process, which exits as soon as everything is written, without freeing its memory."""
+    # The process ends after one audit. Garbage collection would search all flows for cycles and double the time.
     gc.disable()
     code = main()
     with contextlib.suppress(BrokenPipeError):
@@ -631,15 +634,16 @@ def run() -> NoReturn:
     os._exit(code)
 
 
-def complain(reason: object) -> int:
+def usage_error(reason: object) -> int:
+    """Print the reason on one line, and return the exit code."""
     from analyzer.safetext import escape_text
 
     print(f"tpe-pcap: {escape_text(str(reason))}", file=sys.stderr)
     return USAGE
 
 
-def confess(error: Exception) -> int:
-    """A defect of this program: said in one line, with the place; the traceback only for who asks for it."""
+def internal_error(error: Exception) -> int:
+    """Print a defect of this program with its place, and return the exit code; raise it if tracebacks are enabled."""
     if os.environ.get("TPE_PCAP_TRACEBACK"):
         raise error
     import traceback
@@ -654,8 +658,8 @@ def confess(error: Exception) -> int:
     return DEFECT
 
 
-def interrupted() -> NoReturn:
-    """End as a process does that was interrupted, so that a shell loop around it ends too."""
+def exit_interrupted() -> NoReturn:
+    """End the process by SIGINT, so that a shell loop around it ends too."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
     raise SystemExit(130)
