@@ -13,8 +13,6 @@ from analyzer.checks import CHECKS
 from analyzer.checks.captures import program_defect
 from analyzer.findings import ANY, AuditContext, Check, Finding, Issue, Kind, Scope, to_finding
 from analyzer.matching import Match, StationMatches
-from analyzer.protocols import esp
-from analyzer.stations import carries_esp
 
 CACHED_FACTS = 4096
 """Maximum pairs of facts and row for which the checks that may still fire are cached."""
@@ -32,7 +30,7 @@ def run_flow_checks(stations: Iterable[StationMatches]) -> list[Finding]:
         facts = match.conversation.dissection.facts
         key = id(facts), id(match.row)
         known = remaining.get(key)
-        candidates = flow_checks(match.row.protocol if has_content_of_row(match) else ANY) if known is None else known
+        candidates = flow_checks(match.row.protocol if match.has_row_protocol else ANY) if known is None else known
         still_run = []
         for check in candidates:
             issues = run_guarded(check, match)
@@ -90,9 +88,3 @@ def join_rows(matches: Sequence[Match]) -> Iterable[Match]:
 def flow_checks(protocol: str) -> tuple[Check, ...]:
     """The checks for flows whose content is their row's protocol. For :data:`ANY`: whose content is another one."""
     return tuple(check for check in CHECKS if check.scope is Scope.FLOW and check.protocol in (ANY, protocol))
-
-
-def has_content_of_row(match: Match) -> bool:
-    """Whether the content is the protocol of the row."""
-    expected = match.row.protocol
-    return match.conversation.protocol == expected or (expected == esp.NAME and carries_esp(match.conversation))

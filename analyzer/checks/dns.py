@@ -9,6 +9,7 @@ from analyzer.conversations import Conversation
 from analyzer.expected import ExpectedFlow
 from analyzer.findings import (
     CAPTURE,
+    CITED,
     AuditContext,
     Check,
     Issue,
@@ -37,8 +38,6 @@ from analyzer.protocols.dns import (
     Trailer,
 )
 
-FRAMES_SHOWN = 8
-"""Maximum frames that the issue of a tunnel cites: the first that show it."""
 DOMAIN_LABELS = 2
 """Labels at a name's end that make its domain: ``example.com``."""
 LONG_LABEL = 40
@@ -82,7 +81,7 @@ class Evidence:
     """By id."""
 
     def add(self, conversation: Conversation, rows: tuple[ExpectedFlow, ...], frame: Frame) -> None:
-        if len(self.frames) < FRAMES_SHOWN and frame not in self.frames:
+        if len(self.frames) < CITED and frame not in self.frames:
             self.frames.append(frame)
         if len(self.conversations) < MAX_REMEMBERED:
             self.conversations[conversation.id] = conversation
@@ -312,7 +311,7 @@ def no_answer(match: Match) -> Iterator[Issue]:
             failed.setdefault((header.rcode, names.get(header.id, "an unknown name")), []).append(item.frame)
     for (code, name), frames in failed.items():
         response = RESPONSE_CODES.get(code, f"code {code}")
-        yield Issue(f"The name server answers {response} for {name}.", tuple(frames[:FRAMES_SHOWN]))
+        yield Issue(f"The name server answers {response} for {name}.", tuple(frames[:CITED]))
 
 
 QuestionKey = tuple[int, str, int]

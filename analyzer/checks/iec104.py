@@ -13,7 +13,7 @@ from analyzer.scanner import columns
 T1 = 60
 """Seconds after which a side closes a link that leaves its I frame or TESTFR unanswered (an LRR's setting)."""
 MAX_SILENCE = 60
-"""Seconds without any APDU that a working link never reaches: each side tests a silent link after 20 (T3)."""
+"""Maximum seconds without any APDU on a working link: each side tests a silent link after 20 seconds (T3)."""
 NANOSECONDS = 10**9
 """Per second."""
 TYPES_SHOWN = 4
