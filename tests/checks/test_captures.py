@@ -149,7 +149,7 @@ def test_incomplete_datagrams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         Severity.INFO,
         "1 fragmented datagram is not whole in the capture.",
     )
-    monkeypatch.setattr(fragments, "PENDING", 2)
+    monkeypatch.setattr(fragments, "MAX_PENDING", 2)
     for number in range(2, 6):
         fragmented(traffic, STATION, TPE, (0, 24), identification=number)
     (notice,) = findings_of(traffic.audit(tmp_path), "TPE009")
