@@ -1,4 +1,4 @@
-"""Packets and capture files made by hand, for tests."""
+"""Packets and capture files for tests, built field by field."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Packet(NamedTuple):
 
 
 def timed(frames: Iterable[bytes], start: int = 1_700_000_000 * SECOND, step: int = 1_000_000) -> list[Packet]:
-    """Frames as packets, one a millisecond."""
+    """Frames as packets, a millisecond apart."""
     return [Packet(frame, start + index * step) for index, frame in enumerate(frames)]
 
 
@@ -45,7 +45,7 @@ def timed(frames: Iterable[bytes], start: int = 1_700_000_000 * SECOND, step: in
 
 
 def checksum(data: bytes) -> int:
-    """RFC 1071."""
+    """Internet checksum, RFC 1071."""
     total = sum(struct.unpack(f">{len(data) // 2}H", data[: len(data) & ~1])) + (data[-1] << 8 if len(data) & 1 else 0)
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -64,7 +64,7 @@ def ip4(
     total: int | None = None,
     ttl: int = 64,
 ) -> bytes:
-    """``fragment``: flags and offset field as a whole."""
+    """An IPv4 packet; ``fragment``: flags and fragment offset as one 16-bit field."""
     length = 20 + len(options) + len(payload) if total is None else total
     header = struct.pack(
         ">BBHHHBBH4s4s",
@@ -84,14 +84,14 @@ def ip4(
 
 
 def ip6(source: str, destination: str, following: int, payload: bytes, *, length: int | None = None) -> bytes:
-    addresses = b"".join(socket.inet_pton(socket.AF_INET6, each) for each in (source, destination))
+    addresses = b"".join(socket.inet_pton(socket.AF_INET6, address) for address in (source, destination))
     return (
         struct.pack(">IHBB", 6 << 28, len(payload) if length is None else length, following, 64) + addresses + payload
     )
 
 
 def ip(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
-    """Of the version that the addresses have."""
+    """An IP packet of the version of its addresses."""
     return (ip6 if ":" in source else ip4)(source, destination, protocol, payload)
 
 
@@ -149,7 +149,7 @@ def icmp(source: str, destination: str, kind: int, body: bytes, code: int = 0) -
 
 
 def icmp_error(source: str, destination: str, kind: int, code: int, quoted: bytes) -> bytes:
-    """An Ethernet frame with an ICMP error; ``quoted``: the Ethernet frame that it is about."""
+    """An Ethernet frame with an ICMP error that quotes the Ethernet frame ``quoted``."""
     message = struct.pack(">BBHI", kind, code, 0, 0) + quoted[14:][:64]
     return ethernet(ip(source, destination, 58 if ":" in source else 1, message))
 
@@ -189,7 +189,7 @@ def ethernet(
     source: str = MAC,
     destination: str = OTHER_MAC,
 ) -> bytes:
-    """``vlans``: tag protocol and identifier of each tag, outermost first."""
+    """An Ethernet frame; ``vlans``: protocol and identifier of every tag, outermost first."""
     tags = b"".join(struct.pack(">HH", protocol, identifier) for protocol, identifier in vlans)
     number = ethertype_of(packet) if ethertype is None else ethertype
     return hardware(destination) + hardware(source) + tags + struct.pack(">H", number) + packet
@@ -211,7 +211,7 @@ def null(packet: bytes, order: Order = "<") -> bytes:
 
 
 LINKS = {0: null, 1: ethernet, 12: bytes, 101: bytes, 113: cooked, 228: bytes, 276: cooked2}
-"""Link type → how it wraps an IP packet."""
+"""Link type → function that wraps an IP packet."""
 
 
 # -- pcap -------------------------------------------------------------------------------------------------------
@@ -226,22 +226,22 @@ def pcap(
     snaplen: int = 262144,
     magic: int | None = None,
     minor: int = 4,
-    behind: bytes = b"",
+    padding: bytes = b"",
 ) -> bytes:
-    """``modified``: Kuznetzov's format, with longer record headers; ``behind``: what stands behind each of them."""
+    """A pcap file; ``modified``: Kuznetzov's format with longer record headers; ``padding``: after every header."""
     if magic is None:
         magic = 0xA1B2CD34 if modified else 0xA1B23C4D if nanoseconds else 0xA1B2C3D4
     parts = [struct.pack(order + "IHHiIII", magic, 2, minor, 0, 0, snaplen, linktype)]
     for frame, time, wire in packets:
         fraction = time % SECOND // (1 if nanoseconds else 1000)
         parts.append(struct.pack(order + "IIII", time // SECOND, fraction, len(frame), wire or len(frame)))
-        parts.append(bytes(8) if modified else behind)
+        parts.append(bytes(8) if modified else padding)
         parts.append(frame)
     return b"".join(parts)
 
 
 def snoop(packets: Iterable[Packet], datalink: int = 4, lost: int = 0) -> bytes:
-    """RFC 1761; ``lost``: cumulative drops, as the last record tells them."""
+    """A snoop file (RFC 1761); ``lost``: cumulative drops in the last record."""
     parts = [b"snoop\0\0\0" + struct.pack(">II", 2, datalink)]
     packets = list(packets)
     for index, (frame, time, wire) in enumerate(packets):
@@ -278,8 +278,11 @@ def interface(
     order: Order = "<",
     frame_check: int | None = None,
 ) -> bytes:
-    """``resolution``: the octet of option if_tsresol; ``offset``: seconds of option if_tsoffset; ``frame_check``: the
-    octet of option if_fcslen."""
+    """An Interface Description Block.
+
+    ``resolution``: octet of option if_tsresol; ``offset``: seconds of option if_tsoffset; ``frame_check``: octet of
+    option if_fcslen.
+    """
     body = struct.pack(order + "HHI", linktype, 0, snaplen) + option(2, b"lan0", order)
     if resolution is not None:
         body += option(9, bytes([resolution]), order)
@@ -317,7 +320,7 @@ def statistics(dropped: int, dropped_by_system: int | None = None, number: int =
 
 @contextlib.contextmanager
 def saved(content: bytes) -> Iterator[Path]:
-    """A file with this content, as long as it is wanted."""
+    """A temporary file with this content."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "capture"
         path.write_bytes(content)
@@ -352,10 +355,14 @@ def conversation(frames: Iterable[bytes], linktype: int = 1) -> Conversation:
 
 
 def accounted(found: Flows) -> bool:
-    """Whether every packet is somewhere."""
-    tally = found.counts
+    """Whether the packet counts add up to the packets of the files and of the flows."""
+    counts = found.counts
     parts = (
-        tally.in_flows + tally.icmp_errors + tally.copies + sum(tally.not_ip.values()) + sum(tally.unreadable.values())
+        counts.in_flows
+        + counts.icmp_errors
+        + counts.copies
+        + sum(counts.not_ip.values())
+        + sum(counts.unreadable.values())
     )
     in_flows = int(found.side["packets"].sum())
-    return tally.packets == parts == sum(each.packets for each in found.captures) and in_flows == tally.in_flows
+    return counts.packets == parts == sum(capture.packets for capture in found.captures) and in_flows == counts.in_flows

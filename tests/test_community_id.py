@@ -1,4 +1,4 @@
-"""Community IDs against the published values of the reference implementation (corelight/pycommunityid)."""
+"""Community IDs equal the published values of the reference implementation (corelight/pycommunityid)."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ def test_published_values_of_icmp(
     assert community_id(answered) == expected
 
 
-def test_esp_is_its_pair_of_addresses() -> None:
+def test_the_id_of_esp_depends_on_the_addresses_only() -> None:
     there = community_id(conversation("esp", "10.0.0.2", "10.0.9.1"))
     assert there == community_id(conversation("esp", "10.0.9.1", "10.0.0.2"))
     assert there == community_id(conversation("ip-50", "10.0.0.2", "10.0.9.1"))
 
 
-def test_what_the_capture_does_not_show_has_no_id() -> None:
+def test_no_id_without_icmp_type_or_sctp_ports() -> None:
     assert community_id(conversation("icmp", "10.0.0.2", "10.0.9.1")) is None
     assert community_id(conversation("ip-132", "10.0.0.2", "10.0.9.1")) is None
 

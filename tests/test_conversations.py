@@ -1,4 +1,4 @@
-"""Conversations: who opened them, how far they came, and what belongs to them."""
+"""Conversations: originator, state, reuse of ports, and the packets and errors that belong to them."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def opener(found: Conversation) -> tuple[str, int | None, bool]:
     return found.originator.address, found.originator.port, found.originator_certain
 
 
-# -- who opened it ----------------------------------------------------------------------------------------------
+# -- originator -------------------------------------------------------------------------------------------------
 
 
-def test_the_syn_tells_the_originator() -> None:
+def test_the_syn_shows_the_originator() -> None:
     assert opener(build.conversation(OPENED)) == (STATION, PORT, True)
 
 
-def test_the_syn_ack_tells_it_too() -> None:
+def test_the_syn_ack_shows_the_originator() -> None:
     assert opener(build.conversation([answered(SYN | ACK), answered(ACK, 901, b"x")])) == (STATION, PORT, True)
 
 
-def test_a_syn_behind_other_packets_still_tells_it() -> None:
+def test_a_late_syn_shows_the_originator() -> None:
     assert opener(build.conversation([answered(SYN | ACK), sent(SYN)])) == (STATION, PORT, True)
 
 
-def test_without_a_handshake_a_known_service_tells_it() -> None:
+def test_without_handshake_the_port_of_a_service_shows_the_responder() -> None:
     for frames in ([answered(ACK, 5, b"x")], [sent(ACK, 5, b"x")]):
         (found,) = build.conversations(frames, services=frozenset({("tcp", SERVICE)}))
         assert opener(found) == (STATION, PORT, False)
@@ -53,23 +53,23 @@ def test_without_a_handshake_a_known_service_tells_it() -> None:
         assert opener(found)[0] == (SERVER if frames == [answered(ACK, 5, b"x")] else STATION)
 
 
-def test_without_a_handshake_a_system_port_tells_it() -> None:
+def test_without_handshake_a_system_port_shows_the_responder() -> None:
     frames = [build.tcp(SERVER, 443, STATION, PORT, ACK, 5, b"x")]
     assert opener(build.conversation(frames)) == (STATION, PORT, False)
 
 
-def test_without_any_of_these_the_first_sender_is_it() -> None:
+def test_otherwise_the_first_sender_is_the_originator() -> None:
     assert opener(build.conversation([answered(ACK, 5, b"x")])) == (SERVER, SERVICE, False)
     assert opener(build.conversation([build.udp(SERVER, 7000, STATION, 8000)])) == (SERVER, 7000, True)
 
 
-def test_a_datagram_from_a_system_port_is_an_answer() -> None:
+def test_a_datagram_from_a_system_port_is_a_reply() -> None:
     answer = build.udp(RESOLVER, 53, STATION, 40000, b"x")
     assert opener(build.conversation([answer])) == (STATION, 40000, False)
     assert opener(build.conversation([build.udp(STATION, 40000, RESOLVER, 53, b"x"), answer])) == (STATION, 40000, True)
 
 
-# -- how far it came --------------------------------------------------------------------------------------------
+# -- state ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_datagram_from_a_system_port_is_an_answer() -> None:
         ([answered(SYN | ACK), answered(ACK, 901, b"x")], State.ESTABLISHED),
     ],
 )
-def test_states_of_tcp(frames: list[bytes], state: State) -> None:
+def test_tcp_states(frames: list[bytes], state: State) -> None:
     assert build.conversation(frames).state is state
 
 
@@ -116,7 +116,7 @@ ANSWER = build.udp(RESOLVER, 5353, STATION, 40000, b"answer")
         ([build.echo(STATION, ROUTER, 8, 1), build.echo(ROUTER, STATION, 0, 1)], State.TWOWAY),
     ],
 )
-def test_states_of_everything_else(frames: list[bytes], state: State) -> None:
+def test_states_without_tcp(frames: list[bytes], state: State) -> None:
     assert build.conversation(frames).state is state
 
 
@@ -124,12 +124,12 @@ QUERY6 = build.udp(STATION6, 40000, SERVER6, 5353, b"question")
 
 
 @pytest.mark.parametrize(("kind", "state"), [(1, State.REJECTED), (2, State.ONEWAY), (3, State.ONEWAY)])
-def test_ipv6_numbers_its_errors_otherwise(kind: int, state: State) -> None:
+def test_only_icmpv6_type_1_is_unreachable(kind: int, state: State) -> None:
     found = build.conversation([QUERY6, build.icmp_error(ROUTER6, STATION6, kind, 0, QUERY6)])
     assert found.state is state
 
 
-def test_a_reset_names_its_frame() -> None:
+def test_a_refusing_reset_names_its_frame() -> None:
     found = build.conversation([sent(SYN), answered(RST | ACK, 0)])
     assert (found.refused, found.silent) == (Frame(0, 2), True)
     assert build.conversation([*OPENED, sent(RST, 101)]).refused is None
@@ -147,7 +147,7 @@ AGAIN = [sent(SYN, 7000), answered(SYN | ACK, 8000), sent(ACK, 7001), sent(ACK, 
     [CLOSED, [answered(RST, 901)], [sent(RST, 101)], [sent(FIN | ACK, 101)], []],
     ids=["fin", "reset by responder", "reset by originator", "one fin", "lost its memory"],
 )
-def test_a_new_connection_over_the_same_ports_is_a_new_flow(end: list[bytes]) -> None:
+def test_a_new_connection_on_the_same_ports_is_a_new_flow(end: list[bytes]) -> None:
     first, second = build.conversations([*OPENED, sent(ACK, 101, b"\x01first"), *end, *AGAIN])
     assert (first.head.streams[0].data, second.head.streams[0].data) == (b"\x01first", b"\x01again")
     assert (first.packets[0], second.packets) == (3 + sum(frame[26:30] == OPENED[0][26:30] for frame in end), (3, 1))
@@ -155,22 +155,22 @@ def test_a_new_connection_over_the_same_ports_is_a_new_flow(end: list[bytes]) ->
     assert (first.id, second.id) == (1, 2)
 
 
-def test_a_retransmitted_syn_is_none() -> None:
+def test_a_retransmitted_syn_opens_no_flow() -> None:
     assert build.conversation([sent(SYN), sent(SYN), *OPENED[1:]]).packets == (3, 1)
     assert build.conversation([*OPENED, *CLOSED, sent(SYN, 100)]).packets == (5, 2)
     assert build.conversation([sent(SYN), answered(RST | ACK, 0)] * 3).packets == (3, 3)
 
 
-def test_each_refused_attempt_with_a_number_of_its_own_is_a_flow() -> None:
+def test_refused_attempts_with_different_sequence_numbers_are_flows() -> None:
     frames = [frame for n in range(3) for frame in (sent(SYN, 100 + n), answered(RST | ACK, 0))]
-    assert [each.state for each in build.conversations(frames)] == [State.REJECTED] * 3
+    assert [conversation.state for conversation in build.conversations(frames)] == [State.REJECTED] * 3
 
 
-def test_an_attacker_cannot_make_a_flow_of_each_forged_syn() -> None:
+def test_forged_syns_open_one_flow_at_most() -> None:
     assert len(build.conversations([*OPENED, *(sent(SYN, 5000 + n) for n in range(100))])) <= 2
 
 
-# -- what belongs to it -----------------------------------------------------------------------------------------
+# -- packets and errors -----------------------------------------------------------------------------------------
 
 
 def test_counts_times_and_frames_by_direction() -> None:
@@ -183,7 +183,7 @@ def test_counts_times_and_frames_by_direction() -> None:
     assert found.macs == (build.MAC, build.MAC)
 
 
-def test_macs_are_those_of_the_senders() -> None:
+def test_macs_are_the_senders() -> None:
     query = build.ethernet(QUERY[14:], source="02:00:00:00:00:aa", destination="02:00:00:00:00:bb")
     answer = build.ethernet(ANSWER[14:], source="02:00:00:00:00:bb", destination="02:00:00:00:00:aa")
     assert build.conversation([query, answer]).macs == ("02:00:00:00:00:aa", "02:00:00:00:00:bb")
@@ -191,7 +191,7 @@ def test_macs_are_those_of_the_senders() -> None:
     assert build.conversation([QUERY[14:]], 101).macs == (None, None)
 
 
-def test_time_that_goes_back() -> None:
+def test_first_and_last_are_the_extremes_where_time_goes_back() -> None:
     packets = [build.Packet(QUERY, 5_000), build.Packet(ANSWER, 9_000), build.Packet(QUERY, 2_000)]
     (found,) = build.dissect_flows(build.read_files(build.pcap(packets, nanoseconds=True)))
     assert (found.first, found.last, found.last_frame) == (2_000, 9_000, Frame(0, 2))
@@ -201,7 +201,7 @@ def test_time_that_goes_back() -> None:
     ("query", "router", "station", "kind"),
     [(QUERY, ROUTER, STATION, 3), (QUERY6, ROUTER6, STATION6, 1), (OPENED[0], ROUTER, STATION, 3)],
 )
-def test_an_icmp_error_belongs_to_the_flow_that_it_quotes(query: bytes, router: str, station: str, kind: int) -> None:
+def test_an_icmp_error_belongs_to_the_quoted_flow(query: bytes, router: str, station: str, kind: int) -> None:
     found = build.read([query, *[build.icmp_error(router, station, kind, 1, query)] * 10])
     assert (found.counts.in_flows, found.counts.icmp_errors) == (1, 10)
     (conversation,) = build.dissect_flows(found)
@@ -212,19 +212,19 @@ def test_an_icmp_error_belongs_to_the_flow_that_it_quotes(query: bytes, router: 
     assert conversation.packets == (1, 0)
 
 
-def test_an_icmp_error_behind_extension_headers() -> None:
+def test_an_icmp_error_after_extension_headers_is_read() -> None:
     plain = build.icmp_error(ROUTER6, STATION6, 1, 3, QUERY6)[14:]
     extended = build.ip6(ROUTER6, STATION6, 0, b"\x3a\0\x05\x02\0\0\x01\0" + plain[40:])
     (error,) = build.conversation([QUERY6, build.ethernet(extended)]).icmp_errors
     assert (error.type, error.code) == (1, 3)
 
 
-def test_an_icmp_error_about_an_answer_says_so() -> None:
+def test_an_icmp_error_about_a_reply_quotes_the_responder() -> None:
     found = build.conversation([QUERY, ANSWER, build.icmp_error(STATION, RESOLVER, 3, 3, ANSWER)])
     assert [error.quoted for error in found.icmp_errors] == [Direction.RESPONDER]
 
 
-def test_an_icmp_error_about_a_ping() -> None:
+def test_an_icmp_error_about_a_ping_refuses_it() -> None:
     ping = build.echo(STATION, SERVER, 8, 77)
     found = build.conversation([ping, build.icmp_error(ROUTER, STATION, 3, 1, ping)])
     assert (found.transport, found.state, len(found.icmp_errors)) == ("icmp", State.REJECTED, 1)
@@ -238,11 +238,17 @@ def test_an_icmp_error_without_its_flow_is_a_flow_of_its_own() -> None:
         assert (found.transport, found.originator, found.icmp_errors) == ("icmp", Endpoint(ROUTER, None), ())
 
 
-def test_an_icmp_error_that_quotes_a_later_fragment_tells_no_ports() -> None:
+def test_an_icmp_error_that_quotes_a_later_fragment_belongs_to_no_flow_with_ports() -> None:
     lie = struct.pack(">HH", 40000, 5353)
     part = build.ethernet(build.ip4(STATION, RESOLVER, 17, lie + bytes(4), fragment=100))
     found = build.conversations([QUERY, build.icmp_error(ROUTER, STATION, 11, 1, part)])
-    assert [each.icmp_errors for each in found] == [(), ()]
+    assert [conversation.icmp_errors for conversation in found] == [(), ()]
+
+
+def test_other_icmp_errors_do_not_hide_a_redirect() -> None:
+    errors = [build.icmp_error(ROUTER, STATION, kind, 1, QUERY) for kind in [3] * 40 + [5]]
+    found = build.conversation([QUERY, *errors])
+    assert [error.type for error in found.icmp_errors] == [3] * 8 + [5]
 
 
 def test_notes_name_the_vlan_once() -> None:
@@ -252,7 +258,7 @@ def test_notes_name_the_vlan_once() -> None:
     assert build.conversation([build.ethernet(tunnel, vlans=[(0x8100, 7)])]).notes == ("vlan 7", "gre")
 
 
-def test_esp_is_a_conversation_of_addresses() -> None:
+def test_esp_between_two_addresses_is_one_conversation() -> None:
     frames = [
         build.ethernet(build.ip4(*pair, 50, struct.pack(">II", spi, number) + bytes(60)))
         for number in range(3)
@@ -269,7 +275,11 @@ def test_esp_is_a_conversation_of_addresses() -> None:
 
 def test_conversations_are_numbered_in_the_order_of_their_first_frames() -> None:
     frames = [build.udp(STATION, 40000 + n % 3, RESOLVER, 5353, b"x") for n in range(9)]
-    assert [(each.id, each.first_frame.number) for each in build.conversations(frames)] == [(1, 1), (2, 2), (3, 3)]
+    assert [(conversation.id, conversation.first_frame.number) for conversation in build.conversations(frames)] == [
+        (1, 1),
+        (2, 2),
+        (3, 3),
+    ]
 
 
 def test_endpoints_as_text() -> None:
@@ -280,36 +290,3 @@ def test_endpoints_as_text() -> None:
     ]
     mapped = build.udp("::ffff:192.0.2.9", 1, STATION6, 2)
     assert build.conversation([mapped]).originator.address in ("192.0.2.9", "::ffff:192.0.2.9")
-
-
-# -- FTP --------------------------------------------------------------------------------------------------------
-
-
-def test_ftp_data_know_their_control_connection() -> None:
-    def control(direction: int, sequence: int, payload: bytes) -> bytes:
-        ends = (STATION, PORT, SERVER, 21) if direction == 0 else (SERVER, 21, STATION, PORT)
-        return build.tcp(*ends, ACK, sequence, payload)
-
-    frames = [
-        build.tcp(STATION, PORT, SERVER, 21, SYN, 100),
-        build.tcp(SERVER, 21, STATION, PORT, SYN | ACK, 900),
-        control(1, 901, b"220 ready\r\n"),
-        control(0, 101, b"PASV\r\n"),
-        control(1, 912, b"227 Entering Passive Mode (198,51,100,1,156,64)\r\n"),
-        control(0, 107, b"STOR log.gz\r\n"),
-        build.tcp(STATION, 50001, SERVER, 40000, SYN, 5),
-        build.tcp(SERVER, 40000, STATION, 50001, SYN | ACK, 5),
-        build.tcp(STATION, 50001, SERVER, 40000, ACK, 6, b"\x1f\x8b"),
-        build.tcp(STATION, 50002, SERVER, 40001, SYN, 5),
-        control(1, 961, b"226 done\r\n"),
-    ]
-    first, data, other = build.conversations(frames)
-    assert (first.protocol, first.control) == ("ftp", None)
-    assert (data.protocol, data.control) == ("ftp-data", 1)
-    assert (other.protocol, other.control) == (None, None)
-
-
-def test_no_number_of_harmless_errors_hides_a_redirect() -> None:
-    errors = [build.icmp_error(ROUTER, STATION, kind, 1, QUERY) for kind in [3] * 40 + [5]]
-    found = build.conversation([QUERY, *errors])
-    assert [error.type for error in found.icmp_errors] == [3] * 8 + [5]

@@ -1,4 +1,4 @@
-"""Facts as JSON."""
+"""Facts as JSON, and messages by kind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Some(Facts):
 SOME = Some(0, False, Colour.RED, b"\x01\xff", (Inner("a"), Inner("b")), {7: 1})
 
 
-def test_facts_become_plain_json_in_their_own_order() -> None:
+def test_facts_become_plain_json_in_the_order_of_their_fields() -> None:
     assert json.dumps(to_json(SOME)) == json.dumps(
         {
             "number": 0,
@@ -51,12 +51,12 @@ def test_facts_become_plain_json_in_their_own_order() -> None:
     )
 
 
-def test_private_and_unseen_facts_do_not_appear() -> None:
+def test_private_and_empty_fields_are_omitted() -> None:
     shown = json.dumps(to_json(SOME))
     for hidden in ("secret", "hunter2", "private", "password", "nothing", "blank", "none"):
         assert hidden not in shown
 
 
-def test_messages_of_one_kind_come_with_their_items() -> None:
+def test_messages_of_one_kind_are_returned_with_their_items() -> None:
     items = [Item(message, Direction.ORIGINATOR, Frame(0, 1), 0, 0) for message in (Inner("a"), Colour.RED, Inner("b"))]
     assert [(item, message.name) for item, message in messages(items, Inner)] == [(items[0], "a"), (items[2], "b")]

@@ -1,4 +1,4 @@
-"""A capture in several files is one timeline: cut anywhere, it gives the same flows and the same verdict."""
+"""Several files are one timeline: a capture cut anywhere gives the same flows and the same audit."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests import samples
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
 CUTS = 8 if os.environ.get("CI") else 2
-"""Ways in which each capture is cut."""
-OF_A_FILE = {"TPE001", "TPE011", "TPE012", "TPE013"}
-"""Checks that speak of each file on its own: of its damage, and of what it carries beside its packets."""
+"""Random cuts per capture."""
+FILE_CHECKS = {"TPE001", "TPE011", "TPE012", "TPE013"}
+"""Checks about single files: their damage, and what they hold besides packets."""
 
 
 def records(content: bytes) -> tuple[bytes, list[bytes]] | None:
-    """The head of a file, and its packets; each of pcapng with the blocks before it that carry none.
+    """The file header and the packet records; in pcapng, the header is all blocks before the first packet.
 
-    ``None`` for what is neither, or damaged.
+    ``None`` for other formats and damaged files.
     """
     if content[:4] in (b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\xc3\xd4", b"\x4d\x3c\xb2\xa1", b"\xa1\xb2\x3c\x4d"):
         order = "<" if content[0] in (0xD4, 0x4D) else ">"
@@ -48,12 +48,12 @@ def records(content: bytes) -> tuple[bytes, list[bytes]] | None:
             kind, size = struct.unpack_from(order + "II", content, at)
             sections += kind == 0x0A0D0D0A
             if size < 12 or at + size > len(content) or sections > 1:
-                return None  # of several sections each part would need its own head
+                return None  # with several sections, every part would need a header of its own
             block = content[at : at + size]
             if kind in (2, 3, 6):
                 found.append(block)
             elif found:
-                return None  # an interface that comes later
+                return None  # an interface after the first packet
             else:
                 head += block
             at += size
@@ -67,32 +67,41 @@ def cuttable() -> list[Path]:
     return [path for path, parts in found if parts is not None and len(parts[1]) > 1]
 
 
-def told(result: Audit) -> Any:
-    """All that an audit says, but where it stands."""
+def audit_content(result: Audit) -> Any:
+    """An audit without frame numbers."""
     stations = [
-        (replace(each.station, signatures=()), each.mode, each.mode_evidence, each.tpe, each.rows)
-        for each in result.base_stations
+        (replace(station.station, signatures=()), station.mode, station.mode_evidence, station.tpe, station.rows)
+        for station in result.base_stations
     ]
     findings = [
-        (each.check, each.severity, each.base_station, each.rows, each.flow, each.count, each.time, each.summary)
-        for each in result.findings
-        if each.check not in OF_A_FILE
+        (
+            finding.check,
+            finding.severity,
+            finding.base_station,
+            finding.rows,
+            finding.flow,
+            finding.count,
+            finding.time,
+            finding.summary,
+        )
+        for finding in result.findings
+        if finding.check not in FILE_CHECKS
     ]
     flows = [
         (
-            (each.id, each.transport, each.originator, each.responder, each.originator_certain, each.state),
-            (each.packets, each.bytes, each.payload, each.copies, each.first, each.last, each.macs, each.notes),
-            (each.protocol, to_json(each.dissection.facts), each.retransmissions, each.control),
+            (flow.id, flow.transport, flow.originator, flow.responder, flow.originator_certain, flow.state),
+            (flow.packets, flow.bytes, flow.payload, flow.copies, flow.first, flow.last, flow.macs, flow.notes),
+            (flow.protocol, to_json(flow.dissection.facts), flow.retransmissions, flow.control),
         )
-        for each in result.flows
+        for flow in result.flows
     ]
     return stations, findings, flows, result.flow_rows, result.totals
 
 
 @pytest.mark.parametrize("path", cuttable(), ids=lambda path: path.name)
-def test_cut_into_several_files(path: Path, tmp_path: Path) -> None:
+def test_a_capture_cut_into_several_files_has_the_same_audit(path: Path, tmp_path: Path) -> None:
     try:
-        whole = told(audit(path))
+        whole = audit_content(audit(path))
     except CaptureError as error:
         assert str(error)
         return
@@ -106,4 +115,4 @@ def test_cut_into_several_files(path: Path, tmp_path: Path) -> None:
         for number, (begin, end) in enumerate(zip([0, *cuts], [*cuts, len(packets)], strict=True)):
             files.append(tmp_path / f"{number}{path.suffix}")
             files[-1].write_bytes(head + b"".join(packets[begin:end]))
-        assert told(audit(files)) == whole
+        assert audit_content(audit(files)) == whole

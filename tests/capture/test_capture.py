@@ -79,8 +79,8 @@ WHOLE = {
     ">pcap": build.pcap(PACKETS, order=">", nanoseconds=True),
     "frame check": build.pcap(PACKETS, 0x24000001),
     "modified": build.pcap(PACKETS, modified=True),
-    "red hat": build.pcap(PACKETS, behind=KUZNETZOV),
-    "suse": build.pcap(PACKETS, magic=0xA1B2CD34, behind=KUZNETZOV + bytes(4)),
+    "red hat": build.pcap(PACKETS, padding=KUZNETZOV),
+    "suse": build.pcap(PACKETS, magic=0xA1B2CD34, padding=KUZNETZOV + bytes(4)),
     "old": build.pcap(PACKETS, minor=2),
     "snoop": build.snoop(PACKETS),
     "pcapng": blocks(PACKETS),
@@ -166,7 +166,7 @@ def test_dialects_under_one_magic_number(
         behind = struct.pack(">IH", *struct.unpack("<IH", behind[:6])) + behind[6:]
     packets = [Packet(FRAME, TIME // 1000 * 1000 + index * SECOND) for index in range(count)]
     for buffer_size in (64, 4 << 20):
-        content = build.pcap(packets, order=order, magic=magic, behind=behind)
+        content = build.pcap(packets, order=order, magic=magic, padding=behind)
         found = build.read_files(content, buffer_size=buffer_size)
         assert columns(found) == columns(build.read_files(build.pcap(packets)))
         (file,) = found.captures
@@ -827,7 +827,7 @@ def test_files_are_read_in_the_order_of_time(tmp_path: Path) -> None:
 def test_snoop_and_dialects_tell_their_time_too(tmp_path: Path) -> None:
     later = [Packet(FRAME, TIME + 60 * SECOND)]
     paths = [str(tmp_path / name) for name in "abc"]
-    contents = [build.snoop(later), build.pcap(PACKETS, behind=KUZNETZOV), build.pcap(later, magic=0x1C0001AB)]
+    contents = [build.snoop(later), build.pcap(PACKETS, padding=KUZNETZOV), build.pcap(later, magic=0x1C0001AB)]
     contents[2] = contents[2][:24] + bytes(4) + contents[2][24:]
     for path, content in zip(paths, contents, strict=True):
         Path(path).write_bytes(content)

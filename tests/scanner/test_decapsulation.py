@@ -1,4 +1,4 @@
-"""What rarely stands before the IP header that counts: each encapsulation, nested, cut and hostile.
+"""Decapsulation: every encapsulation, nested, truncated and hostile.
 
 The inner endpoints of every frame in :data:`FRAMES` are those that Wireshark 4 reads, which guesses less below MPLS
 (``mpls-ethernet-bare``), leaves some undecoded (wireless devices in cooked captures, ``erspan-iii-ip``, forty VLANs)
@@ -55,14 +55,14 @@ def cooked2(hardware_type: int, protocol: int, payload: bytes) -> bytes:
 
 def wireless(control: int, body: bytes, extra: bytes = b"", sequence: int = 0) -> bytes:
     """An IEEE 802.11 frame; ``control``: both bytes of frame control; ``extra``: what follows the sequence number."""
-    ends = [hardware(each) for each in (OTHER_MAC, MAC, "02:00:00:00:00:99")]
+    ends = [hardware(address) for address in (OTHER_MAC, MAC, "02:00:00:00:00:99")]
     order = {0: (0, 1, 2), 1: (2, 1, 0), 2: (0, 2, 1), 3: (2, 2, 0)}[control & 3]
-    addresses = b"".join(ends[each] for each in order)
+    addresses = b"".join(ends[index] for index in order)
     return struct.pack(">HH", control, 0) + addresses + struct.pack("<H", sequence) + extra + body
 
 
 def radiotap(frame: bytes, flags: int = 0) -> bytes:
-    """With two presence words, the time and the flags."""
+    """A radiotap header with two presence words, time stamp and flags."""
     fields = bytes(4) + bytes(8) + bytes([flags, 0])
     return struct.pack("<BBHII", 0, 0, 12 + len(fields), 0x80000003, 0) + fields + frame
 
@@ -186,11 +186,11 @@ FRAMES = {
         ("ip-in-ip", "gre", "vxlan 42"),
     ),
 }
-"""Link type, frame, and the notes that it leaves."""
+"""Link type, frame, and the notes of its flow."""
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_the_innermost_conversation_is_found(name: str) -> None:
+def test_the_innermost_ip_header_is_found(name: str) -> None:
     linktype, frame, notes = FRAMES[name]
     found = build.conversation([frame], linktype)
     ends = (found.originator.address, found.originator.port, found.responder.address, found.responder.port)
@@ -229,7 +229,7 @@ def test_the_innermost_conversation_is_found(name: str) -> None:
         (127, radiotap(wireless(0x0C00, b"")), "wireless LAN extension"),
     ],
 )
-def test_what_carries_no_ip_is_counted_by_its_name(linktype: int, frame: bytes, name: str) -> None:
+def test_frames_without_ip_are_counted_by_name(linktype: int, frame: bytes, name: str) -> None:
     assert build.read([frame], linktype).counts.not_ip == {name: 1}
 
 
@@ -257,12 +257,12 @@ def test_what_carries_no_ip_is_counted_by_its_name(linktype: int, frame: bytes, 
         (60000, bytes(60), "link type 60000 is not supported"),
     ],
 )
-def test_what_may_hide_ip_is_counted_by_the_reason(linktype: int, frame: bytes, reason: str) -> None:
+def test_opaque_frames_are_counted_by_reason(linktype: int, frame: bytes, reason: str) -> None:
     assert build.read([frame], linktype).counts.unreadable == {reason: 1}
 
 
-def test_every_link_type_that_is_read_has_a_name() -> None:
-    assert set(LINKS) - {12, 14} <= set(LINKTYPES)  # raw IP by its numbers of BSD and OpenBSD
+def test_every_supported_link_type_has_a_name() -> None:
+    assert set(LINKS) - {12, 14} <= set(LINKTYPES)  # raw IP as numbered on BSD and OpenBSD
 
 
 def test_tunnelled_and_bare_packets_are_one_flow() -> None:
@@ -270,7 +270,7 @@ def test_tunnelled_and_bare_packets_are_one_flow() -> None:
     assert found.packets == (2, 0)
 
 
-def test_fragments_in_a_tunnel_and_of_a_tunnel() -> None:
+def test_fragments_inside_and_outside_of_a_tunnel_are_reassembled() -> None:
     inner = [over4(4, part) for part in build.fragments(INNER, 8)]
     found = build.conversation(inner)
     assert (found.originator.address, found.packets, found.head.datagrams[0].data) == ("10.1.1.1", (2, 0), b"question")
@@ -281,8 +281,8 @@ def test_fragments_in_a_tunnel_and_of_a_tunnel() -> None:
     assert found.notes == ("fragments", "ip-in-ip")
 
 
-def test_fragments_of_a_tunnel_that_carries_fragments() -> None:
-    """As where a tunnel's overhead makes full-sized fragments too large for the path."""
+def test_fragments_of_fragments_in_a_tunnel_are_reassembled() -> None:
+    """The tunnel's overhead makes full-sized fragments too large for the path."""
     whole = ip4("10.1.1.1", "10.2.2.2", 17, udp_datagram(40000, 5353, bytes(range(200))))
     frames = [
         ethernet(part)
@@ -292,22 +292,22 @@ def test_fragments_of_a_tunnel_that_carries_fragments() -> None:
     for order in (frames, frames[::-1]):
         found = build.conversation(order)
         assert (found.originator, found.responder) == (("10.1.1.1", 40000), ("10.2.2.2", 5353))
-        assert [each.data for each in found.head.datagrams] == [bytes(range(200))]
+        assert [datagram.data for datagram in found.head.datagrams] == [bytes(range(200))]
         assert (found.packets, found.bytes) == ((len(frames), 0), (sum(map(len, frames)), 0))
         assert found.notes == ("fragments", "gre", "fragments")
 
 
-def test_what_a_lost_fragment_leaves_of_a_tunnel() -> None:
+def test_a_tunnel_that_lacks_its_last_fragment_is_truncated() -> None:
     whole = ip4(STATION, SERVER, 47, b"\0\0\x08\0" + ip4("10.1.1.1", "10.2.2.2", 17, udp_datagram(1, 2, bytes(200))))
     found = build.conversation(map(ethernet, build.fragments(whole, 104)[:-1]))
     assert (found.originator, found.packets, found.payload) == (("10.1.1.1", 1), (2, 0), (200, 0))
     assert found.head.datagrams[0].data == bytes(2 * 104 - 4 - 20 - 8)
 
 
-def test_notes_of_a_flow_gather() -> None:
-    frames = [tunnel(4789, b"\x08\0\0\0\0\0" + bytes([each, 0]) + ethernet(INNER)) for each in (1, 2, 1)]
+def test_notes_of_a_flow_add_up_to_a_limit() -> None:
+    frames = [tunnel(4789, b"\x08\0\0\0\0\0" + bytes([number, 0]) + ethernet(INNER)) for number in (1, 2, 1)]
     assert build.conversation(frames).notes == ("vxlan 1", "vxlan 2")
-    frames = [tunnel(4789, b"\x08\0\0\0\0\0" + bytes([each, 0]) + ethernet(INNER)) for each in range(100)]
+    frames = [tunnel(4789, b"\x08\0\0\0\0\0" + bytes([number, 0]) + ethernet(INNER)) for number in range(100)]
     assert len(build.conversation(frames).notes) == 16
 
 
@@ -318,7 +318,7 @@ def in_session(packet: bytes, session: int, identifier: int = 7) -> bytes:
 
 
 def labelled(packet: bytes, *labels: int) -> bytes:
-    return ethernet(b"".join(label(each, each == labels[-1]) for each in labels) + packet, 0x8847)
+    return ethernet(b"".join(label(number, number == labels[-1]) for number in labels) + packet, 0x8847)
 
 
 ANSWER = ip4("10.2.2.2", "10.1.1.1", 17, udp_datagram(5353, 40000, b"an answer"))
@@ -339,7 +339,7 @@ ANSWER = ip4("10.2.2.2", "10.1.1.1", 17, udp_datagram(5353, 40000, b"an answer")
         ([labelled(INNER, *range(16, 40))] * 3, 3, None),
     ],
 )
-def test_only_what_has_new_notes_is_slow(
+def test_only_packets_with_new_notes_take_the_slow_path(
     frames: list[bytes], slow: int, notes: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
@@ -358,17 +358,15 @@ def test_only_what_has_new_notes_is_slow(
         assert found.counts.unreadable == {"contradictory headers": len(frames)}
     else:
         conversations = build.dissect_flows(found)
-        assert {each.notes for each in conversations} == {notes}
+        assert {conversation.notes for conversation in conversations} == {notes}
         assert found.counts.in_flows == len(frames)
 
 
-def test_a_new_connection_has_its_own_notes() -> None:
-    """Though it takes over the ports of an old one."""
-
+def test_a_new_connection_on_old_ports_has_its_own_notes() -> None:
     def segment(flags: int, sequence: int) -> bytes:
         return ip4("10.1.1.1", "10.2.2.2", 6, build.tcp_header(40000, 443, flags, sequence))
 
-    packets = [segment(*each) for each in ((2, 1), (16, 2), (4, 2), (2, 99), (16, 100))]
+    packets = [segment(*fields) for fields in ((2, 1), (16, 2), (4, 2), (2, 99), (16, 100))]
     one, two = build.conversations([in_session(packet, 9) for packet in packets])
     assert one.notes == two.notes == ("vlan 7", "pppoe 9", "ppp")
     assert (one.packets, two.packets) == ((3, 0), (2, 0))
@@ -381,15 +379,15 @@ def nested(depth: int) -> bytes:
     return packet
 
 
-def test_nesting_ends_at_a_limit() -> None:
+def test_nested_layers_are_limited() -> None:
     for depth in range(MAX_LAYERS - 1):
         assert decapsulate(nested(depth), 101).network == 20 * depth
     bombs = [nested(depth) for depth in range(MAX_LAYERS - 1, MAX_LAYERS + 20)]
     assert build.read(bombs, 101).counts.unreadable == {"too many nested layers": len(bombs)}
 
 
-def test_nested_datagrams_that_wait_for_fragments_end_at_a_limit() -> None:
-    """Each of them is completed by a fragment of what is completed by the next one."""
+def test_nested_fragmented_datagrams_are_limited() -> None:
+    """A fragment inside every datagram completes the previous one."""
     packet, frames = INNER, []
     for depth in range(60):
         first, *_, last = build.fragments(
@@ -404,23 +402,23 @@ def test_nested_datagrams_that_wait_for_fragments_end_at_a_limit() -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        b"\0\0\x08\0",  # nothing in it
-        b"\0\0\x08\0" + INNER[:19],  # a cut header
+        b"\0\0\x08\0",  # no payload
+        b"\0\0\x08\0" + INNER[:19],  # an incomplete header
         b"\0\0\x08\0\x44" + INNER[1:],  # a header of 16 bytes
-        b"\0\0\x86\xdd" + INNER,  # another version than announced
+        b"\0\0\x86\xdd" + INNER,  # not the announced version
         b"\0\0\0\0",  # a keepalive
         b"\0\0\x12\x34" + INNER,
         b"\0\x01\x88\x0b\0\0\0\0",
         b"",
     ],
 )
-def test_a_tunnel_without_a_sound_packet_is_what_its_bearer_carries(payload: bytes) -> None:
+def test_a_tunnel_without_a_valid_packet_is_a_flow_of_its_endpoints(payload: bytes) -> None:
     found = build.conversation([over4(47, payload)])
     assert (found.transport, found.originator.address, found.responder.address) == ("ip-47", STATION, SERVER)
     assert found.notes == ()
 
 
-def test_tunnel_ports_may_carry_something_else() -> None:
+def test_other_content_on_a_tunnel_port_is_not_decapsulated() -> None:
     query = bytes.fromhex("123401000001000000000000026777076578616d706c650000010001")
     for port in (2152, 3544, 4789, 6081):
         found = build.conversation([build.udp(STATION, port, SERVER, 53, query)])
@@ -429,14 +427,14 @@ def test_tunnel_ports_may_carry_something_else() -> None:
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_cut_at_every_byte(name: str) -> None:
+def test_frames_truncated_at_every_byte(name: str) -> None:
     linktype, frame, _ = FRAMES[name]
     for size in range(len(frame)):
         found = decapsulate(frame[:size], linktype, len(frame))
         assert found.network <= size
         assert (found.network < 0) == (found.unreadable is not None)
         assert found.unreadable in (None, HEADERS_TRUNCATED)
-        assert decapsulate(frame[:size], linktype).network <= size  # no snap length, but a sender's trick
+        assert decapsulate(frame[:size], linktype).network <= size  # not truncated, but sent so
     found = build.read_files(
         build.pcap([build.Packet(frame[:size], 0, len(frame)) for size in range(len(frame))], linktype)
     )
@@ -449,7 +447,7 @@ def test_cut_at_every_byte(name: str) -> None:
 
 
 @given(st.sampled_from(sorted(FRAMES)), st.data())
-def test_damaged(name: str, data: st.DataObject) -> None:
+def test_damaged_frames_are_accounted_for(name: str, data: st.DataObject) -> None:
     linktype, frame, _ = FRAMES[name]
     damaged = bytearray(frame)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -459,7 +457,7 @@ def test_damaged(name: str, data: st.DataObject) -> None:
 
 
 @given(st.sampled_from([*LINKS, 195]), st.binary(max_size=200), st.integers(0, 300))
-def test_random_bytes(linktype: int, frame: bytes, wire: int) -> None:
+def test_random_bytes_have_an_ip_header_or_a_reason(linktype: int, frame: bytes, wire: int) -> None:
     found = decapsulate(frame, linktype, wire)
     assert found.network <= len(frame)
     assert (found.network < 0) == (found.unreadable is not None or found.non_ip is not None)
@@ -467,14 +465,14 @@ def test_random_bytes(linktype: int, frame: bytes, wire: int) -> None:
 
 @pytest.mark.parametrize("linktype", LINKS)
 @pytest.mark.parametrize("byte", [0, 1, 3, 4, 0x45, 0x60, 0x81, 0xAA, 0xFF])
-def test_endless_repetition_takes_no_time(linktype: int, byte: int) -> None:
+def test_repeated_bytes_take_little_time(linktype: int, byte: int) -> None:
     began = time.process_time()
     decapsulate(bytes([byte]) * 262144, linktype)
     assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize("ethertype", [0x8100, 0x8847, 0x8864, 0x0800, 0x86DD])
-def test_an_endless_stack_takes_no_time(ethertype: int) -> None:
+def test_repeated_headers_take_little_time(ethertype: int) -> None:
     began = time.process_time()
     decapsulate(bytes(12) + ethertype.to_bytes(2, "big") + ethertype.to_bytes(2, "big") * 131000, 1)
     assert time.process_time() - began < 0.5

@@ -1,4 +1,4 @@
-"""IP fragments: in every order, missing, doubled, overlapping, and in floods."""
+"""IP fragments: in any order, missing, duplicated, overlapping, and in floods."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VERSIONS = pytest.mark.parametrize("version", [4, 6])
 
 
 def parts(version: int, size: int = 1024, identification: int = 1) -> list[bytes]:
-    """Ethernet frames with the fragments of a datagram: 3080 bytes in pieces."""
+    """Ethernet frames with the fragments of a datagram of 3080 bytes."""
     return [build.ethernet(part) for part in build.fragments(PACKETS[version], size, identification)]
 
 
@@ -36,7 +36,7 @@ def only_datagram(found: Conversation) -> Datagram:
 
 
 @VERSIONS
-def test_every_order_gives_the_whole_datagram_once(version: int) -> None:
+def test_fragments_in_any_order_give_the_datagram_once(version: int) -> None:
     for order in itertools.permutations(parts(version)):
         found = build.conversation(order)
         datagram = only_datagram(found)
@@ -58,8 +58,8 @@ def test_interleaved_datagrams_are_kept_apart(version: int) -> None:
 
 
 @VERSIONS
-def test_copies_of_fragments_stay_in_their_flow(version: int) -> None:
-    """As on a bridge, where a capture of all interfaces sees each frame twice."""
+def test_copies_of_fragments_count_in_their_flow(version: int) -> None:
+    """A capture of all interfaces of a bridge has every frame twice."""
     doubled = [frame for frame in parts(version) for _ in range(2)]
     found = build.conversation(doubled)
     assert only_datagram(found).data == PAYLOAD
@@ -69,7 +69,7 @@ def test_copies_of_fragments_stay_in_their_flow(version: int) -> None:
 
 @VERSIONS
 @pytest.mark.parametrize("lost", [1, 2, 3])
-def test_a_datagram_that_lacks_a_fragment_is_cut_and_not_contradictory(version: int, lost: int) -> None:
+def test_a_datagram_that_lacks_a_fragment_is_truncated_not_malformed(version: int, lost: int) -> None:
     frames = parts(version)
     del frames[lost]
     found = build.conversation(frames)
@@ -88,10 +88,10 @@ def test_fragments_without_the_first_have_no_ports(version: int) -> None:
     assert found.notes == ("fragments without their first",)
 
 
-def test_a_fragment_that_the_capture_cut_ends_the_datagram() -> None:
+def test_a_truncated_fragment_truncates_the_datagram() -> None:
     frames = [build.Packet(frame[:100], index, len(frame)) for index, frame in enumerate(parts(4))]
     found = build.dissect_flows(build.read_files(build.pcap(frames)))
-    assert [each.packets for each in found] == [(4, 0)]
+    assert [conversation.packets for conversation in found] == [(4, 0)]
     datagram = only_datagram(found[0])
     assert (datagram.data, datagram.length) == (PAYLOAD[: 100 - 42], len(PAYLOAD))
 
@@ -121,24 +121,24 @@ TRICKS = {
 @VERSIONS
 @pytest.mark.parametrize("trick", TRICKS)
 def test_overlaps_are_noted_and_counted(trick: str, version: int) -> None:
-    found = build.read([fragment(*each, version=version) for each in TRICKS[trick]])
+    found = build.read([fragment(*part, version=version) for part in TRICKS[trick]])
     assert (found.counts.overlapping_datagrams, found.counts.incomplete_datagrams) == (1, 0)
     (only,) = build.dissect_flows(found)
     assert only.notes == ("overlapping fragments",)
     assert (only.transport, only.originator.port, only.responder.port) == ("udp", 500, 500)
     assert only.packets == (len(TRICKS[trick]), 0)
-    assert len(only.head.datagrams) == (version == 4)  # no receiver takes such a datagram of IPv6: RFC 5722
+    assert len(only.head.datagrams) == (version == 4)  # receivers drop such an IPv6 datagram (RFC 5722)
 
 
-def test_the_note_of_an_overlap_outlives_what_comes_after_it() -> None:
+def test_the_note_of_an_overlap_remains_with_the_flow() -> None:
     later = [build.ethernet(part) for part in build.fragments(PACKETS[4], 1024, 77)]
-    found = build.conversation([fragment(*each) for each in TRICKS["around"]] + later)
+    found = build.conversation([fragment(*part) for part in TRICKS["around"]] + later)
     assert found.notes == ("overlapping fragments", "fragments")
 
 
 @VERSIONS
-def test_copies_and_other_datagrams_of_the_same_number_are_no_overlap(version: int) -> None:
-    """The identification of a datagram that was lost comes again after a while."""
+def test_copies_and_reused_identifications_are_no_overlap(version: int) -> None:
+    """Identifications wrap around: a later datagram has that of one whose fragments were lost."""
     copies = build.read([frame for frame in parts(version) for _ in range(3)])
     assert (copies.counts.overlapping_datagrams, copies.counts.incomplete_datagrams) == (0, 0)
     other = [build.ethernet(part) for part in build.fragments(PACKETS[version][:-2000] + bytes(2000), 1024)]
@@ -150,24 +150,24 @@ def test_copies_and_other_datagrams_of_the_same_number_are_no_overlap(version: i
     assert (only.packets, len(only.head.datagrams)) == ((7, 0), 2)
 
 
-def test_a_whole_datagram_of_the_same_number_and_beginning_is_another_one_after_a_while() -> None:
+def test_a_reused_identification_after_the_timeout_is_another_datagram() -> None:
     packets = [
         build.Packet(frame, later + at * 10**6)
         for later in (0, fragments.TIMEOUT * 2)
         for at, frame in enumerate(parts(4))
     ]
     (only,) = build.dissect_flows(build.read_files(build.pcap(packets)))
-    assert [each.data for each in only.head.datagrams] == [PAYLOAD, PAYLOAD]
+    assert [datagram.data for datagram in only.head.datagrams] == [PAYLOAD, PAYLOAD]
 
 
-def test_of_ipv6_only_the_first_fragment_tells_what_follows() -> None:
-    """RFC 8200 section 4.5: the next header of the others may differ and is not looked at."""
+def test_only_the_first_ipv6_fragment_declares_the_protocol() -> None:
+    """RFC 8200, section 4.5: the next header of the others may differ and does not count."""
     found = build.conversation([fragment(24, DATAGRAM[24:], False, 6, 6), fragment(0, DATAGRAM[:24], True, 17, 6)])
     assert (found.transport, found.responder.port, found.notes) == ("udp", 500, ("fragments",))
     assert only_datagram(found).data == b"A" * 40
 
 
-def test_options_before_and_behind_the_fragment_header() -> None:
+def test_options_before_and_after_the_fragment_header_are_skipped() -> None:
     options, udp = b"\x11\0\x01\x04\0\0\0\0", build.udp_datagram(500, 500, b"A" * 24)
     whole = build.ip6(STATION6, SERVER6, 60, options + udp)
     frames = []
@@ -180,20 +180,20 @@ def test_options_before_and_behind_the_fragment_header() -> None:
 
 
 @VERSIONS
-def test_atomic_fragments_are_packets_like_others(version: int) -> None:
-    """RFC 6946; also inside a tunnel, where the slow path meets them."""
+def test_atomic_fragments_are_whole_packets(version: int) -> None:
+    """RFC 6946; also on the slow path, inside a tunnel."""
     atomic = fragment(0, DATAGRAM, False, version=version)
     tunnel = build.ethernet(
         build.ip4(STATION, SERVER, 47, struct.pack(">HH", 0, 0x800 if version == 4 else 0x86DD) + atomic[14:])
     )
     found = build.conversation([atomic, tunnel])
     assert (found.packets, found.notes) == ((2, 0), ("gre",))
-    assert [each.data for each in found.head.datagrams] == [b"A" * 40] * 2
+    assert [datagram.data for datagram in found.head.datagrams] == [b"A" * 40] * 2
 
 
 @VERSIONS
 @pytest.mark.parametrize("protocol", [6, 17])
-def test_a_transport_header_that_never_came_whole_still_tells_the_ports(version: int, protocol: int) -> None:
+def test_an_incomplete_transport_header_has_ports(version: int, protocol: int) -> None:
     segment = build.tcp_header(500, 443, build.SYN, 7) if protocol == 6 else build.udp_datagram(500, 443, bytes(8))
     found = build.read([fragment(0, segment[:8], True, protocol, version)])
     assert (found.counts.unreadable, found.counts.incomplete_datagrams) == ({}, 1)
@@ -202,7 +202,7 @@ def test_a_transport_header_that_never_came_whole_still_tells_the_ports(version:
 
 
 @VERSIONS
-def test_a_first_fragment_cut_at_every_byte_is_its_flow_or_cut(version: int) -> None:
+def test_a_first_fragment_truncated_at_every_byte(version: int) -> None:
     frame = parts(version)[0]
     for size in range(100):
         found = build.read_files(build.pcap([build.Packet(frame[:size], 0, len(frame))]))
@@ -214,7 +214,7 @@ def test_a_first_fragment_cut_at_every_byte_is_its_flow_or_cut(version: int) -> 
             assert found.counts.unreadable == {"headers cut by the snap length": 1}
 
 
-def test_of_overlapping_fragments_the_first_bytes_win() -> None:
+def test_of_overlapping_fragments_the_first_to_arrive_win() -> None:
     found = build.conversation(
         [fragment(0, DATAGRAM[:24], True), fragment(16, b"B" * 16, True), fragment(32, b"C" * 16, False)]
     )
@@ -222,22 +222,22 @@ def test_of_overlapping_fragments_the_first_bytes_win() -> None:
     assert found.notes == ("overlapping fragments",)
 
 
-def test_a_teardrop_is_survived() -> None:
+def test_a_teardrop_is_read_up_to_the_overlap() -> None:
     datagram = build.udp_datagram(500, 500, b"A" * 28)
     found = build.conversation([fragment(0, datagram, True), fragment(24, b"B" * 4, False)])
     assert found.packets == (2, 0)
     assert only_datagram(found).data == b"A" * 20
 
 
-def test_a_tiny_first_fragment_hides_no_tcp_flags() -> None:
+def test_tcp_flags_in_the_second_fragment_are_read() -> None:
     """RFC 1858: eight bytes of TCP header in the first fragment, the flags in the second."""
     segment = build.tcp_header(50000, 443, build.SYN, 7)
     found = build.conversation([fragment(0, segment[:8], True, 6), fragment(8, segment[8:], False, 6)])
     assert (found.responder.port, found.originator_certain, found.packets) == (443, True, (2, 0))
 
 
-def test_a_datagram_that_is_too_long_is_no_crash() -> None:
-    """The ping of death: offsets beyond what a length field can say."""
+def test_fragments_past_the_largest_datagram_are_noted() -> None:
+    """The ping of death: offsets above what a length field can declare."""
     for version in (4, 6):
         frames = [
             fragment(0, build.udp_datagram(500, 500, bytes(1000)), True, version=version),
@@ -260,32 +260,36 @@ def test_the_largest_datagram_is_read() -> None:
         assert (found.payload, found.notes) == ((len(payload), 0), ("fragments",))
 
 
-def test_evidence_names_the_file_of_each_fragment() -> None:
+def test_frames_name_the_file_of_their_fragment() -> None:
     packets = build.timed(parts(4))
     found = build.dissect_flows(
         build.read_files(build.pcap(packets[:1]), build.pcap(packets[1:3]), build.pcap(packets[3:]))
     )
-    assert [(each.first_frame, each.last_frame, each.packets) for each in found] == [((0, 1), (2, 1), (4, 0))]
+    assert [(conversation.first_frame, conversation.last_frame, conversation.packets) for conversation in found] == [
+        ((0, 1), (2, 1), (4, 0))
+    ]
     left = build.dissect_flows(build.read_files(build.pcap(packets[:2]), build.pcap(packets[2:3])))
-    assert [(each.first_frame, each.last_frame, each.packets) for each in left] == [((0, 1), (1, 1), (3, 0))]
+    assert [(conversation.first_frame, conversation.last_frame, conversation.packets) for conversation in left] == [
+        ((0, 1), (1, 1), (3, 0))
+    ]
 
 
-def test_vlan_is_told_once() -> None:
+def test_the_vlan_is_noted_once() -> None:
     frames = [frame[:12] + b"\x81\0\0\x07" + frame[12:] for frame in parts(4)]
     assert build.conversation(frames).notes == ("vlan 7", "fragments")
 
 
-def test_a_flood_of_incomplete_datagrams_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_datagrams_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     most = 0
     add = fragments.Reassembler.add
 
-    def watched(self: fragments.Reassembler, *arguments: object) -> object:
+    def counting(self: fragments.Reassembler, *arguments: object) -> object:
         nonlocal most
         result = add(self, *arguments)  # type: ignore[arg-type]
         most = max(most, len(self.pending))
         return result
 
-    monkeypatch.setattr(fragments.Reassembler, "add", watched)
+    monkeypatch.setattr(fragments.Reassembler, "add", counting)
     frames = (
         build.ethernet(build.ip4(STATION, SERVER, 17, bytes(16), identification=number, fragment=1 << 13))
         for number in range(10_000)
@@ -298,7 +302,7 @@ def test_a_flood_of_incomplete_datagrams_stays_bounded(monkeypatch: pytest.Monke
     assert found.counts.abandoned_datagrams == 10_000 - fragments.MAX_PENDING
 
 
-def test_endless_fragments_of_one_datagram_take_no_time() -> None:
+def test_fragments_of_one_datagram_are_limited() -> None:
     part = fragment(8, bytes(8), True)
     frames = [fragment(65520, bytes(8), False), *(fragment(16 * (1 + n % 2000), bytes(8), True) for n in range(6000))]
     began = time.monotonic()
@@ -307,7 +311,7 @@ def test_endless_fragments_of_one_datagram_take_no_time() -> None:
     assert build.accounted(found)
 
 
-def test_large_incomplete_datagrams_do_not_pile_up() -> None:
+def test_memory_of_pending_datagrams_is_limited() -> None:
     pending = fragments.Reassembler()
     packet = build.ip4(STATION, SERVER, 17, bytes(60000), fragment=1 << 13)
     carriers = (fragments.Carrier(np.zeros(1, columns.PACKET)[0], 0),)
@@ -316,19 +320,21 @@ def test_large_incomplete_datagrams_do_not_pile_up() -> None:
     assert pending.held <= fragments.MAX_PENDING_BYTES
     assert pending.abandoned == pending.incomplete == 3000 - len(pending.pending)
     waiting = pending.pending.values()
-    assert pending.held == sum(each.held + fragments.FRAGMENT_OVERHEAD * len(each.carriers) for each in waiting)
+    assert pending.held == sum(
+        datagram.held + fragments.FRAGMENT_OVERHEAD * len(datagram.carriers) for datagram in waiting
+    )
     pending.flush()
     assert (pending.held, pending.pending) == (0, {})
 
 
-def test_empty_fragments_take_of_the_budget_too() -> None:
+def test_memory_of_empty_fragments_is_limited() -> None:
     pending = fragments.Reassembler()
     packet = build.ip4(STATION, SERVER, 17, b"", fragment=1 << 13 | 1)
     carriers = (fragments.Carrier(np.zeros(1, columns.PACKET)[0], 0),)
-    for number in range(300_000):
+    for number in range(150_000):
         pending.add(packet[:4] + (number % 3000).to_bytes(2, "big") + packet[6:], carriers, ())
     assert (
-        sum(len(each.carriers) for each in pending.pending.values())
+        sum(len(datagram.carriers) for datagram in pending.pending.values())
         <= fragments.MAX_PENDING_BYTES / fragments.FRAGMENT_OVERHEAD
     )
 
@@ -337,8 +343,8 @@ PIECES = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 5), st.booleans())
 
 
 @given(PIECES)
-def test_first_bytes_win_whatever_the_order(drawn: list[tuple[int, int, bool]]) -> None:
-    """Against a model that keeps a byte a place."""
+def test_reassembly_equals_a_model_of_single_bytes(drawn: list[tuple[int, int, bool]]) -> None:
+    """The model stores one byte per offset."""
     datagram = fragments.PartialDatagram(0, 17, ())
     model: dict[int, int] = {}
     total = None
