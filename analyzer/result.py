@@ -105,7 +105,7 @@ class Audit:
     def names(self) -> Mapping[str, tuple[str, ...]]:
         """Address of a flow's end → its names: first those from DNS in the captures, then those in the files' records.
 
-        At most :data:`~analyzer.protocols.dns.NAMES_EACH` names per address.
+        At most :data:`~analyzer.protocols.dns.MAX_NAMES_PER_ADDRESS` names per address.
         """
         sources = [
             conversation.dissection.facts._names
@@ -117,14 +117,14 @@ class Audit:
         for source in (*sources, *(capture.facts.names for capture in self.captures)):
             for address, names in source.items():
                 own = found.setdefault(address, {})
-                own.update(dict.fromkeys(names[: max(0, dns.NAMES_EACH - len(own))]))
+                own.update(dict.fromkeys(names[: max(0, dns.MAX_NAMES_PER_ADDRESS - len(own))]))
         return {address: tuple(found[address]) for address in addresses(self.conversations) if address in found}
 
     @cached_property
     def clients(self) -> Mapping[str, dhcp.Client]:
         """Address of a base station → its DHCP client, by MAC address or by leased address."""
         facts = (conversation.dissection.facts for conversation in self.conversations)
-        by_mac = dhcp.clients(messages for messages in facts if isinstance(messages, dhcp.DhcpFacts))
+        by_mac = dhcp.merge_clients(messages for messages in facts if isinstance(messages, dhcp.DhcpFacts))
         by_lease = {client.address: client for client in by_mac.values()}
         found: dict[str, dhcp.Client] = {}
         for verdict in self.base_stations:

@@ -30,7 +30,7 @@ from analyzer.protocols.dhcp import (
     UNSPECIFIED,
     Bootp,
     DhcpFacts,
-    whole,
+    join_messages,
 )
 
 FRAMES_PER_SERVER = 4
@@ -41,7 +41,9 @@ ROUTES_SHOWN = 4
 
 def frames_of_type(match: Match, *types: int) -> list[Frame]:
     """The frames of a conversation's messages of some types."""
-    return [message.item.frame for message in whole(match.conversation.dissection.items) if message.type in types]
+    return [
+        message.item.frame for message in join_messages(match.conversation.dissection.items) if message.type in types
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def leases(match: Match) -> list[Lease]:
     """The offers and acknowledgements of a conversation."""
     conversation = match.conversation
     found = []
-    for message in whole(conversation.dissection.items):
+    for message in join_messages(conversation.dissection.items):
         if message.type in (OFFER, ACK):
             header, item = message.header, message.item
             by_originator = item.direction is Direction.ORIGINATOR
@@ -176,7 +178,7 @@ def server_unnamed(match: Match) -> Iterator[Issue]:
     """
     frames = [
         message.item.frame
-        for message in whole(match.conversation.dissection.items)
+        for message in join_messages(match.conversation.dissection.items)
         if message.type in (OFFER, ACK) and message.server is None
     ]
     if frames:
@@ -213,7 +215,7 @@ def static_routes(match: Match) -> Iterator[Issue]:
     routes = facts.static_routes if isinstance(facts, DhcpFacts) else ()
     if routes:
         codes = {CLASSLESS_ROUTES, MICROSOFT_ROUTES}
-        found = whole(match.conversation.dissection.items)
+        found = join_messages(match.conversation.dissection.items)
         more = f" and {len(routes) - ROUTES_SHOWN} more" if len(routes) > ROUTES_SHOWN else ""
         yield Issue(
             f"The DHCP server hands out routes: {', '.join(routes[:ROUTES_SHOWN])}{more}.",

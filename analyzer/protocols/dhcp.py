@@ -1,4 +1,7 @@
-"""DHCP for IPv4 (RFC 2131) with its options (RFC 2132), in the message format of BOOTP (RFC 951)."""
+"""DHCP for IPv4 (RFC 2131), its options (RFC 2132), and BOOTP (RFC 951), whose message format it uses.
+
+A message is yielded in parts: its :class:`Header`, then its :class:`Option` entries, or :class:`Bootp`.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,16 @@ PORTS = frozenset({67, 68})
 BOOTREQUEST, BOOTREPLY = 1, 2
 ETHERNET = 1
 MAGIC_COOKIE = bytes.fromhex("63825363")
-"""Stands before the options (RFC 2131, section 3)."""
+"""First bytes of the options field (RFC 2131, section 3)."""
 
 PAD, ROUTERS, DNS_SERVERS, HOST_NAME, NTP_SERVERS, OVERLOAD, MESSAGE_TYPE, SERVER_IDENTIFIER, VENDOR_CLASS, END = (
     0, 3, 6, 12, 42, 52, 53, 54, 60, 255,
 )  # fmt: skip
 """Options (RFC 2132)."""
 REQUESTED_ADDRESS, LEASE_TIME, RELAY_AGENT, CLASSLESS_ROUTES, MICROSOFT_ROUTES = 50, 51, 82, 121, 249
-"""RFC 2132, sections 9.1 and 9.2; RFC 3046; RFC 3442, and the same under the number that Windows asks for."""
-UNKEPT = frozenset({43, 90, 124, 125})
-"""Options whose value may be a secret, and which nobody asks for: vendors' own (RFC 2132, section 8.4; RFC 3925), and
+"""RFC 2132, sections 9.1 and 9.2; RFC 3046; RFC 3442, and the number that Windows uses for the same."""
+SECRET_OPTIONS = frozenset({43, 90, 124, 125})
+"""Options whose value may be a secret and is not kept: vendor-specific ones (RFC 2132, section 8.4; RFC 3925) and
 authentication (RFC 3118)."""
 OFFER, DECLINE, ACK, NAK = 2, 4, 5, 6
 MESSAGE_TYPES = {
@@ -52,14 +55,14 @@ MESSAGE_TYPES = {
 HEADER = struct.Struct(">4BIHH4s4s4s4s16s")
 SNAME_LENGTH, FILE_LENGTH = 64, 128
 UNSPECIFIED = "0.0.0.0"
-ADDRESSES_SHOWN = 50
-"""Of each kind, in the facts."""
+MAX_ADDRESSES = 50
+"""Addresses of one kind in the facts."""
 FOREVER = 0xFFFFFFFF
-"""Lease time without an end (RFC 2131, section 3.3)."""
+"""Infinite lease time (RFC 2131, section 3.3)."""
 
 
 class Header(NamedTuple):
-    """The fixed part of a message (RFC 2131, section 2) but for ``sname`` and ``file``."""
+    """The fixed part of a message (RFC 2131, section 2) without ``sname`` and ``file``."""
 
     op: int
     htype: int
@@ -72,32 +75,32 @@ class Header(NamedTuple):
     siaddr: str
     giaddr: str
     chaddr: bytes
-    """The client's hardware address, ``hlen`` bytes."""
+    """Hardware address of the client, ``hlen`` bytes."""
 
 
 class Bootp(NamedTuple):
-    """Says that the message is one of plain BOOTP: its vendor area is empty (RFC 951)."""
+    """Marks a message of plain BOOTP: its vendor area is empty (RFC 951)."""
 
     header: Header
 
 
 class Option(NamedTuple):
-    """One option as it stands; a long value comes in several (RFC 3396)."""
+    """One option as encoded. A value of more than 255 bytes takes several (RFC 3396)."""
 
     header: Header
-    """Of the message that it belongs to."""
+    """Header of its message."""
     code: int
     data: bytes
-    """Empty where the option is one of :data:`UNKEPT`."""
+    """Empty for :data:`SECRET_OPTIONS`."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The value as IPv4 addresses, as far as it is whole ones."""
+        """The value as IPv4 addresses; bytes of an incomplete one are left out."""
         return tuple(ipv4(self.data[at : at + 4]) for at in range(0, len(self.data) - 3, 4))
 
 
 def probe(head: Head) -> bool:
-    """The cookie proves it on any port; without it, on DHCP's ports, a BOOTP header for Ethernet."""
+    """On any port the magic cookie; on DHCP's ports a BOOTP header for Ethernet is enough."""
     if head.transport != "udp" or not head.datagrams:
         return False
     first = head.datagrams[0].data
@@ -133,7 +136,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         yield option
         if option.code == OVERLOAD and option.data:
             overload = option.data[0]
-    if overload & 1:  # first file, then sname (RFC 2131, section 4.1)
+    if overload & 1:  # file comes before sname (RFC 2131, section 4.1)
         yield from options(file, header)
     if overload & 2:
         yield from options(sname, header)
@@ -145,7 +148,7 @@ def options(reader: Reader, header: Header) -> Iterator[Option]:
     while (code := reader.u8("option")) != END:
         if code != PAD:
             data = reader.take(reader.u8("option length"), "option")
-            yield Option(header, code, b"" if code in UNKEPT else data)
+            yield Option(header, code, b"" if code in SECRET_OPTIONS else data)
 
 
 @lru_cache(maxsize=4096)
@@ -154,43 +157,43 @@ def ipv4(raw: bytes) -> str:
 
 
 class Message(NamedTuple):
-    """A whole message, its long options put together (RFC 3396)."""
+    """A complete message, with the parts of long options joined (RFC 3396)."""
 
     item: Item
-    """Of its header."""
+    """The item of its header."""
     header: Header
     options: Mapping[int, bytes]
 
     @property
     def type(self) -> int:
-        """DHCP message type (RFC 2132, section 9.6); 0 of plain BOOTP."""
-        told = self.options.get(MESSAGE_TYPE, b"")
-        return told[0] if len(told) == 1 else 0
+        """DHCP message type (RFC 2132, section 9.6); 0: plain BOOTP."""
+        value = self.options.get(MESSAGE_TYPE, b"")
+        return value[0] if len(value) == 1 else 0
 
     @property
     def server(self) -> str | None:
-        """Identifier of the server that it is from or for."""
-        told = self.options.get(SERVER_IDENTIFIER, b"")
-        return ipv4(told) if len(told) == 4 else None
+        """Server identifier (RFC 2132, section 9.7)."""
+        value = self.options.get(SERVER_IDENTIFIER, b"")
+        return ipv4(value) if len(value) == 4 else None
 
 
-def whole(items: Sequence[Item]) -> list[Message]:
+def join_messages(items: Sequence[Item]) -> list[Message]:
     """The messages of a conversation, in the order of the capture."""
-    found: list[Message] = []
+    joined: list[Message] = []
     options: dict[int, bytes] = {}
     for item in items:
         message = item.message
         if isinstance(message, Header):
             options = {}
-            found.append(Message(item, message, options))
+            joined.append(Message(item, message, options))
         elif isinstance(message, Option):
             options[message.code] = options.get(message.code, b"") + message.data
-    return found
+    return joined
 
 
-def routes(raw: bytes) -> tuple[str, ...] | None:
-    """The destinations of classless static routes (RFC 3442): ``10.0.0.0/8 by 10.20.30.66``; ``None``: undecodable."""
-    found = []
+def read_routes(raw: bytes) -> tuple[str, ...] | None:
+    """Classless static routes (RFC 3442) as ``10.0.0.0/8 by 10.20.30.66``; ``None``: malformed."""
+    routes = []
     at = 0
     while at < len(raw):
         width = raw[at]
@@ -199,46 +202,46 @@ def routes(raw: bytes) -> tuple[str, ...] | None:
         if width > 32 or end + 4 > len(raw):
             return None
         destination = ipv4(raw[at + 1 : end].ljust(4, b"\0"))
-        found.append(f"{destination}/{width} by {ipv4(raw[end : end + 4])}")
+        routes.append(f"{destination}/{width} by {ipv4(raw[end : end + 4])}")
         at = end + 4
-    return tuple(found)
+    return tuple(routes)
 
 
 @dataclass(frozen=True, slots=True)
 class Client(Facts):
-    """What DHCP tells of one client. What it does not tell is ``None``."""
+    """What DHCP says of one client. What it does not say is ``None``."""
 
     mac: str
     host_name: str | None = None
     vendor_class: SafeText | None = None
     requested: str | None = None
-    """The address that it asked for last."""
+    """The address that it requested last."""
     address: str | None = None
-    """The address that a server confirmed last, else offered."""
+    """The address of its last lease: confirmed, or else offered."""
     lease_seconds: int | None = None
-    """For how long."""
+    """Duration of that lease."""
     server: str | None = None
-    """Identifier of that server."""
+    """Identifier of the server that granted it."""
 
-    def and_then(self, later: Client) -> Client:
-        """The same client with what was told of it later."""
-        told = {name: value for name in PARTS if (value := getattr(later, name)) is not None}
-        return replace(self, **told)
-
-
-PARTS = tuple(each.name for each in fields(Client))
+    def updated(self, later: Client) -> Client:
+        """The same client with what a later message says of it."""
+        values = {name: value for name in CLIENT_FIELDS if (value := getattr(later, name)) is not None}
+        return replace(self, **values)
 
 
-def client_of(message: Message) -> Client | None:
-    """What one message tells of its client; ``None``: it has no Ethernet address."""
+CLIENT_FIELDS = tuple(field.name for field in fields(Client))
+
+
+def read_client(message: Message) -> Client | None:
+    """What one message says of its client; ``None``: the client has no Ethernet address."""
     header, options = message.header, message.options
     if header.htype != ETHERNET or len(header.chaddr) != 6:
         return None
     mac = header.chaddr.hex(":")
     if header.op == BOOTREQUEST:
-        asked = options.get(REQUESTED_ADDRESS, b"")
-        requested = ipv4(asked) if len(asked) == 4 else header.ciaddr if header.ciaddr != UNSPECIFIED else None
-        return Client(mac, named(options.get(HOST_NAME)), named(options.get(VENDOR_CLASS)), requested)
+        value = options.get(REQUESTED_ADDRESS, b"")
+        requested = ipv4(value) if len(value) == 4 else header.ciaddr if header.ciaddr != UNSPECIFIED else None
+        return Client(mac, option_text(options.get(HOST_NAME)), option_text(options.get(VENDOR_CLASS)), requested)
     if message.type not in (OFFER, ACK) or header.yiaddr == UNSPECIFIED:
         return Client(mac)
     lease = options.get(LEASE_TIME, b"")
@@ -246,45 +249,45 @@ def client_of(message: Message) -> Client | None:
     return Client(mac, address=header.yiaddr, lease_seconds=seconds, server=message.server)
 
 
-def named(raw: bytes | None) -> str | None:
-    """A name as an option holds it; some end it with a zero (RFC 2132, section 2)."""
-    return decode_text(raw.rstrip(b"\0")) or None if raw else None
+def option_text(value: bytes | None) -> str | None:
+    """The text of an option; some clients end it with a zero byte (RFC 2132, section 2)."""
+    return decode_text(value.rstrip(b"\0")) or None if value else None
 
 
-def clients(found: Iterable[DhcpFacts]) -> dict[str, Client]:
-    """MAC address → what several conversations tell of this client, in their order."""
-    together: dict[str, Client] = {}
-    for facts in found:
-        for mac, told in facts._clients.items():
-            together[mac] = together[mac].and_then(told) if mac in together else told
-    return together
+def merge_clients(conversations: Iterable[DhcpFacts]) -> dict[str, Client]:
+    """MAC address → what several conversations, in this order, say of the client."""
+    merged: dict[str, Client] = {}
+    for conversation in conversations:
+        for mac, client in conversation._clients.items():
+            merged[mac] = merged[mac].updated(client) if mac in merged else client
+    return merged
 
 
 @dataclass(frozen=True, slots=True)
 class DhcpFacts(Facts):
-    """What a conversation in DHCP or BOOTP shows."""
+    """Facts of a DHCP or BOOTP conversation."""
 
     messages: Mapping[SafeText, int]
-    """How many of each type, in the order of the capture; BOOTREQUEST and BOOTREPLY are those of plain BOOTP."""
+    """Message type → number of messages, in the order of the capture; BOOTREQUEST and BOOTREPLY: plain BOOTP."""
     client_mac: str | None
     """Of the first message from an Ethernet client."""
     host_name: str | None
+    """The first value that a client sent; so is the vendor class."""
     vendor_class: SafeText | None
-    """As the client tells them first, as is the name."""
     requested: tuple[str, ...]
-    """Addresses that a client asked for."""
+    """Addresses that clients requested."""
     servers: tuple[str, ...]
-    """Identifiers of the servers that offered or confirmed an address, or refused it."""
+    """Identifiers of the servers that replied."""
     offered: tuple[str, ...]
-    """Addresses that a server offered or confirmed."""
+    """Addresses that servers offered or confirmed."""
     lease_seconds: int | None
-    """For how long, as it was told last."""
+    """Duration of the last lease."""
     relays: tuple[str, ...]
     """Relay agents between client and server (RFC 2131, giaddr)."""
     relay_information: bool | None
-    """A relay agent added its option 82 (RFC 3046)."""
+    """A relay agent added option 82 (RFC 3046)."""
     routers: tuple[str, ...]
-    """This and those below as the servers handed out."""
+    """From the servers' options, as are the fields below."""
     dns_servers: tuple[str, ...]
     ntp_servers: tuple[str, ...]
     static_routes: tuple[SafeText, ...]
@@ -295,8 +298,9 @@ class DhcpFacts(Facts):
 
 def facts(items: Sequence[Item]) -> DhcpFacts:
     messages: dict[str, int] = {}
-    client: dict[int, str] = {}
-    handed: dict[int, dict[str, None]] = {ROUTERS: {}, DNS_SERVERS: {}, NTP_SERVERS: {}, SERVER_IDENTIFIER: {}}
+    texts: dict[int, str] = {}
+    """First host name and vendor class."""
+    server_options: dict[int, dict[str, None]] = {ROUTERS: {}, DNS_SERVERS: {}, NTP_SERVERS: {}, SERVER_IDENTIFIER: {}}
     offered: dict[str, None] = {}
     mac = None
     for item in items:
@@ -309,49 +313,49 @@ def facts(items: Sequence[Item]) -> DhcpFacts:
         elif isinstance(message, Option):
             if message.code == MESSAGE_TYPE and len(message.data) == 1:
                 count(messages, MESSAGE_TYPES.get(message.data[0], str(message.data[0])))
-            elif message.header.op == BOOTREPLY and message.code in handed:
-                handed[message.code] |= dict.fromkeys(message.addresses)
+            elif message.header.op == BOOTREPLY and message.code in server_options:
+                server_options[message.code] |= dict.fromkeys(message.addresses)
             elif message.header.op == BOOTREQUEST and message.code in (HOST_NAME, VENDOR_CLASS):
-                client.setdefault(message.code, decode_text(message.data.rstrip(b"\0")))  # RFC 2132, section 2
+                texts.setdefault(message.code, decode_text(message.data.rstrip(b"\0")))  # RFC 2132, section 2
         elif isinstance(message, Bootp):
             count(messages, "BOOTREQUEST" if message.header.op == BOOTREQUEST else "BOOTREPLY")
-    told: dict[str, Client] = {}
+    clients: dict[str, Client] = {}
     requested: dict[str, None] = {}
     relays: dict[str, None] = {}
-    ways: dict[str, None] = {}
-    seconds = None
-    relayed = None
-    for each in whole(items):
-        if each.header.giaddr != UNSPECIFIED:
-            relays[each.header.giaddr] = None
-        if RELAY_AGENT in each.options:
-            relayed = True
-        if each.header.op == BOOTREPLY:
+    static_routes: dict[str, None] = {}
+    lease_seconds = None
+    relay_information = None
+    for message in join_messages(items):
+        if message.header.giaddr != UNSPECIFIED:
+            relays[message.header.giaddr] = None
+        if RELAY_AGENT in message.options:
+            relay_information = True
+        if message.header.op == BOOTREPLY:
             for code in (CLASSLESS_ROUTES, MICROSOFT_ROUTES):
-                ways |= dict.fromkeys(routes(each.options.get(code, b"")) or ())
-        one = client_of(each)
-        if one is not None:
-            told[one.mac] = told[one.mac].and_then(one) if one.mac in told else one
-            seconds = seconds if one.lease_seconds is None else one.lease_seconds
-            if one.requested is not None:
-                requested[one.requested] = None
-    routers, dns_servers, ntp_servers, servers = (tuple(each)[:ADDRESSES_SHOWN] for each in handed.values())
+                static_routes |= dict.fromkeys(read_routes(message.options.get(code, b"")) or ())
+        client = read_client(message)
+        if client is not None:
+            clients[client.mac] = clients[client.mac].updated(client) if client.mac in clients else client
+            lease_seconds = lease_seconds if client.lease_seconds is None else client.lease_seconds
+            if client.requested is not None:
+                requested[client.requested] = None
+    routers, dns_servers, ntp_servers, servers = (tuple(values)[:MAX_ADDRESSES] for values in server_options.values())
     return DhcpFacts(
         messages,
         mac,
-        client.get(HOST_NAME),
-        client.get(VENDOR_CLASS),
-        tuple(requested)[:ADDRESSES_SHOWN],
+        texts.get(HOST_NAME),
+        texts.get(VENDOR_CLASS),
+        tuple(requested)[:MAX_ADDRESSES],
         servers,
         tuple(offered),
-        seconds,
-        tuple(relays)[:ADDRESSES_SHOWN],
-        relayed,
+        lease_seconds,
+        tuple(relays)[:MAX_ADDRESSES],
+        relay_information,
         routers,
         dns_servers,
         ntp_servers,
-        tuple(ways)[:ADDRESSES_SHOWN],
-        told,
+        tuple(static_routes)[:MAX_ADDRESSES],
+        clients,
     )
 
 

@@ -1,7 +1,6 @@
-"""DNS: the Domain Name System over UDP and TCP (RFC 1035), and its multicast kin on ports 5353 and 5355.
+"""DNS over UDP and TCP (RFC 1035), multicast DNS (RFC 6762) and LLMNR (RFC 4795).
 
-A message is yielded in parts, each as soon as it is read: its :class:`Header`, its :class:`Question` entries, its
-:class:`Record` entries. Over TCP two bytes before each message tell its length (RFC 1035, section 4.2.2).
+A message is yielded in parts: its :class:`Header`, its :class:`Question` entries, its :class:`Record` entries.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -21,25 +21,26 @@ from analyzer.wire import UNBOUNDED, Reader
 NAME = "dns"
 
 A, NS, CNAME, NULL, PTR, MX, TXT, AAAA, SRV, DNAME, OPT = 1, 2, 5, 10, 12, 15, 16, 28, 33, 39, 41
-"""Types of records (RFC 1035, 3596, 2782, 6672, 6891)."""
-LONGEST_NAME = 255
-"""Bytes on the wire, root included (RFC 1035, section 2.3.4)."""
-MOST_POINTERS = 127
-"""A name has at most 127 labels, so an honest one is never pieced together from more places."""
-NAMES_SHOWN = 50
-"""Distinct names in the facts; what is beyond is counted under an ellipsis."""
-NAMES_EACH = 8
+"""Record types (RFC 1035, RFC 3596, RFC 2782, RFC 6672, RFC 6891)."""
+MAX_NAME_BYTES = 255
+"""Length of a name on the wire, root included (RFC 1035, section 2.3.4)."""
+MAX_POINTERS = 127
+"""Compression pointers in one name: it has at most 127 labels, so no valid name needs more."""
+MAX_NAMES = 50
+"""Distinct names in the facts; further ones are counted together as :data:`OTHERS`."""
+MAX_NAMES_PER_ADDRESS = 8
 """Names of one address in the facts."""
 OTHERS = "…"
-"""What is counted under it are the names that are not shown."""
 
 MULTICAST_PORTS = frozenset({5353, 5355})
 """Multicast DNS (RFC 6762) and LLMNR (RFC 4795): any host on the link answers."""
-CLEAR_PORTS = frozenset({53}) | MULTICAST_PORTS
-NETBIOS = 137
-"""NetBIOS names wear the same format, but are no DNS (RFC 1002)."""
+DNS_PORTS = frozenset({53}) | MULTICAST_PORTS
+NETBIOS_PORT = 137
+"""NetBIOS name service: the format of DNS, but another protocol (RFC 1002)."""
 OPCODES = frozenset({0, 1, 2, 4, 5, 6})
+"""Assigned opcodes (RFC 6895, section 2.2; RFC 8490)."""
 CLASSES = frozenset({1, 3, 4, 254, 255})
+"""IN, CH, HS, NONE and ANY (RFC 6895, section 3.2)."""
 RESPONSE_CODES = {
     0: "NOERROR",
     1: "FORMERR",
@@ -74,19 +75,20 @@ TYPES = {
     252: "AXFR",
     255: "ANY",
 }
-"""Names of types that are asked for (RFC 6895, section 3.1, and its registry)."""
+"""Names of record types (RFC 6895, section 3.1, and its registry)."""
 NAME_TYPES = frozenset({NS, CNAME, PTR, DNAME})
-"""Records whose data is one domain name."""
-STRUCTURED = NAME_TYPES | {MX, TXT, SRV, OPT}
-"""Records whose data is read; that of others is taken as it is."""
+"""Types of records whose data is one domain name."""
+STRUCTURED_TYPES = NAME_TYPES | {MX, TXT, SRV, OPT}
+"""Types of records whose data is parsed; the data of others stays bytes."""
 ADDRESS_TYPES = frozenset({A, AAAA})
 
 HEADER = struct.Struct(">6H")
 QUESTION = struct.Struct(">HH")
 RECORD = struct.Struct(">HHIH")
-QUESTION_MINIMUM, RECORD_MINIMUM = 5, 11
-RESPONSE = 0x8000
-"""The flag QR in the second word of the header."""
+MIN_QUESTION_BYTES, MIN_RECORD_BYTES = 5, 11
+"""With the root as name, and without data."""
+RESPONSE, TRUNCATED = 0x8000, 0x0200
+"""The flags QR and TC in the second word of the header."""
 
 
 class Header(NamedTuple):
@@ -94,7 +96,7 @@ class Header(NamedTuple):
 
     id: int
     flags: int
-    """The second 16-bit word as it stands; the properties take it apart."""
+    """The second 16-bit word."""
     qdcount: int
     ancount: int
     nscount: int
@@ -110,7 +112,7 @@ class Header(NamedTuple):
 
     @property
     def truncated(self) -> bool:
-        return self.flags & 0x0200 != 0
+        return self.flags & TRUNCATED != 0
 
     @property
     def rcode(self) -> int:
@@ -121,7 +123,7 @@ class Question(NamedTuple):
     """RFC 1035, section 4.1.2."""
 
     header: Header
-    """Of the message that it belongs to."""
+    """Header of its message."""
     name: str
     """Labels joined by dots, without the last dot; ``.`` is the root."""
     type: int
@@ -132,7 +134,7 @@ class Record(NamedTuple):
     """A resource record of any section (RFC 1035, section 4.1.3)."""
 
     header: Header
-    """Of the message that it belongs to."""
+    """Header of its message."""
     name: str
     type: int
     class_: int
@@ -141,65 +143,67 @@ class Record(NamedTuple):
     length: int
     """Bytes of its data on the wire (RDLENGTH)."""
     data: str | bytes
-    """An address, a domain name or a text as such; anything else as its bytes."""
+    """An address, domain name or text; otherwise bytes."""
 
 
 class Trailer(NamedTuple):
-    """Bytes of a datagram behind its message, which no reader of DNS ever looks at."""
+    """Bytes after the message in a datagram, which resolvers ignore."""
 
     length: int
 
 
 def probe(head: Head) -> bool:
-    if NETBIOS in head.ports or head.transport not in ("udp", "tcp"):
+    """On DNS ports a plausible header is enough; on other ports a well-formed question must follow."""
+    if NETBIOS_PORT in head.ports or head.transport not in ("udp", "tcp"):
         return False
-    clear = not CLEAR_PORTS.isdisjoint(head.ports)
+    on_dns_port = not DNS_PORTS.isdisjoint(head.ports)
     for direction in DIRECTIONS:
         if head.transport == "tcp":
             data = head.streams[direction].data
             message, length = data[2:], int.from_bytes(data[:2], "big")
         else:
-            first = next((each for each in head.datagrams if each.direction == direction), None)
+            first = next((datagram for datagram in head.datagrams if datagram.direction == direction), None)
             message, length = (first.data, first.length) if first else (b"", 0)
-        if plausible(message, length) and (clear or asks(message)):
+        if is_plausible(message, length) and (on_dns_port or has_question(message)):
             return True
     return False
 
 
-def plausible(message: bytes, length: int) -> bool:
-    """Whether bytes begin with a header that a message of ``length`` bytes can have."""
+def is_plausible(message: bytes, length: int) -> bool:
+    """Whether bytes begin with a header that is possible for a message of ``length`` bytes."""
     if len(message) < HEADER.size:
         return False
     _, flags, questions, *records = HEADER.unpack_from(message)
-    least = HEADER.size + questions * QUESTION_MINIMUM + sum(records) * RECORD_MINIMUM
-    fits = least <= length or flags & 0x0200 != 0  # a truncated answer may count what it left out
-    return fits and flags >> 11 & 15 in OPCODES and (flags & 0x8000 != 0 or flags & 15 == 0)
+    least = HEADER.size + questions * MIN_QUESTION_BYTES + sum(records) * MIN_RECORD_BYTES
+    fits = least <= length or flags & TRUNCATED != 0  # a truncated response may count the records that it omits
+    return fits and flags >> 11 & 15 in OPCODES and (flags & RESPONSE != 0 or flags & 15 == 0)
 
 
-def asks(message: bytes) -> bool:
-    """Whether exactly one question follows the header, well-formed, and some class that exists."""
+def has_question(message: bytes) -> bool:
+    """Whether exactly one well-formed question of an existing class follows the header."""
     if message[4:6] != b"\0\1":
         return False
     position = HEADER.size
     while position < len(message) and 0 < message[position] < 64:
         position += 1 + message[position]
-    question = message[position : position + QUESTION_MINIMUM]
-    if len(question) < QUESTION_MINIMUM or question[0] or int.from_bytes(question[3:], "big") not in CLASSES:
+    question = message[position : position + MIN_QUESTION_BYTES]
+    if len(question) < MIN_QUESTION_BYTES or question[0] or int.from_bytes(question[3:], "big") not in CLASSES:
         return False
-    records = any(message[6 : HEADER.size])
-    return records or position + QUESTION_MINIMUM == len(message)
+    has_records = any(message[6 : HEADER.size])
+    return has_records or position + MIN_QUESTION_BYTES == len(message)
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    if framed(reader):
+    if is_framed(reader):
         return framed_messages(reader)
     start = reader.peek(HEADER.size)
-    if len(start) == HEADER.size and start[2] & 2 and plausible(start, reader.fence):
-        reader.fence = UNBOUNDED  # TC: the sender itself says that the message goes on behind the datagram
+    if len(start) == HEADER.size and start[2] & 2 and is_plausible(start, reader.fence):
+        reader.fence = UNBOUNDED  # TC: the message is longer than its datagram, by the sender's own word
     return chain(read_message(reader), trailer(reader))
 
 
 def framed_messages(reader: Reader) -> Iterator[object]:
+    """Messages after their lengths, as over TCP (RFC 1035, section 4.2.2)."""
     while reader.has_more:
         with reader.block(reader.u16("length"), "message") as message:
             yield from read_message(message)
@@ -210,25 +214,26 @@ def trailer(reader: Reader) -> Iterator[object]:
         yield Trailer(len(reader.rest("trailer")))
 
 
-def framed(reader: Reader) -> bool:
-    """Whether a length stands before each message, as on TCP.
+def is_framed(reader: Reader) -> bool:
+    """Whether a length precedes each message, as over TCP.
 
-    Only a stream has no fence. Otherwise the bytes decide: where a framed message has its flags a bare one has the
-    number of its questions, and 1, 2, 3 … read as flags are an error code in a query. A bare message without any
-    question would have to carry an identifier below its own length. A stream that ended within a message is none.
+    A reader without a fence reads a stream. Otherwise the bytes decide: where a framed message has its flags, a bare
+    message has its number of questions, and the numbers 1, 2, 3, … are flags of a query with an error code. A bare
+    message without questions would need an identifier below its own length. A stream that ends within a message does
+    not count as framed.
     """
     if reader.fence == UNBOUNDED:
         return True
     start = reader.peek(2 + HEADER.size)
     if len(start) > 5 and start[4] < 0x80 and start[5] & 15:
-        return False  # most messages end here
+        return False  # the usual case
     length = int.from_bytes(start[:2], "big")
-    return plausible(start[2:], length) and (length + 2 <= reader.fence or not plausible(start, reader.fence))
+    return is_plausible(start[2:], length) and (length + 2 <= reader.fence or not is_plausible(start, reader.fence))
 
 
 def read_message(reader: Reader) -> Iterator[object]:
     start = reader.pos
-    names: Names = {}
+    names: dict[int, Name] = {}
     header = Header(*HEADER.unpack(reader.take(HEADER.size, "header")))
     yield header
     for _ in range(header.qdcount):
@@ -237,43 +242,59 @@ def read_message(reader: Reader) -> Iterator[object]:
     for _ in range(header.ancount + header.nscount + header.arcount):
         name = domain_name(reader, start, names)
         kind, class_, ttl, length = RECORD.unpack(reader.take(RECORD.size, "resource record"))
-        # An update leaves the data out to delete whatever has the name (RFC 2136, section 2.5).
+        # An update without data deletes all records of the name (RFC 2136, section 2.5).
         data = record_data(reader, kind, length, start, names) if length or not header.opcode else b""
         yield Record(header, name, kind, class_, ttl, length, data)
 
 
-Name = tuple[list[bytes], str]
-"""Labels and text."""
-Names = dict[int, Name]
-"""The names of a message by the place where each begins."""
-KNOWN_NAMES = 1 << 14
-known_names: dict[bytes, Name] = {}
-"""Names without pointers, as they stand in a message: the same ones are read again and again."""
+Name = tuple[Sequence[bytes], str]
+"""Labels, and text."""
 
 
-def domain_name(reader: Reader, start: int, names: Names) -> str:
-    """A name in a message that begins at ``start``, where ``names`` stand before it.
+@lru_cache(maxsize=1 << 14)  # the same names appear in message after message
+def plain_name(raw: bytes) -> Name | None:
+    """A name without compression pointers, from its first length byte to the root; ``None``: it is not exactly one."""
+    labels = []
+    position = 0
+    while position < len(raw) and (length := raw[position]):
+        if length >= 64:
+            return None
+        labels.append(raw[position + 1 : position + 1 + length])
+        position += 1 + length
+    return (labels, join_labels(labels)) if position == len(raw) - 1 else None
 
-    Every pointer must lead to an earlier place than the last one, so no chain of them can be a loop
-    (RFC 1035, section 4.1.4).
+
+def domain_name(reader: Reader, start: int, names: dict[int, Name]) -> str:
+    """A name in the message that begins at ``start``. ``names``: the names read before, by position.
+
+    Every pointer must lead to an earlier position than the one before it, so that pointers form no loop (RFC 1035,
+    section 4.1.4).
     """
-    data, seen = reader.data, reader.limit
-    began = floor = position = reader.pos
-    if position + 1 < seen and data[position] >= 192:  # nothing but a pointer, most often to the beginning of a name
-        whole = names.get(start + ((data[position] & 63) << 8) + data[position + 1])
-        if whole is not None:
-            reader.pos = position + 2
-            names[began] = whole
-            return whole[1]
-    ending = data.find(0, began, seen) + 1
-    plain = data[began:ending]
-    if plain in known_names:
-        reader.pos = ending
-        whole = names[began] = known_names[plain]
-        return whole[1]
+    data, limit = reader.data, reader.limit
+    begin = reader.pos
+    if begin + 1 < limit and data[begin] >= 192:  # only a pointer, mostly to the beginning of a name
+        known = names.get(start + ((data[begin] & 63) << 8) + data[begin + 1])
+        if known is not None:
+            reader.pos = begin + 2
+            names[begin] = known
+            return known[1]
+    end = data.find(0, begin, min(limit, begin + MAX_NAME_BYTES)) + 1
+    name = plain_name(data[begin:end]) if end else None
+    if name is None:
+        name = compressed_name(reader, start, names)
+    else:
+        reader.pos = end
+    names[begin] = name
+    return name[1]
+
+
+def compressed_name(reader: Reader, start: int, names: dict[int, Name]) -> Name:
+    """A name that may hold pointers, as :func:`domain_name`; stops at one that is malformed or incomplete."""
+    data, limit = reader.data, reader.limit
+    begin = floor = position = reader.pos
     after = pointers = size = 0
     labels: list[bytes] = []
-    while position < seen and (length := data[position]):
+    while position < limit and (length := data[position]):
         if length < 64:
             end = position + 1 + length
             labels.append(data[position + 1 : end])
@@ -281,43 +302,39 @@ def domain_name(reader: Reader, start: int, names: Names) -> str:
             position = end
         elif length < 192:
             reader.malformed("name", f"a label begins with 0x{length:02x}", position)
-        elif position + 1 == seen:
-            position = seen
+        elif position + 1 == limit:
+            position = limit
         else:
             target = start + ((length & 63) << 8) + data[position + 1]
             after = after or position + 2
             pointers += 1
-            if not start + HEADER.size <= target < floor or pointers > MOST_POINTERS:
+            if not start + HEADER.size <= target < floor or pointers > MAX_POINTERS:
                 reader.malformed("name", f"a compression pointer leads to byte {target - start}", position)
             if target in names:
                 labels += names[target][0]
                 size = sum(map(len, labels)) + len(labels)
                 break
             position = floor = target
-        if size >= LONGEST_NAME:
+        if size >= MAX_NAME_BYTES:
             break
-    if size >= LONGEST_NAME:
-        reader.malformed("name", f"it is longer than {LONGEST_NAME} bytes", began)
-    if position >= seen:
-        reader.take(max(position, seen) + 1 - began, "name")
+    if size >= MAX_NAME_BYTES:
+        reader.malformed("name", f"it is longer than {MAX_NAME_BYTES} bytes", begin)
+    if position >= limit:
+        reader.take(max(position, limit) + 1 - begin, "name")
     reader.pos = after or position + 1
-    whole = names[began] = labels, shown(labels)
-    if not pointers and reader.pos == ending:
-        if len(known_names) == KNOWN_NAMES:
-            known_names.clear()
-        known_names[plain] = whole
-    return whole[1]
+    return labels, join_labels(labels)
 
 
-def shown(labels: Sequence[bytes]) -> str:
+def join_labels(labels: Sequence[bytes]) -> str:
     """Labels joined by dots; a dot within a label is escaped (RFC 1035, section 5.1)."""
     joined = b".".join(labels)
     if joined.count(b".") >= max(1, len(labels)):
         joined = b".".join(label.replace(b".", rb"\.") for label in labels)
-    return decode_text(joined, 2 * LONGEST_NAME) or "."
+    return decode_text(joined, 2 * MAX_NAME_BYTES) or "."
 
 
-def record_data(reader: Reader, kind: int, length: int, start: int, names: Names) -> str | bytes:
+def record_data(reader: Reader, kind: int, length: int, start: int, names: dict[int, Name]) -> str | bytes:
+    """The data of a record (RDATA); see :func:`domain_name`."""
     if kind in ADDRESS_TYPES:
         raw = reader.take(length, "rdata")
         if length == 4 and kind == A:
@@ -325,7 +342,7 @@ def record_data(reader: Reader, kind: int, length: int, start: int, names: Names
         if length == 16 and kind == AAAA:
             return socket.inet_ntop(socket.AF_INET6, raw)
         reader.malformed("rdata", f"an address of {length} bytes", reader.pos - length)
-    if kind not in STRUCTURED or not length:
+    if kind not in STRUCTURED_TYPES or not length:
         return reader.take(length, "rdata")
     with reader.block(length, "rdata") as inner:
         if kind in NAME_TYPES:
@@ -349,22 +366,22 @@ def record_data(reader: Reader, kind: int, length: int, start: int, names: Names
 
 @dataclass(frozen=True, slots=True)
 class DnsFacts(Facts):
-    """What a conversation in DNS shows."""
+    """Facts of a DNS conversation."""
 
     queries: Mapping[str, int]
-    """How often each name was asked for, as it was written, in the order of the capture."""
+    """Name → number of queries, in the order of the capture; names as written."""
     types: Mapping[SafeText, int]
-    """How many questions asked for each type of record."""
+    """Record type → number of queries."""
     answers: Mapping[str, str]
-    """Address → the name that was asked for, or its owner where the question was not seen."""
+    """Address → the name that was queried; the record's owner if the question is not in the capture."""
     response_codes: Mapping[SafeText, int]
-    """How often each was answered."""
+    """Response code → number of responses."""
     truncated: tuple[str, ...]
-    """Names whose answer was cut (TC), so that asking again over TCP is right."""
+    """Names whose response was truncated (TC), so that a retry over TCP is correct."""
     _names: Mapping[str, tuple[str, ...]]
-    """Address → all of its names: the one asked for, then its aliases; also those that a PTR record tells."""
+    """Address → its names: the one queried, then its aliases; and those of PTR records."""
     _texts: int
-    """Bytes of text records."""
+    """Bytes of TXT records."""
 
 
 def facts(items: Sequence[Item]) -> DnsFacts:
@@ -374,68 +391,69 @@ def facts(items: Sequence[Item]) -> DnsFacts:
     codes: dict[str, int] = {}
     truncated: dict[str, None] = {}
     names: dict[str, dict[str, None]] = {}
-    asked: dict[int, str] = {}
-    left = [0, 0]
-    """Records of the answer section that are still to come, by direction."""
+    questions: dict[int, str] = {}
+    """Message ID → name of its last question."""
+    answers_left = [0, 0]
+    """By direction: records of the answer section that are still to come."""
     chains: list[dict[str, None]] = [{}, {}]
-    """The name asked for and its aliases in the message that is being read, by direction."""
+    """By direction: the name queried and its aliases in the current message."""
     texts = 0
     for item in items:
         message = item.message
         if type(message) is Question:
             header = message.header
-            asked[header.id] = message.name
+            questions[header.id] = message.name
             if not header.flags & RESPONSE:
                 count(queries, message.name)
                 count(types, TYPES.get(message.type) or str(message.type))
-            elif header.truncated and len(truncated) < NAMES_SHOWN:
+            elif header.truncated and len(truncated) < MAX_NAMES:
                 truncated[message.name] = None
         elif type(message) is Record:
             if message.type == TXT:
                 texts += message.length
             direction = item.direction
-            if not message.header.flags & RESPONSE or left[direction] <= 0:
+            if not message.header.flags & RESPONSE or answers_left[direction] <= 0:
                 continue
-            left[direction] -= 1
-            chain = chains[direction]
-            name = asked.get(message.header.id, message.name)
+            answers_left[direction] -= 1
+            aliases = chains[direction]
+            name = questions.get(message.header.id, message.name)
             if message.type == CNAME:
-                if len(chain) < NAMES_EACH:
-                    chain |= {name: None, message.name: None, str(message.data): None}
+                if len(aliases) < MAX_NAMES_PER_ADDRESS:
+                    aliases |= {name: None, message.name: None, str(message.data): None}
             elif message.type in ADDRESS_TYPES:
-                if len(answers) < NAMES_SHOWN:
+                if len(answers) < MAX_NAMES:
                     answers[str(message.data)] = name
-                call(names, str(message.data), (name, *chain, message.name))
+                add_names(names, str(message.data), (name, *aliases, message.name))
             elif message.type == PTR and (address := reversed_address(message.name)):
-                call(names, address, (str(message.data),))
+                add_names(names, address, (str(message.data),))
         elif type(message) is Header:
-            left[item.direction] = message.ancount
+            answers_left[item.direction] = message.ancount
             chains[item.direction] = {}
             if message.flags & RESPONSE:
                 count(codes, RESPONSE_CODES.get(message.rcode) or str(message.rcode))
-    told = {address: tuple(known) for address, known in names.items()}
-    return DnsFacts(queries, types, answers, codes, tuple(truncated), told, texts)
+    known = {address: tuple(own) for address, own in names.items()}
+    return DnsFacts(queries, types, answers, codes, tuple(truncated), known, texts)
 
 
 def count(counts: dict[str, int], name: str) -> None:
-    """One more of a name; of any name beyond the shown ones, one more of the rest."""
-    if name not in counts and len(counts) >= NAMES_SHOWN:
+    """Count a name; as :data:`OTHERS` if it is a new one beyond :data:`MAX_NAMES`."""
+    if name not in counts and len(counts) >= MAX_NAMES:
         name = OTHERS
     counts[name] = counts.get(name, 0) + 1
 
 
-def call(names: dict[str, dict[str, None]], address: str, known: Iterable[str]) -> None:
-    """Add names of an address, within the limits of the facts; capital letters make no other name (RFC 4343)."""
-    if address not in names and len(names) >= NAMES_SHOWN:
+def add_names(names: dict[str, dict[str, None]], address: str, added: Iterable[str]) -> None:
+    """Add names of an address, up to the limits. Case is ignored (RFC 4343)."""
+    if address not in names and len(names) >= MAX_NAMES:
         return
     own = names.setdefault(address, {})
-    for name in known:
-        if name not in own and len(own) < NAMES_EACH and name.lower() not in map(str.lower, own):
+    for name in added:
+        if name not in own and len(own) < MAX_NAMES_PER_ADDRESS and name.lower() not in map(str.lower, own):
             own[name] = None
 
 
 def reversed_address(name: str) -> str | None:
-    """The address whose name a PTR record tells: ``1.9.0.10.in-addr.arpa`` (RFC 1035, section 3.5; RFC 3596)."""
+    """The address of a reverse lookup: ``1.9.0.10.in-addr.arpa`` → ``10.0.9.1`` (RFC 1035, section 3.5; RFC 3596)."""
     labels = name.lower().split(".")
     try:
         if labels[-2:] == ["in-addr", "arpa"] and len(labels) == 6:

@@ -1,8 +1,7 @@
-"""HTTP/1 in clear (RFC 9112): start line and header section of the first message on either side; and what follows the
-switch to WebSocket (RFC 6455): its frames, never their content.
+"""HTTP/1 in clear (RFC 9112): start line and header section of the first message of either side.
 
-Only harmless header fields keep their value and only known ones their name; a target loses its query and whatever
-looks like a token.
+After a switch to WebSocket (RFC 6455), its frames without their content. Only header fields that hold no secret keep
+their value, and only known ones their name; a target loses its query and everything that looks like a token.
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ from analyzer.wire import Reader
 
 NAME = "http"
 
-LINE_LIMIT = 16 * 1024
-FIELDS_LIMIT = 256
+MAX_LINE_BYTES = 16 * 1024
+MAX_FIELDS = 256
+"""Header fields of one message. Both limits are above those of common servers (Apache: 8190 bytes, 100 fields)."""
 
 METHODS = (b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH", b"PROPFIND", b"PRI")
 STARTS = tuple(method + b" " for method in METHODS)
@@ -31,7 +31,7 @@ STATUS_LINE = re.compile(rb"HTTP/([0-9]\.[0-9]) ([1-9][0-9]{2})(?: (.*))?")
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 KEPT = frozenset({"host", "upgrade", "connection", "server", "user-agent", "content-type", "content-length"})
-"""Header fields whose value is no secret."""
+"""Header fields whose value is not secret."""
 CREDENTIALS = {
     "authorization": "Authorization",
     "proxy-authorization": "Proxy-Authorization",
@@ -39,19 +39,20 @@ CREDENTIALS = {
     "set-cookie": "Set-Cookie",
     "x-api-key": "X-API-Key",
 }
-"""Header fields whose value is a secret, as they are usually written: that they are there is told, and nothing else."""
+"""Header fields whose value is secret → their usual spelling. Facts tell only that they are present."""
 
 TOKEN_SEGMENT = 25
-"""Characters of a segment with letters and digits from which on it may be a token; a gateway's name is shorter."""
+"""Minimum length of a path segment with letters and digits that may be a token. Names of gateways are shorter."""
 
 SERVICES = {("POST", "/update-info"): "CUPS update-info", ("GET", "/router-info"): "LNS router-info"}
-"""What a LoRa Basics Station asks its servers for (its own documentation, CUPS and LNS protocol)."""
+"""Requests of a LoRa Basics Station (its documentation, CUPS and LNS protocol)."""
 
 OPCODES = {0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
 """RFC 6455, section 11.8."""
 CLOSE = 8
-FRAMES_LIMIT = 4096
-PATH_LIMIT = 256
+MAX_FRAMES = 4096
+"""WebSocket frames that are read per direction."""
+MAX_PATH_BYTES = 256
 
 
 class RequestLine(NamedTuple):
@@ -59,7 +60,7 @@ class RequestLine(NamedTuple):
 
     method: str
     path: str
-    """The target without scheme, authority, query and fragment; of CONNECT the authority; ``*`` of OPTIONS."""
+    """The target without scheme, authority, query and fragment. CONNECT: the authority; OPTIONS: ``*``."""
     version: str
     """``1.1``"""
 
@@ -76,9 +77,9 @@ class FieldLine(NamedTuple):
     """A header field (RFC 9112, section 5)."""
 
     name: str
-    """In lower case; empty unless the field is one of :data:`KEPT` or :data:`CREDENTIALS`."""
+    """In lower case; empty for fields that are neither in :data:`KEPT` nor in :data:`CREDENTIALS`."""
     value: str
-    """Empty unless the field is one of :data:`KEPT`."""
+    """Empty for fields that are not in :data:`KEPT`."""
 
 
 class WebSocketFrame(NamedTuple):
@@ -86,78 +87,79 @@ class WebSocketFrame(NamedTuple):
 
     final: bool
     reserved: int
-    """The bits RSV1 to RSV3; RSV1: compressed (RFC 7692)."""
+    """Bits RSV1 to RSV3. RSV1: compressed (RFC 7692)."""
     opcode: int
     masked: bool
     length: int
     """Bytes of content."""
     close_code: int | None
-    """Of a frame that closes the connection: why (RFC 6455, section 7.4)."""
+    """Of a close frame: its status code (RFC 6455, section 7.4)."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpFacts(Facts):
-    """Of the first request and of its final response."""
+    """Facts of the first request and its final response."""
 
     method: SafeText | None = None
     path: str | None = None
     upgrade: SafeText | None = None
-    """The Upgrade field: ``websocket``."""
+    """Value of the Upgrade field: ``websocket``."""
     host: str | None = None
     status: int | None = None
     server: SafeText | None = None
     user_agent: SafeText | None = None
     version: SafeText | None = None
-    """Of the request, else of the response: ``1.1``."""
+    """Of the request, or else of the response: ``1.1``."""
     service: SafeText | None = None
-    """What a LoRa Basics Station asks for by this request."""
+    """The request of a LoRa Basics Station that this is; see :data:`SERVICES`."""
     credentials: tuple[SafeText, ...] = ()
-    """Header fields of either side that carry a secret in clear, by name."""
+    """Names of the header fields of either side that carry a secret in clear."""
     frames: Mapping[SafeText, int] = field(default_factory=dict)
-    """WebSocket frames of both sides by opcode."""
+    """Opcode → number of WebSocket frames of both sides."""
     close_codes: tuple[int, ...] = ()
-    """Why the WebSocket was closed, as either side said: 1000 is a normal end."""
+    """Status codes of the close frames of both sides; 1000: normal closure."""
 
 
 def probe(head: Head) -> bool:
-    """A request line or a status line on its own side."""
+    """A request line of the originator, or a status line of the responder."""
     if head.transport != "tcp":
         return False
     client, server = head.streams[Direction.ORIGINATOR].data, head.streams[Direction.RESPONDER].data
     if STATUS_LINE.match(server[:32]):
         return True
     if client.startswith(STARTS):
-        line = client[:LINE_LIMIT].split(b"\n", 1)[0].rstrip(b"\r")
+        line = client[:MAX_LINE_BYTES].split(b"\n", 1)[0].rstrip(b"\r")
         if REQUEST_LINE.fullmatch(line):
             return True
         target = line.partition(b" ")[2]
-        return b"\n" not in client[:LINE_LIMIT] and target[:1] in (b"/", b"h", b"*") and target.isascii()
+        return b"\n" not in client[:MAX_LINE_BYTES] and target[:1] in (b"/", b"h", b"*") and target.isascii()
     return False
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    """One message's head; of responses those with 1xx too, up to the final one or a switch of protocols."""
+    """Start line and header section of one message; of responses also of the interim ones (1xx) before it."""
     start = reader.pos
     if direction is Direction.ORIGINATOR:
-        asked = REQUEST_LINE.fullmatch(reader.line(LINE_LIMIT, "request line"))
-        if asked is None:
+        request = REQUEST_LINE.fullmatch(reader.line(MAX_LINE_BYTES, "request line"))
+        if request is None:
             reader.malformed("request line", "is not method, target and HTTP version", start)
-        yield RequestLine(decode_text(asked[1]), path_of(asked[1], asked[2]), asked[3].decode("ascii"))
+        yield RequestLine(decode_text(request[1]), path_of(request[1], request[2]), request[3].decode("ascii"))
         switching = False
         for line in field_lines(reader):
             switching |= line.name == "upgrade" and line.value.lower() == "websocket"
             yield line
-        # A server that refuses to switch is asked the next thing: a capital letter begins no frame of any client.
+        # If the server refuses to switch, another request may follow. It begins with a capital letter, unlike the
+        # frames of known clients.
         if switching and not reader.peek(1).isupper():
             yield from websocket_frames(reader)
         return
     while reader.has_more:
         start = reader.pos
-        answer = STATUS_LINE.fullmatch(reader.line(LINE_LIMIT, "status line"))
-        if answer is None:
+        response = STATUS_LINE.fullmatch(reader.line(MAX_LINE_BYTES, "status line"))
+        if response is None:
             reader.malformed("status line", "is not HTTP version, status code and reason", start)
-        status = int(answer[2])
-        yield StatusLine(answer[1].decode("ascii"), status, decode_text(answer[3] or b""))
+        status = int(response[2])
+        yield StatusLine(response[1].decode("ascii"), status, decode_text(response[3] or b""))
         yield from field_lines(reader)
         if status == 101:
             yield from websocket_frames(reader)
@@ -166,28 +168,28 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
 
 
 def field_lines(reader: Reader) -> Iterator[FieldLine]:
-    """The header section up to its empty line."""
-    for _ in range(FIELDS_LIMIT):
+    """The header section up to and including its empty line."""
+    for _ in range(MAX_FIELDS):
         start = reader.pos
-        line = reader.line(LINE_LIMIT, "field line")
+        line = reader.line(MAX_LINE_BYTES, "field line")
         if not line:
             return
         if line[:1] in (b" ", b"\t"):
-            continue  # obsolete folding: belongs to the field before
-        named, colon, value = line.partition(b":")
-        if not colon or not TOKEN.fullmatch(named):
+            continue  # obsolete folding: a continuation of the field before (RFC 9112, section 5.2)
+        raw_name, colon, value = line.partition(b":")
+        if not colon or not TOKEN.fullmatch(raw_name):
             reader.malformed("field line", "is not name, colon and value", start)
-        name = named.lower().decode("ascii")
+        name = raw_name.lower().decode("ascii")
         if name == "host":
-            value = value.rpartition(b"@")[2]
+            value = value.rpartition(b"@")[2]  # user name and password
         known = name in KEPT or name in CREDENTIALS
         yield FieldLine(name if known else "", decode_text(value.strip(b" \t")) if name in KEPT else "")
-    reader.malformed("field line", f"more than {FIELDS_LIMIT} fields")
+    reader.malformed("field line", f"more than {MAX_FIELDS} fields")
 
 
 def websocket_frames(reader: Reader) -> Iterator[WebSocketFrame]:
     """The frames of one direction (RFC 6455, section 5.2)."""
-    for _ in range(FRAMES_LIMIT):
+    for _ in range(MAX_FRAMES):
         if not reader.has_more:
             return
         start = reader.pos
@@ -209,44 +211,45 @@ def websocket_frames(reader: Reader) -> Iterator[WebSocketFrame]:
 
 
 def path_of(method: bytes, target: bytes) -> str:
-    """A request target without what may be secret (RFC 9112, section 3.2)."""
+    """A request target without parts that may be secret (RFC 9112, section 3.2)."""
     target = re.split(rb"[?#]", target, maxsplit=1)[0]
     if method == b"CONNECT":
         return decode_text(target.rpartition(b"@")[2])
     if b"://" in target:
         target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
-    return "/".join(map(segment, target[:PATH_LIMIT].split(b"/"))) + ("…" if len(target) > PATH_LIMIT else "")
+    return "/".join(map(segment_text, target[:MAX_PATH_BYTES].split(b"/"))) + (
+        "…" if len(target) > MAX_PATH_BYTES else ""
+    )
 
 
-def segment(raw: bytes) -> str:
-    """A segment of a path without its parameters (RFC 3986, section 3.3); an ellipsis for what may be a token."""
+def segment_text(raw: bytes) -> str:
+    """A path segment without its parameters (RFC 3986, section 3.3); an ellipsis for a possible token."""
     raw = raw.partition(b";")[0]
     mixed = any(byte in b"0123456789" for byte in raw) and any(bytes((byte,)).isalpha() for byte in raw)
     return "…" if len(raw) >= TOKEN_SEGMENT and mixed else decode_text(raw)
 
 
 def facts(items: Sequence[Item]) -> HttpFacts:
-    """The first request and the final response."""
-    request = next((said for _, said in messages(items, RequestLine)), None)
-    responses = [said for _, said in messages(items, StatusLine)]
-    sides: tuple[dict[str, str], dict[str, str]] = ({}, {})
-    for item, said in messages(items, FieldLine):
-        sides[item.direction].setdefault(said.name, said.value)
-    asked, answered = sides
+    request = next((line for _, line in messages(items, RequestLine)), None)
+    responses = [line for _, line in messages(items, StatusLine)]
+    fields: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    """By direction: name → first value."""
+    for item, line in messages(items, FieldLine):
+        fields[item.direction].setdefault(line.name, line.value)
+    requested, responded = fields
     version = request.version if request else responses[0].version if responses else None
-    named = {said.name for _, said in messages(items, FieldLine)}
-    frames = [said for _, said in messages(items, WebSocketFrame)]
+    frames = [frame for _, frame in messages(items, WebSocketFrame)]
     return HttpFacts(
         method=request.method if request else None,
         path=request.path if request else None,
-        upgrade=asked.get("upgrade") or answered.get("upgrade"),
-        host=asked.get("host"),
+        upgrade=requested.get("upgrade") or responded.get("upgrade"),
+        host=requested.get("host"),
         status=responses[-1].status_code if responses else None,
-        server=answered.get("server"),
-        user_agent=asked.get("user-agent"),
+        server=responded.get("server"),
+        user_agent=requested.get("user-agent"),
         version=version,
         service=SERVICES.get((request.method, request.path)) if request else None,
-        credentials=tuple(shown for name, shown in CREDENTIALS.items() if name in named),
-        frames=dict(Counter(OPCODES.get(each.opcode, f"opcode {each.opcode}") for each in frames)),
-        close_codes=tuple(dict.fromkeys(each.close_code for each in frames if each.close_code is not None)),
+        credentials=tuple(shown for name, shown in CREDENTIALS.items() if name in requested or name in responded),
+        frames=dict(Counter(OPCODES.get(frame.opcode, f"opcode {frame.opcode}") for frame in frames)),
+        close_codes=tuple(dict.fromkeys(frame.close_code for frame in frames if frame.close_code is not None)),
     )

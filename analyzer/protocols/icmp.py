@@ -1,7 +1,7 @@
-"""Internet Control Message Protocol (RFC 792, RFC 4443): echoes, errors with the packet that they quote, the rest.
+"""ICMP (RFC 792) and ICMPv6 (RFC 4443): echoes, errors with the packet that they quote, other messages.
 
-A datagram is a message from its type byte on. Both versions share this module: their types hardly overlap, and
-where they do the quoted packet tells.
+A datagram is a message from its type byte on. Both versions share this module: their types hardly overlap, and where
+they do, the IP version of the quoted packet decides.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from analyzer.wire import UNBOUNDED, Reader
 
 NAME = "icmp"
 
-GATEWAYS_SHOWN = 50
+MAX_GATEWAYS = 50
+"""Gateways in the facts."""
 SAMPLE = columns.ECHO_SAMPLE
-"""Bytes kept from the beginning of an echo's data; iputils, BSD and Windows send 56 or 32 by default."""
+"""First bytes of an echo's data that are kept. By default, iputils and BSD send 56 bytes, Windows 32."""
 
 ECHO_REQUEST = (8, 128)
 ECHO_REPLY = (0, 129)
@@ -66,10 +67,14 @@ TYPES = {
     160: "extended-echo-request",
     161: "extended-echo-reply",
 }
-"""Types that say by their number which version they belong to; 128 and above are ICMPv6."""
+"""Types whose number belongs to one version only; 128 and above are ICMPv6."""
 
 ICMPV6_ERRORS = {1: "destination-unreachable", 2: "packet-too-big", 3: "time-exceeded", 4: "parameter-problem"}
-"""Numbers that ICMPv4 uses too, or leaves unassigned."""
+"""Types that have another meaning in ICMPv4, or none."""
+
+QUOTING_TYPES = frozenset({1, 2, 3, 4, 5, 11, 12})
+"""Types of the errors and redirects of both versions, which quote a packet after eight bytes. The redirect of ICMPv6
+(137) quotes in an option instead."""
 
 ERRORS = frozenset({"destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem", "source-quench"})
 
@@ -127,11 +132,11 @@ class IcmpMessage(NamedTuple):
     type: int
     code: int
     length: int
-    """Declared length of the whole message, bytes."""
+    """Declared length of the message, in bytes."""
 
 
 class Echo(NamedTuple):
-    """Echo or echo reply (RFC 792, page 14; RFC 4443, 4.1 and 4.2)."""
+    """Echo request or reply (RFC 792, page 14; RFC 4443, sections 4.1 and 4.2)."""
 
     name: str
     type: int
@@ -139,38 +144,39 @@ class Echo(NamedTuple):
     identifier: int
     sequence: int
     length: int | None
-    """Declared length of the data, bytes; ``None`` where the fragment that would tell it is missing."""
+    """Declared length of the data, in bytes; ``None``: unknown, as the last fragment is missing."""
 
 
 class EchoData(NamedTuple):
-    """The first :data:`SAMPLE` bytes of data of the echo before, or all if it has fewer; absent where cut."""
+    """The first :data:`SAMPLE` bytes of the preceding echo's data, or all of it. Absent if they are truncated."""
 
     beginning: bytes
 
 
 class ErrorMessage(NamedTuple):
-    """An error message or a redirect; the packet that it quotes follows as :class:`Quoted`."""
+    """An error message or a redirect. The packet that it quotes follows as :class:`Quoted`."""
 
     name: str
     type: int
     code: int
     parameter: int
-    """The second word: gateway of a redirect, MTU of a packet too big, else mostly unused."""
+    """The second 32-bit word: gateway of a redirect, MTU of "packet too big", otherwise mostly unused."""
     length: int
-    """Declared length of the whole message, bytes."""
+    """Declared length of the message, in bytes."""
 
     @property
     def gateway(self) -> str | None:
-        """Where a redirect of IPv4 sends its receiver (RFC 792, page 12)."""
-        redirects = self.name == "redirect"
-        return socket.inet_ntop(socket.AF_INET, self.parameter.to_bytes(4, "big")) if redirects else None
+        """The gateway that an IPv4 redirect names (RFC 792, page 12)."""
+        if self.name != "redirect":
+            return None
+        return socket.inet_ntop(socket.AF_INET, self.parameter.to_bytes(4, "big"))
 
 
 class Quoted(NamedTuple):
-    """The beginning of the packet that an error is about."""
+    """The IP header that an error quotes."""
 
     version: int
-    """Of IP: 4 or 6."""
+    """IP version: 4 or 6."""
     protocol: int
     source: bytes
     destination: bytes
@@ -178,16 +184,16 @@ class Quoted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IcmpFacts(Facts):
-    """What a conversation in ICMP or ICMPv6 shows."""
+    """Facts of an ICMP or ICMPv6 conversation."""
 
     types: Mapping[SafeText, int]
-    """Messages in the head by name of their type: ``{"echo-request": 3, "echo-reply": 3}``."""
+    """Type → number of messages: ``{"echo-request": 3, "echo-reply": 3}``."""
     codes: Mapping[SafeText, int]
-    """Errors in the head by name of type and code: ``{"destination-unreachable, port": 1}``."""
+    """Type and code → number of errors: ``{"destination-unreachable, port": 1}``."""
     gateways: tuple[str, ...]
-    """Where redirects of IPv4 send their receiver (RFC 792, page 12)."""
+    """Gateways that IPv4 redirects name (RFC 792, page 12)."""
     largest_payload: int | None
-    """Declared bytes of data in the largest echo."""
+    """Declared data bytes of the largest echo."""
 
 
 def probe(head: Head) -> bool:
@@ -208,19 +214,19 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         sample = SAMPLE if data is None else min(SAMPLE, data)
         if reader.left >= sample:
             yield EchoData(reader.take(sample, "data"))
-    elif kind in (1, 2, 3, 4, 5, 11, 12):
+    elif kind in QUOTING_TYPES:
         parameter = reader.u32("rest of header")
         version = reader.u8("quoted packet") >> 4
         reader.pos -= 1
         name = ICMPV6_ERRORS.get(kind) if version == 6 else TYPES.get(kind)
         yield ErrorMessage(name or f"type-{kind}", kind, code, parameter, length)
-        yield quoted(reader, version)
+        yield read_quoted(reader, version)
     else:
         yield IcmpMessage(TYPES.get(kind, f"type-{kind}"), kind, code, length)
 
 
-def quoted(reader: Reader, version: int) -> Quoted:
-    """The IP header in an error (RFC 792: "Internet Header + 64 bits of Data Datagram"; RFC 4443, 3.1)."""
+def read_quoted(reader: Reader, version: int) -> Quoted:
+    """The IP header in an error (RFC 792: "Internet Header + 64 bits of Data Datagram"; RFC 4443, section 3.1)."""
     if version == 6:
         reader.take(6, "quoted IPv6 header")
         protocol = reader.u8("quoted next header")
@@ -251,7 +257,7 @@ def facts(items: Sequence[Item]) -> IcmpFacts:
         elif isinstance(message, ErrorMessage):
             names[message.name] += 1
             error = message
-            if message.gateway is not None and len(gateways) < GATEWAYS_SHOWN:
+            if message.gateway is not None and len(gateways) < MAX_GATEWAYS:
                 gateways[message.gateway] = None
         elif isinstance(message, Quoted) and error is not None:
             codes[f"{error.name}, {code_name(error, message.version)}"] += 1
@@ -259,6 +265,6 @@ def facts(items: Sequence[Item]) -> IcmpFacts:
 
 
 def code_name(error: ErrorMessage, version: int) -> str:
-    """The code of an error in words; one that nobody assigned as its number."""
+    """The name of an error's code, or its number if it is unassigned."""
     known = (CODES if version == 4 else ICMPV6_CODES).get(error.name, {})
     return known.get(error.code, f"code {error.code}")

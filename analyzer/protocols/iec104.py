@@ -1,12 +1,12 @@
-"""IEC 60870-5-104 as ThingPark's base stations speak it: the standard's APDUs, a long form, and a private payload.
+"""IEC 60870-5-104 in the dialect of ThingPark's base stations.
 
-The framing (APCI) is the standard's, with two additions of the LRR: start byte 0x69 with a length of two bytes, and
-I frames with an empty ASDU. What an I frame carries is either the LRR's own payload or a standard ASDU; each is read
-as what its first bytes say.
+The framing (APCI) is the standard's with two additions of the LRR, the base station's software: start byte 0x69 with a
+length of two bytes, and I frames with an empty ASDU. An I frame carries the LRR's own payload or a standard ASDU; its
+first bytes tell which.
 
-The messages are those of the head; behind it the scanner reads on (:func:`analyzer.scanner.iec104.check_apdu`, the same
-grammar) and counts, so that facts and breaks are those of the whole stream.
-Source: IEC 60870-5-104, clauses 5 to 7; ThingPark LRR behaviour, framing and payload header.
+The messages are those of the head. Beyond it the scanner reads on with the same grammar
+(:func:`analyzer.scanner.apdu.check_apdu`) and counts, so that facts and parse errors are those of the whole stream.
+Sources: IEC 60870-5-104, clauses 5 to 7; ThingPark LRR behaviour, framing and payload header.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from analyzer.heads import DIRECTIONS, Direction, Event, Frame, Head, Iec104Link
@@ -29,16 +30,17 @@ NAME = "iec104"
 
 PORTS = (2404, 2504)
 SHORT, LONG = 0x68, 0x69
+"""Start bytes."""
 SHORT_LENGTHS = range(4, 253 + 1)
 LONG_LENGTHS = range(254, 16 * 1024 + 1)
 
 APCI = struct.Struct("<BBHH")
-"""Of a short APDU: start byte, length, and the two halves of the control field."""
+"""Short APDU: start byte, length, and the two halves of the control field."""
 LRR_HEADER = struct.Struct("<BHHHIIHBB")
-"""After the version: zero, header size, flags, type, LRR-ID, delay, id extension, id prefix, more flags."""
+"""After the version: zero, header size, flags, type, LRR-ID, delay, ID extension, ID prefix, more flags."""
 LRR_HEADER_SIZE = 1 + LRR_HEADER.size
 IDENTIFIER_SIZE = 6
-"""Bytes of a standard ASDU's data unit identifier."""
+"""Bytes of the data unit identifier of a standard ASDU."""
 
 LRR_TYPES: Mapping[int, str] = {
     0: "radio",
@@ -132,12 +134,12 @@ TYPES: Mapping[int, tuple[str, int | None]] = {
     126: ("F_DR_TA_1", None),
     127: ("F_SC_NB_1", None),
 }
-"""Type identifications: name, and bytes of one information element set (``None``: it varies)."""
+"""Type identification → name, and bytes of one information element set (``None``: variable)."""
 PRIVATE_TYPES = range(128, 256)
 
 
 class Function(enum.IntEnum):
-    """What a U frame says: its first control byte."""
+    """Function of a U frame: its first control byte."""
 
     STARTDT_ACT = 0x07
     STARTDT_CON = 0x0B
@@ -156,10 +158,10 @@ class UFrame(NamedTuple):
 FUNCTION_NAMES = tuple(
     function.name.replace("_", " ").replace("ACT", "act").replace("CON", "con") for function in Function
 )
-"""In the standard's words, in the order in which the scanner counts them."""
+"""In the standard's notation, in the order of the scanner's counters."""
 
 FUNCTIONS = {int(function): UFrame(function) for function in Function}
-"""U frames by their first control byte."""
+"""First control byte → U frame."""
 
 
 class SFrame(NamedTuple):
@@ -169,10 +171,10 @@ class SFrame(NamedTuple):
 
 
 class LrrPayload(NamedTuple):
-    """The LRR's own payload: the fields of its header (ThingPark LRR behaviour, payload header)."""
+    """The header of an LRR payload (ThingPark LRR behaviour, payload header)."""
 
     header_size: int
-    """In bytes, with the structure that belongs to the type."""
+    """In bytes, with the structure of its type."""
     flags: int
     """0x8000 infrastructure, 1 uplink, 2 downlink."""
     type: int
@@ -182,7 +184,7 @@ class LrrPayload(NamedTuple):
 
 
 class Asdu(NamedTuple):
-    """A standard application service data unit: its data unit identifier (IEC 60870-5-101, clause 7.2)."""
+    """The data unit identifier of a standard application service data unit (IEC 60870-5-101, clause 7.2)."""
 
     type_identification: int
     number_of_objects: int
@@ -196,65 +198,65 @@ class IFrame(NamedTuple):
     send_sequence_number: int
     receive_sequence_number: int
     payload: LrrPayload | Asdu | None
-    """``None``: an empty ASDU, which the LRR takes as a forced acknowledgement."""
+    """``None``: an empty ASDU, the LRR's forced acknowledgement."""
     long: bool
     """Framed with 0x69."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keepalives(Facts):
-    """TESTFR, by which a silent link is tested (IEC 60870-5-104, clause 5.2)."""
+    """TESTFR exchanges, which test an idle link (IEC 60870-5-104, clause 5.2)."""
 
     sent: int
-    """TESTFR act of both sides."""
+    """Number of TESTFR act of both sides."""
     answered: int
     longest_wait: float
-    """Seconds from act to con."""
+    """Longest time from act to con, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Iec104Facts(Facts):
-    """What went over the link, from its beginning to its end."""
+    """Facts of a link, over the whole stream."""
 
     apdus: int
     dialect: SafeText | None = None
-    """``lrr``, ``standard``, or ``None`` while no I frame has shown a payload."""
+    """``lrr`` or ``standard``; ``None``: no I frame carries a payload."""
     i_frames: int = 0
     s_frames: int = 0
     u_frames: int = 0
     functions: Mapping[SafeText, int] = field(default_factory=dict)
-    """Counts of U frames by what they say."""
+    """Function → number of U frames."""
     long_apdus: int = 0
     """I frames with start byte 0x69."""
     startdt_by: SafeText | None = None
-    """``originator`` or ``responder``: who sent the first STARTDT act."""
+    """Sender of the first STARTDT act: ``originator`` or ``responder``."""
     lrr_types: Mapping[SafeText, int] = field(default_factory=dict)
-    """Counts of LRR payloads by type."""
+    """Type → number of LRR payloads."""
     lrr_ids: tuple[str, ...] = ()
-    """Eight hexadecimal digits each, in the order of the capture."""
+    """As eight hexadecimal digits, in the order of the capture."""
     type_ids: Mapping[SafeText, int] = field(default_factory=dict)
-    """Counts of standard ASDUs by type identification."""
+    """Type identification → number of standard ASDUs."""
     asdu_bytes: int | None = None
-    """Bytes of payload; this and what follows is known of whole streams only."""
+    """Bytes of payload. This and the following fields are known of whole streams only."""
     other_types: int | None = None
-    """Payloads of further types, of which no count is kept."""
+    """Payloads of further types, which are not counted one by one."""
     sequence_modulus: int | None = None
-    """Where send sequence numbers began anew: 32767 (an LRR's way) or 32768."""
+    """Value at which send sequence numbers wrap: 32767 (LRR) or 32768 (standard)."""
     sequence_numbers: Mapping[SafeText, tuple[int, int]] = field(default_factory=dict)
-    """Send sequence numbers of the first and the newest I frame of ``originator`` and ``responder``."""
+    """``originator`` and ``responder`` → send sequence numbers of the first and last I frame."""
     sequence_jumps: int | None = None
-    """Send sequence numbers that do not follow the one before, though no byte is missing between."""
+    """Send sequence numbers that do not follow the one before, with no byte missing between."""
     sequence_repeats: int | None = None
-    """Those of them that are the one before."""
+    """Jumps to the same number as before."""
     forced_acknowledgements: int | None = None
     """I frames without ASDU."""
     most_outstanding: int | None = None
-    """I frames of one side that were not acknowledged at a time."""
+    """Most unacknowledged I frames of one side at a time."""
     keepalives: Keepalives | None = None
     longest_silence: float | None = None
-    """Seconds without an APDU of either side."""
+    """Longest time without an APDU of either side, in seconds."""
     breaks: int | None = None
-    """Places where the framing is broken."""
+    """Places where the sender breaks the framing."""
     gaps: int | None = None
     """Places where the capture lacks the beginning of an APDU."""
     missing_bytes: int | None = None
@@ -262,21 +264,21 @@ class Iec104Facts(Facts):
     unread_bytes: int | None = None
     """Bytes of both streams in which no APDU was found."""
     resynchronisations: int | None = None
-    """Times that an APDU was found again behind such a place, a break, or the capture's beginning."""
+    """Times that an APDU was found again after a gap or break, or after the beginning of the capture."""
 
 
 def probe(head: Head) -> bool:
-    """On the protocol's port one side that begins with an APDU; elsewhere all that is seen must look like it."""
+    """On its ports one side that begins with an APDU is enough; on other ports both sides must be consistent."""
     if head.transport != "tcp":
         return False
-    both = [stream.data for stream in head.streams if stream.data]
+    streams = [stream.data for stream in head.streams if stream.data]
     if head.ports[1] in PORTS or head.ports[0] in PORTS:
-        return any(apdu_length(data) is not None for data in both)
-    return bool(both) and all(consistent(data) for data in both)
+        return any(apdu_length(data) is not None for data in streams)
+    return bool(streams) and all(is_consistent(data) for data in streams)
 
 
 def apdu_length(data: bytes) -> int | None:
-    """Bytes of the APDU at the beginning of ``data`` from start byte to end, if its APCI is a valid one."""
+    """Length in bytes of the APDU at the beginning of ``data``; ``None``: its APCI is invalid."""
     if data[:1] == b"\x68" and len(data) >= 6 and data[1] in SHORT_LENGTHS:
         length, control = data[1], data[2:6]
         if control[0] & 1 and (length != 4 or not (control[0] in FUNCTIONS or control[:2] == b"\x01\x00")):
@@ -287,8 +289,8 @@ def apdu_length(data: bytes) -> int | None:
     return None
 
 
-def consistent(data: bytes) -> bool:
-    """Whether bytes on any port are this protocol: an APDU with a payload of either dialect, and then another one."""
+def is_consistent(data: bytes) -> bool:
+    """Whether bytes can only be this protocol: an APDU with a payload of either dialect, and another APDU after it."""
     length = apdu_length(data)
     if length is None or data[length : length + 1] not in (b"", b"\x68", b"\x69"):
         return False
@@ -297,15 +299,15 @@ def consistent(data: bytes) -> bool:
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
-    """APDU after APDU."""
+    """The APDUs of one direction."""
     while reader.has_more:
-        yield common_apdu(reader) or apdu(reader)
+        yield common_apdu(reader) or read_apdu(reader)
 
 
 def common_apdu(reader: Reader) -> UFrame | SFrame | IFrame | None:
-    """An APDU as nearly all are, read at a stroke: short, there as a whole, and with an LRR's payload or none.
+    """The fast path for nearly all APDUs: short, complete, and with an LRR payload or none.
 
-    ``None`` where anything is otherwise, for :func:`apdu` to say what: heads hold hundreds of APDUs, and that is slow.
+    ``None``: the APDU is another one, or malformed; then :func:`read_apdu` reads it field by field.
     """
     data, at = reader.data, reader.pos
     if at + APCI.size > reader.limit:
@@ -329,7 +331,7 @@ def common_apdu(reader: Reader) -> UFrame | SFrame | IFrame | None:
     return frame
 
 
-def apdu(reader: Reader) -> UFrame | SFrame | IFrame:
+def read_apdu(reader: Reader) -> UFrame | SFrame | IFrame:
     """One APDU (IEC 60870-5-104, clause 5)."""
     at = reader.pos
     start = reader.u8("start byte")
@@ -349,7 +351,7 @@ def apdu(reader: Reader) -> UFrame | SFrame | IFrame:
     if one & 1 == 0:
         if three & 1:
             body.malformed("control field", "the lowest bit of octet 3 of an I frame is set", body.pos - 2)
-        frame = IFrame((one | two << 8) >> 1, (three | four << 8) >> 1, payload(body), start == LONG)
+        frame = IFrame((one | two << 8) >> 1, (three | four << 8) >> 1, read_payload(body), start == LONG)
     else:
         if length != 4:
             body.malformed("APDU length", f"{length} for an S or U frame, which always has 4", at + 1)
@@ -359,47 +361,48 @@ def apdu(reader: Reader) -> UFrame | SFrame | IFrame:
             frame = FUNCTIONS[one]
         else:
             body.malformed("control field", f"0x{one:02x} is no function of a U frame", body.pos - 4)
-    reader.pos = body.fence  # every kind of frame is read up to its end
+    reader.pos = body.fence  # all frames are read up to their end
     return frame
 
 
-def payload(body: Reader) -> LrrPayload | Asdu | None:
-    """What an I frame carries; an LRR's payload begins with 1, 0, which would be a standard ASDU without objects."""
+def read_payload(body: Reader) -> LrrPayload | Asdu | None:
+    """The payload of an I frame. An LRR payload begins with 1, 0: as a standard ASDU it would have no objects."""
     if not body.has_more:
         return None
     start = body.pos
     first = body.u8("payload")
     if body.has_more and not body.left:
-        body.take(1, "payload")  # cut where the next byte would tell the dialect
+        body.take(1, "payload")  # truncated before the byte that tells the dialect
     if first in (0, 1) and body.peek(1) in (b"\x00", b""):
-        return lrr_payload(body, first, start)
-    return asdu(body, first, start)
+        return read_lrr_payload(body, first, start)
+    return read_asdu(body, first, start)
 
 
-def lrr_payload(body: Reader, version: int, start: int) -> LrrPayload:
-    """The rest of an LRR payload after its version."""
+def read_lrr_payload(body: Reader, version: int, start: int) -> LrrPayload:
+    """An LRR payload after its version; ``start``: where the payload begins."""
     if version != 1:
         body.malformed("LRR version", f"{version} is not 1", start)
-    have = body.fence - start
-    if have < LRR_HEADER_SIZE:
-        body.malformed("LRR header", f"takes {LRR_HEADER_SIZE} bytes, {have} are declared", start)
+    declared = body.fence - start
+    if declared < LRR_HEADER_SIZE:
+        body.malformed("LRR header", f"takes {LRR_HEADER_SIZE} bytes, {declared} are declared", start)
     header = lrr_header(body.take(LRR_HEADER.size, "LRR header"))
     size = header.header_size
-    if not LRR_HEADER_SIZE <= size <= have:
-        body.malformed("LRR header size", f"{size} is not between {LRR_HEADER_SIZE} and the {have} bytes", start + 2)
+    if not LRR_HEADER_SIZE <= size <= declared:
+        reason = f"{size} is not between {LRR_HEADER_SIZE} and the {declared} bytes"
+        body.malformed("LRR header size", reason, start + 2)
     body.rest("LRR payload")
     return header
 
 
 @lru_cache(maxsize=1024)
 def lrr_header(raw: bytes) -> LrrPayload:
-    """The header behind its version; a station says the same in one APDU after another, so it is read once."""
+    """The LRR header after its version. Cached, because a station repeats it in APDU after APDU."""
     _, size, flags, kind, lrr_id, _, extension, prefix, _ = LRR_HEADER.unpack(raw)
     return LrrPayload(size, flags, kind, lrr_id, extension, prefix)
 
 
-def asdu(body: Reader, kind: int, start: int) -> Asdu:
-    """The rest of a standard ASDU after its type identification."""
+def read_asdu(body: Reader, kind: int, start: int) -> Asdu:
+    """A standard ASDU after its type identification; ``start``: where the ASDU begins."""
     if kind not in TYPES and kind not in PRIVATE_TYPES:
         body.malformed("payload", f"first byte {kind} is neither an LRR payload's nor a standard ASDU's", start)
     if body.fence - start < IDENTIFIER_SIZE:
@@ -411,19 +414,19 @@ def asdu(body: Reader, kind: int, start: int) -> Asdu:
         body.malformed("cause of transmission", "0 is not used", start + 2)
     count = qualifier & 0x7F
     size = TYPES.get(kind, ("", None))[1]
-    have = body.fence - body.pos
+    declared = body.fence - body.pos
     if size is not None:
-        need = count * (3 + size) if qualifier < 0x80 or count == 0 else 3 + count * size
-        if need != have:
+        needed = count * (3 + size) if qualifier < 0x80 or count == 0 else 3 + count * size
+        if needed != declared:
             name = TYPES[kind][0]
-            reason = f"{count} of {name} take {need} bytes, {have} are declared"
+            reason = f"{count} of {name} take {needed} bytes, {declared} are declared"
             body.malformed("information objects", reason, start + 1)
     body.rest("information objects")
     return Asdu(kind, count, cause & 63, address)
 
 
 def facts(items: Sequence[Item]) -> Iec104Facts:
-    """Counts by kind of APDU and by what the I frames carry, of the head alone."""
+    """The facts of the head alone; see :func:`facts_of_link`."""
     frames = [item.message for item in items]
     kinds = Counter(map(type, frames))
     i_frames = [frame for frame in frames if isinstance(frame, IFrame)]
@@ -438,35 +441,35 @@ def facts(items: Sequence[Item]) -> Iec104Facts:
         i_frames=kinds[IFrame],
         s_frames=kinds[SFrame],
         u_frames=kinds[UFrame],
-        functions=named_functions([functions[function] for function in Function]),
+        functions=function_counts([functions[function] for function in Function]),
         long_apdus=sum(frame.long for frame in i_frames),
-        startdt_by=name_of(next(started, None)),
-        lrr_types=lrr_names(sorted(lrr_types.items())),
-        lrr_ids=tuple(map(lrr_id, dict.fromkeys(payload.lrr_id for payload in lrr_payloads))),
-        type_ids=type_names(sorted(type_ids.items())),
+        startdt_by=side_name(next(started, None)),
+        lrr_types=lrr_type_counts(sorted(lrr_types.items())),
+        lrr_ids=tuple(map(format_lrr_id, dict.fromkeys(payload.lrr_id for payload in lrr_payloads))),
+        type_ids=type_counts(sorted(type_ids.items())),
     )
 
 
 def facts_of_link(head: Iec104Facts, link: Iec104Link) -> Iec104Facts:
-    """The facts of a link over the whole stream; those of its head are part of them."""
+    """The facts of a link over the whole stream; ``head``: the facts of its head."""
     one, two = link.directions
-    if one.apdus + two.apdus < head.apdus:  # the scanner took it for a link only later
+    if one.apdus + two.apdus < head.apdus:  # the scanner recognised the link only later
         return head
-    functions = [sum(each) for each in zip(one.functions, two.functions, strict=True)]
+    functions = [sum(pair) for pair in zip(one.functions, two.functions, strict=True)]
     sent = functions[FUNCTION_NAMES.index("TESTFR act")]
-    waited = max(one.longest_wait, two.longest_wait) / 1e9
+    longest_wait = max(one.longest_wait, two.longest_wait) / 1e9
     return Iec104Facts(
         apdus=one.apdus + two.apdus,
         dialect=dialect(one.lrr + two.lrr, one.standard + two.standard),
         i_frames=one.i_frames + two.i_frames,
         s_frames=one.s_frames + two.s_frames,
         u_frames=sum(functions),
-        functions=named_functions(functions),
+        functions=function_counts(functions),
         long_apdus=one.long + two.long,
-        startdt_by=name_of(link.startdt),
-        lrr_types=lrr_names(link.lrr_types),
-        lrr_ids=tuple(map(lrr_id, link.lrr_ids)),
-        type_ids=type_names(link.type_ids),
+        startdt_by=side_name(link.startdt),
+        lrr_types=lrr_type_counts(link.lrr_types),
+        lrr_ids=tuple(map(format_lrr_id, link.lrr_ids)),
+        type_ids=type_counts(link.type_ids),
         asdu_bytes=one.asdu_bytes + two.asdu_bytes,
         other_types=link.other_kinds or None,
         sequence_modulus=max(one.modulus, two.modulus) or None,
@@ -479,7 +482,7 @@ def facts_of_link(head: Iec104Facts, link: Iec104Link) -> Iec104Facts:
         sequence_repeats=one.repeats + two.repeats,
         forced_acknowledgements=one.empty + two.empty,
         most_outstanding=max(one.outstanding, two.outstanding),
-        keepalives=Keepalives(sent, one.answered + two.answered, round(waited, 3)) if sent else None,
+        keepalives=Keepalives(sent, one.answered + two.answered, round(longest_wait, 3)) if sent else None,
         longest_silence=round(link.silence / 1e9, 3),
         breaks=one.breaks + two.breaks + one.incomplete + two.incomplete,
         gaps=one.gaps + two.gaps,
@@ -490,52 +493,52 @@ def facts_of_link(head: Iec104Facts, link: Iec104Link) -> Iec104Facts:
 
 
 def dialect(lrr: int, standard: int) -> str | None:
-    """Which dialect a link speaks by how many payloads of each it carried."""
+    """The dialect of a link, by its numbers of LRR payloads and standard ASDUs."""
     return None if lrr + standard == 0 else "lrr" if lrr >= standard else "standard"
 
 
-def named_functions(counts: Sequence[int]) -> dict[str, int]:
+def function_counts(counts: Sequence[int]) -> dict[str, int]:
     return {name: count for name, count in zip(FUNCTION_NAMES, counts, strict=True) if count}
 
 
-def lrr_names(counts: Iterable[tuple[int, int]]) -> dict[str, int]:
-    """Counts by type of LRR payload, by name; several types share one."""
-    found = Counter[str]()
+def lrr_type_counts(counts: Iterable[tuple[int, int]]) -> dict[str, int]:
+    """Name → number of LRR payloads, from numbers by type; several types share one name."""
+    named = Counter[str]()
     for kind, count in counts:
-        found[LRR_TYPES.get(kind, f"type {kind}")] += count
-    return dict(found)
+        named[LRR_TYPES.get(kind, f"type {kind}")] += count
+    return dict(named)
 
 
-def type_names(counts: Iterable[tuple[int, int]]) -> dict[str, int]:
+def type_counts(counts: Iterable[tuple[int, int]]) -> dict[str, int]:
     return {TYPES.get(kind, (f"type {kind}", None))[0]: count for kind, count in counts}
 
 
-def lrr_id(number: int) -> str:
+def format_lrr_id(number: int) -> str:
     return f"{number:08x}"
 
 
-def name_of(direction: Direction | None) -> str | None:
+def side_name(direction: Direction | None) -> str | None:
     return None if direction is None else direction.name.lower()
 
 
 def anomalies(link: Iec104Link) -> list[tuple[Anomaly, Direction, Frame, int]]:
-    """Where the framing of a link is broken, in the order of the capture: what, who sent it, frame and time."""
+    """The broken framing of a link, in the order of the capture: anomaly, sender, frame, and its time."""
     found = [
-        (anomaly(each), each.direction, each.frame, each.time)
-        for each in link.events
-        if each.kind == columns.FRAMING_BREAK
+        (break_anomaly(event), event.direction, event.frame, event.time)
+        for event in link.events
+        if event.kind == columns.FRAMING_BREAK
     ]
     for direction, line in zip(DIRECTIONS, link.directions, strict=True):
         if line.incomplete:
             seen, size = line.offset - line.began, f" of {line.size}" if line.size > line.offset - line.began else ""
             reason = f"the stream ends after {seen}{size} bytes of it"
-            broken = Anomaly(Cause.MALFORMED, "APDU", line.began, reason)
-            found.append((broken, direction, line.began_frame, line.began_time))
-    return sorted(found, key=lambda each: each[2])
+            anomaly = Anomaly(Cause.MALFORMED, "APDU", line.began, reason)
+            found.append((anomaly, direction, line.began_frame, line.began_time))
+    return sorted(found, key=itemgetter(2))
 
 
-def anomaly(event: Event) -> Anomaly:
-    """What the scanner found broken, in the words of :func:`apdu`."""
+def break_anomaly(event: Event) -> Anomaly:
+    """The anomaly of a break that the scanner found; worded as in :func:`read_apdu`."""
     reason, value, other = event.value & 0xFF, event.value >> 8, event.other
     field, text = {
         columns.BAD_START: ("start byte", f"0x{value:02x} is neither 0x68 nor 0x69"),

@@ -1,4 +1,4 @@
-"""NTP: the Network Time Protocol (RFC 5905), its control messages (RFC 9327) and the private ones of ntpd."""
+"""NTP (RFC 5905), its control messages (RFC 9327), and the private messages of ntpd."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ PORT = 123
 SYMMETRIC_ACTIVE, SYMMETRIC_PASSIVE, CLIENT, SERVER, BROADCAST, CONTROL, PRIVATE = 1, 2, 3, 4, 5, 6, 7
 """Modes (RFC 5905, section 3)."""
 UNSYNCHRONIZED = 3
-"""Leap indicator of a clock that was never set (RFC 5905, section 7.3)."""
+"""Leap indicator of an unsynchronized clock (RFC 5905, section 7.3)."""
 MONLIST = frozenset({20, 42})
-"""Request codes MON_GETLIST and MON_GETLIST_1 of ntpd: whom the server spoke with."""
+"""Request codes MON_GETLIST and MON_GETLIST_1 of ntpd: the addresses that the server communicated with."""
 
 PACKET = struct.Struct(">Bbb3I4Q")
 CONTROL_HEADER = struct.Struct(">B5H")
 PRIVATE_HEADER = struct.Struct(">BBBHH")
-"""What follows the first byte, which tells leap indicator or flags, version and mode."""
-SHORTEST = 48
-SHORTEST_OF = {CONTROL: 12, PRIVATE: 8}
-"""Bytes of the shortest message, in any other mode and in these."""
-LARGEST_MAC = 24
-"""Bytes of the largest authenticator that RFC 5905 knows: a key identifier and 20 bytes of digest."""
-LEAST_EXTENSION = 16
-MOST_SHOWN = 50
+"""Headers without the first byte, which holds leap indicator or flags, version and mode."""
+MIN_PACKET_BYTES = 48
+MIN_MESSAGE_BYTES = {CONTROL: 12, PRIVATE: 8}
+"""Length of the shortest message by mode; :data:`MIN_PACKET_BYTES` for any other mode."""
+MAX_MAC_BYTES = 24
+"""Longest authenticator of RFC 5905: a key identifier and 20 bytes of digest."""
+MIN_EXTENSION_BYTES = 16
+"""RFC 7822, section 7.5."""
+MAX_SHOWN = 50
 """Kinds of extension fields, and keys, in the facts."""
 EXTENSIONS = {
     0x0104: "NTS unique identifier",
@@ -69,7 +70,7 @@ SOURCES = {
     "MRS": "multiple sources",
     "LOCL": "local clock without a reference",
 }
-"""What a reference identifier of stratum 1 names (RFC 5905, figure 12, and what servers use beside it)."""
+"""Reference identifiers of stratum 1 (RFC 5905, figure 12, and others that servers use)."""
 KISSES = {
     "ACST": "the association belongs to a unicast server",
     "AUTH": "server authentication failed",
@@ -88,8 +89,8 @@ KISSES = {
     "STEP": "a step change in system time",
 }
 """Kiss codes (RFC 5905, figure 13; RFC 8915, section 7.4)."""
-OTHER_PORT_LENGTHS = frozenset({SHORTEST, SHORTEST + 20})
-"""Lengths that count as NTP on other ports: a bare packet and one with an MD5 digest."""
+OTHER_PORT_LENGTHS = frozenset({MIN_PACKET_BYTES, MIN_PACKET_BYTES + 20})
+"""Lengths that count as NTP on other ports: a packet without, or with, a key identifier and MD5 digest."""
 
 
 class Packet(NamedTuple):
@@ -100,29 +101,28 @@ class Packet(NamedTuple):
     mode: int
     stratum: int
     poll: int
-    """Of the interval in seconds, the logarithm to base 2."""
+    """Interval: log2 of seconds."""
     precision: int
-    """Of the precision in seconds, the logarithm to base 2."""
+    """log2 of seconds."""
     root_delay: int
-    """NTP short format: seconds times 65536."""
+    """In units of 2**-16 seconds (NTP short format), as is the dispersion."""
     root_dispersion: int
-    """NTP short format: seconds times 65536."""
     reference_id: bytes
     reference_timestamp: int
-    """NTP timestamp format: seconds since 1900 times 2**32, as are those below."""
+    """In units of 2**-32 seconds since 1900 (NTP timestamp format), as are the following."""
     origin_timestamp: int
     receive_timestamp: int
     transmit_timestamp: int
 
     @property
     def kiss(self) -> str | None:
-        """The kiss code of a server that turns its client away (RFC 5905, section 7.4)."""
-        turned_away = self.mode == SERVER and self.stratum == 0 and self.reference_id != bytes(4)
-        return reference(0, self.reference_id) if turned_away else None
+        """The code of a kiss-o'-death packet, with which a server refuses its client (RFC 5905, section 7.4)."""
+        is_kiss = self.mode == SERVER and self.stratum == 0 and self.reference_id != bytes(4)
+        return reference(0, self.reference_id) if is_kiss else None
 
     @property
     def synchronized(self) -> bool:
-        """Whether the sender says that its clock was set."""
+        """Whether the sender declares its clock synchronized."""
         return self.leap != UNSYNCHRONIZED and 0 < self.stratum < 16
 
 
@@ -131,18 +131,18 @@ class Extension(NamedTuple):
 
     type: int
     length: int
-    """Bytes, the four of type and length included."""
+    """In bytes, with the four bytes of type and length."""
 
 
 class Authenticator(NamedTuple):
-    """A message authentication code; without a digest it is a crypto-NAK (RFC 5905, section 7.3)."""
+    """A message authentication code, or a crypto-NAK, which has no digest (RFC 5905, section 7.3)."""
 
     key: int
     digest: bytes
 
     @property
     def refuses(self) -> bool:
-        """Whether it is a crypto-NAK: the request's own code did not fit."""
+        """Whether it is a crypto-NAK: the server rejects the request's authentication code."""
         return not self.digest and self.key == 0
 
 
@@ -164,7 +164,7 @@ class Control(NamedTuple):
 
 
 class Private(NamedTuple):
-    """A private message, mode 7, as ntpd has it."""
+    """A private message of ntpd, mode 7."""
 
     version: int
     response: bool
@@ -173,11 +173,12 @@ class Private(NamedTuple):
     request: int
     items: int
     item_size: int
-    """Bytes."""
+    """In bytes."""
     mode: int = PRIVATE
 
 
 def probe(head: Head) -> bool:
+    """On NTP's port a possible version, mode and length are enough; on other ports all values must be plausible."""
     if head.transport != "udp" or not head.datagrams:
         return False
     first = head.datagrams[0]
@@ -185,18 +186,18 @@ def probe(head: Head) -> bool:
         return False
     version, mode = first.data[0] >> 3 & 7, first.data[0] & 7
     if PORT in head.ports:
-        return 1 <= version <= 4 and mode > 0 and first.length >= SHORTEST_OF.get(mode, SHORTEST)
+        return 1 <= version <= 4 and mode > 0 and first.length >= MIN_MESSAGE_BYTES.get(mode, MIN_PACKET_BYTES)
     return (
         first.length in OTHER_PORT_LENGTHS
         and version in (3, 4)
         and mode in (CLIENT, SERVER)
-        and len(first.data) >= SHORTEST
-        and believable(PACKET.unpack_from(first.data, 1))
+        and len(first.data) >= MIN_PACKET_BYTES
+        and is_plausible(PACKET.unpack_from(first.data, 1))
     )
 
 
-def believable(fields: Sequence[int]) -> bool:
-    """Whether a packet's values are those of a clock: distances below 16 seconds, polls below two days."""
+def is_plausible(fields: Sequence[int]) -> bool:
+    """Whether a packet may come from a clock: distances below 16 seconds, poll intervals below two days."""
     stratum, poll, _, root_delay, root_dispersion, _, *_, transmit = fields
     return stratum <= 16 and 0 <= poll <= 17 and max(root_delay, root_dispersion) < 16 << 16 and transmit != 0
 
@@ -229,10 +230,10 @@ def read_packet(reader: Reader, first: int) -> Iterator[object]:
         identifier.to_bytes(4, "big"),
         *timestamps,
     )
-    # Whatever follows is extension fields until no more than an authenticator is left (RFC 7822, section 3).
-    while version >= 4 and reader.fence != UNBOUNDED and reader.fence - reader.pos > LARGEST_MAC:
+    # Extension fields follow as long as more is left than the longest authenticator (RFC 7822, section 3).
+    while version >= 4 and reader.fence != UNBOUNDED and reader.fence - reader.pos > MAX_MAC_BYTES:
         kind, length = reader.u16("extension field type"), reader.u16("extension field length")
-        if length < LEAST_EXTENSION or length % 4:
+        if length < MIN_EXTENSION_BYTES or length % 4:
             reader.malformed("extension field length", f"{length} bytes", reader.pos - 2)
         reader.take(length - 4, "extension field")
         yield Extension(kind, length)
@@ -274,7 +275,7 @@ def read_private(reader: Reader, first: int) -> Iterator[object]:
 
 
 def reference(stratum: int, identifier: bytes) -> str:
-    """A reference identifier as it is read at its stratum (RFC 5905, section 7.3): a name, else an address."""
+    """A reference identifier, whose meaning depends on the stratum (RFC 5905, section 7.3): a name, else an address."""
     name = identifier.rstrip(b"\0 ")
     if stratum < 2 and name.isascii() and name.decode("ascii").isprintable():
         return name.decode("ascii")
@@ -283,47 +284,47 @@ def reference(stratum: int, identifier: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NtpFacts(Facts):
-    """What a conversation in NTP shows."""
+    """Facts of an NTP conversation."""
 
     modes: tuple[int, ...]
     """Ascending."""
     versions: tuple[int, ...]
     """Ascending."""
     stratum: int | None = None
-    """This, the leap indicator and the reference as the last answer tells."""
+    """Of the last response, as are leap indicator and reference."""
     leap: int | None = None
     reference_id: SafeText | None = None
-    """A name at stratum 1; above, an address, or for IPv6 servers four bytes of a hash written as one."""
+    """Stratum 1: a name. Above: an IPv4 address, or four bytes of a hash of an IPv6 address in the same notation."""
     reference_source: SafeText | None = None
-    """What the reference's name at stratum 1 stands for."""
+    """Meaning of the name at stratum 1."""
     kiss: SafeText | None = None
     """Code of the last kiss-o'-death."""
     extensions: Mapping[SafeText, int] = field(default_factory=dict)
-    """Extension fields by name, else by their type in hexadecimal."""
+    """Name, or else type in hexadecimal → number of extension fields."""
     keys: tuple[int, ...] = ()
-    """Identifiers of the keys by which packets are authenticated, ascending."""
+    """Identifiers of the keys that authenticate packets, ascending."""
 
 
 def facts(items: Sequence[Item]) -> NtpFacts:
     modes, versions, keys = set(), set(), set()
     extensions: Counter[str] = Counter()
-    answer = kiss = None
+    response = kiss = None
     for item in items:
         message = item.message
         if isinstance(message, (Packet, Control, Private)):
             modes.add(message.mode)
             versions.add(message.version)
         if isinstance(message, Packet) and message.mode not in (SYMMETRIC_ACTIVE, CLIENT):
-            answer, kiss = message, message.kiss or kiss
+            response, kiss = message, message.kiss or kiss
         elif isinstance(message, Extension):
             name = EXTENSIONS.get(message.type, f"0x{message.type:04x}")
-            extensions[name if name in extensions or len(extensions) < MOST_SHOWN else "…"] += 1
+            extensions[name if name in extensions or len(extensions) < MAX_SHOWN else "…"] += 1
         elif isinstance(message, Authenticator) and not message.refuses:
             keys.add(message.key)
-    known: dict[str, Any] = {"extensions": dict(extensions), "keys": tuple(sorted(keys)[:MOST_SHOWN])}
-    if answer is not None:
-        source = None if answer.kiss is not None else reference(answer.stratum, answer.reference_id)
-        meaning = SOURCES.get(source) if source and answer.stratum == 1 else None
-        known |= {"stratum": answer.stratum, "leap": answer.leap, "reference_id": source}
-        known |= {"reference_source": meaning, "kiss": kiss}
-    return NtpFacts(tuple(sorted(modes)), tuple(sorted(versions)), **known)
+    values: dict[str, Any] = {"extensions": dict(extensions), "keys": tuple(sorted(keys)[:MAX_SHOWN])}
+    if response is not None:
+        source = None if response.kiss is not None else reference(response.stratum, response.reference_id)
+        meaning = SOURCES.get(source) if source and response.stratum == 1 else None
+        values |= {"stratum": response.stratum, "leap": response.leap, "reference_id": source}
+        values |= {"reference_source": meaning, "kiss": kiss}
+    return NtpFacts(tuple(sorted(modes)), tuple(sorted(versions)), **values)

@@ -61,7 +61,7 @@ def check_apdu(data: Buffer, offset: Number, have: Number) -> Number:
 
     Returns (outcome, size, value, other). VALID: ``size`` is the length of the APDU with start byte and length.
     INCOMPLETE: more bytes are needed. BAD_*: ``size`` is the offset in the APDU of the offending byte, then its value
-    and what it should agree with. :func:`analyzer.protocols.iec104.apdu` is the same grammar.
+    and what it should agree with. :func:`analyzer.protocols.iec104.read_apdu` is the same grammar.
     """
     start = np.int64(data[offset])
     if start == SHORT:

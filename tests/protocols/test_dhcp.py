@@ -90,7 +90,7 @@ def test_what_is_told_of_a_client() -> None:
 def test_clients_of_one_conversation_are_told_apart_and_those_of_several_put_together() -> None:
     other = message(DISCOVER).replace(CLIENT, CLIENT[:5] + b"\x11").replace(b"\x0c\2vm", b"\x0c\2bs")
     first, second = facts_of(head_of(message(DISCOVER), other)), facts_of(head_of(offer(ACK)))
-    found = dhcp.clients([first, second])
+    found = dhcp.merge_clients([first, second])
     assert [(mac, each.host_name, each.address) for mac, each in found.items()] == [
         ("70:76:ff:00:aa:10", "vm", "10.20.30.10"),
         ("70:76:ff:00:aa:11", "bs", None),
@@ -116,12 +116,12 @@ def test_routes_are_read_as_they_were_written(told: list[tuple[int, bytes, ipadd
         f"{'.'.join(map(str, to[: (width + 7) // 8].ljust(4, bytes(1))))}/{width} by {gateway}"
         for width, to, gateway in told
     )
-    assert dhcp.routes(wire) == written
+    assert dhcp.read_routes(wire) == written
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_routes_or_none(raw: bytes) -> None:
-    found = dhcp.routes(raw)
+    found = dhcp.read_routes(raw)
     assert found is None or len(found) <= len(raw) // 5
 
 

@@ -305,7 +305,7 @@ def test_an_update_may_leave_data_out() -> None:
 def test_only_so_many_names_are_shown() -> None:
     queries = [message(question=b"\4n%03d\0\0\1\0\1" % number, flags=0x100) for number in range(60)]
     shown = facts_of(asked(*queries)).queries
-    assert len(shown) == dns.NAMES_SHOWN + 1
+    assert len(shown) == dns.MAX_NAMES + 1
     assert shown["…"] == 10
     assert sum(shown.values()) == 60
 

@@ -246,7 +246,7 @@ def test_common_apdus_are_read_as_all_are(
     if found is None:
         assert short.pos == 0
     else:
-        expected = iec104.apdu(long)
+        expected = iec104.read_apdu(long)
         assert (type(found), found) == (type(expected), expected)
         assert short.pos == long.pos
 
