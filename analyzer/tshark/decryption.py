@@ -329,7 +329,7 @@ def tls_items(message: TlsPlaintext, direction: Direction, time: int) -> list[It
         return [Item(tls.Alert(message.data[0], message.data[1]), direction, message.frame, time, 0)]
     found: list[Item] = []
     try:
-        for parsed in tls.opened(Reader(message.data, 0, len(message.data)), message.kind):
+        for parsed in tls.read_decrypted(Reader(message.data, 0, len(message.data)), message.kind):
             found.append(Item(parsed, direction, message.frame, time, 0))
     except StopParsing:
         pass

@@ -279,7 +279,7 @@ def test_any_plaintext_is_parsed_or_stops(plaintext: bytes, kind: int) -> None:
     with contextlib.suppress(StopParsing):
         list(ike.read_decrypted(plaintext, kind))
     with contextlib.suppress(StopParsing):
-        list(tls.opened(Reader(plaintext, 0, len(plaintext)), kind))
+        list(tls.read_decrypted(Reader(plaintext, 0, len(plaintext)), kind))
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20])

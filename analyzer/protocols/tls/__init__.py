@@ -1,7 +1,8 @@
-"""TLS 1.0 to 1.3 and SSL 2.0 and 3.0 over TCP: what the handshake shows before encryption hides the rest.
+"""TLS 1.0 to 1.3, SSL 2.0 and SSL 3.0 over TCP: the handshake, as far as it is in clear.
 
-``records`` walks the record layer, ``handshake`` reads the messages, ``certificates`` the certificates, ``registry``
-knows the names, ``facts`` draws the conclusions, ``recall`` remembers handshakes that repeat.
+``records`` reads the record layer, ``handshake`` its messages, ``certificates`` and ``chain`` X.509 certificates;
+``registry`` names code points, ``fingerprints`` computes JA3 and JA4, ``session`` states the facts, ``recall``
+recognises handshakes that repeat.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from analyzer.protocols.tls.certificates import X509Certificate
-from analyzer.protocols.tls.facts import Link, TlsFacts, facts
+from analyzer.protocols.tls.chain import Link
 from analyzer.protocols.tls.handshake import (
     ApplicationProtocols,
     Certificate,
@@ -23,7 +24,7 @@ from analyzer.protocols.tls.handshake import (
     ServerName,
     SessionTicket,
     SupportedVersions,
-    opened,
+    read_decrypted,
 )
 from analyzer.protocols.tls.recall import Recall
 from analyzer.protocols.tls.records import (
@@ -35,6 +36,7 @@ from analyzer.protocols.tls.records import (
     dissect,
     probe,
 )
+from analyzer.protocols.tls.session import TlsFacts, facts
 
 __all__ = [
     "NAME",
@@ -61,8 +63,8 @@ __all__ = [
     "X509Certificate",
     "dissect",
     "facts",
-    "opened",
     "probe",
+    "read_decrypted",
 ]
 
 NAME: Final = "tls"

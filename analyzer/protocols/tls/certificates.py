@@ -1,6 +1,6 @@
-"""What a certificate says (X.509, RFC 5280), as far as an auditor asks. Trust is judged elsewhere, if at all.
+"""X.509 certificates (RFC 5280), read with the ``cryptography`` library.
 
-Reading certificates is the library's craft; this is the one place where its refusals are caught and become a fact.
+What the library refuses to read becomes a fact here; no exception of it leaves this module.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SIGNATURES: Final = {
     "1.3.101.112": ("Ed25519", None),
     "1.3.101.113": ("Ed448", None),
 }
-"""Name of a signature algorithm and of its hash by object identifier; ``None``: the name does not settle the hash."""
+"""Object identifier → signature algorithm and its hash; ``None``: the algorithm does not imply a hash."""
 
 ATTRIBUTES: Final = {
     "1.2.840.113549.1.9.1": "emailAddress",
@@ -50,69 +50,69 @@ ATTRIBUTES: Final = {
     "1.3.6.1.4.1.311.60.2.1.2": "jurisdictionST",
     "1.3.6.1.4.1.311.60.2.1.3": "jurisdictionC",
 }
-"""Usual short names of attributes for which RFC 4514 has none."""
+"""Object identifier → usual short name of an attribute that has none in RFC 4514."""
 
-LONGEST_NAME: Final = 1024
-"""Bytes of a distinguished name that are shown."""
+MAX_NAME: Final = 1024
+"""Bytes shown of a distinguished name."""
 
 
 @dataclass(frozen=True, slots=True)
 class X509Certificate:
-    """One certificate of a chain. A field that could not be read is missing, and ``problem`` says why."""
+    """One certificate. A field that cannot be read is ``None``, and ``problem`` says why."""
 
     subject: str | None = None
     """RFC 4514."""
     issuer: str | None = None
     """RFC 4514."""
     not_before: SafeText | None = None
-    """ISO 8601, UTC, to the second."""
+    """ISO 8601, UTC: the first second in which it is valid."""
     not_after: SafeText | None = None
-    """ISO 8601, UTC, to the second: the last second in which it is valid."""
+    """ISO 8601, UTC: the last second in which it is valid."""
     key: SafeText | None = None
     """``RSA 2048``, ``EC secp256r1``, ``DSA 1024``, ``Ed25519``."""
     signature: SafeText | None = None
-    """Algorithm of the issuer's signature: ``sha256WithRSAEncryption``."""
+    """Algorithm of the signature: ``sha256WithRSAEncryption``."""
     problem: SafeText | None = None
-    """What could not be read."""
+    """What cannot be read."""
     _begins: int | None = None
     """``not_before`` in nanoseconds since the epoch."""
     _ends: int | None = None
     """End of the second ``not_after``, in nanoseconds since the epoch."""
     _key_bits: int | None = None
     _hash: str | None = None
-    """Hash of the issuer's signature: ``SHA-1``."""
+    """Hash of the signature: ``SHA-1``."""
     _common_names: tuple[str, ...] = ()
     _dns_names: tuple[str, ...] = ()
-    """Of the subjectAltName extension."""
+    """DNS names of the subjectAltName extension."""
     _addresses: tuple[str, ...] = ()
-    """Of the subjectAltName extension, in canonical text form."""
+    """Addresses of the subjectAltName extension, in canonical form."""
     _self_issued: bool = False
-    """Its subject is its issuer."""
+    """Whether the subject is the issuer."""
 
 
 @lru_cache(maxsize=512)
 def read_certificate(data: bytes) -> X509Certificate:
-    """Read a DER certificate. Never raises; many conversations show the same one, so it is read once."""
+    """Read a DER certificate. Raises nothing. Cached, because many conversations show the same certificate."""
     from cryptography import x509
 
-    with warnings.catch_warnings():  # of certificates that break rules which auditors do not ask for
+    with warnings.catch_warnings():  # the library warns of certificates that break rules
         warnings.simplefilter("ignore")
         try:
             certificate = x509.load_der_x509_certificate(data)
             begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             subject, issuer = certificate.subject, certificate.issuer
-            names = shown_name(subject), shown_name(issuer)
+            names = name_text(subject), name_text(issuer)
         except (ValueError, TypeError, x509.InvalidVersion) as error:
-            return X509Certificate(problem=clause(error))
+            return X509Certificate(problem=error_text(error))
         key, key_bits, key_problem = public_key(certificate)
         dns_names, addresses, names_problem = alternative_names(certificate)
         signature, digest = SIGNATURES.get(oid := certificate.signature_algorithm_oid.dotted_string, (oid, None))
         return X509Certificate(
             subject=names[0],
-            # What many certificates share is kept once.
+            # Many certificates share these texts.
             issuer=intern(names[1]),
-            not_before=intern(iso(begins)),
-            not_after=intern(iso(ends)),
+            not_before=intern(iso_text(begins)),
+            not_after=intern(iso_text(ends)),
             key=key and intern(key),
             signature=signature,
             problem=key_problem or names_problem,
@@ -120,7 +120,7 @@ def read_certificate(data: bytes) -> X509Certificate:
             _ends=nanoseconds(ends) + 999_999_999,
             _key_bits=key_bits,
             _hash=digest or declared_hash(certificate),
-            _common_names=tuple(str(each.value) for each in subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)),
+            _common_names=tuple(str(name.value) for name in subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)),
             _dns_names=dns_names,
             _addresses=addresses,
             _self_issued=subject == issuer,
@@ -128,9 +128,9 @@ def read_certificate(data: bytes) -> X509Certificate:
 
 
 @lru_cache(maxsize=512)
-def signed_by(data: bytes, issuer: bytes) -> bool | None:
-    """Whether a DER certificate's signature verifies with the key of another one (or its own); ``None``: one of them
-    cannot be read, or their algorithm is not known here."""
+def is_signed_by(data: bytes, issuer: bytes) -> bool | None:
+    """Whether a DER certificate is signed with the key of another one, or with its own; ``None``: unknown, because one
+    of them is unreadable or the algorithm is not supported."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
@@ -138,7 +138,7 @@ def signed_by(data: bytes, issuer: bytes) -> bool | None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:  # not verify_directly_issued_by, which knows neither SHA-1 nor MD5
+        try:  # verify_directly_issued_by supports neither SHA-1 nor MD5
             certificate = x509.load_der_x509_certificate(data)
             key = x509.load_der_x509_certificate(issuer).public_key()
             digest = certificate.signature_hash_algorithm
@@ -162,14 +162,14 @@ def signed_by(data: bytes, issuer: bytes) -> bool | None:
 
 
 def public_key(certificate: x509.Certificate) -> tuple[str | None, int | None, str | None]:
-    """The subject's key in words, its size in bits where a size says anything, and what could not be read."""
+    """Description of the subject's key, its size in bits unless the algorithm fixes it, and what cannot be read."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 
     try:
         key = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        return None, None, f"public key: {clause(error)}"
+        return None, None, f"public key: {error_text(error)}"
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA {key.key_size}", key.key_size, None
     if isinstance(key, ec.EllipticCurvePublicKey):
@@ -180,22 +180,22 @@ def public_key(certificate: x509.Certificate) -> tuple[str | None, int | None, s
 
 
 def alternative_names(certificate: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
-    """DNS names and addresses of the subjectAltName extension, and what could not be read."""
+    """DNS names and addresses of the subjectAltName extension, and what cannot be read."""
     from cryptography import x509
 
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         dns_names = tuple(names.get_values_for_type(x509.DNSName))
-        addresses = tuple(str(each) for each in names.get_values_for_type(x509.IPAddress))
+        addresses = tuple(map(str, names.get_values_for_type(x509.IPAddress)))
     except x509.ExtensionNotFound:
         return (), (), None
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        return (), (), f"extensions: {clause(error)}"
+        return (), (), f"extensions: {error_text(error)}"
     return dns_names, addresses, None
 
 
 def declared_hash(certificate: x509.Certificate) -> str | None:
-    """The hash that the parameters of a signature name (RSASSA-PSS): ``SHA-1``; ``None`` if there is none."""
+    """The hash in the parameters of a signature algorithm (RSASSA-PSS): ``SHA-1``; ``None``: there is none."""
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
@@ -205,20 +205,20 @@ def declared_hash(certificate: x509.Certificate) -> str | None:
     return algorithm.name.upper().replace("SHA", "SHA-", 1) if algorithm else None
 
 
-def shown_name(name: x509.Name) -> str:
-    """A distinguished name in RFC 4514's form, safe to print."""
-    shown = name.rfc4514_string(short_names())
-    return decode_text(shown.encode("utf-8", "backslashreplace"), LONGEST_NAME)
+def name_text(name: x509.Name) -> str:
+    """A distinguished name in the form of RFC 4514, safe to print."""
+    text = name.rfc4514_string(short_names())
+    return decode_text(text.encode("utf-8", "backslashreplace"), MAX_NAME)
 
 
 @cache
 def short_names() -> dict[x509.ObjectIdentifier, str]:
     from cryptography.x509 import ObjectIdentifier
 
-    return {ObjectIdentifier(each): short for each, short in ATTRIBUTES.items()}
+    return {ObjectIdentifier(identifier): name for identifier, name in ATTRIBUTES.items()}
 
 
-def iso(moment: datetime) -> str:
+def iso_text(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
 
 
@@ -226,6 +226,6 @@ def nanoseconds(moment: datetime) -> int:
     return int(moment.timestamp()) * 1_000_000_000
 
 
-def clause(error: Exception) -> str:
-    """A library's complaint as one printable clause."""
+def error_text(error: Exception) -> str:
+    """The message of the library's exception as one clause, safe to print."""
     return decode_text(str(error).strip().rstrip(".").encode("utf-8", "backslashreplace"), 160) or type(error).__name__

@@ -12,8 +12,6 @@ from typing import Final, NamedTuple, cast
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
-from analyzer.protocols.tls.facts import TlsFacts, server_side
-from analyzer.protocols.tls.facts import facts as derive_facts
 from analyzer.protocols.tls.handshake import (
     HELLO_RETRY_RANDOM,
     UNIQUE,
@@ -33,6 +31,8 @@ from analyzer.protocols.tls.records import (
     read_records,
 )
 from analyzer.protocols.tls.registry import ContentType
+from analyzer.protocols.tls.session import TlsFacts, server_side
+from analyzer.protocols.tls.session import facts as derive_facts
 from analyzer.wire import UNBOUNDED, Reader
 
 RANDOM: Final = slice(11, 43)

@@ -1,4 +1,4 @@
-"""Names of TLS code points: IANA's registries (TLS Parameters, TLS Extensions) and, for SSL 2.0, its own paper.
+"""Names of TLS code points: IANA's registries "TLS Parameters" and "TLS Extensions", and the paper on SSL 2.0.
 
 A code point without a name is shown as a hexadecimal number; it never stops a dissection.
 """
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class ContentType(enum.IntEnum):
-    """RFC 8446 appendix B.1, RFC 6520 section 3."""
+    """RFC 8446, appendix B.1; RFC 6520, section 3."""
 
     CHANGE_CIPHER_SPEC = 20
     ALERT = 21
@@ -22,7 +22,7 @@ class ContentType(enum.IntEnum):
 
 
 class HandshakeType(enum.IntEnum):
-    """RFC 8446 appendix B.3 with the values that older versions used."""
+    """RFC 8446, appendix B.3, and the values of older versions."""
 
     HELLO_REQUEST = 0
     CLIENT_HELLO = 1
@@ -47,7 +47,7 @@ class HandshakeType(enum.IntEnum):
 
 
 class ExtensionType(enum.IntEnum):
-    """The extensions that are read; all others are passed over by their length."""
+    """The extensions that are read; all others are skipped by their length."""
 
     SERVER_NAME = 0
     STATUS_REQUEST = 5
@@ -135,8 +135,8 @@ KNOWN_CLIENTS: Final = {
     "14a4b22e64580299d355a3a5449ef7be": "Basics Station 2.0.6 with mbedTLS 2.28.0",
     "f00830f0798c3ff54397804fb9490ea8": "Basics Station 2.0.6 with mbedTLS 2.28.0",
 }
-"""Software by the JA3 of its ClientHello, with and without a server name: lorabasics/basicstation 2.0.6 as its own
-build makes it (deps/mbedtls/prep.sh). Makers build it otherwise, and others may send the same hello."""
+"""JA3 of a ClientHello, with and without server name → software: lorabasics/basicstation 2.0.6 from its own build
+(deps/mbedtls/prep.sh). Vendors build it differently, and other software may send the same hello."""
 
 ALERTS: Final = {
     0: "close_notify",
@@ -179,24 +179,24 @@ ALERTS: Final = {
 
 
 def version_name(version: int) -> str:
-    """``TLS 1.2``, ``TLS 1.3 draft 28``, or the number."""
+    """``TLS 1.2``, ``TLS 1.3 draft 28``, or the number if there is no name."""
     if version >> 8 == 0x7F:
         return f"TLS 1.3 draft {version & 0xFF}"
     return VERSIONS.get(version, f"0x{version:04x}")
 
 
 def version_rank(version: int) -> tuple[int, int]:
-    """Sorts versions from old to new; the drafts of TLS 1.3 stand just below it."""
+    """Sort key from old to new versions; the drafts of TLS 1.3 come between TLS 1.2 and TLS 1.3."""
     return (TLS_1_2, version & 0xFF) if version >> 8 == 0x7F else (version, 0)
 
 
 def cipher_suite_name(suite: int) -> str:
-    """IANA's name of a cipher suite (two bytes), or the number."""
+    """IANA's name of a cipher suite (two bytes), or the number if it has none."""
     return cipher_suites().get(suite, f"0x{suite:04x}")
 
 
 def cipher_kind_name(kind: int) -> str:
-    """Name of an SSL 2.0 cipher kind (three bytes); a kind below 0x010000 is a cipher suite of SSL 3.0 and later."""
+    """Name of a cipher kind of SSL 2.0 (three bytes); one below 0x010000 is a cipher suite of SSL 3.0 and later."""
     if kind < 0x10000:
         return cipher_suite_name(kind)
     return SSL2_CIPHER_KINDS.get(kind, f"0x{kind:06x}")
@@ -204,7 +204,7 @@ def cipher_kind_name(kind: int) -> str:
 
 @cache
 def cipher_suites() -> dict[int, str]:
-    """All named cipher suites, read when first asked for."""
+    """Cipher suite → name; read from a file at the first call."""
     table = Path(__file__).with_name("cipher_suites.csv").read_text(encoding="ascii")
     rows = (line.split(",") for line in table.splitlines()[1:])
     return {int(value, 16): name for value, name in rows}
@@ -215,5 +215,5 @@ def group_name(group: int) -> str:
 
 
 def is_grease(value: int) -> bool:
-    """Whether a two-byte value is reserved to keep servers tolerant (RFC 8701): 0x0a0a, 0x1a1a … 0xfafa."""
+    """Whether a two-byte value is a GREASE value (RFC 8701): 0x0a0a, 0x1a1a … 0xfafa."""
     return value & 0x0F0F == 0x0A0A and value >> 8 == value & 0xFF
