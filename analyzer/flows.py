@@ -147,7 +147,7 @@ class Flows:
     """The bytes of all pieces."""
     links: Records
     """Dtype :data:`analyzer.scanner.columns.LINK`; for TCP ``flow["tracking"]`` is an index into it."""
-    lines: Records
+    link_directions: Records
     """Shape (links, 2), dtype :data:`analyzer.scanner.columns.LINK_DIRECTION`: both directions of each link."""
     associations: Records
     """Dtype :data:`analyzer.scanner.columns.ASSOCIATION`; for ESP ``flow["tracking"]`` is an index into it."""
@@ -261,12 +261,15 @@ class Flows:
     def link(self, record: FlowRecord, originator: int) -> Iec104Link:
         """The IEC 104 link of a TCP flow."""
         link = self.links[record.row.tracking]
-        lines = self.lines[record.row.tracking]
+        directions = self.link_directions[record.row.tracking]
         kinds = zip(link["kind"].tolist(), link["kind_count"].tolist(), strict=True)
         known = sorted(itertools.islice(kinds, int(link["kinds"])))
         one, two = originator, 1 - originator
         return Iec104Link(
-            directions=(link_direction(lines[one], record.sides[one]), link_direction(lines[two], record.sides[two])),
+            directions=(
+                link_direction(directions[one], record.sides[one]),
+                link_direction(directions[two], record.sides[two]),
+            ),
             startdt=DIRECTIONS[int(link["startdt"]) ^ originator] if link["startdt"] >= 0 else None,
             lrr_types=tuple((kind, count) for kind, count in known if kind < columns.STANDARD_TYPE),
             type_ids=tuple(
@@ -456,23 +459,26 @@ class LazyDatagrams(LazySequence[Datagram]):
         return int(stop - start - np.count_nonzero(self.flows.pieces["error"][start:stop]))
 
 
-LINE_COUNTS = LinkDirection._fields[LinkDirection._fields.index("size") :]
+COUNTED_FIELDS = LinkDirection._fields[LinkDirection._fields.index("size") :]
 """Fields of :class:`LinkDirection` that have columns of the same names in :data:`columns.LINK_DIRECTION`."""
 
 
-def link_direction(line: Records, side: Side) -> LinkDirection:
+def link_direction(record: Records, side: Side) -> LinkDirection:
     """One direction of an IEC 104 link."""
-    ended = side.ending >= 0 and side.ending == line["offset"]
-    size, apdus, i_frames, s_frames, functions, *counts = line[[*LINE_COUNTS]].tolist()
+    ended = side.ending >= 0 and side.ending == record["offset"]
+    size, apdus, i_frames, s_frames, functions, *counts = record[[*COUNTED_FIELDS]].tolist()
     return LinkDirection(
-        bool(line["based"]) and (bool(line["from_start"]) or not side.begins),
+        bool(record["based"]) and (bool(record["from_start"]) or not side.begins),
         bool(
-            ended and line["synchronised"] and not line["unconfirmed"] and (line["remaining"] or line["header_bytes"])
+            ended
+            and record["synchronised"]
+            and not record["unconfirmed"]
+            and (record["remaining"] or record["header_bytes"])
         ),
-        int(line["offset"]),
-        int(line["began"]),
-        Frame(int(line["began_capture"]), int(line["began_frame"])),
-        int(line["began_time"]),
+        int(record["offset"]),
+        int(record["began"]),
+        Frame(int(record["began_capture"]), int(record["began_frame"])),
+        int(record["began_time"]),
         size,
         apdus,
         i_frames,
@@ -509,7 +515,7 @@ def flow_table(scan: Scan, captures: tuple[CaptureFile, ...]) -> Flows:
         piece_starts=np.searchsorted(pieces["flow"], np.arange(count + 1)).astype(np.int64),
         arena=scan.arena[: int(state["arena"])].data,
         links=scan.links[:links],
-        lines=scan.lines[: 2 * links].reshape(-1, 2),
+        link_directions=scan.link_directions[: 2 * links].reshape(-1, 2),
         associations=scan.associations[: int(state["associations"])],
         events=events[np.argsort(events["flow"], kind="stable")],
     )

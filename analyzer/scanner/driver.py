@@ -79,7 +79,7 @@ class Scan:
     pieces: Records = field(default_factory=lambda: np.zeros(4 * INITIAL_FLOWS, columns.PIECE))
     arena: Records = field(default_factory=lambda: np.zeros(512 * INITIAL_FLOWS, np.uint8))
     links: Records = field(default_factory=lambda: np.zeros(1 << 6, columns.LINK))
-    lines: Records = field(default_factory=lambda: np.zeros(1 << 7, columns.LINK_DIRECTION))
+    link_directions: Records = field(default_factory=lambda: np.zeros(1 << 7, columns.LINK_DIRECTION))
     reorders: Records = field(default_factory=lambda: np.zeros(1 << 3, columns.REORDER))
     associations: Records = field(default_factory=lambda: np.zeros(1 << 6, columns.ASSOCIATION))
     events: Records = field(default_factory=lambda: np.zeros(1 << 8, columns.EVENT))
@@ -124,7 +124,11 @@ class Scan:
             self.take_datagrams(self.reassembler.flush())
         link = 0
         while self.state["reorders"][0] and link < self.state["links"][0]:
-            link = int(kernels.flush(self.arena, self.links, self.lines, self.reorders, self.events, self.state, link))
+            link = int(
+                kernels.flush(
+                    self.arena, self.links, self.link_directions, self.reorders, self.events, self.state, link
+                )
+            )
             self.grow_tables()
 
     # -- the kernel -------------------------------------------------------------------------------------------------
@@ -147,7 +151,7 @@ class Scan:
                     self.ethertypes,
                     self.state,
                     self.links,
-                    self.lines,
+                    self.link_directions,
                     self.reorders,
                     self.associations,
                     self.events,
@@ -170,7 +174,7 @@ class Scan:
         """Double the tables of links, associations and events that are full."""
         state = self.state[0]
         if state["links"] >= len(self.links):
-            self.links, self.lines = doubled(self.links), doubled(self.lines)
+            self.links, self.link_directions = doubled(self.links), doubled(self.link_directions)
         if state["reorders"] >= len(self.reorders):
             self.reorders = doubled(self.reorders)
         if state["associations"] >= len(self.associations):

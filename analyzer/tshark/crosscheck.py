@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Conversations, Endpoint
 from analyzer.findings import frames_filter
-from analyzer.flows import TRANSPORTS
+from analyzer.flows import transport_name
 from analyzer.heads import Frame
 from analyzer.messages import messages
 from analyzer.protocols import dhcp, dns, ftp, http, icmp, iec104, ike, ntp, ssh, tls
@@ -284,7 +284,7 @@ def tshark_views(captures: Sequence[CaptureFile], decode_as: Mapping[str, str]) 
                 append_frame(view.frames, part)
             add_packet(view, packet, frame)
         for (source, destination, protocol, _), parts in pending.items():
-            transport = TRANSPORTS.get(int(protocol), f"ip-{protocol}")
+            transport = transport_name(int(protocol))
             view = views.setdefault((transport, frozenset(((source, 0), (destination, 0)))), View())
             view.sent[source, 0] += len(parts)
             view.bytes += sum(size for _, size in parts)
