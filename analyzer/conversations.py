@@ -121,6 +121,16 @@ class Conversation(NamedTuple):
     icmp_errors: tuple[IcmpError, ...] = ()
     refused: Frame | None = None
     """The responder's TCP reset."""
+    closed_by: Direction | None = None
+    """TCP: sender of the first FIN."""
+    newest: tuple[int, int] = (0, 0)
+    """Time of the newest payload by direction, without retransmissions, nanoseconds since the epoch; 0: none."""
+    acknowledged: tuple[int, int] = (0, 0)
+    """TCP: bytes of the responder that the originator acknowledged, and of the originator that the responder did,
+    whether the capture holds them or not; each counted from the first acknowledgement, a FIN as one byte."""
+    peer_payload: tuple[int, int] = (-1, -1)
+    """TCP: what the peer had sent when the head of this direction ended, in bytes: for TLS, with the first record of
+    application data. -1: it has not ended."""
     notes: tuple[SafeText, ...] = ()
     """Encapsulation and fragmentation: ``vlan 7``, ``vxlan 42``, ``fragments``."""
     retransmissions: int = 0
@@ -135,6 +145,10 @@ class Conversation(NamedTuple):
     """Ids of the further flows of the group, ascending."""
     repeat_frames: tuple[Frame, ...] = ()
     """First frames of the first of these flows, then their resets."""
+    repeats_from: int = 0
+    """Beginning of the newest flow of the group, nanoseconds since the epoch; 0 without repeats."""
+    repeats_to: int = 0
+    """Last packet of the group, nanoseconds since the epoch; 0 without repeats."""
 
     def __repr__(self) -> str:
         shown = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "head")
@@ -164,6 +178,16 @@ class Conversation(NamedTuple):
     def duration(self) -> float:
         """Seconds between first and last packet."""
         return (self.last - self.first) / 1e9
+
+    @property
+    def latest_start(self) -> int:
+        """Beginning of the newest flow of the group, nanoseconds since the epoch."""
+        return max(self.first, self.repeats_from)
+
+    @property
+    def latest(self) -> int:
+        """Last packet of the group, nanoseconds since the epoch."""
+        return max(self.last, self.repeats_to)
 
     @property
     def silent(self) -> bool:
@@ -273,7 +297,7 @@ class Conversations(Sequence[Conversation]):
             if not conversation.repeats:
                 yield conversation
             elif flow.id == conversation.id:
-                yield conversation._replace(repeats=(), repeat_frames=())
+                yield conversation._replace(repeats=(), repeat_frames=(), repeats_from=0, repeats_to=0)
             else:
                 yield self.repeat(flow)
 
@@ -286,6 +310,7 @@ class Conversations(Sequence[Conversation]):
         if head.datagrams:
             head = head._replace(datagrams=self.table.datagrams(flow.id - 1, conversation.side))
         reset = self.table.flow[["reset_capture", "reset_frame"]][flow.id - 1]
+        newest = self.table.side["newest"][flow.id - 1].tolist()
         return conversation._replace(
             id=flow.id,
             originator=Endpoint(conversation.originator.address, flow.port),
@@ -296,8 +321,11 @@ class Conversations(Sequence[Conversation]):
             head=head,
             dissection=protocols.with_items_of(conversation.dissection, head),
             refused=None if conversation.refused is None else Frame(*reset.tolist()),
+            newest=(newest[conversation.side], newest[1 - conversation.side]),
             repeats=(),
             repeat_frames=(),
+            repeats_from=0,
+            repeats_to=0,
         )
 
 
@@ -438,12 +466,18 @@ class ConversationBuilder:
             dissection=self.dissect(record, head, side, content_class),
             icmp_errors=errors,
             refused=Frame(row.reset_capture, row.reset_frame) if refused else None,
+            closed_by=DIRECTIONS[row.fin_side ^ side] if row.fin_side >= 0 else None,
+            newest=(originator.newest, responder.newest),
+            acknowledged=(acknowledged_bytes(originator), acknowledged_bytes(responder)),
+            peer_payload=(originator.peer_payload, responder.peer_payload),
             notes=self.notes(row),
             retransmissions=originator.retransmitted + responder.retransmitted,
             copies=(originator.copies, responder.copies),
             side=side,
             repeats=tuple((repeats + 1).tolist()) if len(repeats) else (),
             repeat_frames=self.repeat_frames(repeats, refused) if len(repeats) else (),
+            repeats_from=int(self.flows.flow["first"][repeats].max()) if len(repeats) else 0,
+            repeats_to=int(self.flows.flow["last"][repeats].max()) if len(repeats) else 0,
         )
 
     def originator_side(self, record: FlowRecord, transport: str) -> int:
@@ -538,6 +572,11 @@ class ConversationBuilder:
 def port_of(port: int, transport: str) -> int | None:
     """A port of the flow table, which is an identifier for ICMP, and negative if there is none."""
     return port if port >= 0 and transport in PORTED else None
+
+
+def acknowledged_bytes(side: Side) -> int:
+    """Bytes of the other side that a side acknowledged after its first acknowledgement, modulo 2 to the 32."""
+    return int(side.acknowledged_to - side.first_acknowledged) & 0xFFFFFFFF
 
 
 def same_port(row: Row, transport: str) -> bool:

@@ -92,6 +92,7 @@ FLOW = np.dtype(
         ("content", np.uint8),  # one of CONTENT_*: decides how much of the head is kept
         ("syn_side", np.int8),  # sender of the SYN, or receiver of the SYN-ACK; -1: no handshake captured
         ("reset_side", np.int8),  # sender of the first RST
+        ("fin_side", np.int8),  # sender of the first FIN; -1: none
         ("closed", np.uint8),  # RST captured, or FIN of both sides
         ("tracking", np.int32),  # TCP: index of its LINK; ESP: of its newest ASSOCIATION; -1: none; UNTRACKED
         ("last_capture", np.int32),
@@ -127,6 +128,10 @@ SIDE = np.dtype(
         ("kept", np.int32),  # bytes in the arena
         ("pieces", np.int32),
         ("ending", np.int64),  # TCP: length of the stream, known from a FIN; -1: unknown
+        ("newest", np.int64),  # time of the newest payload, without retransmissions; 0: none
+        ("peer_payload", np.int64),  # payload of the other side when the head of this one ended; -1: it has not
+        ("first_acknowledged", np.uint32),  # TCP: acknowledgement number of the first ACK, and of the newest one
+        ("acknowledged_to", np.uint32),
         ("flags", np.uint8),  # union of all TCP flags
         ("based", np.uint8),  # ``base`` is set
         ("begins", np.uint8),  # ``base`` follows a SYN

@@ -315,6 +315,7 @@ def same_exchange(flows: Any, sides: Any, one: Number, two: Number, side: Number
         and flow.note == other.note
         and flow.syn_side == other.syn_side
         and flow.reset_side == other.reset_side
+        and flow.fin_side == other.fin_side
         and same_side(sides[2 * one], sides[2 * two])
         and same_side(sides[2 * one + 1], sides[2 * two + 1])
     )
@@ -333,5 +334,12 @@ def same_side(one: Record, two: Record) -> Number:
         and one.acknowledged == two.acknowledged
         and one.begins == two.begins
         and one.ending == two.ending
+        and acknowledged_bytes(one) == acknowledged_bytes(two)
         and one.copies == two.copies
     )
+
+
+@compiled
+def acknowledged_bytes(side: Record) -> Number:
+    """Bytes of the other side that this side acknowledged after its first acknowledgement."""
+    return distance(side.acknowledged_to, side.first_acknowledged)

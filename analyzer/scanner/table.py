@@ -106,9 +106,11 @@ def open_flow(packet: Record, flow: Record, flow_index: Number, sides: Any, capt
     flow.tracking = -1
     flow.syn_side = -1
     flow.reset_side = -1
+    flow.fin_side = -1
     for side in range(2):
         sides[2 * flow_index + side].mac = -1
         sides[2 * flow_index + side].ending = -1
+        sides[2 * flow_index + side].peer_payload = -1
 
 
 @compiled

@@ -51,13 +51,20 @@ def track_tcp(
         if packet.length == 0:
             return 0
     elif flags & ACK:
-        side.acknowledged = 1
+        if not side.acknowledged:
+            side.acknowledged = 1
+            side.first_acknowledged = packet.acknowledgement
+            side.acknowledged_to = packet.acknowledgement
+        elif distance(packet.acknowledgement, side.acknowledged_to) > 0:
+            side.acknowledged_to = packet.acknowledgement
     if not side.based and (packet.length or flags & FIN):
         side.base = packet.sequence
         side.next = packet.sequence
         side.based = 1
     if flags & FIN and side.ending < 0:
         side.ending = distance(packet.sequence, side.base) + packet.length
+        if flow.fin_side < 0:
+            flow.fin_side = sender
     if packet.length:
         count_payload(packet, side)
         if not side.closed:
@@ -78,12 +85,14 @@ def count_payload(packet: Record, side: Record) -> None:
     into_gap = distance(packet.sequence, side.gap)
     if ahead > 0:
         side.payload += min(ahead, packet.length)
+        side.newest = packet.time
         if ahead > packet.length:
             side.gap = side.next
             side.gap_end = packet.sequence
         side.next = end
     elif into_gap >= 0 and distance(side.gap_end, end) >= 0:
         side.payload += packet.length
+        side.newest = packet.time
         if into_gap == 0:
             side.gap = end
         else:  # of the two parts left, the earlier is more likely to be filled
