@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from tests import build
-from tests.protocols import ike_messages, test_dhcp, test_dns, test_iec104, test_ssh, test_tls
+from tests.protocols import ike_messages, test_dhcp, test_dns, test_iec104, test_ssh, tls_messages
 from tests.synthetic import OTHER, STATION, TPE, Traffic
 
 ATTACKS = (
@@ -66,7 +66,7 @@ def label(name: bytes) -> bytes:
 def attack_traffic(attacks: Iterable[str] = ATTACKS) -> Traffic:
     """Each attack in every name of every protocol."""
     traffic = Traffic()
-    traffic.tcp(STATION, 39999, TPE, 3001, tuple(stream.data for stream in test_tls.EXAMPLES[1].streams))
+    traffic.tcp(STATION, 39999, TPE, 3001, tuple(stream.data for stream in tls_messages.EXAMPLES[1].streams))
     for number, attack in enumerate(attacks):
         raw = attack.encode("utf-8", "surrogatepass")
         line = raw.replace(b"\r", b" ").replace(b"\n", b" ")
@@ -89,11 +89,11 @@ def attack_traffic(attacks: Iterable[str] = ATTACKS) -> Traffic:
 
 
 def add_tls(traffic: Traffic, port: int, raw: bytes, attack: str) -> None:
-    alpn = test_tls.extension(16, test_tls.listed(2, test_tls.listed(1, raw[:255])))
-    hello = test_tls.record(22, test_tls.client_hello(test_tls.server_name(raw) + alpn))
-    chain = test_tls.record(22, test_tls.certificate(certificate(attack)))
-    traffic.tcp(STATION, port, TPE, 3001, (hello, test_tls.record(22, test_tls.server_hello(alpn)) + chain))
-    traffic.tcp(STATION, port + 1, OTHER, 443, (hello, test_tls.record(21, b"\x02\x2a")))
+    alpn = tls_messages.extension(16, tls_messages.listed(2, tls_messages.listed(1, raw[:255])))
+    hello = tls_messages.record(22, tls_messages.client_hello(tls_messages.server_name(raw) + alpn))
+    chain = tls_messages.record(22, tls_messages.certificate(certificate(attack)))
+    traffic.tcp(STATION, port, TPE, 3001, (hello, tls_messages.record(22, tls_messages.server_hello(alpn)) + chain))
+    traffic.tcp(STATION, port + 1, OTHER, 443, (hello, tls_messages.record(21, b"\x02\x2a")))
 
 
 def add_ssh(traffic: Traffic, port: int, line: bytes) -> None:

@@ -16,7 +16,7 @@ from analyzer.findings import Finding
 from analyzer.flows import read
 from analyzer.pipeline import audit
 from analyzer.result import Audit
-from tests.protocols import ike_messages, test_dhcp, test_dns, test_ftp, test_iec104, test_ntp, test_ssh, test_tls
+from tests.protocols import ike_messages, test_dhcp, test_dns, test_ftp, test_iec104, test_ntp, test_ssh, tls_messages
 
 STATION, TPE, OTHER = "10.0.0.2", "10.0.9.1", "192.0.2.80"
 START = 1_795_329_420.0
@@ -24,7 +24,7 @@ START = 1_795_329_420.0
 TICK = 0.01
 """Seconds from one packet to the next."""
 
-TLS = tuple(stream.data for stream in test_tls.EXAMPLES[1].streams)
+TLS = tuple(stream.data for stream in tls_messages.EXAMPLES[1].streams)
 """A handshake of TLS 1.3: bytes of the client, bytes of the server. Likewise for the other protocols below."""
 SSH = tuple(stream.data for stream in test_ssh.EXAMPLES[0].streams)
 IEC104 = tuple(stream.data for stream in test_iec104.EXAMPLES[0].streams)

@@ -11,7 +11,7 @@ from analyzer.aggregate import in_report_order, malformed_flows, merge_equal
 from analyzer.findings import MAX_FRAMES, Kind, Severity
 from analyzer.heads import Frame
 from tests.checks.test_tls import handshake
-from tests.protocols.test_tls import CHANGE_CIPHER_SPEC, FINISHED, message, record
+from tests.protocols.tls_messages import CHANGE_CIPHER_SPEC, FINISHED, message, record
 from tests.reports.audits import finding
 from tests.synthetic import HTTP, STATION, TPE, Traffic, findings_of, statuses
 

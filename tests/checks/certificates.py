@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tests.protocols.test_tls import NOVEMBER_2026
+from tests.protocols.tls_messages import NOVEMBER_2026
 
 KeyPair = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 TODAY = datetime.datetime.fromtimestamp(NOVEMBER_2026 / 1e9, datetime.UTC)

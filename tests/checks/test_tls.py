@@ -17,7 +17,7 @@ from analyzer.matching import Match
 from analyzer.protocols import dissect_as, tls
 from tests.checks.certificates import ROOT, issued, issued_authority, signed_with_sha1
 from tests.checks.matches import base_station
-from tests.protocols.test_tls import (
+from tests.protocols.tls_messages import (
     CHANGE_CIPHER_SPEC,
     DATA,
     FINISHED,

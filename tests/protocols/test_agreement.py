@@ -18,7 +18,7 @@ from analyzer.conversations import Conversation
 from analyzer.pipeline import list_flows
 from analyzer.protocols.ssh import SshFacts
 from analyzer.protocols.tls import TlsFacts
-from tests.protocols.test_tls import version_of
+from tests.protocols.test_tls_corpus import version_of
 
 CORPUS = os.environ.get("TPE_PCAP_CORPUS")
 pytestmark = pytest.mark.skipif(not CORPUS, reason="TPE_PCAP_CORPUS names no folder of captures")

@@ -13,7 +13,7 @@ from analyzer import conversations
 from analyzer.heads import Direction, Head
 from analyzer.pipeline import audit
 from analyzer.protocols import Dissection, dissect, dissect_as, tls
-from tests.protocols.test_tls import (
+from tests.protocols.tls_messages import (
     CHANGE_CIPHER_SPEC,
     DATA,
     EXAMPLES,

@@ -1,6 +1,6 @@
-"""Writes ``analyzer/protocols/tls/cipher_suites.csv``: the cipher suites that an installed tshark knows by name.
+"""Writes ``analyzer/protocols/tls/cipher_suites.csv``: the cipher suites that the installed tshark names.
 
-tshark's table is IANA's registry (TLS Cipher Suites) plus the names of drafts and of SSL 3.0 for a few code points
+tshark's table is IANA's registry "TLS Cipher Suites", with the names of drafts and of SSL 3.0 for a few code points
 that IANA reserves. Run it when the registry grows: ``python tests/tools/tls_cipher_suites.py``.
 """
 
@@ -14,7 +14,7 @@ TABLE = Path(__file__).parents[2] / "analyzer" / "protocols" / "tls" / "cipher_s
 
 
 def suites() -> dict[int, str]:
-    """The names of cipher suites that the installed tshark knows, by number."""
+    """Cipher suite → name in the installed tshark."""
     values = subprocess.run(["tshark", "-G", "values"], check=True, capture_output=True, text=True).stdout
     rows = [line.split("\t") for line in values.splitlines()]
     return {
