@@ -452,9 +452,10 @@ def anonymizer(keyfile: str | None) -> Callable[[R], R]:
     """
     if keyfile is None:
         return lambda result: result
-    from analyzer.export.anonymize import anonymous, checked
+    from analyzer.export.anonymize import anonymous, check_key
 
-    key = checked(Path(keyfile).read_bytes())
+    key = Path(keyfile).read_bytes()
+    check_key(key)
     return lambda result: anonymous(result, key)
 
 

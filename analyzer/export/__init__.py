@@ -1,1 +1,1 @@
-"""What leaves an audit in another form: cited packets, pseudonyms, and the differences between two reports."""
+"""Other forms of an audit: cited packets, anonymised audits, and the differences between two reports."""

@@ -1,15 +1,16 @@
-"""Audits that may be given away: every address, hardware address and name replaced by a pseudonym.
+"""Anonymises audits: every address, hardware address and name is replaced by a pseudonym.
 
-An audit is anonymised once it is finished, so that its verdicts are the same, and before any report sees it, so that no
-format can forget to. What stays is what is known to be harmless, never the reverse:
+A finished audit is anonymised, so its verdicts stay the same, and reports are made from the result, so every format is
+covered. Only what is known to be harmless is kept:
 
-* Addresses and hardware addresses are found by their form, wherever they stand.
-* A text is a name, and replaced label by label, unless its field is of type :data:`~analyzer.safetext.SafeText`.
-* In :data:`~analyzer.safetext.SafeText` a word stays if this program could have said it by itself: if it stands in its
-  source, its tables or its rules, and is no name elsewhere in the audit. Any other is replaced.
-* Numbers, times, ports and protocols stay: they are what is judged. So do special-use addresses.
+* Addresses and hardware addresses are recognised by their form, in any text.
+* A text is a name, and replaced label by label, unless the type of its field is
+  :data:`~analyzer.safetext.SafeText`.
+* In :data:`~analyzer.safetext.SafeText` a word is kept if it is part of this program's vocabulary (its source, tables
+  and rules) and not a name elsewhere in the audit.
+* Numbers, times, ports, protocols and special-use addresses are kept.
 
-Bytes that only checks look at are left out.
+Bytes that only checks use are left out.
 """
 
 from __future__ import annotations
@@ -43,26 +44,25 @@ R = TypeVar("R", Audit, FlowListing)
 
 
 def anonymous(result: R, key: bytes) -> R:
-    """The same audit, or list of flows, about pseudonyms.
+    """The audit, or list of flows, with pseudonyms.
 
-    The same capture and key give the same pseudonyms; several reports under one key can be compared. ``UsageError`` for
-    a key that is shorter than :data:`~analyzer.export.pseudonyms.KEY_BYTES`.
+    The same capture and key give the same pseudonyms, so several reports with one key can be compared. Raises
+    ``UsageError`` for a key shorter than :data:`~analyzer.export.pseudonyms.KEY_BYTES`.
     """
-    checked(key)
+    check_key(key)
     profile = result.profile if isinstance(result, Audit) else expected.DEFAULT_PROFILE
-    names = Anonymizer(Pseudonyms(key), vocabulary(profile))
-    names.anonymous(result)  # tells all names, which a sentence may repeat before the fact that tells them
-    return cast(R, Anonymizer(names.pseudonyms, names.vocabulary, names).anonymous(result))
+    first = Anonymizer(Pseudonyms(key), vocabulary(profile))
+    first.anonymous(result)  # collects all names: a sentence may contain a name before the fact that declares it
+    return cast(R, Anonymizer(first.pseudonyms, first.vocabulary, first).anonymous(result))
 
 
-def checked(key: bytes) -> bytes:
-    """The key, if it is long enough; else ``UsageError``."""
+def check_key(key: bytes) -> None:
+    """Raise ``UsageError`` for a key that is too short."""
     if len(key) < KEY_BYTES:
         raise UsageError(f"a key of {len(key)} bytes is too short: it takes {KEY_BYTES} random ones or more")
-    return key
 
 
-# -- what this program could have said --------------------------------------------------------------------------------
+# -- vocabulary -----------------------------------------------------------------------------------------------------
 
 LETTERS = re.compile(r"[^\W\d_]+")
 
@@ -71,16 +71,16 @@ PUBLIC = (
     "nginx Apache lighttpd uvicorn gunicorn Werkzeug Python websockets curl Wget Mozilla BusyBox udhcp dhcpcd dhclient "
     "SimpleHTTP sntrup mlkem MSFT GPS GNSS PPS DCF GOES pcap pcapng"
 )
-"""Names of software, algorithms, clocks and formats: they tell what is used, and not by whom."""
+"""Names of software, algorithms, clocks and formats, which identify nobody."""
 
 
 @cache
 def vocabulary(profile: str) -> frozenset[str]:
-    """All words, in lower case, of which this program's sentences and terms are made."""
+    """All words of this program's sentences and terms, in lower case."""
     package = Path(__file__).parents[1]
-    own = (path for path in package.rglob("*.py") if "reports" not in path.parts and path.name not in ("cli.py",))
+    modules = (path for path in package.rglob("*.py") if "reports" not in path.parts and path.name not in ("cli.py",))
     texts = [PUBLIC]
-    texts += [text for path in own for text in constants(path.read_text(encoding="utf-8"))]
+    texts += [text for path in modules for text in constants(path.read_text(encoding="utf-8"))]
     texts += [path.read_text(encoding="utf-8") for path in package.rglob("*.csv")]
     texts += [path.read_text(encoding="utf-8") for path in expected.rules_folder().rglob("*.toml")]
     texts += [repr(table) for table in expected.load(profile).values()]
@@ -89,11 +89,11 @@ def vocabulary(profile: str) -> frozenset[str]:
 
 
 def constants(source: str) -> Iterator[str]:
-    """The texts in a module's code, documentation aside, and the names of its constants, by which registries go."""
+    """The strings of a module without docstrings, and the names of its constants, which registries use as words."""
     tree = ast.parse(source)
-    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             yield node.value
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id.isupper():
             yield node.id
@@ -106,139 +106,152 @@ HARDWARE = r"(?<![\w:-])[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5,7}|(?:-[0-9A-Fa-f
 IPV6 = r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:(?:\d{1,3}\.){3}\d{1,3})?(?:/\d{1,3})?(?![\w/])"
 REVERSE = r"(?<![\w-])(?:(?:\d{1,3}\.){4}in-addr|(?:[0-9A-Fa-f]\.){32}ip6)\.arpa(?![\w-])"
 ADDRESS = re.compile(f"({REVERSE}|{HARDWARE}|{IPV6}|{IPV4})")
-"""Whatever has the form of a hardware address or an IP address, of a network in CIDR notation, or of the name below
-which DNS keeps an address's own name (RFC 1035, section 3.5; RFC 3596, section 2.5)."""
+"""A text in the form of a hardware address, an IP address, a network in CIDR notation, or the name for a reverse DNS
+lookup (RFC 1035, section 3.5; RFC 3596, section 2.5)."""
 SEPARATOR = re.compile(r"[\s,;+=/@]+")
-"""What stands between the words of a name, of a distinguished name, of a path."""
+"""Separators between the words of a name, a distinguished name or a path."""
 
 LABEL = re.compile(r"\w[\w-]*")
-STAYING = frozenset({"in-addr", "ip6", "arpa", "local", "localhost", "invalid", "pcap", "pcapng"})
-"""Labels that are the same everywhere: special-use domain names (RFC 6761, RFC 6762, RFC 3172) and names of formats."""
+KEPT_LABELS = frozenset({"in-addr", "ip6", "arpa", "local", "localhost", "invalid", "pcap", "pcapng"})
+"""Labels that identify nobody: special-use domain names (RFC 6761, RFC 6762, RFC 3172) and names of formats."""
 SHORT = (*ATTRIBUTES.values(), "CN", "O", "OU", "C", "L", "ST", "DC", "UID", "STREET")
 ATTRIBUTE = frozenset(short.casefold() for short in SHORT)
-"""Short names of attributes in a distinguished name (RFC 4514, section 3)."""
+"""Short names of the attributes of distinguished names (RFC 4514, section 3)."""
 PORT = re.compile(r":\d{1,5}")
 
 TOKEN = re.compile(r"[^\s\"'`()\[\]{}<>,;|…]+(?:,\d[^\s\"'`()\[\]{}<>;|…]*)?")
-"""A word of a sentence, with what is written close to it."""
+"""A word of a sentence with adjacent punctuation."""
 EDGE = ".:!?"
 ENCODED = re.compile(r"(?:.*\D)?\d{1,3}(?:[,-]\d{1,3}){3,5}|(?=.*\d)(?=.*[a-f])[0-9a-f]{8,}")
-"""Numbers that are no amount: an address with commas (FTP) or hyphens, an identifier in hexadecimal."""
+"""Digits that are not a quantity: an address with commas (FTP) or hyphens, or a hexadecimal identifier."""
 
 
 class Anonymizer:
-    """Replaces what has to be replaced, in any value of which audits are made."""
+    """Replaces addresses, hardware addresses and names in the values that audits consist of."""
 
-    def __init__(self, pseudonyms: Pseudonyms, vocabulary: frozenset[str], before: Anonymizer | None = None) -> None:
-        """``before``: what met all names, which sentences repeat; there they are replaced even if their words are those
-        of the vocabulary."""
+    def __init__(self, pseudonyms: Pseudonyms, vocabulary: frozenset[str], first: Anonymizer | None = None) -> None:
+        """``first``: an anonymizer that has collected all names. Sentences lose these names even if their words belong
+        to the vocabulary."""
         self.pseudonyms = pseudonyms
         self.vocabulary = vocabulary
-        self.known = frozenset(before.told) if before else frozenset()
-        longest = sorted(before.phrases, key=lambda name: (-len(name), name)) if before else []
-        self.repeated = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest))})(?!\w)") if longest else None
-        self.told: set[str] = set()
-        """Words of names that were met, in lower case."""
+        self.known_words = frozenset(first.name_words) if first else frozenset()
+        longest_first = sorted(first.phrases, key=lambda name: (-len(name), name)) if first else []
+        phrases = "|".join(map(re.escape, longest_first))
+        self.known_phrases = re.compile(rf"(?<!\w)({phrases})(?!\w)") if phrases else None
+        self.name_words: set[str] = set()
+        """Words of the collected names, in lower case."""
         self.phrases: set[str] = set()
-        """Names of several words that were met."""
+        """Collected names of several words."""
         self.private = False
-        """Whether what is being looked at is for the checks only, where texts that are no names need not say so."""
-        self.name = cache(self.name_of)
-        self.words = cache(self.words_of)
+        """Whether the current value is only for checks. Its texts are replaced, but not collected as names, because
+        they need not declare their type."""
+        self.cached_name = cache(self.replace_name)
+        self.cached_text = cache(self.replace_text)
         self.shared: dict[int, tuple[object, object]] = {}
-        """Facts that many conversations share: by identity, with what became of them."""
+        """``id`` of facts that conversations share → the facts and their replacement."""
 
-    def tell(self, name: str) -> None:
-        """Remember a name as what no sentence may repeat: as a whole, and its parts as words.
+    # -- names and sentences ----------------------------------------------------------------------------------------
 
-        A number, or a single word that this program says as well ("ftp", "gateway"), is too common to name anybody.
+    def collect(self, name: str) -> None:
+        """Collect a name, so that sentences lose it: as a phrase, and its parts as words.
+
+        Numbers and single words of the vocabulary ("ftp", "gateway") are too common to identify anybody.
         """
         parts = [part for part in SEPARATOR.split(name) if part and not ADDRESS.fullmatch(part)]
         if len(parts) > 1:
             self.phrases.add(name)
         for part in parts:
             domains = [part[match.end() :] for match in re.finditer(r"\.", part)]
-            for each in (part, *LABEL.findall(part), *(domain for domain in domains if "." in domain)):
-                common = self.own(each) and len(LETTERS.sub("", each)) in (0, len(each))
-                if len(each) > 2 and not common:
-                    self.told.add(each.casefold())
+            for word in (part, *LABEL.findall(part), *(domain for domain in domains if "." in domain)):
+                common = self.in_vocabulary(word) and len(LETTERS.sub("", word)) in (0, len(word))
+                if len(word) > 2 and not common:
+                    self.name_words.add(word.casefold())
 
-    def name_of(self, name: str) -> str:
-        """A name: each of its labels a pseudonym, what stands between them as it is."""
-        return self.by_address(name, self.labels)
+    def replace_name(self, name: str) -> str:
+        """A name with a pseudonym for every label and address, and its separators unchanged."""
+        return self.replace_addresses(name, self.replace_labels)
 
-    def words_of(self, text: str) -> str:
-        """SafeText: those that this program could have said by itself stay."""
-        parts = self.repeated.split(text) if self.repeated else [text]
-        return "".join(self.name(part) if index % 2 else self.sentence(part, text) for index, part in enumerate(parts))
+    def replace_text(self, text: str) -> str:
+        """A :data:`~analyzer.safetext.SafeText` with pseudonyms for everything outside of the vocabulary."""
+        parts = self.known_phrases.split(text) if self.known_phrases else [text]
+        return "".join(
+            self.cached_name(part) if index % 2 else self.replace_words(part, text) for index, part in enumerate(parts)
+        )
 
-    def sentence(self, part: str, whole: str) -> str:
-        """A part of a text in which no name of several words is repeated."""
-        return self.by_address(part, lambda between: TOKEN.sub(lambda found: self.token(found[0], whole), between))
+    def replace_words(self, part: str, text: str) -> str:
+        """A part of ``text`` that contains no known phrase."""
+        return self.replace_addresses(
+            part, lambda between: TOKEN.sub(lambda token: self.replace_token(token[0], text), between)
+        )
 
-    def by_address(self, text: str, other: Callable[[str], str]) -> str:
-        """Text with pseudonyms for its addresses; ``other`` says what becomes of what stands between them."""
+    def replace_addresses(self, text: str, replace_other: Callable[[str], str]) -> str:
+        """A text with pseudonyms for its addresses; ``replace_other`` is applied to the text between them."""
         parts = ADDRESS.split(text)
-        return "".join(self.address(part, other) if index % 2 else other(part) for index, part in enumerate(parts))
+        return "".join(
+            self.replace_address(part, replace_other) if index % 2 else replace_other(part)
+            for index, part in enumerate(parts)
+        )
 
-    def address(self, text: str, other: Callable[[str], str]) -> str:
-        """The pseudonym of what has an address's form, or of another text, if it is none."""
+    def replace_address(self, text: str, replace_other: Callable[[str], str]) -> str:
+        """The pseudonym of a text that has the form of an address; ``replace_other`` is applied if it is none."""
         if re.fullmatch(HARDWARE, text):
             return self.pseudonyms.mac(text)
         try:
-            return self.reverse(text) if text.casefold().endswith(".arpa") else self.pseudonyms.address(text)
+            if text.casefold().endswith(".arpa"):
+                return self.replace_reverse_name(text)
+            return self.pseudonyms.address(text)
         except ValueError:
-            return other(text)
+            return replace_other(text)
 
-    def reverse(self, name: str) -> str:
-        """The reverse name of the address that stands for the one that a reverse name is about."""
+    def replace_reverse_name(self, name: str) -> str:
+        """The name for a reverse DNS lookup of the pseudonym of an address, given that of the address."""
         digits = name.split(".")[-3::-1]
         groups = ("".join(digits[at : at + 4]) for at in range(0, 32, 4))
         address = ".".join(digits) if len(digits) == 4 else ":".join(groups)
         return ipaddress.ip_address(self.pseudonyms.address(address)).reverse_pointer
 
-    def labels(self, text: str) -> str:
-        """Text with a pseudonym for each label of a name; a port behind an address stays."""
+    def replace_labels(self, text: str) -> str:
+        """A text with a pseudonym for every label; a port after an address is kept."""
         if PORT.fullmatch(text):
             return text
 
-        def pseudonym(found: re.Match[str]) -> str:
-            label = found[0]
-            attribute = text[found.end() : found.end() + 1] == "=" and label.casefold() in ATTRIBUTE
-            return label if attribute or label.casefold() in STAYING else self.pseudonyms.label(label)
+        def replace(match: re.Match[str]) -> str:
+            label = match[0]
+            attribute = text[match.end() : match.end() + 1] == "=" and label.casefold() in ATTRIBUTE
+            return label if attribute or label.casefold() in KEPT_LABELS else self.pseudonyms.label(label)
 
-        return LABEL.sub(pseudonym, text)
+        return LABEL.sub(replace, text)
 
-    def token(self, token: str, whole: str) -> str:
-        """One word of a text, with its punctuation."""
-        core = token.rstrip(EDGE)
-        names = {core.casefold(), *LABEL.findall(core.casefold())} & self.known
-        if self.own(core) and (not names or core == whole):
+    def replace_token(self, token: str, text: str) -> str:
+        """A word of ``text`` with its punctuation."""
+        word = token.rstrip(EDGE)
+        names = {word.casefold(), *LABEL.findall(word.casefold())} & self.known_words
+        if self.in_vocabulary(word) and (not names or word == text):
             return token
-        return self.labels(core) + token[len(core) :]
+        return self.replace_labels(word) + token[len(word) :]
 
-    def own(self, word: str) -> bool:
-        """Whether this program could say a word by itself: a number, or words of its vocabulary put together."""
-        if ENCODED.fullmatch(word.casefold()):
+    def in_vocabulary(self, text: str) -> bool:
+        """Whether a text consists of digits, punctuation and words of the vocabulary."""
+        if ENCODED.fullmatch(text.casefold()):
             return False
-        letters = LETTERS.findall(re.sub(r"0x[0-9a-f]{1,4}\b", "", word.casefold()))
-        return all(each in self.vocabulary or each.removesuffix("s") in self.vocabulary for each in letters)
+        words = LETTERS.findall(re.sub(r"0x[0-9a-f]{1,4}\b", "", text.casefold()))
+        return all(word in self.vocabulary or word.removesuffix("s") in self.vocabulary for word in words)
 
     # -- values -----------------------------------------------------------------------------------------------------
 
-    def anonymous(self, value: object, words: bool = False) -> Any:
-        """Any value of which an audit is made; ``words``: its texts are :data:`~analyzer.safetext.SafeText`.
+    def anonymous(self, value: object, safe_text: bool = False) -> Any:
+        """Any value of an audit with pseudonyms; ``safe_text``: its texts are :data:`~analyzer.safetext.SafeText`.
 
-        ``TypeError`` for one that is not known here: nothing passes unseen.
+        Raises ``TypeError`` for a value of an unknown type, so that nothing passes unchecked.
         """
         kind: Any = type(value)
         if kind is str:
-            if words:
-                return self.words(value)
+            if safe_text:
+                return self.cached_text(value)
             if not self.private:
-                self.tell(str(value))
-            return self.name(value)
-        if value is None or kind in INERT or isinstance(value, enum.Enum):
+                self.collect(str(value))
+            return self.cached_name(value)
+        if value is None or kind in HARMLESS or isinstance(value, enum.Enum):
             return value
         if isinstance(value, Facts):
             if id(value) not in self.shared:
@@ -247,58 +260,58 @@ class Anonymizer:
         if isinstance(value, Conversations):
             return value.replaced(map(self.anonymous, value))
         if isinstance(value, Head):
-            kinds = (each._replace(data=each.data[:2]) for each in value.datagrams)
-            # Of ICMP, type and code are what Community ID takes for ports.
-            return Head(value.transport, value.ports, datagrams=tuple(kinds) if "icmp" in value.transport else ())
+            # Community ID uses the type and code of ICMP as ports.
+            headers = (datagram._replace(data=datagram.data[:2]) for datagram in value.datagrams)
+            return Head(value.transport, value.ports, datagrams=tuple(headers) if "icmp" in value.transport else ())
         if dataclasses.is_dataclass(kind):
             return self.dataclass(value)
         if isinstance(value, bytes):
             return hmac.digest(self.pseudonyms.names_key, value, hashlib.sha256)[: len(value)]
         if isinstance(value, Mapping):
-            return self.mapping(value, words)
+            return self.mapping(value, safe_text)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
-            pairs = zip(value._fields, value, strict=True)
-            return kind(*(self.anonymous(each, says(kind, name)) for name, each in pairs))
+            fields = zip(value._fields, value, strict=True)
+            return kind(*(self.anonymous(part, is_safe_text(kind, name)) for name, part in fields))
         if isinstance(value, (tuple, list, set, frozenset)):
-            return kind(self.anonymous(each, words) for each in value)
+            return kind(self.anonymous(part, safe_text) for part in value)
         raise TypeError(f"nothing is known of a {kind.__name__}, which may hold a name")
 
-    def mapping(self, value: Mapping[Any, Any], words: bool) -> dict[Any, Any]:
-        """A mapping. Names that differ by case only become one, and what was counted of them is added up."""
+    def mapping(self, mapping: Mapping[Any, Any], safe_text: bool) -> dict[Any, Any]:
+        """A mapping. Names that differ only by case become one, and their counts are added."""
         changed: dict[Any, Any] = {}
-        for key, each in value.items():
-            name, other = self.anonymous(key, words), self.anonymous(each, words)
-            changed[name] = changed[name] + other if name in changed and isinstance(other, int) else other
+        for key, value in mapping.items():
+            new_key, new_value = self.anonymous(key, safe_text), self.anonymous(value, safe_text)
+            if new_key in changed and isinstance(new_value, int):
+                new_value += changed[new_key]
+            changed[new_key] = new_value
         return changed
 
     def dataclass(self, value: Any) -> Any:
         """A dataclass, field by field."""
         kind: Any = type(value)
-        left_out = LEFT_OUT.get(kind, {})
-        changed: dict[str, object] = {}
-        outside = self.private
+        changed: dict[str, object] = dict(LEFT_OUT.get(kind, {}))
+        outer = self.private
         for field in dataclasses.fields(kind):
-            name = field.name
-            self.private = outside or name.startswith("_")
-            changed[name] = (
-                left_out[name] if name in left_out else self.anonymous(getattr(value, name), says(kind, name))
-            )
-        self.private = outside
+            if field.name not in changed:
+                self.private = outer or field.name.startswith("_")
+                part = getattr(value, field.name)
+                changed[field.name] = self.anonymous(part, is_safe_text(kind, field.name))
+        self.private = outer
         return dataclasses.replace(value, **changed)
 
 
-INERT = frozenset({int, float, bool, Frame, ExpectedFlow})
-"""Types of values in which nobody is named."""
+HARMLESS = frozenset({int, float, bool, Frame, ExpectedFlow})
+"""Types whose values identify nobody."""
 
 LEFT_OUT: Mapping[type, Mapping[str, object]] = {
     Station: {"signatures": ()},
     Dissection: {"items": (), "parse_errors": ()},
 }
-"""What the checks have looked at, and no report shows."""
+"""Class → fields that only checks use, with their replacements."""
 
 
 @cache
-def says(kind: type, name: str) -> bool:
-    """Whether a field of a class is declared to be :data:`~analyzer.safetext.SafeText`."""
-    declared = (str(inspect.get_annotations(each).get(name)) for each in kind.__mro__)
-    return any(re.search(r"\bSafeText\b", each) for each in declared)
+def is_safe_text(kind: type, field: str) -> bool:
+    """Whether the type of a class's field is :data:`~analyzer.safetext.SafeText`, alone or inside another type."""
+    declared = (str(inspect.get_annotations(base).get(field)) for base in kind.__mro__)
+    return any(re.search(r"\bSafeText\b", annotation) for annotation in declared)

@@ -1,13 +1,12 @@
-"""What a report may show of a cited frame: the messages that begin in it, and their headers byte by byte.
+"""What a report may show of a cited frame: the messages that begin in it, and the bytes of their headers.
 
-A report travels further than a capture: it is mailed and attached to tickets. So an excerpt holds no secret by
-construction. Bytes are shown of the headers in :data:`HEADERS` only, which have no room for a password; content that
-no protocol's module read (a Telnet session, a file in transit), HTTP and FTP are never shown as bytes. What is decoded
-is what dissectors keep, who leave out the values of HTTP's credentials and the arguments of FTP's ``PASS``; of FTP not
-even other arguments and texts are repeated. Byte strings of which nobody knows what they hold (echo data, cookies,
-signatures, digests) are told by their length.
+Reports are mailed and attached to tickets, so excerpts must not contain secrets. Bytes are shown only of the headers in
+:data:`HEADERS`, which cannot contain a password; HTTP, FTP, and content that no dissector recognised (a Telnet session,
+a file transfer) are never shown as bytes. Dissectors leave out the values of HTTP credentials and the argument of FTP's
+``PASS``; other arguments and texts of FTP are withheld as well. Of byte strings with unknown content (echo data,
+cookies, signatures, digests) only the length is shown.
 
-All of it is in memory since the flows were read: captures are not opened again, which may have been standard input.
+Everything comes from memory. The captures are not read again, because they may have been standard input.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from analyzer.conversations import Conversation
 from analyzer.heads import DIRECTIONS, Direction, Frame
@@ -25,11 +25,11 @@ HEADERS: Mapping[type[object], int] = {
     icmp.Echo: 8,  # type, code, checksum, identifier, sequence number; not the data
     icmp.IcmpMessage: 4,
     icmp.ErrorMessage: 8,
-    ike.IkeHeader: 28,  # RFC 7296, section 3.1; behind a marker of 4 bytes on UDP/4500
+    ike.IkeHeader: 28,  # RFC 7296, section 3.1; after a marker of 4 bytes on UDP/4500
     esp.EspPacket: 8,  # SPI and sequence number
     tls.ClientHello: 43,  # headers of record and message, version, random (RFC 8446, section 4.1.2)
     tls.ServerHello: 43,
-    tls.Alert: 7,  # one in clear: the record's header, level and description
+    tls.Alert: 7,  # in clear: record header, level and description
     tls.ApplicationData: 5,
     tls.EncryptedRecord: 5,
     ssh.KexInit: 22,  # packet's header, number of the message and cookie (RFC 4253, section 7.1)
@@ -42,9 +42,9 @@ HEADERS: Mapping[type[object], int] = {
     ntp.Control: 12,
     ntp.Private: 8,
 }
-"""Message → its first bytes, of which it is known that they hold no secret."""
+"""Type of a message → length of its header, which cannot contain a secret."""
 
-UNTOLD: Mapping[type[object], tuple[str, ...]] = {
+WITHHELD: Mapping[type[object], tuple[str, ...]] = {
     ftp.Command: ("argument",),
     ftp.Reply: ("lines",),
     ssh.PrefaceLine: ("text",),
@@ -52,153 +52,163 @@ UNTOLD: Mapping[type[object], tuple[str, ...]] = {
     esp.EspPayload: ("beginning",),
     dhcp.Option: ("data",),
 }
-"""Message → fields that are not repeated: people type passwords where they do not belong, servers quote them, and
+"""Type of a message → fields that are not shown: users type passwords into the wrong field, servers quote them, and
 tunnels carry them."""
 
 FRAMES = 4
-"""Frames that are excerpted of one finding."""
+"""Maximum frames excerpted per finding."""
 MESSAGES = 16
-"""Messages that are shown of one frame."""
+"""Maximum messages shown per frame."""
 FIELD = 120
-"""Characters of one field."""
+"""Maximum characters of a field."""
 ELEMENTS = 12
-"""Elements of one list."""
+"""Maximum elements shown of a list."""
 PLAIN_BYTES = 8
-"""Bytes of a byte string that is shown whole: an SPI, an address; no digest is that short."""
+"""Maximum length of a byte string shown in full, such as an SPI or an address; digests are longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message in the words of its RFC."""
+    """A message in the terms of its RFC."""
 
     name: str
     fields: tuple[tuple[str, str], ...]
     """Name and value as text."""
     withheld: bool
-    """It has fields, none of which may be shown."""
+    """Whether it has fields, none of which may be shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """What may be shown of one frame."""
+    """What may be shown of a frame."""
 
     frame: Frame
     direction: Direction | None
-    """Who sent it; ``None``: an ICMP error of a third, or unknown."""
+    """The sender; ``None``: a third host that sent an ICMP error, or unknown."""
     payload: int | None
-    """Bytes above the transport header that were kept; ``None``: none that this conversation keeps."""
+    """Bytes above the transport header that were kept; ``None``: none."""
     header: bytes
     """The first bytes of the payload, as far as they may be shown."""
     messages: tuple[Message, ...]
     more: int
-    """Messages of the same frame that are left out."""
+    """Number of further messages of the frame."""
     notes: tuple[str, ...]
-    """What else is known of it, one clause each."""
+    """Further facts, one clause each."""
 
 
-def excerpts(each: Conversation, frames: Sequence[Frame]) -> Iterator[Excerpt]:
-    """The first of a finding's frames, as far as its conversation knows them; other ones belong to flows like it."""
-    known = payloads(each, frames)
+def excerpts(conversation: Conversation, frames: Sequence[Frame]) -> Iterator[Excerpt]:
+    """The first of a finding's frames that the conversation knows; the others belong to duplicate flows."""
+    known = payloads(conversation, frames)
+    dissection = conversation.dissection
     for frame in [frame for frame in frames if frame in known][:FRAMES]:
-        direction, offset, data, notes = known[frame]
-        items = [one for one in each.dissection.items if one.frame == frame and one.direction == direction]
+        payload = known[frame]
+        items = [item for item in dissection.items if item.frame == frame and item.direction == payload.direction]
+        errors = (parse_error_text(error) for error in dissection.parse_errors if error.frame == frame)
         yield Excerpt(
             frame,
-            direction,
-            None if data is None else len(data),
-            header(items, offset, data or b""),
-            tuple(decoded(item.message) for item in items[:MESSAGES]),
+            payload.direction,
+            None if payload.data is None else len(payload.data),
+            header(items, payload),
+            tuple(describe(item.message) for item in items[:MESSAGES]),
             max(0, len(items) - MESSAGES),
-            (*notes, *(broken(one) for one in each.dissection.parse_errors if one.frame == frame)),
+            (*payload.notes, *errors),
         )
 
 
-Payload = tuple[Direction | None, int, bytes | None, tuple[str, ...]]
-"""Sender, where it begins in the stream, the bytes, and what is known without them."""
+class Payload(NamedTuple):
+    """What a conversation kept of a frame."""
+
+    direction: Direction | None
+    offset: int = 0
+    """Of the data in the stream."""
+    data: bytes | None = None
+    notes: tuple[str, ...] = ()
+    """What is known without the data."""
 
 
-def payloads(each: Conversation, frames: Sequence[Frame]) -> dict[Frame, Payload]:
-    """What a conversation kept of some frames."""
+def payloads(conversation: Conversation, frames: Sequence[Frame]) -> dict[Frame, Payload]:
+    """What a conversation kept of these frames."""
     wanted = frozenset(frames)
     found: dict[Frame, Payload] = {}
-    for direction, stream in zip(DIRECTIONS, each.head.streams, strict=True):
+    for direction, stream in zip(DIRECTIONS, conversation.head.streams, strict=True):
         ends = [*(mark.offset for mark in stream.marks[1:]), len(stream.data)]
         for mark, end in zip(stream.marks, ends, strict=False):
             if mark.frame in wanted:
-                found.setdefault(mark.frame, (direction, mark.offset, stream.data[mark.offset : end], ()))
-    for datagram in each.head.datagrams:
+                found.setdefault(mark.frame, Payload(direction, mark.offset, stream.data[mark.offset : end]))
+    for datagram in conversation.head.datagrams:
         if datagram.frame in wanted:
-            found.setdefault(datagram.frame, (datagram.direction, 0, datagram.data, ()))
-    for error in each.icmp_errors:
-        said = f"ICMP error of type {error.type}, code {error.code}, from {error.sender}"
-        found.setdefault(error.frame, (None, 0, None, (said,)))
-    if each.refused is not None:
-        found.setdefault(each.refused, (None, 0, None, ("refuses the connection (reset)",)))
-    if each.transport == "tcp" and each.originator_certain:
-        for frame in each.first_frames:
-            found.setdefault(frame, (Direction.ORIGINATOR, 0, None, ("opens a connection",)))
+            found.setdefault(datagram.frame, Payload(datagram.direction, 0, datagram.data))
+    for error in conversation.icmp_errors:
+        note = f"ICMP error of type {error.type}, code {error.code}, from {error.sender}"
+        found.setdefault(error.frame, Payload(None, notes=(note,)))
+    if conversation.refused is not None:
+        found.setdefault(conversation.refused, Payload(None, notes=("refuses the connection (reset)",)))
+    if conversation.transport == "tcp" and conversation.originator_certain:
+        for frame in conversation.first_frames:
+            found.setdefault(frame, Payload(Direction.ORIGINATOR, notes=("opens a connection",)))
     return found
 
 
-def header(items: Sequence[Item], offset: int, data: bytes) -> bytes:
-    """The bytes of the first message's header, if the frame's payload begins with it."""
-    if not items or items[0].offset != offset:
+def header(items: Sequence[Item], payload: Payload) -> bytes:
+    """The header of the first message, if the frame's payload begins with it."""
+    if payload.data is None or not items or items[0].offset != payload.offset:
         return b""
-    return data[: HEADERS.get(type(items[0].message), 0)]
+    return payload.data[: HEADERS.get(type(items[0].message), 0)]
 
 
-def broken(each: ParseError) -> str:
-    """Where and why the reading ended."""
-    found = each.anomaly
-    return f"{found.cause.value} at byte {found.offset:,}: {found.field} {found.reason}"
+def parse_error_text(error: ParseError) -> str:
+    """Where and why parsing ended."""
+    anomaly = error.anomaly
+    return f"{anomaly.cause.value} at byte {anomaly.offset:,}: {anomaly.field} {anomaly.reason}"
 
 
-def decoded(message: object) -> Message:
-    """A message with its fields as text; nested messages are told by their fields, too."""
-    untold = UNTOLD.get(type(message), ())
+# -- messages as text ----------------------------------------------------------------------------------------------
+
+
+def describe(message: object) -> Message:
+    """A message with its fields as text; fields of nested messages are included."""
+    withheld = WITHHELD.get(type(message), ())
     names: tuple[str, ...] = getattr(message, "_fields", ())
-    pairs = ((name, getattr(message, name)) for name in names if name not in untold)
-    fields = tuple((name.strip("_").replace("_", " "), told(value)) for name, value in pairs if is_told(value))
+    pairs = ((name, getattr(message, name)) for name in names if name not in withheld)
+    fields = tuple((name.strip("_").replace("_", " "), value_text(value)) for name, value in pairs if is_shown(value))
     return Message(type(message).__name__, fields, bool(names) and not fields)
 
 
-def is_told(value: object) -> bool:
-    """Whether a field says something of its own; the header that parts of a message carry along was told before."""
+def is_shown(value: object) -> bool:
+    """Whether a field has content; the header that each part of a message refers to is shown only once."""
     return value not in (None, "", b"", ()) and not isinstance(value, (dns.Header, dhcp.Header))
 
 
-def told(value: object) -> str:
-    """One value as text, shortened."""
-    for kind, said in SAID:
-        if isinstance(value, kind):
-            return clipped(said(value))
-    return clipped(str(value))
+def value_text(value: object) -> str:
+    """A value as text, shortened."""
+    return shorten(next((to_text(value) for kind, to_text in TEXTS if isinstance(value, kind)), str(value)))
 
 
-def several(values: Sequence[object]) -> str:
+def tuple_text(values: Sequence[object]) -> str:
     names: tuple[str, ...] = getattr(values, "_fields", ())
     if names:
-        return " ".join(f"{name}={told(value)}" for name, value in zip(names, values, strict=True) if is_told(value))
+        pairs = zip(names, values, strict=True)
+        return " ".join(f"{name}={value_text(value)}" for name, value in pairs if is_shown(value))
     more = len(values) - ELEMENTS
-    return ", ".join(map(told, values[:ELEMENTS])) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(map(value_text, values[:ELEMENTS])) + (f" and {more:,} more" if more > 0 else "")
 
 
-def clipped(text: str) -> str:
+def shorten(text: str) -> str:
     return text if len(text) <= FIELD else text[:FIELD] + "…"
 
 
-SAID: tuple[tuple[type, Callable[..., str]], ...] = (
+TEXTS: tuple[tuple[type, Callable[..., str]], ...] = (
     (bool, lambda value: "yes" if value else "no"),
     (enum.Enum, lambda value: value.name.lower().replace("_", " ")),
     (bytes, lambda value: value.hex() if len(value) <= PLAIN_BYTES else f"{len(value):,} bytes"),
-    (tuple, several),
+    (tuple, tuple_text),
 )
-"""Kind of value → how it is told; numbers and texts are told as they are."""
+"""Type of a value → its text; that of other values is ``str``."""
 
 
 def dump(data: bytes) -> Iterator[str]:
-    """The lines of bytes as Wireshark prints them: offset, 16 bytes, and what is printable ASCII."""
+    """The lines of a hex dump as in Wireshark: offset, 16 bytes, and the printable ASCII characters among them."""
     for start in range(0, len(data), 16):
         row = data[start : start + 16]
-        said = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
-        yield f"{start:04x}  {row.hex(' '):<47}  {said}".rstrip()
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        yield f"{start:04x}  {row.hex(' '):<47}  {text}".rstrip()

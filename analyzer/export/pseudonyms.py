@@ -1,7 +1,8 @@
-"""Pseudonyms: what stands for an address or a name in a report that is given away.
+"""Pseudonyms of addresses, hardware addresses and names.
 
-All follow from a key: the same key gives the same pseudonyms, and without it nobody finds the way back. Who knows some
-of the originals can tell more, as with every such scheme: the structure of networks stays visible on purpose.
+All derive from a key: the same key gives the same pseudonyms, and they cannot be reversed without it. As with every
+prefix-preserving scheme, someone who knows some of the originals can infer more, because the structure of networks is
+kept on purpose.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 KEY_BYTES = 32
-"""Least length of a key."""
+"""Minimum length of a key."""
 
 GROUPS = tuple(map(bytes.fromhex, ("ffffffffffff", "01005e", "0180c2", "01000c", "3333", "000000000000")))
-"""How hardware addresses begin that no device has: broadcast, those of IP multicast (RFC 1112, RFC 2464), of bridges
-and of Cisco's protocols, and the unknown one."""
+"""Beginnings of hardware addresses that belong to no device: broadcast, IPv4 multicast (RFC 1112), bridges, Cisco
+protocols, IPv6 multicast (RFC 2464), and the unspecified address."""
 SOLICITED = bytes.fromhex("3333ff")
-"""So does one that ends with a host's own bits (RFC 4291, section 2.7.1)."""
+"""Beginning of solicited-node multicast addresses, which end with bits of a host's address (RFC 4291, section
+2.7.1)."""
 
 
 class Block(NamedTuple):
-    """Addresses whose first bits mean the same everywhere, so that they stay."""
+    """A network whose prefix is kept, because it has the same meaning everywhere."""
 
     network: Network
     whole: bool
-    """Its addresses stay as they are; else only their first bits do."""
+    """Whether the whole addresses are kept, not only the prefix."""
 
 
 BLOCKS = tuple(
@@ -56,33 +58,32 @@ BLOCKS = tuple(
         ("ff02::1:ff00:0/104", False),
     )
 )
-"""Special-use addresses (RFC 6890): unspecified, loopback, multicast and broadcast stay; private ones stay private. A
-solicited-node multicast address (RFC 4291, section 2.7.1) ends with a host's own bits."""
+"""Special-use addresses (RFC 6890): unspecified, loopback, multicast and broadcast are kept; private ones stay private.
+Solicited-node multicast addresses (RFC 4291, section 2.7.1) end with bits of a host's address."""
 
 
 class CryptoPan:
-    """Prefix-preserving pseudonyms of addresses.
+    """Prefix-preserving pseudonyms of addresses (Crypto-PAn).
 
     J. Xu, J. Fan, M. Ammar, S. Moon: Prefix-Preserving IP Address Anonymization, IEEE ICNP 2002. Two addresses that
-    share their first n bits have pseudonyms that share their first n bits, and no two have the same pseudonym. IPv6
-    uses the whole of the cipher's block in the same way.
+    share their first n bits have pseudonyms that share exactly their first n bits, so pseudonyms are unique. IPv6 uses
+    the whole cipher block in the same way.
 
-    ``blocks``: networks that keep their first bits. What is decided above them must then be decided so for their
-    neighbours as well: of 192.169.1.2 the first 16 bits stay, because all but the last of them are those of a private
-    network.
+    ``blocks``: networks that keep their prefix. Neighbours then keep the bits that they share with them, and one more:
+    192.169.1.2 keeps its first 16 bits, because the first 15 are those of the private network 192.168.0.0/16.
     """
 
     def __init__(self, key: bytes, blocks: Sequence[Block] = BLOCKS) -> None:
         """``key``: 32 bytes, half for the cipher and half for the padding."""
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-        # One block at a time, each of them an independent question to a pseudorandom function: what ECB is right for.
+        # The cipher is a pseudorandom function of single blocks here, which is what ECB provides.
         self.encrypt = Cipher(algorithms.AES(key[:16]), modes.ECB()).encryptor().update
         self.pad = int.from_bytes(self.encrypt(key[16:32]), "big")
         self.blocks = blocks
 
     def __call__(self, address: Address) -> Address:
-        """The pseudonym of an address; of a special-use one itself."""
+        """The pseudonym of an address; special-use addresses are returned unchanged."""
         width = address.max_prefixlen
         number = int(address)
         fixed = 0
@@ -90,37 +91,37 @@ class CryptoPan:
             if network.version == address.version:
                 shared = width - (number ^ int(network.network_address)).bit_length()
                 if shared >= network.prefixlen:
-                    if whole and not any(address in each.network for each in self.blocks if not each.whole):
+                    if whole and not any(address in block.network for block in self.blocks if not block.whole):
                         return address
                     shared = network.prefixlen - 1
-                # All bits up to the first that tells the two apart are decided as for the block: they stay.
+                # The bits up to and including the first that differs from the block are kept.
                 fixed = max(fixed, shared + 1)
         return type(address)(self.flipped(number, width, fixed))
 
     def flipped(self, number: int, width: int, fixed: int) -> int:
-        """A number of ``width`` bits of which each bit behind the first ``fixed`` is flipped or not, as the key and all
-        bits before it decide."""
+        """A number of ``width`` bits with those after the first ``fixed`` flipped or not, depending on the key and the
+        preceding bits."""
         above = 128 - width
-        questions = b"".join(
+        blocks = b"".join(
             ((number >> width - bits << width - bits << above) | (self.pad & (1 << 128 - bits) - 1)).to_bytes(16, "big")
             for bits in range(fixed, width)
         )
-        answers = self.encrypt(questions)
+        encrypted = self.encrypt(blocks)
         flips = 0
-        for at in range(0, len(answers), 16):
-            flips = flips << 1 | answers[at] >> 7
+        for at in range(0, len(encrypted), 16):
+            flips = flips << 1 | encrypted[at] >> 7
         return number ^ flips
 
 
 class Pseudonyms:
-    """The pseudonyms of a key."""
+    """The pseudonyms that derive from a key."""
 
     def __init__(self, key: bytes) -> None:
-        """``key``: any :data:`KEY_BYTES` secret bytes or more."""
+        """``key``: at least :data:`KEY_BYTES` secret bytes."""
         self.key = key
 
     def derived(self, purpose: str) -> bytes:
-        """A key of 32 bytes for one purpose."""
+        """A derived key of 32 bytes for one purpose."""
         return hmac.digest(self.key, b"tpe-pcap " + purpose.encode("ascii"), hashlib.sha256)
 
     @cached_property
@@ -136,9 +137,9 @@ class Pseudonyms:
         return self.derived("names")
 
     def address(self, address: str) -> str:
-        """Of an IPv4 or IPv6 address, in canonical text form; ``ValueError`` for what is none.
+        """The pseudonym of an IPv4 or IPv6 address in canonical text form; ``ValueError`` if it is none.
 
-        A network in CIDR notation becomes the network that its addresses go to.
+        A network in CIDR notation becomes the network of its addresses' pseudonyms.
         """
         if "/" in address:
             network = ipaddress.ip_interface(address).network
@@ -147,10 +148,10 @@ class Pseudonyms:
         return str(self.addresses(ipaddress.ip_address(address)))
 
     def mac(self, address: str) -> str:
-        """Of a hardware address of six or eight octets with colons or hyphens.
+        """The pseudonym of a hardware address of six or eight octets with colons or hyphens.
 
-        The vendor's half stays, for it tells what the device is and not whose; of a locally administered address, which
-        has none and may be made of an IP address, only the first octet stays. Addresses of groups stay.
+        The vendor's half is kept, because it shows the kind of device and not its owner. Of a locally administered
+        address, which may contain an IP address, only the first octet is kept. Group addresses are kept.
         """
         octets = bytes.fromhex(re.sub("[:-]", "", address))
         if octets.startswith(GROUPS) and not octets.startswith(SOLICITED):
@@ -160,6 +161,6 @@ class Pseudonyms:
         return changed.to_bytes(len(octets), "big").hex("-" if "-" in address else ":")
 
     def label(self, label: str) -> str:
-        """Of one label of a name, in any case: ``x`` and nine letters and digits."""
-        hidden = hmac.digest(self.names_key, label.casefold().encode("utf-8", "surrogatepass"), hashlib.sha256)
-        return "x" + base64.b32encode(hidden[:6]).decode("ascii").rstrip("=").lower()[:9]
+        """The pseudonym of a label of a name, whatever its case: ``x`` and nine letters and digits."""
+        digest = hmac.digest(self.names_key, label.casefold().encode("utf-8", "surrogatepass"), hashlib.sha256)
+        return "x" + base64.b32encode(digest[:6]).decode("ascii").rstrip("=").lower()[:9]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from analyzer.export.pseudonyms import BLOCKS, Address, CryptoPan, Pseudonyms
 
-PAPERS_KEY = bytes.fromhex("1522178d33a4cf80130a5b164990 7d10 d8988f8379796527 62574c2d2a842202".replace(" ", ""))
-"""Of the sample that comes with the authors' own program, Crypto-PAn 1.0."""
+REFERENCE_KEY = bytes.fromhex("1522178d33a4cf80130a5b164990 7d10 d8988f8379796527 62574c2d2a842202".replace(" ", ""))
+"""Key of the sample of Crypto-PAn 1.0, the authors' reference implementation."""
 KEY = bytes(range(32))
 NAMES = Pseudonyms(KEY)
 
@@ -34,8 +34,8 @@ def pseudonym(text: str) -> str:
         ("216.95.144.0", "235.160.108.114"),
     ],
 )
-def test_ipv4_is_what_the_papers_program_makes_of_it(address: str, expected: str) -> None:
-    assert str(CryptoPan(PAPERS_KEY, ())(ipaddress.ip_address(address))) == expected
+def test_ipv4_matches_the_reference_implementation(address: str, expected: str) -> None:
+    assert str(CryptoPan(REFERENCE_KEY, ())(ipaddress.ip_address(address))) == expected
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,14 @@ def test_ipv4_is_what_the_papers_program_makes_of_it(address: str, expected: str
         ("192.0.2.1", "192.0.125.244"),
     ],
 )
-def test_ipv6_is_what_another_program_makes_of_it(address: str, expected: str) -> None:
-    """yacryptopan 1.0.2, which extends the scheme to IPv6 in the usual way, with the key of its own documentation."""
+def test_ipv6_matches_yacryptopan(address: str, expected: str) -> None:
+    """yacryptopan 1.0.2, which extends the scheme to IPv6 in the usual way, with the key of its documentation."""
     key = b"32-char-str-for-AES-key-and-pad."
     assert str(CryptoPan(key, ())(ipaddress.ip_address(address))) == expected
 
 
-def shared(one: Address, two: Address) -> int:
-    """Leading bits that two addresses of one version have in common."""
+def common_prefix(one: Address, two: Address) -> int:
+    """Number of leading bits that two addresses of one version have in common."""
     return one.max_prefixlen - (int(one) ^ int(two)).bit_length()
 
 
@@ -66,24 +66,24 @@ NEAR = st.one_of(V4, V6).flatmap(
 
 
 @given(st.one_of(PAIRS, NEAR))
-def test_prefixes_are_kept_and_no_two_addresses_become_one(pair: tuple[Address, Address]) -> None:
+def test_prefixes_are_preserved_and_pseudonyms_are_unique(pair: tuple[Address, Address]) -> None:
     one, two = pair
-    assert shared(NAMES.addresses(one), NAMES.addresses(two)) == shared(one, two)
+    assert common_prefix(NAMES.addresses(one), NAMES.addresses(two)) == common_prefix(one, two)
     assert (NAMES.addresses(one) == NAMES.addresses(two)) == (one == two)
 
 
 @given(st.sampled_from(BLOCKS), st.integers(0, (1 << 128) - 1))
-def test_special_use_addresses_stay_what_they_are(block: object, number: int) -> None:
+def test_special_use_addresses_stay_in_their_network(block: object, number: int) -> None:
     network, whole = block  # type: ignore[misc]
-    inside = network[number % network.num_addresses]
-    changed = NAMES.addresses(inside)
+    address = network[number % network.num_addresses]
+    changed = NAMES.addresses(address)
     assert changed in network
-    if whole and not str(inside).startswith("ff02::1:ff"):
-        assert changed == inside
+    if whole and not str(address).startswith("ff02::1:ff"):
+        assert changed == address
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "224.0.0.251", "255.255.255.255", "::", "::1", "ff02::fb"])
-def test_addresses_that_name_nobody_stay(address: str) -> None:
+def test_addresses_of_no_host_are_kept(address: str) -> None:
     assert pseudonym(address) == address
 
 
@@ -99,12 +99,12 @@ def test_addresses_of_hosts_change(address: str) -> None:
     assert changed.is_private or not before.is_private or address.startswith("2001:db8")
 
 
-def test_a_solicited_node_address_gives_no_host_away() -> None:
+def test_solicited_node_address_hides_the_host() -> None:
     changed = pseudonym("ff02::1:ff12:3456")
     assert changed != "ff02::1:ff12:3456" and changed.startswith("ff02::1:ff")
 
 
-def test_a_network_becomes_the_one_that_its_addresses_go_to() -> None:
+def test_network_becomes_that_of_its_addresses() -> None:
     network = ipaddress.ip_network(pseudonym("10.20.30.0/24"))
     assert network.prefixlen == 24 and str(network) != "10.20.30.0/24"
     assert ipaddress.ip_address(pseudonym("10.20.30.77")) in network
@@ -113,14 +113,14 @@ def test_a_network_becomes_the_one_that_its_addresses_go_to() -> None:
 
 
 @given(st.binary(min_size=6, max_size=6), st.binary(min_size=6, max_size=6))
-def test_hardware_addresses_keep_their_vendor_and_never_become_one(one: bytes, two: bytes) -> None:
+def test_hardware_addresses_keep_their_vendor_and_are_unique(one: bytes, two: bytes) -> None:
     changed = bytes.fromhex(NAMES.mac(one.hex(":")).replace(":", ""))
     kept = 3 if not one[0] & 3 else 1
     assert changed[:kept] == one[:kept]
     assert (NAMES.mac(one.hex(":")) == NAMES.mac(two.hex(":"))) == (one == two)
 
 
-def test_what_no_device_owns_stays() -> None:
+def test_hardware_addresses_of_no_device_are_kept() -> None:
     for address in ("ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "01:00:5e:00:00:fb", "33:33:00:00:00:01"):
         assert NAMES.mac(address) == address
     assert NAMES.mac("33:33:ff:12:34:56")[:8] == "33:33:ff" and NAMES.mac("33:33:ff:12:34:56") != "33:33:ff:12:34:56"
@@ -128,13 +128,12 @@ def test_what_no_device_owns_stays() -> None:
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
-def test_labels_are_told_apart_but_not_by_case(one: str, two: str) -> None:
+def test_labels_are_unique_regardless_of_case(one: str, two: str) -> None:
     assert re.fullmatch("x[a-z2-7]{9}", NAMES.label(one))
     assert (NAMES.label(one) == NAMES.label(two)) == (one.casefold() == two.casefold())
 
 
-def test_everything_depends_on_the_key() -> None:
+def test_pseudonyms_depend_on_the_key() -> None:
     other = Pseudonyms(KEY[::-1])
-    for name in ("address", "mac", "label"):
-        value = {"address": "10.0.0.2", "mac": "70:76:ff:00:aa:10", "label": "gw"}[name]
+    for name, value in (("address", "10.0.0.2"), ("mac", "70:76:ff:00:aa:10"), ("label", "gw")):
         assert getattr(NAMES, name)(value) == getattr(Pseudonyms(KEY), name)(value) != getattr(other, name)(value)

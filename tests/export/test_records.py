@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer import flows
@@ -53,7 +53,6 @@ def test_packet_numbers_and_times_match_the_audit(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-@settings(max_examples=200)
 @given(data=st.data())
 def test_damaged_file_yields_as_many_packets_as_the_audit(name: str, data: st.DataObject) -> None:
     content = bytearray(CONTENTS[name])
