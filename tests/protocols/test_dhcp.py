@@ -43,7 +43,7 @@ def offer(options: bytes) -> bytes:
 
 
 def head_of(*messages: bytes, ports: tuple[int, int] = (68, 67)) -> Head:
-    return udp(ports, *((Direction(each[0] - 1), each) for each in messages))
+    return udp(ports, *((Direction(message[0] - 1), message) for message in messages))
 
 
 EXAMPLES = [
@@ -59,7 +59,7 @@ def facts_of(head: Head) -> DhcpFacts:
     return facts
 
 
-def test_an_address_is_handed_out() -> None:
+def test_facts_of_a_lease() -> None:
     dissection = dissect(EXAMPLES[0])
     assert (dissection.protocol, dissection.parse_errors) == ("dhcp", ())
     assert to_json(dissection.facts) == {
@@ -75,7 +75,7 @@ def test_an_address_is_handed_out() -> None:
     }
 
 
-def test_what_is_told_of_a_client() -> None:
+def test_facts_of_a_client() -> None:
     (client,) = facts_of(EXAMPLES[0])._clients.values()
     assert to_json(client) == {
         "mac": "70:76:ff:00:aa:10",
@@ -87,17 +87,17 @@ def test_what_is_told_of_a_client() -> None:
     }
 
 
-def test_clients_of_one_conversation_are_told_apart_and_those_of_several_put_together() -> None:
+def test_clients_are_merged_by_mac_address() -> None:
     other = message(DISCOVER).replace(CLIENT, CLIENT[:5] + b"\x11").replace(b"\x0c\2vm", b"\x0c\2bs")
     first, second = facts_of(head_of(message(DISCOVER), other)), facts_of(head_of(offer(ACK)))
     found = dhcp.merge_clients([first, second])
-    assert [(mac, each.host_name, each.address) for mac, each in found.items()] == [
+    assert [(mac, value.host_name, value.address) for mac, value in found.items()] == [
         ("70:76:ff:00:aa:10", "vm", "10.20.30.10"),
         ("70:76:ff:00:aa:11", "bs", None),
     ]
 
 
-def test_relays_and_routes() -> None:
+def test_relays_and_static_routes() -> None:
     relayed = message(DISCOVER + bytes.fromhex("5204010200ff"))
     relayed = relayed[:24] + bytes([10, 20, 30, 1]) + relayed[28:]
     facts = facts_of(head_of(relayed, offer(OFFER + bytes([121, 5, 0, 10, 20, 30, 1]))))
@@ -110,22 +110,22 @@ ways = st.lists(st.tuples(st.integers(0, 32), st.binary(min_size=4, max_size=4),
 
 
 @given(ways)
-def test_routes_are_read_as_they_were_written(told: list[tuple[int, bytes, ipaddress.IPv4Address]]) -> None:
-    wire = b"".join(bytes((width,)) + to[: (width + 7) // 8] + gateway.packed for width, to, gateway in told)
+def test_static_routes_round_trip(routes: list[tuple[int, bytes, ipaddress.IPv4Address]]) -> None:
+    wire = b"".join(bytes((width,)) + to[: (width + 7) // 8] + gateway.packed for width, to, gateway in routes)
     written = tuple(
         f"{'.'.join(map(str, to[: (width + 7) // 8].ljust(4, bytes(1))))}/{width} by {gateway}"
-        for width, to, gateway in told
+        for width, to, gateway in routes
     )
     assert dhcp.read_routes(wire) == written
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_routes_or_none(raw: bytes) -> None:
+def test_static_routes_of_any_bytes(raw: bytes) -> None:
     found = dhcp.read_routes(raw)
     assert found is None or len(found) <= len(raw) // 5
 
 
-def test_options_in_the_file_and_sname_fields() -> None:
+def test_overloaded_file_and_sname_fields() -> None:
     facts = facts_of(EXAMPLES[1])
     assert (facts.host_name, facts.vendor_class) == ("vm", "udhc")
     unused = message(bytes.fromhex("350101"), file=b"\x0c\2vm\xff", sname=b"\x3c\4udhc\xff")
@@ -134,7 +134,7 @@ def test_options_in_the_file_and_sname_fields() -> None:
     assert dissect_as(dhcp, head_of(endless)).malformed
 
 
-def test_plain_bootp() -> None:
+def test_facts_of_plain_bootp() -> None:
     dissection = dissect(EXAMPLES[2])
     assert (dissection.protocol, dissection.parse_errors) == ("dhcp", ())
     assert any(isinstance(item.message, Bootp) for item in dissection.items)
@@ -155,27 +155,27 @@ def test_plain_bootp() -> None:
         (message(DISCOVER)[:40], "header"),
     ],
 )
-def test_malformed(data: bytes, field: str) -> None:
+def test_malformed_messages_name_the_field(data: bytes, field: str) -> None:
     (found,) = dissect_as(dhcp, head_of(data)).parse_errors
     assert (found.anomaly.cause, found.anomaly.field) == (Cause.MALFORMED, field)
 
 
-def test_what_was_read_before_the_break_is_kept() -> None:
+def test_items_before_a_malformed_field_are_kept() -> None:
     facts = facts_of(head_of(message(DISCOVER + b"\x37\xff", end=b"")))
     assert facts.messages == {"DISCOVER": 1} and facts.host_name == "vm"
 
 
-def test_names_are_shown_without_their_zeros_and_without_controls() -> None:
+def test_names_lose_trailing_zeros_and_control_characters() -> None:
     assert facts_of(head_of(message(b"\x0c\4vm\0\0"))).host_name == "vm"
     assert facts_of(head_of(message(b"\x0c\3v\x1bm"))).host_name == "v\\x1bm"
 
 
-def test_it_agrees_with_dpkt() -> None:
+def test_options_agree_with_dpkt() -> None:
     theirs = dpkt.dhcp.DHCP(message(REQUEST))
     ours = [
         item.message for item in dissect_as(dhcp, head_of(message(REQUEST))).items if isinstance(item.message, Option)
     ]
-    assert [(each.code, each.data) for each in ours] == list(theirs.opts)
+    assert [(option.code, option.data) for option in ours] == list(theirs.opts)
     made = dpkt.dhcp.DHCP(xid=5, chaddr=CLIENT, opts=((53, b"\1"), (60, b"udhcp 1.30")))
     assert facts_of(head_of(bytes(made))).vendor_class == "udhcp 1.30"
 
@@ -195,13 +195,13 @@ def test_probe(head: Head, is_dhcp: bool) -> None:
 
 
 @pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
-def test_dhcp_of_the_corpus() -> None:
+def test_corpus_dhcp_is_well_formed() -> None:
     seen = 0
     for truth, found in whole_captures():
-        for each in found:
-            if each.protocol == "dhcp":
+        for flow in found:
+            if flow.protocol == "dhcp":
                 seen += 1
-                assert each.dissection.malformed == (), truth["name"]
+                assert flow.dissection.malformed == (), truth["name"]
         if truth["protocols"].get("dhcp"):
-            assert any(each.protocol == "dhcp" for each in found), truth["name"]
+            assert any(flow.protocol == "dhcp" for flow in found), truth["name"]
     assert seen > 10

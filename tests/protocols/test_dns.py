@@ -37,11 +37,11 @@ ANSWERED_AAAA = bytes.fromhex("3a4081800001000000000000036c6e73036c6162076578616
 
 NAME = b"\3lns\3lab\7example\0"
 START = 12
-"""Where the question's name stands in a message."""
+"""Offset of the question's name in a message."""
 
 
 def udp(ports: tuple[int, int], *sent: tuple[Direction, bytes], snap: int = 1 << 16) -> Head:
-    """A conversation of datagrams, each captured up to ``snap`` bytes; frames count from 1."""
+    """A conversation of datagrams, truncated to ``snap`` bytes; frames count from 1."""
     datagrams = (
         Datagram(direction, data[:snap], len(data), Frame(0, number), number * 1000)
         for number, (direction, data) in enumerate(sent, start=1)
@@ -50,11 +50,11 @@ def udp(ports: tuple[int, int], *sent: tuple[Direction, bytes], snap: int = 1 <<
 
 
 def asked(*messages: bytes, ports: tuple[int, int] = (40000, 53)) -> Head:
-    return udp(ports, *((Direction.ORIGINATOR, each) for each in messages))
+    return udp(ports, *((Direction.ORIGINATOR, message) for message in messages))
 
 
 def answered(*messages: bytes, ports: tuple[int, int] = (40000, 53)) -> Head:
-    return udp(ports, *((Direction.RESPONDER, each) for each in messages))
+    return udp(ports, *((Direction.RESPONDER, message) for message in messages))
 
 
 def tcp(client: bytes, server: bytes = b"", ends: bool = True, ports: tuple[int, int] = (40000, 53)) -> Head:
@@ -64,7 +64,7 @@ def tcp(client: bytes, server: bytes = b"", ends: bool = True, ports: tuple[int,
 
 
 def framed(*messages: bytes) -> bytes:
-    return b"".join(struct.pack(">H", len(each)) + each for each in messages)
+    return b"".join(struct.pack(">H", len(message)) + message for message in messages)
 
 
 def message(
@@ -73,7 +73,7 @@ def message(
     question: bytes = NAME + b"\0\1\0\1",
     counts: tuple[int, int, int, int] | None = None,
 ) -> bytes:
-    """A message with one question and answer records."""
+    """A message with one question and its answer records."""
     return (
         struct.pack(">6H", 7, flags, *(counts or (1 if question else 0, len(records), 0, 0)))
         + question
@@ -126,7 +126,7 @@ def only_break(dissection: Dissection) -> tuple[Cause, str]:
     return found.anomaly.cause, found.anomaly.field
 
 
-def test_a_lookup() -> None:
+def test_facts_of_a_lookup() -> None:
     dissection = dissect(EXAMPLES[0])
     assert (dissection.protocol, dissection.parse_errors) == ("dns", ())
     assert to_json(dissection.facts) == {
@@ -139,7 +139,7 @@ def test_a_lookup() -> None:
     assert frames == [1, 2, 3, 4]
 
 
-def test_all_kinds_of_records() -> None:
+def test_data_of_every_record_type() -> None:
     dissection = dissect_as(dns, answered(RICH))
     assert dissection.parse_errors == ()
     assert [item.message.data for item in dissection.items if isinstance(item.message, Record)] == [
@@ -155,7 +155,7 @@ def test_all_kinds_of_records() -> None:
     ]
 
 
-def test_addresses_are_named_by_the_question() -> None:
+def test_an_address_has_the_name_of_the_question() -> None:
     through_alias = message(record(5, b"\3cdn\xc0\x10"), record(1, b"\1\2\3\4", name=b"\3cdn\xc0\x10"))
     assert facts_of(answered(through_alias)).answers == {"1.2.3.4": "lns.lab.example"}
     multicast = message(record(1, b"\1\2\3\4", name=NAME), question=b"")
@@ -166,7 +166,7 @@ def names_of(*messages: bytes) -> dict[str, tuple[str, ...]]:
     return dict(facts_of(answered(*messages))._names)
 
 
-def test_an_address_has_the_names_of_its_chain() -> None:
+def test_an_address_has_the_names_of_its_cname_chain() -> None:
     chain = message(
         record(5, b"\3cdn\xc0\x10"),
         record(5, b"\4edge\xc0\x10", name=b"\3CDN\xc0\x10"),
@@ -175,8 +175,8 @@ def test_an_address_has_the_names_of_its_chain() -> None:
     assert names_of(chain) == {"1.2.3.4": ("lns.lab.example", "cdn.lab.example", "edge.lab.example")}
 
 
-def test_only_answers_name_addresses() -> None:
-    """The addresses of name servers in the additional section are not those of the name that was asked for."""
+def test_only_the_answer_section_names_addresses() -> None:
+    """Addresses of name servers in the additional section do not belong to the name of the question."""
     glue = message(record(1, b"\1\2\3\4"), record(1, b"\5\6\7\x08"), counts=(1, 1, 0, 1))
     assert names_of(glue) == {"1.2.3.4": ("lns.lab.example",)}
     assert facts_of(answered(glue)).answers == {"1.2.3.4": "lns.lab.example"}
@@ -184,7 +184,7 @@ def test_only_answers_name_addresses() -> None:
 
 
 def reverse(address: str, data: bytes = NAME) -> bytes:
-    """An answer with the PTR record of an address."""
+    """A response with the PTR record of an address."""
     wire = (
         b"".join(
             bytes((len(label),)) + label.encode() for label in ipaddress.ip_address(address).reverse_pointer.split(".")
@@ -201,12 +201,12 @@ def test_a_reverse_lookup_names_its_address(address: ipaddress.IPv4Address | ipa
 
 
 @given(st.text("0123456789abcdefx.", max_size=80), st.sampled_from([".in-addr.arpa", ".ip6.arpa", ""]))
-def test_what_is_no_reversed_address_names_none(name: str, end: str) -> None:
+def test_a_name_that_is_no_reverse_lookup_has_no_address(name: str, end: str) -> None:
     address = dns.reversed_address(name + end)
     assert address is None or ipaddress.ip_address(address)
 
 
-def test_dns_over_tcp_reads_as_over_udp() -> None:
+def test_messages_over_tcp_equal_those_over_udp() -> None:
     over_tcp = tcp(framed(ASKED_A, ASKED_AAAA), framed(ANSWERED_A, ANSWERED_AAAA))
     over_udp = EXAMPLES[0]
     assert dissect(over_tcp).protocol == "dns"
@@ -216,24 +216,24 @@ def test_dns_over_tcp_reads_as_over_udp() -> None:
     assert facts_of(unfinished).queries == {"lns.lab.example": 1}
 
 
-def test_a_message_longer_or_shorter_than_its_length_on_tcp_is_malformed() -> None:
+def test_a_wrong_length_over_tcp_is_malformed() -> None:
     for wrong in (len(ASKED_A) - 1, len(ASKED_A) + 1):
         stream = struct.pack(">H", wrong) + ASKED_A + framed(ASKED_A)
         assert dissect_as(dns, tcp(stream)).malformed
 
 
 @given(st.integers(0, 0xFFFF))
-def test_no_identifier_makes_a_datagram_look_framed(identifier: int) -> None:
+def test_a_datagram_is_never_taken_for_a_framed_message(identifier: int) -> None:
     for data in (ASKED_A, ANSWERED_A, RICH):
         assert dissect_as(dns, asked(identifier.to_bytes(2, "big") + data[2:])).parse_errors == ()
 
 
-def test_the_root_and_odd_labels() -> None:
+def test_text_of_the_root_and_of_unusual_labels() -> None:
     def name_of(wire: bytes) -> str:
         (question,) = (
-            each
-            for each in messages(asked(message(question=wire + b"\0\1\0\1", flags=0x100)))
-            if isinstance(each, Question)
+            message
+            for message in messages(asked(message(question=wire + b"\0\1\0\1", flags=0x100)))
+            if isinstance(message, Question)
         )
         return question.name
 
@@ -263,7 +263,7 @@ def test_impossible_names_are_malformed(name: bytes, why: str) -> None:
     assert [type(item.message) for item in dissection.items] == [Header]
 
 
-def test_the_longest_name_is_fine() -> None:
+def test_the_longest_name_is_valid() -> None:
     longest = b"".join(b"\x3f" + b"x" * 63 for _ in range(3)) + b"\x3d" + b"x" * 61 + b"\0"
     assert len(longest) == 255
     assert dissect_as(dns, asked(message(question=longest + b"\0\1\0\1", flags=0x100))).parse_errors == ()
@@ -272,18 +272,18 @@ def test_the_longest_name_is_fine() -> None:
 
 
 @pytest.mark.parametrize("kind", [1, 28, 5, 15, 33, 16, 41])
-def test_record_data_must_use_its_length_exactly(kind: int) -> None:
+def test_record_data_of_wrong_length_are_malformed(kind: int) -> None:
     good = {1: bytes(4), 28: bytes(16), 5: NAME, 15: b"\0\1" + NAME, 33: bytes(6) + NAME, 16: b"\1a", 41: b"\0\1\0\1x"}
     assert dissect_as(dns, answered(message(record(kind, good[kind])))).parse_errors == ()
     for wrong in (good[kind] + b"\5", good[kind][:-1]):
         assert only_break(dissect_as(dns, answered(message(record(kind, wrong)))))[0] is Cause.MALFORMED
 
 
-def test_counts_that_the_datagram_does_not_hold_are_malformed() -> None:
+def test_missing_records_are_malformed() -> None:
     assert dissect_as(dns, answered(message(counts=(1, 1, 0, 0)))).malformed
 
 
-def test_a_truncated_answer_may_break_off_anywhere() -> None:
+def test_a_response_with_tc_is_truncated_not_malformed() -> None:
     whole = message(record(1, b"\1\2\3\4"), record(1, b"\1\2\3\5"), flags=0x8380)
     for length in range(START, len(whole)):
         dissection = dissect_as(dns, answered(whole[:length]))
@@ -292,17 +292,17 @@ def test_a_truncated_answer_may_break_off_anywhere() -> None:
     assert facts_of(answered(whole)).truncated == ("lns.lab.example",)
 
 
-def test_bytes_behind_a_message() -> None:
+def test_bytes_after_a_message_are_a_trailer() -> None:
     assert messages(asked(ASKED_A + b"secret"))[-1] == Trailer(6)
     assert dissect_as(dns, asked(ASKED_A + b"secret")).parse_errors == ()
 
 
-def test_an_update_may_leave_data_out() -> None:
+def test_a_record_of_an_update_may_lack_data() -> None:
     update = message(record(1, b""), flags=5 << 11)
     assert dissect_as(dns, asked(update)).parse_errors == ()
 
 
-def test_only_so_many_names_are_shown() -> None:
+def test_names_in_facts_are_limited() -> None:
     queries = [message(question=b"\4n%03d\0\0\1\0\1" % number, flags=0x100) for number in range(60)]
     shown = facts_of(asked(*queries)).queries
     assert len(shown) == dns.MAX_NAMES + 1
@@ -336,7 +336,7 @@ labels = st.lists(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), min_size=1,
 
 
 @given(labels, labels, st.binary(min_size=4, max_size=4))
-def test_it_agrees_with_dpkt(name: str, alias: str, address: bytes) -> None:
+def test_records_agree_with_dpkt(name: str, alias: str, address: bytes) -> None:
     answer = dpkt.dns.DNS(
         id=1,
         op=0x8180,
@@ -349,10 +349,10 @@ def test_it_agrees_with_dpkt(name: str, alias: str, address: bytes) -> None:
     dissection = dissect_as(dns, answered(bytes(answer)))
     assert dissection.parse_errors == ()
     records = [item.message for item in dissection.items if isinstance(item.message, Record)]
-    assert [(each.name, each.data) for each in records] == [(name, alias), (alias, ".".join(map(str, address)))]
+    assert [(record.name, record.data) for record in records] == [(name, alias), (alias, ".".join(map(str, address)))]
 
 
-def test_hostile_pointers_take_no_time() -> None:
+def test_hostile_compression_pointers_take_little_time() -> None:
     begins = START + len(NAME) + 4 + 11
     ladder = b"".join(struct.pack(">H", 0xC000 | (begins + 2 * step - 2 if step else START)) for step in range(7900))
     climbs = b"".join(struct.pack(">H", 0xC000 | begins + 2 * step) + bytes(10) for step in range(125, 0, -1))
@@ -364,7 +364,7 @@ def test_hostile_pointers_take_no_time() -> None:
 
 @cache
 def whole_captures() -> list[tuple[dict[str, Any], Sequence[Conversation]]]:
-    """Captures of the corpus that nobody damaged, with their conversations."""
+    """The undamaged captures of the corpus, with their conversations."""
     assert CORPUS is not None
     truths = map(json.loads, (Path(CORPUS) / "truth.jsonl").read_text().splitlines())
     return [
@@ -377,31 +377,31 @@ def whole_captures() -> list[tuple[dict[str, Any], Sequence[Conversation]]]:
 
 
 @pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
-def test_dns_of_the_corpus() -> None:
+def test_corpus_dns_is_well_formed() -> None:
     seen = 0
     for truth, found in whole_captures():
-        for each in found:
-            if each.protocol == "dns":
+        for flow in found:
+            if flow.protocol == "dns":
                 seen += 1
-                assert each.dissection.malformed == (), truth["name"]
+                assert flow.dissection.malformed == (), truth["name"]
     assert seen > 100
 
 
 @pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
 @pytest.mark.tshark
-def test_names_of_the_corpus_are_those_of_tshark() -> None:
+def test_corpus_queries_agree_with_tshark() -> None:
     compared = 0
     for truth, found in whole_captures():
         if not {"dns", "mdns", "llmnr"} & set(truth["protocols"]) or "dns-tunnel" in truth["tags"]:
             continue
-        counted = [each.dissection.facts.queries for each in found if isinstance(each.dissection.facts, DnsFacts)]
+        counted = [flow.dissection.facts.queries for flow in found if isinstance(flow.dissection.facts, DnsFacts)]
         ours: Counter[str] = sum(map(Counter, counted), Counter())
         assert CORPUS is not None
         command = ["tshark", "-r", str(Path(CORPUS) / truth["name"]), "-Y", "dns.flags.response == 0 && !icmp"]
         command += ["-T", "fields", "-E", "aggregator=\t", "-e", "dns.qry.name"]
-        said = subprocess.run(command, capture_output=True, text=True).stdout.split()
-        theirs = Counter("." if name == "<Root>" else name for name in said)
-        if ours or truth["name"] != "zeek_radiotap.pcap":  # wireless LAN frames are not read
+        output = subprocess.run(command, capture_output=True, text=True).stdout.split()
+        theirs = Counter("." if name == "<Root>" else name for name in output)
+        if ours or truth["name"] != "zeek_radiotap.pcap":  # IEEE 802.11 frames are not decoded
             assert ours == theirs, truth["name"]
             compared += 1
     assert compared > 15

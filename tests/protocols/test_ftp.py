@@ -20,7 +20,7 @@ Line = tuple[str, str]
 
 
 def talk(*lines: Line, ports: tuple[int, int] = (40000, 21), begins: bool = True, ends: bool = False) -> Head:
-    """A dialogue, one frame a line: ``C`` the client, ``S`` the server."""
+    """A dialogue with one frame per line: ``C`` client, ``S`` server."""
     data: dict[str, bytes] = {"C": b"", "S": b""}
     marks: dict[str, list[Mark]] = {"C": [], "S": []}
     for number, (who, line) in enumerate(lines, 1):
@@ -76,11 +76,11 @@ def facts(head: Head) -> FtpFacts:
     return found
 
 
-def test_a_session_is_told() -> None:
+def test_facts_of_a_session() -> None:
     head = talk(*LOGIN, *DOWNLOAD, *UPLOAD)
     assert not read(head).parse_errors
-    said = facts(head)
-    assert to_json(said) == {
+    actual = facts(head)
+    assert to_json(actual) == {
         "commands": dict.fromkeys(("USER", "PASS", "PWD", "CWD", "EPSV", "TYPE", "RETR", "PASV", "STOR", "QUIT"), 1),
         "replies": {
             "220": 1,
@@ -105,7 +105,7 @@ def test_a_session_is_told() -> None:
         "refusals": 0,
         "auth_tls": False,
     }
-    first, second = said._transfers
+    first, second = actual._transfers
     assert (first.passive, first.endpoint, first.verb, first.reply) == (True, Endpoint(None, 50010), "RETR", 226)
     assert first.frame == Frame(0, 11)
     assert (second.endpoint, second.path) == (
@@ -121,31 +121,31 @@ def test_a_session_is_told() -> None:
         *("PSAS hunter2", "PASSWORD hunter2", "hunter", "USER", "XSHA hunter2"),
     ],
 )
-def test_passwords_are_kept_nowhere(line: str) -> None:
+def test_passwords_are_not_kept(line: str) -> None:
     found = read(talk(*LOGIN[:3], ("C", line), ("S", "230 ok")))
     assert "hunter" not in repr(found).lower()
 
 
-def test_refusals_do_not_quote_what_was_sent() -> None:
+def test_negative_replies_keep_no_text() -> None:
     quoting = ("S", "500-'PAS hunter2':\r\n500 command not understood: PAS hunter2")
     found = read(talk(*LOGIN[:3], ("C", "PAS hunter2"), quoting))
     assert "hunter2" not in repr(found)
     assert found.facts is not None and found.items[-1].message == Reply(500, ())
 
 
-def test_pipelined_commands_are_answered_in_their_order() -> None:
+def test_pipelined_commands_are_paired_in_order() -> None:
     head = talk(
         *LOGIN,
         *(("C", "CWD a"), ("C", "EPSV"), ("C", "RETR x"), ("C", "EPSV"), ("C", "RETR y")),
         *(("S", "250 ok"), ("S", "229 ok (|||7001|)"), ("S", "150 ok"), ("S", "226 done")),
         *(("S", "229 ok (|||7002|)"), ("S", "550 No such file.")),
     )
-    told = [(each.endpoint, each.path, each.reply) for each in facts(head)._transfers]
-    assert told == [(Endpoint(None, 7001), "a/x", 226), (Endpoint(None, 7002), "a/y", 550)]
-    assert [each.reply for each in facts(head).transfers] == [226, 550]
+    actual = [(transfer.endpoint, transfer.path, transfer.reply) for transfer in facts(head)._transfers]
+    assert actual == [(Endpoint(None, 7001), "a/x", 226), (Endpoint(None, 7002), "a/y", 550)]
+    assert [transfer.reply for transfer in facts(head).transfers] == [226, 550]
 
 
-def test_a_reply_that_the_capture_lacks_does_not_shift_those_that_follow() -> None:
+def test_a_missing_reply_does_not_shift_the_following_ones() -> None:
     head = talk(
         *LOGIN[:3], ("C", "NOOP"), ("C", "PASV"), ("S", "227 ok (10,0,0,1,4,1)"), ("C", "RETR x"), ("S", "226 ok")
     )
@@ -153,19 +153,19 @@ def test_a_reply_that_the_capture_lacks_does_not_shift_those_that_follow() -> No
     assert (transfer.endpoint, transfer.verb, transfer.reply) == (Endpoint("10.0.0.1", 1025), "RETR", 226)
 
 
-def test_the_server_names_what_is_stored_under_a_unique_name() -> None:
+def test_stou_has_the_file_name_of_the_server() -> None:
     head = talk(
         *LOGIN, ("C", "EPSV"), ("S", "229 ok (|||7|)"), ("C", "STOU"), ("S", "150 FILE: log.7"), ("S", "226 ok")
     )
-    assert [(each.verb, each.path) for each in facts(head).transfers] == [("STOU", "log.7")]
+    assert [(transfer.verb, transfer.path) for transfer in facts(head).transfers] == [("STOU", "log.7")]
 
 
-def test_listings_are_told_without_their_options() -> None:
+def test_listings_lose_their_options() -> None:
     head = talk(*LOGIN, ("C", "LIST -la"), ("S", "226 ok"), ("C", "NLST /UPLOAD_LRR"), ("S", "226 ok"))
     assert facts(head).listings == (".", "/UPLOAD_LRR")
 
 
-def test_a_refused_login() -> None:
+def test_facts_of_a_refused_login() -> None:
     refused = talk(*LOGIN[:4], ("S", "530 Login incorrect."))
     assert facts(refused).login == "refused"
     assert facts(talk(*LOGIN[:4], ("S", "530 Login incorrect."), *LOGIN[1:])).login == "accepted"
@@ -173,7 +173,7 @@ def test_a_refused_login() -> None:
     assert facts(too_early).login is None
 
 
-def test_active_mode_names_the_clients_endpoint() -> None:
+def test_active_mode_announces_the_clients_endpoint() -> None:
     head = talk(
         *LOGIN,
         ("C", "PORT 10,20,30,10,198,55"),
@@ -187,40 +187,40 @@ def test_active_mode_names_the_clients_endpoint() -> None:
         ("C", "PORT 10,20,30,10,1,1"),
         ("S", "500 Illegal PORT command."),
     )
-    # LIST is answered by the 500, PORT by nothing: the pairing follows the order
-    endpoints = [(each.endpoint, each.verb, each.passive) for each in facts(head)._transfers[:2]]
+    # The 500 answers LIST, and PORT has no reply: pairs follow the order of the commands.
+    endpoints = [(transfer.endpoint, transfer.verb, transfer.passive) for transfer in facts(head)._transfers[:2]]
     assert endpoints == [
         (Endpoint("10.20.30.10", 50743), "RETR", False),
         (Endpoint("2001:db8::1", 5282), "LIST", False),
     ]
 
 
-def test_a_refused_port_opens_nothing() -> None:
+def test_a_refused_port_announces_no_connection() -> None:
     head = talk(*LOGIN, ("C", "PORT 1,2,3,4,5,6"), ("S", "500 Illegal PORT command."))
     assert facts(head)._transfers == ()
 
 
-def test_an_endpoint_that_no_command_used_is_told_too() -> None:
+def test_an_unused_endpoint_is_kept() -> None:
     (unused,) = facts(talk(*LOGIN, ("C", "EPSV"), ("S", "229 ok (|||50011|)")))._transfers
     assert unused == DataConnection(True, Frame(0, 7), 7 * 10**6, Endpoint(None, 50011))
 
 
-def test_one_direction_alone_still_shows_transfers_and_endpoints() -> None:
+def test_one_direction_is_enough_for_transfers_or_endpoints() -> None:
     lines = (*LOGIN, *DOWNLOAD, *UPLOAD)
     client_only = facts(talk(*(line for line in lines if line[0] == "C")))
-    assert [(each.verb, each.path) for each in client_only.transfers] == [
+    assert [(transfer.verb, transfer.path) for transfer in client_only.transfers] == [
         ("RETR", "lrr/lrr-2.8.41.tar.gz"),
         ("STOR", "/UPLOAD_LRR/RFSCAN/rfscan_1.csv.gz"),
     ]
     server_only = facts(talk(*(line for line in lines if line[0] == "S")))
-    assert [each.endpoint for each in server_only._transfers] == [
+    assert [transfer.endpoint for transfer in server_only._transfers] == [
         Endpoint(None, 50010),
         Endpoint("172.16.40.10", 50047),
     ]
     assert server_only.login == "accepted"
 
 
-def test_after_auth_tls_nothing_more_is_read() -> None:
+def test_nothing_is_read_after_auth_tls() -> None:
     plain = talk(("S", "220 ready"), ("C", "AUTH TLS"), ("S", "234 Proceed with negotiation."))
     client, server = plain.streams
     hello = b"\x16\x03\x01\x02\0\x01" + bytes(range(200))
@@ -237,13 +237,13 @@ def test_telnet_synch_before_abor_is_skipped() -> None:
     assert [item.message for item in found.items] == [Command("RETR", "x"), Command("ABOR", "")]
 
 
-def test_working_directory_follows_the_servers_answers() -> None:
+def test_the_working_directory_follows_the_replies() -> None:
     head = talk(
         *LOGIN,
         *(("C", "CWD a"), ("S", "250 ok"), ("C", "CWD nowhere"), ("S", "550 no"), ("C", "STOR 1"), ("S", "226 ok")),
         *(("C", "CDUP"), ("S", "250 ok"), ("C", "CWD /b"), ("S", "250 ok"), ("C", "APPE 2"), ("S", "226 ok")),
     )
-    assert [each.path for each in facts(head).transfers] == ["a/1", "/b/2"]
+    assert [transfer.path for transfer in facts(head).transfers] == ["a/1", "/b/2"]
 
 
 @pytest.mark.parametrize(
@@ -259,14 +259,14 @@ def test_working_directory_follows_the_servers_answers() -> None:
         (b"220 ok\r\n", b"Host: example.org\r\n", "command"),
     ],
 )
-def test_lines_out_of_grammar_are_malformed(server: bytes, client: bytes, field: str) -> None:
+def test_malformed_lines_name_the_field(server: bytes, client: bytes, field: str) -> None:
     found = read(head_of(client, server, (40000, 21)))
-    assert [(each.anomaly.cause, each.anomaly.field) for each in found.parse_errors] == [(Cause.MALFORMED, field)]
+    assert [(error.anomaly.cause, error.anomaly.field) for error in found.parse_errors] == [(Cause.MALFORMED, field)]
 
 
-def test_a_line_that_the_capture_cut_is_truncated() -> None:
+def test_an_incomplete_line_is_truncated() -> None:
     found = read(head_of(b"USER ftp\r\nPAS", b"220-Welcome\r\nto", (40000, 21)))
-    assert [each.anomaly.cause for each in found.parse_errors] == [Cause.TRUNCATED] * 2
+    assert [error.anomaly.cause for error in found.parse_errors] == [Cause.TRUNCATED] * 2
     assert [item.message for item in found.items] == [Command("USER", "ftp")]
 
 
@@ -290,16 +290,16 @@ def test_a_line_that_the_capture_cut_is_truncated() -> None:
         (head_of(), False),
     ],
 )
-def test_content_decides(head: Head, expected: bool) -> None:
+def test_probe(head: Head, expected: bool) -> None:
     assert ftp.probe(head) is expected
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200), st.binary(max_size=200), st.booleans())
-def test_no_bytes_are_a_defect(client: bytes, server: bytes, ends: bool) -> None:
+def test_any_bytes_cause_no_defect(client: bytes, server: bytes, ends: bool) -> None:
     for start in (b"", b"EPRT |2|", b"PORT 1,2,3,"):
         found = read(head_of(start + client, b"229 (|||" + server, (40000, 21), ends=ends))
-        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.parse_errors)
+        assert all(error.anomaly.cause is not Cause.DEFECT for error in found.parse_errors)
 
 
 VERBS = st.sampled_from(
@@ -312,24 +312,24 @@ CODES = st.sampled_from(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(st.tuples(st.just("C"), VERBS), st.tuples(st.just("S"), CODES)), max_size=30))
-def test_any_dialogue_counts_every_line_once(lines: list[Line]) -> None:
-    said = facts(talk(*lines))
-    assert sum(said.commands.values()) == sum(who == "C" for who, _ in lines)
-    assert sum(said.replies.values()) == sum(who == "S" for who, _ in lines)
-    used = [each.verb for each in said._transfers if each.verb]
+def test_every_line_of_any_dialogue_is_counted_once(lines: list[Line]) -> None:
+    actual = facts(talk(*lines))
+    assert sum(actual.commands.values()) == sum(who == "C" for who, _ in lines)
+    assert sum(actual.replies.values()) == sum(who == "S" for who, _ in lines)
+    used = [transfer.verb for transfer in actual._transfers if transfer.verb]
     assert Counter(used) == Counter(line.split()[0] for _, line in lines if line in ("RETR f", "LIST"))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 600), st.sampled_from(list(Direction)))
-def test_a_prefix_says_less_and_never_other_things(size: int, direction: Direction) -> None:
+def test_a_prefix_gives_a_prefix_of_the_messages(size: int, direction: Direction) -> None:
     data = EXAMPLES[0].streams[direction].data
     full, part = read(one_side(direction, data)).items, read(one_side(direction, data[:size]))
     assert part.items == full[: len(part.items)]
-    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.parse_errors)
+    assert all(error.anomaly.cause is Cause.TRUNCATED for error in part.parse_errors)
 
 
-def test_a_hostile_banner_is_shown_and_bounded() -> None:
+def test_a_hostile_greeting_is_printable_and_bounded() -> None:
     banner = "220-\x1b]0;owned\x07\r\n" + "220-again\r\n" * 500 + "220 done"
     (item,) = read(talk(("S", banner))).items
     assert isinstance(item.message, Reply)
@@ -337,14 +337,14 @@ def test_a_hostile_banner_is_shown_and_bounded() -> None:
     assert len(item.message.lines) == 16
 
 
-def test_recorded_sessions_are_read_whole() -> None:
-    found = [each for each in conversations(samples.capture("plain-full-passive")) if each.protocol == "ftp"]
-    assert not any(each.dissection.parse_errors for each in found)
+def test_facts_of_recorded_sessions() -> None:
+    found = [flow for flow in conversations(samples.capture("plain-full-passive")) if flow.protocol == "ftp"]
+    assert not any(flow.dissection.parse_errors for flow in found)
     paths = []
-    for each in found:
-        said = each.dissection.facts
-        assert isinstance(said, FtpFacts) and said.login == "accepted"
-        paths += [(one.verb, one.path) for one in said.transfers]
+    for flow in found:
+        actual = flow.dissection.facts
+        assert isinstance(actual, FtpFacts) and actual.login == "accepted"
+        paths += [(one.verb, one.path) for one in actual.transfers]
     assert paths == [
         ("RETR", "/lrr-2.8.41.ipk"),
         ("STOR", "/upload/rfscan_0.csv.gz"),
@@ -353,7 +353,7 @@ def test_recorded_sessions_are_read_whole() -> None:
 
 
 @pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
-def test_commands_and_endpoints_of_the_corpus() -> None:
+def test_corpus_commands_and_endpoints_agree_with_tshark() -> None:
     assert CORPUS is not None
     compared = 0
     for line in (Path(CORPUS) / "truth.jsonl").read_text().splitlines():
@@ -361,16 +361,16 @@ def test_commands_and_endpoints_of_the_corpus() -> None:
         if "ftp" not in truth or "malformed" in truth["tags"]:
             continue
         shown = {}
-        for each in conversations(Path(CORPUS) / truth["name"]):
-            said = each.dissection.facts
-            if isinstance(said, FtpFacts):
-                client, server = (f"{end.address}:{end.port}" for end in (each.originator, each.responder))
+        for flow in conversations(Path(CORPUS) / truth["name"]):
+            actual = flow.dissection.facts
+            if isinstance(actual, FtpFacts):
+                client, server = (f"{end.address}:{end.port}" for end in (flow.originator, flow.responder))
                 endpoints = Counter(
-                    f"{one.endpoint.address or each.responder.address}:{one.endpoint.port}"
-                    for one in said._transfers
+                    f"{one.endpoint.address or flow.responder.address}:{one.endpoint.port}"
+                    for one in actual._transfers
                     if one.endpoint
                 )
-                shown[client, server] = (dict(said.commands), endpoints)
+                shown[client, server] = (dict(actual.commands), endpoints)
         for stream in truth["ftp"]:
             where = (truth["name"], stream["tcp_stream"])
             commands, endpoints = shown[stream["client"], stream["server"]]

@@ -37,7 +37,7 @@ def facts(head: Head) -> HttpFacts:
     return found
 
 
-def test_an_upgrade_is_told() -> None:
+def test_facts_of_an_upgrade() -> None:
     assert not read(EXAMPLES[0]).parse_errors
     assert to_json(facts(EXAMPLES[0])) == {
         "method": "GET",
@@ -52,7 +52,7 @@ def test_an_upgrade_is_told() -> None:
     }
 
 
-def test_secrets_are_kept_nowhere() -> None:
+def test_secrets_are_not_kept() -> None:
     request = (
         b"POST /update-info;a=hunter2?token=hunter2#hunter2 HTTP/1.1\r\nAuthorization: hunter2\r\nCookie: a=hunter2\r\n"
         b"Proxy-Authorization: hunter2\r\nX-Api-Key: hunter2\r\nReferer: http://h/?hunter2\r\n"
@@ -61,9 +61,13 @@ def test_secrets_are_kept_nowhere() -> None:
     answer = b"HTTP/1.1 302 Found\r\nSet-Cookie: hunter2\r\nLocation: /?hunter2\r\n\r\nhunter2"
     found = read(head_of(request, answer))
     assert not found.parse_errors and "hunter2" not in repr(found)
-    told = facts(head_of(request, answer))
-    assert (told.path, told.host, told.service) == ("/update-info", "cups.example", "CUPS update-info")
-    assert told.credentials == ("Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-API-Key")
+    read_facts = facts(head_of(request, answer))
+    assert (read_facts.path, read_facts.host, read_facts.service) == (
+        "/update-info",
+        "cups.example",
+        "CUPS update-info",
+    )
+    assert read_facts.credentials == ("Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-API-Key")
 
 
 @pytest.mark.parametrize(
@@ -74,12 +78,12 @@ def test_secrets_are_kept_nowhere() -> None:
         (b"/a/" + b"b/" * 200, "/a/" + "b/" * 126 + "b…"),
     ],
 )
-def test_a_path_without_what_may_be_a_token(path: bytes, shown: str) -> None:
+def test_a_path_loses_possible_tokens(path: bytes, shown: str) -> None:
     assert facts(head_of(b"GET " + path + b" HTTP/1.1\r\n\r\n")).path == shown
 
 
 def frame(opcode: int, payload: bytes = b"", key: bytes = b"", final: bool = True) -> bytes:
-    """A WebSocket frame; with a key it is masked."""
+    """A WebSocket frame, masked with the key if there is one."""
     size = len(payload)
     if size < 126:
         length = bytes((size,))
@@ -97,37 +101,37 @@ frames = st.tuples(
 
 
 @given(st.lists(frames, max_size=6))
-def test_frames_are_read_as_they_were_written(told: list[tuple[int, bytes, bytes]]) -> None:
-    told = [(opcode, payload[:125] if opcode >= 8 else payload, key) for opcode, payload, key in told]
-    written = b"".join(frame(opcode, payload, key) for opcode, payload, key in told)
+def test_websocket_frames_round_trip(drawn: list[tuple[int, bytes, bytes]]) -> None:
+    sent = [(opcode, payload[:125] if opcode >= 8 else payload, key) for opcode, payload, key in drawn]
+    written = b"".join(frame(opcode, payload, key) for opcode, payload, key in sent)
     found = read(head_of(UPGRADE + written, SWITCHING + written, ends=True))
     assert found.parse_errors == ()
     for direction in Direction:
         shown = [item.message for item in found.items if item.direction is direction]
-        shown = [each for each in shown if isinstance(each, WebSocketFrame)]
-        assert [(each.opcode, each.length, each.masked) for each in shown] == [
-            (opcode, len(payload), bool(key)) for opcode, payload, key in told
+        shown = [message for message in shown if isinstance(message, WebSocketFrame)]
+        assert [(message.opcode, message.length, message.masked) for message in shown] == [
+            (opcode, len(payload), bool(key)) for opcode, payload, key in sent
         ]
-        assert [each.close_code for each in shown] == [
+        assert [message.close_code for message in shown] == [
             int.from_bytes(payload[:2], "big") if opcode == 8 and len(payload) > 1 else None
-            for opcode, payload, _ in told
+            for opcode, payload, _ in sent
         ]
 
 
-def test_a_websocket_that_ends_normally() -> None:
-    said = facts(head_of(UPGRADE + frame(8, b"\x03\xe8bye", b"\1\1\1\1"), SWITCHING + frame(8, b"\x03\xe8")))
-    assert (said.frames, said.close_codes) == ({"close": 2}, (1000,))
+def test_close_codes_of_a_websocket() -> None:
+    actual = facts(head_of(UPGRADE + frame(8, b"\x03\xe8bye", b"\1\1\1\1"), SWITCHING + frame(8, b"\x03\xe8")))
+    assert (actual.frames, actual.close_codes) == ({"close": 2}, (1000,))
 
 
 @pytest.mark.parametrize(
     "wrong", [frame(9, bytes(126)), frame(8, final=False), b"\x82\x7f" + b"\xff" * 8], ids=["ping", "close", "length"]
 )
-def test_frames_that_no_sender_makes_are_malformed(wrong: bytes) -> None:
+def test_impossible_websocket_frames_are_malformed(wrong: bytes) -> None:
     (found,) = read(head_of(UPGRADE, SWITCHING + wrong)).parse_errors
     assert found.anomaly.cause is Cause.MALFORMED
 
 
-def test_what_follows_a_refused_switch_is_no_frame() -> None:
+def test_a_request_after_a_refused_upgrade_is_no_frame() -> None:
     found = read(head_of(UPGRADE + b"GET /again HTTP/1.1\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"))
     assert found.parse_errors == () and not found.facts.frames
 
@@ -142,12 +146,12 @@ def test_what_follows_a_refused_switch_is_no_frame() -> None:
         (b"GET /\xff\x1b[2J HTTP/1.1", "/\\xff\\x1b[2J"),
     ],
 )
-def test_forms_of_the_target(line: bytes, path: str) -> None:
+def test_path_of_every_form_of_target(line: bytes, path: str) -> None:
     (item,) = read(head_of(line + b"\r\n\r\n")).items
     assert isinstance(item.message, RequestLine) and item.message.path == path
 
 
-def test_an_interim_response_is_passed_over() -> None:
+def test_interim_responses_are_skipped() -> None:
     answer = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nServer: x\r\n folded\r\n\r\nbody"
     found = facts(head_of(b"PUT /f HTTP/1.1\r\nExpect: 100-continue\r\n\r\n", answer))
     assert (found.status, found.server) == (201, "x")
@@ -165,9 +169,9 @@ def test_an_interim_response_is_passed_over() -> None:
         (b"GET / HTTP/1.1\r\n\r\n", b"ICY 200 OK\r\n", "status line"),
     ],
 )
-def test_contradictions_are_malformed(client: bytes, server: bytes, field: str) -> None:
+def test_malformed_messages_name_the_field(client: bytes, server: bytes, field: str) -> None:
     found = read(head_of(client, server))
-    assert [(each.anomaly.cause, each.anomaly.field) for each in found.parse_errors] == [(Cause.MALFORMED, field)]
+    assert [(error.anomaly.cause, error.anomaly.field) for error in found.parse_errors] == [(Cause.MALFORMED, field)]
 
 
 @pytest.mark.parametrize(
@@ -184,36 +188,36 @@ def test_contradictions_are_malformed(client: bytes, server: bytes, field: str) 
         (head_of(), False),
     ],
 )
-def test_content_decides(head: Head, expected: bool) -> None:
+def test_probe(head: Head, expected: bool) -> None:
     assert http.probe(head) is expected
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200), st.binary(max_size=200), st.booleans())
-def test_no_bytes_are_a_defect(client: bytes, server: bytes, ends: bool) -> None:
+def test_any_bytes_cause_no_defect(client: bytes, server: bytes, ends: bool) -> None:
     for start in (b"", b"GET / HTTP/1.1\r\n"):
         found = read(head_of(start + client, b"HTTP/1.1 100 \r\n" + server, ends=ends))
-        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.parse_errors)
+        assert all(error.anomaly.cause is not Cause.DEFECT for error in found.parse_errors)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 300), st.sampled_from(list(Direction)))
-def test_a_prefix_says_less_and_never_other_things(size: int, direction: Direction) -> None:
+def test_a_prefix_gives_a_prefix_of_the_messages(size: int, direction: Direction) -> None:
     data = EXAMPLES[0].streams[direction].data
     full, part = read(one_side(direction, data)).items, read(one_side(direction, data[:size]))
     assert part.items == full[: len(part.items)]
-    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.parse_errors)
+    assert all(error.anomaly.cause is Cause.TRUNCATED for error in part.parse_errors)
 
 
-def test_recorded_cleartext_is_named() -> None:
-    found = [each for each in conversations(samples.capture("tls-http-on-3001")) if each.protocol == "http"]
-    said = [each.dissection.facts for each in found]
-    assert [(each.method, each.path, each.status) for each in said if isinstance(each, HttpFacts)] == [
+def test_facts_of_recorded_cleartext() -> None:
+    found = [flow for flow in conversations(samples.capture("tls-http-on-3001")) if flow.protocol == "http"]
+    actual = [flow.dissection.facts for flow in found]
+    assert [(fact.method, fact.path, fact.status) for fact in actual if isinstance(fact, HttpFacts)] == [
         ("GET", "/", 200),
         ("POST", "/lrc", 501),
     ]
-    stations = [each for each in conversations(samples.capture("basics-ws-plain-4443")) if each.protocol == "http"]
+    stations = [flow for flow in conversations(samples.capture("basics-ws-plain-4443")) if flow.protocol == "http"]
     assert len(stations) == 2
-    for each in stations:
-        assert isinstance(each.dissection.facts, HttpFacts)
-        assert each.dissection.facts.upgrade == "websocket" and not each.dissection.parse_errors
+    for flow in stations:
+        assert isinstance(flow.dissection.facts, HttpFacts)
+        assert flow.dissection.facts.upgrade == "websocket" and not flow.dissection.parse_errors

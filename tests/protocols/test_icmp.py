@@ -1,4 +1,4 @@
-"""ICMP: echoes, errors and the rest, of both versions."""
+"""ICMP and ICMPv6: echoes, errors and other messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def message(kind: int, code: int = 0, body: bytes = bytes(4)) -> bytes:
 
 
 def head(*sent: tuple[Direction, bytes], transport: str = "icmp", spacing: int = 1_000_000_000) -> Head:
-    """A head of messages, one second apart, numbered from frame 1."""
+    """A head of messages, one second apart; frames count from 1."""
     datagrams = tuple(
         Datagram(direction, data, len(data), Frame(0, index + 1), index * spacing)
         for index, (direction, data) in enumerate(sent)
@@ -55,12 +55,12 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_good_messages_are_read(example: Head) -> None:
+def test_examples_are_well_formed(example: Head) -> None:
     assert icmp.probe(example)
     assert dissect_as(icmp, example).parse_errors == ()
 
 
-def test_messages_are_counted_by_the_name_of_their_type() -> None:
+def test_messages_are_counted_by_type() -> None:
     shown = to_json(
         read((SENT, echo(8)), (BACK, echo(0)), (SENT, echo(8, sequence=2)), (BACK, message(13, 0, bytes(16)))).facts
     )
@@ -68,12 +68,12 @@ def test_messages_are_counted_by_the_name_of_their_type() -> None:
     assert shown["largest_payload"] == 56
 
 
-def test_both_versions_have_the_same_words() -> None:
+def test_both_versions_have_the_same_type_names() -> None:
     shown = to_json(read((SENT, echo(128)), (BACK, echo(129)), transport="icmpv6").facts)
     assert shown["types"] == {"echo-request": 1, "echo-reply": 1}
 
 
-def test_an_echo_shows_what_identifies_it() -> None:
+def test_identifier_sequence_and_data_of_an_echo() -> None:
     asked, data = (item.message for item in read((SENT, echo(8, 0x1234, 5))).items)
     assert asked == Echo("echo-request", 8, 0, 0x1234, 5, 56)
     assert data == EchoData(PING_DATA[:48])
@@ -92,7 +92,7 @@ def test_an_echo_shows_what_identifies_it() -> None:
         (11, IPV4, "time-exceeded"),
     ],
 )
-def test_the_quoted_packet_tells_which_version_an_error_belongs_to(kind: int, quotes: bytes, name: str) -> None:
+def test_the_quoted_packet_decides_the_version_of_an_error(kind: int, quotes: bytes, name: str) -> None:
     error, quoted = (item.message for item in read((BACK, message(kind, 0, bytes(4) + quotes))).items)
     assert isinstance(error, ErrorMessage) and error.name == name
     assert isinstance(quoted, Quoted) and quoted.version == quotes[0] >> 4
@@ -117,12 +117,12 @@ def test_codes_have_names(kind: int, code: int, quotes: bytes, name: str) -> Non
     assert shown.get("gateways") == (["10.0.0.66"] if kind == 5 else None)
 
 
-def test_an_unknown_type_stays_a_number() -> None:
+def test_an_unknown_type_is_a_number() -> None:
     (item,) = read((SENT, message(77))).items
     assert isinstance(item.message, IcmpMessage) and item.message.name == "type-77"
 
 
-def test_a_fragmented_ping_shows_its_declared_length() -> None:
+def test_a_fragmented_ping_has_its_declared_length() -> None:
     cut = Datagram(SENT, echo(8, data=bytes(1472)), 2808, Frame(0, 1), 0)
     dissection = dissect_as(icmp, Head("icmp", datagrams=(cut,)))
     assert dissection.parse_errors == ()
@@ -130,7 +130,7 @@ def test_a_fragmented_ping_shows_its_declared_length() -> None:
     assert isinstance(first, Echo) and first.length == 2800
 
 
-def test_a_message_shorter_than_its_header_is_malformed_and_a_cut_one_truncated() -> None:
+def test_a_short_message_is_malformed_and_a_truncated_one_is_not() -> None:
     (short,) = read((SENT, b"\x08\x00\x00\x00\x00")).parse_errors
     assert short.anomaly.cause is Cause.MALFORMED
     cut = Datagram(SENT, b"\x08\x00\x00\x00\x00", 64, Frame(0, 1), 0)
@@ -138,16 +138,16 @@ def test_a_message_shorter_than_its_header_is_malformed_and_a_cut_one_truncated(
     assert broken.anomaly.cause is Cause.TRUNCATED
 
 
-def test_an_error_that_quotes_no_ip_packet_is_malformed() -> None:
+def test_an_error_without_a_quoted_ip_packet_is_malformed() -> None:
     dissection = read((BACK, message(3, 1, bytes(4) + b"\x00" * 28)))
     assert dissection.malformed and isinstance(dissection.items[0].message, ErrorMessage)
 
 
 @given(st.lists(st.tuples(st.sampled_from([SENT, BACK]), st.binary(max_size=90), st.integers(0, 100)), max_size=8))
-def test_any_bytes_are_survived(sent: list[tuple[Direction, bytes, int]]) -> None:
+def test_any_bytes_cause_no_defect(sent: list[tuple[Direction, bytes, int]]) -> None:
     datagrams = tuple(
         Datagram(direction, data, len(data) + more, Frame(0, index + 1), index)
         for index, (direction, data, more) in enumerate(sent)
     )
     breaks = dissect_as(icmp, Head("icmp", datagrams=datagrams)).parse_errors if datagrams else ()
-    assert not [each for each in breaks if each.anomaly.cause is Cause.DEFECT]
+    assert not [error for error in breaks if error.anomaly.cause is Cause.DEFECT]

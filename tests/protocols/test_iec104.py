@@ -25,12 +25,12 @@ STANDARD_SERVER = bytes.fromhex(
     "680e04000200018114002f000c000000"
     "68140a000400670107002f0000000004c91507160b1a"
 )
-"""What a standard station sends (recorded)."""
+"""Recorded from a standard controlled station."""
 STANDARD_CLIENT = bytes.fromhex("680407000000680e0000000064010600" + "2f0000000014" + "680401002a00")
 
 
 def lrr(kind: int, struct_size: int = 30, data: bytes = b"", lrr_id: int = 0x000056AA, flags: int = 1) -> bytes:
-    """An LRR's payload: 20 bytes of header, the type's structure, data."""
+    """An LRR payload: 20 bytes of header, the structure of its type, data."""
     return (
         struct.pack("<BBHHHIIHBB", 1, 0, 20 + struct_size, flags, kind, lrr_id, 0, 0, 0, 0) + b"\0" * struct_size + data
     )
@@ -48,7 +48,7 @@ def s_frame(acknowledged: int) -> bytes:
 
 
 def link(ports: tuple[int, int] = (40000, 2404), ends: bool = False, station: bytes = b"", server: bytes = b"") -> Head:
-    """An LRR's link as it starts: the server starts data transfer, the base station introduces itself."""
+    """The beginning of an LRR link: the server starts data transfer, the base station sends its identity."""
     return head_of(
         TESTFR_ACT
         + STARTDT_CON
@@ -80,7 +80,7 @@ def station(data: bytes) -> Dissection:
     return read(head_of(data, ports=(40000, 2404)))
 
 
-def test_an_lrr_link_is_counted() -> None:
+def test_facts_of_an_lrr_link() -> None:
     found = read(link())
     assert not found.parse_errors
     assert to_json(found.facts) == {
@@ -105,20 +105,20 @@ def test_an_lrr_link_is_counted() -> None:
     }
 
 
-def test_a_standard_link_is_told_apart() -> None:
+def test_facts_of_a_standard_link() -> None:
     found = read(head_of(STANDARD_CLIENT, STANDARD_SERVER, (40000, 2404)))
     assert not found.parse_errors
-    said = facts(head_of(STANDARD_CLIENT, STANDARD_SERVER, (40000, 2404)))
-    assert (said.apdus, said.dialect, said.startdt_by) == (8, "standard", "originator")
-    assert said.type_ids == {"M_SP_NA_1": 1, "M_ME_NC_1": 1, "C_IC_NA_1": 2, "C_CS_NA_1": 1}
+    actual = facts(head_of(STANDARD_CLIENT, STANDARD_SERVER, (40000, 2404)))
+    assert (actual.apdus, actual.dialect, actual.startdt_by) == (8, "standard", "originator")
+    assert actual.type_ids == {"M_SP_NA_1": 1, "M_ME_NC_1": 1, "C_IC_NA_1": 2, "C_CS_NA_1": 1}
     assert IFrame(0, 0, Asdu(100, 1, 6, 47), False) in [item.message for item in found.items]
 
 
-def test_no_payload_no_dialect() -> None:
+def test_a_link_without_payload_has_no_dialect() -> None:
     assert facts(head_of(STARTDT_CON + s_frame(3), TESTFR_ACT, (40000, 2404))).dialect is None
 
 
-def test_frames_are_read_field_by_field() -> None:
+def test_fields_of_frames() -> None:
     found = station(STARTDT_CON + s_frame(32766) + i_frame(32766, lrr(10, lrr_id=0xABCDEF01), 5) + i_frame(0, b"", 7))
     assert [item.message for item in found.items] == [
         UFrame(Function.STARTDT_CON),
@@ -130,7 +130,7 @@ def test_frames_are_read_field_by_field() -> None:
 
 
 @pytest.mark.parametrize(("size", "start"), [(249, 0x68), (250, 0x69), (481, 0x69), (16380, 0x69)])
-def test_the_long_form_takes_over_at_250_bytes(size: int, start: int) -> None:
+def test_the_long_form_begins_at_250_bytes(size: int, start: int) -> None:
     apdu = i_frame(0, lrr(30, size - 20))
     assert apdu[0] == start
     found = station(apdu)
@@ -168,18 +168,18 @@ def test_the_long_form_takes_over_at_250_bytes(size: int, start: int) -> None:
         (b"STARTDT\r\n", "start byte", "0x53 is neither 0x68 nor 0x69"),
     ],
 )
-def test_broken_framing_is_malformed_and_says_why(data: bytes, field: str, reason: str) -> None:
+def test_malformed_apdus_name_field_and_reason(data: bytes, field: str, reason: str) -> None:
     found = station(STARTDT_CON + data)
-    assert [(each.anomaly.cause, each.anomaly.field) for each in found.parse_errors] == [(Cause.MALFORMED, field)]
+    assert [(error.anomaly.cause, error.anomaly.field) for error in found.parse_errors] == [(Cause.MALFORMED, field)]
     assert reason in found.parse_errors[0].anomaly.reason
     assert [item.message for item in found.items] == [UFrame(Function.STARTDT_CON)]
 
 
-def test_an_apdu_that_the_capture_cut_is_truncated() -> None:
+def test_an_incomplete_apdu_is_truncated_unless_the_stream_ends() -> None:
     found = station(STARTDT_CON + i_frame(0, lrr(1))[:30])
-    assert [each.anomaly.cause for each in found.parse_errors] == [Cause.TRUNCATED]
+    assert [error.anomaly.cause for error in found.parse_errors] == [Cause.TRUNCATED]
     closed = read(head_of(STARTDT_CON + i_frame(0, lrr(1))[:30], ports=(40000, 2404), ends=True))
-    assert [each.anomaly.cause for each in closed.parse_errors] == [Cause.MALFORMED]
+    assert [error.anomaly.cause for error in closed.parse_errors] == [Cause.MALFORMED]
 
 
 @pytest.mark.parametrize(
@@ -198,30 +198,30 @@ def test_an_apdu_that_the_capture_cut_is_truncated() -> None:
         (head_of(ports=(40000, 2404)), False),
     ],
 )
-def test_content_decides(head: Head, expected: bool) -> None:
+def test_probe(head: Head, expected: bool) -> None:
     assert iec104.probe(head) is expected
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300), st.booleans())
-def test_no_bytes_are_a_defect(data: bytes, ends: bool) -> None:
+def test_any_bytes_cause_no_defect(data: bytes, ends: bool) -> None:
     for start in (b"", b"\x68\x20\x00\x00\x00\x00", b"\x69\x01\x20\x00\x00\x00\x00\x01\x00", STANDARD_SERVER):
         found = read(head_of(start + data, start + data, (1, 2404), ends=ends))
-        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.parse_errors)
+        assert all(error.anomaly.cause is not Cause.DEFECT for error in found.parse_errors)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from(list(Direction)))
-def test_a_prefix_says_less_and_never_other_things(size: int, direction: Direction) -> None:
+def test_a_prefix_gives_a_prefix_of_the_messages(size: int, direction: Direction) -> None:
     data = link().streams[direction].data
     full, part = station(data).items, station(data[:size])
     assert part.items == full[: len(part.items)]
-    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.parse_errors)
+    assert all(error.anomaly.cause is Cause.TRUNCATED for error in part.parse_errors)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 47), st.integers(0, 600), st.binary(max_size=300), st.integers(0, 32766))
-def test_whatever_an_lrr_sends_is_understood(kind: int, size: int, data: bytes, number: int) -> None:
+def test_any_lrr_payload_is_read(kind: int, size: int, data: bytes, number: int) -> None:
     found = station(i_frame(number, lrr(kind, size, data)))
     assert not found.parse_errors
     (item,) = found.items
@@ -237,7 +237,7 @@ def test_whatever_an_lrr_sends_is_understood(kind: int, size: int, data: bytes, 
     st.integers(0, 300),
     st.integers(0, 40) | st.just(UNBOUNDED),
 )
-def test_common_apdus_are_read_as_all_are(
+def test_the_fast_path_agrees_with_the_slow_path(
     start: int, length: int, control: bytes, payload: bytes, size: int, fence: int
 ) -> None:
     data = bytes((start, length)) + control + payload.ljust(size, b"\0")
@@ -251,16 +251,16 @@ def test_common_apdus_are_read_as_all_are(
         assert short.pos == long.pos
 
 
-def test_recorded_links_are_read() -> None:
-    (whole,) = [each for each in conversations(samples.capture("plain-full-passive")) if each.protocol == "iec104"]
+def test_facts_of_recorded_links() -> None:
+    (whole,) = [flow for flow in conversations(samples.capture("plain-full-passive")) if flow.protocol == "iec104"]
     assert not whole.dissection.parse_errors
-    said = whole.dissection.facts
-    assert isinstance(said, Iec104Facts)
-    assert (said.apdus, said.dialect) == (30, "standard")
+    actual = whole.dissection.facts
+    assert isinstance(actual, Iec104Facts)
+    assert (actual.apdus, actual.dialect) == (30, "standard")
 
     recorded = conversations(samples.capture("plain-iec104-broken-framing"))
-    broken = [each for each in recorded if each.protocol == "iec104"]
-    assert [[one.anomaly.field for one in each.dissection.malformed] for each in broken] == [
+    broken = [flow for flow in recorded if flow.protocol == "iec104"]
+    assert [[one.anomaly.field for one in error.dissection.malformed] for error in broken] == [
         ["start byte"],
         ["APDU length"],
         ["control field"],
@@ -280,12 +280,12 @@ def test_recorded_links_are_read() -> None:
         ("zeekiec104_iec104.pcap", 115),
     ],
 )
-def test_links_of_the_corpus_are_whole_and_standard(name: str, apdus: int) -> None:
+def test_corpus_links_are_standard_and_well_formed(name: str, apdus: int) -> None:
     assert CORPUS is not None
     total = 0
-    for each in conversations(Path(CORPUS) / name):
-        said = each.dissection.facts
-        if isinstance(said, Iec104Facts):
-            total += said.apdus
-            assert not each.dissection.parse_errors and said.dialect in ("standard", None)
+    for flow in conversations(Path(CORPUS) / name):
+        actual = flow.dissection.facts
+        if isinstance(actual, Iec104Facts):
+            total += actual.apdus
+            assert not flow.dissection.parse_errors and actual.dialect in ("standard", None)
     assert total == apdus

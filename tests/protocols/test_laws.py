@@ -1,7 +1,7 @@
-"""Laws that every protocol's module keeps, whatever the bytes.
+"""Laws of all protocols, for any bytes.
 
-Nothing is written here for a protocol: each module of :data:`analyzer.protocols.PROTOCOLS` needs a test module
-of its name beside this one, with a few good heads in ``EXAMPLES``.
+A new module in :data:`analyzer.protocols.PROTOCOLS` needs nothing here, only a test module of its name in this folder
+with a few well-formed heads in ``EXAMPLES``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from analyzer.protocols import PROTOCOLS, Dissection, ProtocolModule, dissect, d
 from analyzer.wire import Cause
 
 LARGE = 1 << 16
+"""In bytes."""
 SECONDS = 1.0
-"""Processor time that no head of 64 kB may take."""
+"""Maximum processor time for a head of :data:`LARGE` bytes."""
 
 every_protocol = pytest.mark.parametrize("module", PROTOCOLS, ids=lambda module: module.__name__.rpartition(".")[2])
 
@@ -33,25 +34,25 @@ EXAMPLES: dict[str, list[Head]] = {
 
 
 def examples(module: ProtocolModule) -> list[Head]:
-    """The good heads of a protocol; a protocol without any fails."""
+    """The well-formed heads of a protocol; fails without any."""
     assert EXAMPLES[module.NAME], f"tests/protocols/test_{module.NAME}.py has no EXAMPLES"
     return EXAMPLES[module.NAME]
 
 
 def parts(head: Head) -> list[bytes]:
     """The bytes of a head: its streams, or its datagrams."""
-    return [each.data for each in head.streams if each.data] or [each.data for each in head.datagrams]
+    return [stream.data for stream in head.streams if stream.data] or [datagram.data for datagram in head.datagrams]
 
 
 def stream_of(data: bytes, direction: Direction, begins: bool, ends: bool, segment: int) -> Stream:
-    """A stream whose segments have ``segment`` bytes each, in frames of its own."""
+    """A stream in segments of ``segment`` bytes, one frame per segment."""
     offsets = range(0, len(data), segment)
     marks = (Mark(at, Frame(0, 1 + direction + 2 * number), number) for number, at in enumerate(offsets))
     return Stream(data, tuple(marks), begins, ends)
 
 
 def rebuilt(head: Head, pieces: Sequence[bytes], begins: bool = True, ends: bool = False, segment: int = 1448) -> Head:
-    """A head of the same transport and ports that carries other bytes."""
+    """A head of the same transport and ports with other bytes."""
     if head.transport == "tcp":
         both = (*pieces, b"", b"")
         streams = [stream_of(both[direction], direction, begins, ends, segment) for direction in Direction]
@@ -63,51 +64,54 @@ def rebuilt(head: Head, pieces: Sequence[bytes], begins: bool = True, ends: bool
     return Head(head.transport, head.ports, datagrams=tuple(datagrams))
 
 
-def cut(head: Head, seen: int) -> Head:
-    """The same head, of whose streams and datagrams only the first bytes were captured."""
+def truncated(head: Head, length: int) -> Head:
+    """The same head, truncated by the capture to the first ``length`` bytes of streams and datagrams."""
     streams = [
         Stream(
-            each.data[:seen],
-            tuple(mark for mark in each.marks if mark.offset < seen),
-            each.begins,
-            each.ends and seen >= len(each.data),
+            stream.data[:length],
+            tuple(mark for mark in stream.marks if mark.offset < length),
+            stream.begins,
+            stream.ends and length >= len(stream.data),
         )
-        for each in head.streams
+        for stream in head.streams
     ]
     datagrams = (
-        Datagram(each.direction, each.data[:seen], each.length, each.frame, each.time) for each in head.datagrams
+        Datagram(datagram.direction, datagram.data[:length], datagram.length, datagram.frame, datagram.time)
+        for datagram in head.datagrams
     )
     return Head(head.transport, head.ports, (streams[0], streams[1]), tuple(datagrams))
 
 
-WHOLE_AT_MANY_LENGTHS = {
-    "dhcp": "behind the end option or a BOOTP header there may be padding, of any size",
+COMPLETE_AT_MANY_LENGTHS = {
+    "dhcp": "padding of any length follows the end option, or a BOOTP header",
     "ike": "eight bytes or more on its port are ESP",
-    "ntp": "extension fields, digest and padding are there or not",
+    "ntp": "extension fields, digest and padding are optional",
 }
-"""Protocols of which a message cut short may be another whole one."""
+"""Protocols in which the beginning of a message may be a complete message, and why."""
 
 
-def cut_by_its_word(datagram: Datagram) -> bool:
-    """An answer of DNS that says by TC that it goes on elsewhere."""
+def is_truncated_dns(datagram: Datagram) -> bool:
+    """Whether it is a DNS response with the flag TC."""
     return len(datagram.data) > 3 and datagram.data[2:3] == b"\x83"
 
 
-def ended(head: Head, seen: int) -> Head:
-    """The same head, of whose streams and datagrams the senders sent no more than the first bytes."""
+def ended(head: Head, length: int) -> Head:
+    """The same head, as if the sender had ended streams and datagrams after the first ``length`` bytes."""
     streams = [
-        Stream(each.data[:seen], tuple(mark for mark in each.marks if mark.offset < seen), True, True)
-        for each in head.streams
+        Stream(stream.data[:length], tuple(mark for mark in stream.marks if mark.offset < length), True, True)
+        for stream in head.streams
     ]
     datagrams = (
-        Datagram(each.direction, each.data[:seen], min(seen, each.length), each.frame, each.time)
-        for each in head.datagrams
+        Datagram(
+            datagram.direction, datagram.data[:length], min(length, datagram.length), datagram.frame, datagram.time
+        )
+        for datagram in head.datagrams
     )
     return Head(head.transport, head.ports, (streams[0], streams[1]), tuple(datagrams))
 
 
-def told(dissection: Dissection, transport: str) -> dict[Direction | Frame, list[object]]:
-    """Messages by what carried them: one direction of the stream, or a datagram."""
+def messages_by_carrier(dissection: Dissection, transport: str) -> dict[Direction | Frame, list[object]]:
+    """Messages by carrier: a direction of the stream, or a datagram."""
     found: dict[Direction | Frame, list[object]] = {}
     for item in dissection.items:
         found.setdefault(item.direction if transport == "tcp" else item.frame, []).append(item.message)
@@ -115,7 +119,7 @@ def told(dissection: Dissection, transport: str) -> dict[Direction | Frame, list
 
 
 def texts(value: object) -> Iterator[str]:
-    """All texts within a JSON value."""
+    """All strings of a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -128,20 +132,20 @@ def texts(value: object) -> Iterator[str]:
 
 
 def assert_sound(dissection: Dissection) -> None:
-    """No failure of ours, and facts that any terminal and any JSON reader can take."""
-    assert [each.anomaly for each in dissection.parse_errors if each.anomaly.cause is Cause.DEFECT] == []
+    """No defect, and facts that are printable and valid JSON."""
+    assert [error.anomaly for error in dissection.parse_errors if error.anomaly.cause is Cause.DEFECT] == []
     shown = to_json(dissection.facts)
     json.dumps(shown)
-    for shown_text in texts(shown):
-        assert shown_text.isprintable(), shown_text
+    for text in texts(shown):
+        assert text.isprintable(), text
     for item in dissection.items:
         assert item.offset >= 0
-    for each in dissection.parse_errors:
-        assert each.anomaly.field and each.anomaly.reason and not each.anomaly.reason.endswith(".")
+    for error in dissection.parse_errors:
+        assert error.anomaly.field and error.anomaly.reason and not error.anomaly.reason.endswith(".")
 
 
 @every_protocol
-def test_examples_are_what_they_say(module: ProtocolModule) -> None:
+def test_examples_are_recognised_and_sound(module: ProtocolModule) -> None:
     for head in examples(module):
         dissection = dissect(head)
         assert dissection.protocol == module.NAME
@@ -165,7 +169,7 @@ def test_any_bytes_cause_no_defect(module: ProtocolModule, data: st.DataObject) 
 @given(data=st.data())
 def test_mutations_and_splices_cause_no_defect(module: ProtocolModule, data: st.DataObject) -> None:
     like = data.draw(st.sampled_from(examples(module)))
-    pieces = [bytearray(each) for each in parts(like)]
+    pieces = [bytearray(piece) for piece in parts(like)]
     for _ in range(data.draw(st.integers(1, 3))):
         piece = data.draw(st.sampled_from(pieces))
         at = data.draw(st.integers(0, max(0, len(piece) - 1)))
@@ -175,46 +179,44 @@ def test_mutations_and_splices_cause_no_defect(module: ProtocolModule, data: st.
             donor = data.draw(st.sampled_from(pieces))
             begin = data.draw(st.integers(0, len(donor)))
             piece[at : at + data.draw(st.integers(0, 40))] = donor[begin : begin + data.draw(st.integers(0, 40))]
-    head = rebuilt(like, [bytes(each) for each in pieces], data.draw(st.booleans()), data.draw(st.booleans()))
+    head = rebuilt(like, [bytes(piece) for piece in pieces], data.draw(st.booleans()), data.draw(st.booleans()))
     assert_sound(dissect_as(module, head))
     assert_sound(dissect(head))
 
 
 @every_protocol
 @given(data=st.data())
-def test_a_prefix_says_a_prefix(module: ProtocolModule, data: st.DataObject) -> None:
+def test_a_prefix_gives_a_prefix_of_the_messages(module: ProtocolModule, data: st.DataObject) -> None:
     head = data.draw(st.sampled_from(examples(module)))
-    seen = data.draw(st.integers(0, max(map(len, parts(head)))))
-    less = dissect_as(module, cut(head, seen))
+    length = data.draw(st.integers(0, max(map(len, parts(head)))))
+    less = dissect_as(module, truncated(head, length))
     assert_sound(less)
-    assert {each.anomaly.cause for each in less.parse_errors} <= {Cause.TRUNCATED}
-    whole = told(dissect_as(module, head), head.transport)
-    for carrier, messages in told(less, head.transport).items():
+    assert {error.anomaly.cause for error in less.parse_errors} <= {Cause.TRUNCATED}
+    whole = messages_by_carrier(dissect_as(module, head), head.transport)
+    for carrier, messages in messages_by_carrier(less, head.transport).items():
         assert messages == whole[carrier][: len(messages)]
 
 
 @every_protocol
 @given(data=st.data())
-def test_what_the_capture_cuts_is_truncated_and_what_the_sender_cuts_is_malformed(
-    module: ProtocolModule, data: st.DataObject
-) -> None:
-    """A length that says more than there is, by one byte or by many, is the sender's fault if it ended there."""
-    like = [each for each in examples(module) if not any(map(cut_by_its_word, each.datagrams))]
+def test_truncation_by_the_sender_is_malformed(module: ProtocolModule, data: st.DataObject) -> None:
+    """A message that the capture truncates is malformed if the sender itself ends there."""
+    like = [head for head in examples(module) if not any(map(is_truncated_dns, head.datagrams))]
     head = data.draw(st.sampled_from(like))
-    seen = data.draw(st.integers(1, max(map(len, parts(head)))))
-    less, short = dissect_as(module, cut(head, seen)), dissect_as(module, ended(head, seen))
+    length = data.draw(st.integers(1, max(map(len, parts(head)))))
+    less, short = dissect_as(module, truncated(head, length)), dissect_as(module, ended(head, length))
     assert_sound(short)
-    assert {each.anomaly.cause for each in short.parse_errors} <= {Cause.MALFORMED}
-    lacking = {each.direction if head.transport == "tcp" else each.frame for each in less.parse_errors}
-    broken = {each.direction if head.transport == "tcp" else each.frame for each in short.parse_errors}
-    assert module.NAME in WHOLE_AT_MANY_LENGTHS or lacking <= broken
+    assert {error.anomaly.cause for error in short.parse_errors} <= {Cause.MALFORMED}
+    incomplete = {error.direction if head.transport == "tcp" else error.frame for error in less.parse_errors}
+    broken = {error.direction if head.transport == "tcp" else error.frame for error in short.parse_errors}
+    assert module.NAME in COMPLETE_AT_MANY_LENGTHS or incomplete <= broken
 
 
 @every_protocol
 @given(data=st.data())
 @settings(max_examples=25)
-def test_no_bytes_take_long(module: ProtocolModule, data: st.DataObject) -> None:
-    """The beginning of something good, and one short pattern over and over behind it."""
+def test_time_is_bounded_for_any_bytes(module: ProtocolModule, data: st.DataObject) -> None:
+    """The beginning of a well-formed message, followed by one short pattern, repeated."""
     like = data.draw(st.sampled_from(examples(module)))
     good = data.draw(st.sampled_from(parts(like)))
     beginning = good[: data.draw(st.integers(0, len(good)))]

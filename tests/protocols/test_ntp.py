@@ -26,7 +26,7 @@ MONLIST_RESPONSE = bytes.fromhex("9700032a00020048") + bytes(2 * 72)
 
 
 def asked(*requests: bytes, ports: tuple[int, int] = (40000, 123)) -> Head:
-    return udp(ports, *((Direction.ORIGINATOR, each) for each in requests))
+    return udp(ports, *((Direction.ORIGINATOR, message) for message in requests))
 
 
 def exchange(request: bytes, response: bytes, ports: tuple[int, int] = (54629, 123)) -> Head:
@@ -65,7 +65,7 @@ def changed(
     return bytes(data)
 
 
-def test_an_exchange() -> None:
+def test_facts_of_an_exchange() -> None:
     dissection = dissect(EXAMPLES[0])
     assert (dissection.protocol, dissection.parse_errors) == ("ntp", ())
     assert to_json(dissection.facts) == {
@@ -111,7 +111,7 @@ def test_references_and_extension_fields_have_names() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.integers(7, 40)), max_size=5), st.sampled_from([0, 20, 24]))
 def test_any_extension_fields_and_authenticator_are_accepted(fields: list[tuple[int, int]], code: int) -> None:
-    """RFC 7822, section 3: without an authenticator the last field has 28 bytes or more."""
+    """Without an authenticator the last field has at least 28 bytes (RFC 7822, section 3)."""
     packet = REQUEST + b"".join(extension(kind, 4 * words) for kind, words in fields) + bytes(code)
     dissection = dissect_as(ntp, asked(packet))
     assert dissection.parse_errors == ()
@@ -119,7 +119,7 @@ def test_any_extension_fields_and_authenticator_are_accepted(fields: list[tuple[
     assert found == [Extension(kind, 4 * words) for kind, words in fields]
 
 
-def test_what_follows_the_header() -> None:
+def test_authenticators_and_extension_fields() -> None:
     head = EXAMPLES[1]
     assert dissect_as(ntp, head).parse_errors == ()
     assert messages(head)[1:3] == [Extension(0x0104, 36), Extension(0x0204, 100)]
@@ -130,7 +130,7 @@ def test_what_follows_the_header() -> None:
 
 
 @pytest.mark.parametrize("extra", [1, 2, 3, 5, 21, 23, 25, 30])
-def test_lengths_that_no_packet_has_are_malformed(extra: int) -> None:
+def test_impossible_lengths_are_malformed(extra: int) -> None:
     assert dissect_as(ntp, asked(REQUEST + b"\1" * extra)).malformed
 
 
@@ -140,10 +140,10 @@ def test_impossible_extension_fields_are_malformed(length: int) -> None:
     assert dissect_as(ntp, asked(REQUEST + field)).malformed
 
 
-def test_short_packets_are_malformed_and_cut_ones_are_not() -> None:
-    assert [each.anomaly.cause for each in dissect_as(ntp, asked(REQUEST[:47])).parse_errors] == [Cause.MALFORMED]
+def test_short_packets_are_malformed_and_truncated_ones_are_not() -> None:
+    assert [error.anomaly.cause for error in dissect_as(ntp, asked(REQUEST[:47])).parse_errors] == [Cause.MALFORMED]
     cut = udp((40000, 123), (Direction.ORIGINATOR, REQUEST), snap=47)
-    assert [each.anomaly.cause for each in dissect_as(ntp, cut).parse_errors] == [Cause.TRUNCATED]
+    assert [error.anomaly.cause for error in dissect_as(ntp, cut).parse_errors] == [Cause.TRUNCATED]
 
 
 def test_control_and_private_messages() -> None:
@@ -177,19 +177,19 @@ def test_probe(head: Head, is_ntp: bool) -> None:
 
 
 @given(st.binary(min_size=48, max_size=48))
-def test_random_datagrams_on_other_ports_are_hardly_ever_ntp(data: bytes) -> None:
+def test_random_datagrams_on_other_ports_are_not_ntp(data: bytes) -> None:
     believable = data[1] <= 16 and data[2] <= 17 and data[4] == 0 and data[8] == 0
     assert believable or not ntp.probe(asked(data, ports=(40000, 1234)))
 
 
 @pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
-def test_ntp_of_the_corpus() -> None:
+def test_corpus_ntp_is_well_formed() -> None:
     seen = 0
     for truth, found in whole_captures():
-        for each in found:
-            if each.protocol == "ntp":
+        for flow in found:
+            if flow.protocol == "ntp":
                 seen += 1
-                assert each.dissection.malformed == (), truth["name"]
+                assert flow.dissection.malformed == (), truth["name"]
         if truth["protocols"].get("ntp"):
-            assert any(each.protocol == "ntp" for each in found), truth["name"]
+            assert any(flow.protocol == "ntp" for flow in found), truth["name"]
     assert seen > 20

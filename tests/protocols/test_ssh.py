@@ -38,7 +38,7 @@ def head_of(
     ends: bool = False,
     cut: int = 1 << 30,
 ) -> Head:
-    """A conversation of two byte streams; the client's frames are odd, the server's even, ``cut`` bytes each."""
+    """A conversation of two byte streams in segments of ``cut`` bytes; odd frames: client, even ones: server."""
     streams = []
     for direction, data in zip(Direction, (client, server), strict=True):
         offsets = range(0, len(data), cut)
@@ -48,7 +48,7 @@ def head_of(
 
 
 def one_side(direction: Direction, data: bytes) -> Head:
-    """A conversation of which only one direction was captured."""
+    """A conversation with one direction in the capture."""
     return head_of(data) if direction is Direction.ORIGINATOR else head_of(b"", data)
 
 
@@ -64,7 +64,7 @@ def string(value: bytes) -> bytes:
 def kexinit(kex: str, host_key: str, cipher: str, mac: str, compression: str, follows: bool = False) -> bytes:
     lists = (kex, host_key, cipher, cipher, mac, mac, compression, compression, "", "")
     rest = bytes([follows]) + bytes(4)
-    return packet(b"\x14" + b"\xaa" * 16 + b"".join(string(each.encode()) for each in lists) + rest)
+    return packet(b"\x14" + b"\xaa" * 16 + b"".join(string(names.encode()) for names in lists) + rest)
 
 
 def reply(key: bytes) -> bytes:
@@ -94,7 +94,7 @@ STRICT = tuple(MODERN[0] + f",kex-strict-{side}-v00@openssh.com" for side in "cs
 
 
 def guessed(client_kex: str, server_kex: str) -> Head:
-    """Both sides send their first key exchange packet at once; the server's is a reply with another key."""
+    """Both sides guess and send their first key exchange packet at once; the server's has another key."""
     rest = MODERN[1:]
     return head_of(
         BANNER + kexinit(client_kex, *rest, follows=True) + packet(b"\x1e" + string(b"\x04" * 32)) + NEWKEYS,
@@ -129,7 +129,7 @@ def conversations(path: Path) -> tuple[Conversation, ...]:
     return tuple(dissect_flows(flows.read([str(path)])).expand())
 
 
-def test_says_what_both_sides_settled_on() -> None:
+def test_facts_of_a_key_exchange() -> None:
     found = read(session())
     assert not found.parse_errors
     assert to_json(found.facts) == {
@@ -150,7 +150,7 @@ def test_says_what_both_sides_settled_on() -> None:
     }
 
 
-def test_strict_key_exchange_takes_both_sides() -> None:
+def test_strict_key_exchange_needs_both_sides() -> None:
     client, server = (STRICT[0], *MODERN[1:]), (STRICT[1], *MODERN[1:])
     assert facts(session(client, server)).strict_kex is True
     assert facts(session(client, MODERN)).strict_kex is False
@@ -159,14 +159,14 @@ def test_strict_key_exchange_takes_both_sides() -> None:
 
 
 @pytest.mark.parametrize("indicator", sorted(ssh.INDICATORS))
-def test_an_indicator_is_never_agreed_upon(indicator: str) -> None:
+def test_an_indicator_is_never_negotiated(indicator: str) -> None:
     lists = (f"{indicator},curve25519-sha256", *MODERN[1:])
     assert facts(session(lists, lists)).kex == "curve25519-sha256"
     lists = (indicator, *MODERN[1:])
     assert facts(session(lists, lists)).kex is None
 
 
-def test_a_wrong_guess_is_followed_by_a_packet_that_does_not_count() -> None:
+def test_the_packet_after_a_wrong_guess_is_ignored() -> None:
     right, wrong = facts(guessed("a,b", "a,b")), facts(guessed("a,b", "b,a"))
     assert (right.kex_guess, wrong.kex_guess) == ("right", "wrong")
     assert (right.kex, wrong.kex) == ("a", "a")
@@ -178,7 +178,7 @@ names = st.lists(st.sampled_from(("a", "b", "c", "d", *sorted(ssh.INDICATORS))),
 
 
 @given(names, names, st.booleans(), st.booleans())
-def test_what_is_agreed_upon_is_the_first_of_the_client_that_both_have(
+def test_the_clients_first_common_algorithm_is_negotiated(
     client: str, server: str, guesses: bool, answers: bool
 ) -> None:
     rest = MODERN[1:]
@@ -187,7 +187,7 @@ def test_what_is_agreed_upon_is_the_first_of_the_client_that_both_have(
         BANNER + kexinit(server, *rest, follows=answers) + reply(ED25519) + NEWKEYS,
     )
     found = facts(head)
-    mine, theirs = (tuple(each.split(",")) if each else () for each in (client, server))
+    mine, theirs = (tuple(names.split(",")) if names else () for names in (client, server))
     common = [name for name in mine if name in theirs and name not in ssh.INDICATORS]
     assert found.kex == (common[0] if common else None)
     assert (found.kex_guess is None) == (not guesses and not answers)
@@ -197,7 +197,7 @@ def test_what_is_agreed_upon_is_the_first_of_the_client_that_both_have(
     assert not read(head).parse_errors
 
 
-def test_first_of_the_client_that_the_server_has_wins() -> None:
+def test_the_clients_preference_wins() -> None:
     mine = ("a,b,c", "x", "3des-cbc,aes128-ctr", "hmac-md5,hmac-sha2-256", "zlib,none")
     theirs = ("c,b", "y", "aes128-ctr,3des-cbc", "hmac-sha2-256", "none")
     found = facts(session(mine, theirs))
@@ -205,20 +205,20 @@ def test_first_of_the_client_that_the_server_has_wins() -> None:
     assert (found.mac_server_to_client, found.compression_client_to_server) == ("hmac-sha2-256", "none")
 
 
-def test_a_cipher_that_authenticates_needs_no_mac() -> None:
+def test_no_mac_is_negotiated_with_an_aead_cipher() -> None:
     found = facts(session(("k", "h", "chacha20-poly1305@openssh.com", "hmac-md5", "none"), MODERN))
     assert found.cipher_client_to_server == "chacha20-poly1305@openssh.com"
     assert found.mac_client_to_server is None
 
 
-def test_messages_stand_where_they_begin() -> None:
+def test_items_have_the_offset_and_frame_of_their_first_byte() -> None:
     items = [item for item in read(session()).items if item.direction is Direction.ORIGINATOR]
     assert [type(item.message) for item in items] == [Identification, KexInit, Packet, NewKeys]
     assert [item.offset for item in items][:2] == [0, len(BANNER)]
     assert items[1].frame == Frame(0, 1) and items[-1].frame.number > 1
 
 
-def test_lines_before_the_servers_banner_are_allowed() -> None:
+def test_lines_before_the_servers_identification_are_counted() -> None:
     found = read(head_of(BANNER, b"Welcome\r\n\x1b[2Jto you\n" + BANNER))
     assert not found.parse_errors
     lines = [item.message for item in found.items if isinstance(item.message, PrefaceLine)]
@@ -227,7 +227,7 @@ def test_lines_before_the_servers_banner_are_allowed() -> None:
     assert facts(head_of(BANNER, b"Welcome\r\n" + BANNER)).server_banner == "SSH-2.0-OpenSSH_9.2p1 Debian-2"
 
 
-def test_ssh_1_is_named_and_left_at_its_banner() -> None:
+def test_ssh_1_is_read_up_to_its_identification() -> None:
     old = b"SSH-1.5-OpenSSH_6.2\n"
     found = read(
         head_of(old + b"\0\0\0\x0c" + b"\x07" * 16, b"SSH-1.99-OpenSSH_3.9p1\n\0\0\1\x0b\0\0\0\0\0\2" + b"\5" * 300)
@@ -238,7 +238,7 @@ def test_ssh_1_is_named_and_left_at_its_banner() -> None:
     assert versions == ["1.5", "1.99"]
 
 
-def test_an_rsa_key_and_a_picked_group_show_their_length() -> None:
+def test_lengths_of_an_rsa_key_and_a_group() -> None:
     modulus = b"\0" + b"\xff" * 128
     rsa = string(b"ssh-rsa") + string(b"\1\0\1") + string(modulus)
     group = packet(b"\x1f" + string(b"\0" + b"\xc0" * 128) + string(b"\x02"))
@@ -247,13 +247,13 @@ def test_an_rsa_key_and_a_picked_group_show_their_length() -> None:
     assert (found.host_key_bits, found.group_bits, found.key_exchange_completed) == (1024, 1024, True)
 
 
-def test_a_token_of_another_key_exchange_is_no_group() -> None:
+def test_a_token_of_gss_api_key_exchange_is_no_group() -> None:
     found = read(head_of(BANNER + packet(b"\x1f" + string(b"\xff" * 64)) + NEWKEYS))
     assert not found.parse_errors
     assert [item.message for item in found.items][1:] == [Packet(31), NewKeys()]
 
 
-def test_a_disconnect_tells_its_reason() -> None:
+def test_reason_of_a_disconnect() -> None:
     bye = packet(b"\x01" + struct.pack(">I", 2) + string(b"no matching cipher") + string(b""))
     found = read(head_of(BANNER, BANNER + bye))
     assert Disconnect(2, "no matching cipher") in [item.message for item in found.items]
@@ -276,16 +276,16 @@ def test_a_disconnect_tells_its_reason() -> None:
         (BANNER + packet(kexinit(*MODERN)[5:-8] + b"surplus bytes"), "payload"),
     ],
 )
-def test_contradictions_are_malformed_and_name_the_field(client: bytes, field: str) -> None:
+def test_malformed_messages_name_the_field(client: bytes, field: str) -> None:
     broken = read(head_of(client, BANNER)).parse_errors
-    assert [(each.anomaly.cause, each.anomaly.field) for each in broken] == [(Cause.MALFORMED, field)]
+    assert [(error.anomaly.cause, error.anomaly.field) for error in broken] == [(Cause.MALFORMED, field)]
     assert facts(head_of(client, BANNER)).server_banner
 
 
-def test_bytes_that_the_capture_lacks_are_truncated() -> None:
+def test_missing_bytes_are_truncated() -> None:
     whole = session().streams[Direction.ORIGINATOR].data
     found = read(head_of(whole[:200]))
-    assert [each.anomaly.cause for each in found.parse_errors] == [Cause.TRUNCATED]
+    assert [error.anomaly.cause for error in found.parse_errors] == [Cause.TRUNCATED]
     assert facts(head_of(whole[:200])).client_banner
 
 
@@ -306,43 +306,47 @@ def test_encrypted_bytes_are_not_read() -> None:
         (head_of(), False),
     ],
 )
-def test_content_decides(head: Head, expected: bool) -> None:
+def test_probe(head: Head, expected: bool) -> None:
     assert ssh.probe(head) is expected
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=300), st.booleans())
-def test_no_bytes_are_a_defect(client: bytes, server: bytes, ends: bool) -> None:
+def test_any_bytes_cause_no_defect(client: bytes, server: bytes, ends: bool) -> None:
     for start in (b"", BANNER, BANNER + kexinit(*MODERN)):
         found = read(head_of(start + client, start + server, ends=ends))
-        assert all(each.anomaly.cause is not Cause.DEFECT for each in found.parse_errors)
+        assert all(error.anomaly.cause is not Cause.DEFECT for error in found.parse_errors)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2000))
-def test_a_prefix_says_less_and_never_other_things(size: int) -> None:
+def test_a_prefix_gives_a_prefix_of_the_messages(size: int) -> None:
     whole = session()
     full = read(head_of(whole.streams[0].data, cut=100)).items
     part = read(head_of(whole.streams[0].data[:size], cut=100))
     assert part.items == full[: len(part.items)]
-    assert all(each.anomaly.cause is Cause.TRUNCATED for each in part.parse_errors)
+    assert all(error.anomaly.cause is Cause.TRUNCATED for error in part.parse_errors)
 
 
-def test_recorded_sessions_are_read_whole() -> None:
-    found = [each for each in conversations(samples.capture("plain-full-passive")) if each.protocol == "ssh"]
+def test_facts_of_recorded_sessions() -> None:
+    found = [flow for flow in conversations(samples.capture("plain-full-passive")) if flow.protocol == "ssh"]
     assert len(found) == 1 and not found[0].dissection.parse_errors
-    said = found[0].dissection.facts
-    assert isinstance(said, SshFacts)
-    assert said.client_banner == "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u10"
-    assert (said.kex, said.host_key, said.key_exchange_completed) == ("sntrup761x25519-sha512", "ssh-ed25519", True)
+    actual = found[0].dissection.facts
+    assert isinstance(actual, SshFacts)
+    assert actual.client_banner == "SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u10"
+    assert (actual.kex, actual.host_key, actual.key_exchange_completed) == (
+        "sntrup761x25519-sha512",
+        "ssh-ed25519",
+        True,
+    )
 
 
 SERVER_BANNER_AFTER_LINES = "zeek_server-pre-banner-data.pcap"
-"""tshark does not see the server's identification string behind other lines; the packets show it."""
+"""Captures in which tshark does not recognise the server's identification string after other lines."""
 
 
 @pytest.mark.skipif(CORPUS is None, reason="TPE_PCAP_CORPUS names no folder of captures")
-def test_banners_of_the_corpus() -> None:
+def test_corpus_banners_agree_with_tshark() -> None:
     assert CORPUS is not None
     compared = 0
     for line in (Path(CORPUS) / "truth.jsonl").read_text().splitlines():
@@ -350,15 +354,15 @@ def test_banners_of_the_corpus() -> None:
         if "ssh" not in truth or "malformed" in truth["tags"]:
             continue
         shown = {}
-        for each in conversations(Path(CORPUS) / truth["name"]):
-            said = each.dissection.facts
-            if isinstance(said, SshFacts):
+        for flow in conversations(Path(CORPUS) / truth["name"]):
+            actual = flow.dissection.facts
+            if isinstance(actual, SshFacts):
                 ends = (
-                    f"{each.originator.address}:{each.originator.port}",
-                    f"{each.responder.address}:{each.responder.port}",
+                    f"{flow.originator.address}:{flow.originator.port}",
+                    f"{flow.responder.address}:{flow.responder.port}",
                 )
-                shown[ends] = (said.client_banner, said.server_banner)
-                assert not each.dissection.malformed or truth["name"] == "ndpi_ssh_unidirectional.pcap", truth["name"]
+                shown[ends] = (actual.client_banner, actual.server_banner)
+                assert not flow.dissection.malformed or truth["name"] == "ndpi_ssh_unidirectional.pcap", truth["name"]
         for stream in truth["ssh"]:
             wanted = (stream["client_banner"], stream["server_banner"])
             if truth["name"] == SERVER_BANNER_AFTER_LINES:
