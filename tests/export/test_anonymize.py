@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +39,9 @@ KEY = bytes(range(32))
 BOUNDS = r"(?<![\w.:-]){}(?![\w:-]|\.\w)"
 
 
-@cache
 def both(name: str) -> tuple[Audit, Audit]:
     """The audit of a recorded capture, and the same anonymised."""
-    result = audit(samples.files(name))
+    result = samples.audit_of(name)
     return result, anonymous(result, KEY)
 
 
