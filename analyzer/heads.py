@@ -138,6 +138,17 @@ class Stream(NamedTuple):
         shifted = tuple(mark._replace(offset=mark.offset - start) for mark in marks)
         return self._replace(data=self.data[start:], marks=shifted)
 
+    def from_offset(self, offset: int) -> Stream:
+        """The stream from the byte at ``offset`` on; its first mark is that of the frame that carried this byte."""
+        if not offset:
+            return self
+        if offset >= len(self.data):
+            return self._replace(data=b"", marks=())
+        first = self.mark_at(offset)
+        marks = self.marks[self.marks.index(first) :]
+        shifted = tuple(mark._replace(offset=max(0, mark.offset - offset)) for mark in marks)
+        return self._replace(data=self.data[offset:], marks=shifted)
+
 
 class Datagram(NamedTuple):
     """The payload of one datagram: of UDP, of ICMP from the type on, of ESP from the SPI on."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from analyzer.checks import captures, dhcp, dns, esp, flows, ftp, http, icmp, iec104, ike, ntp, ssh, tls
+from analyzer.checks import captures, dhcp, dns, esp, flows, ftp, http, icmp, iec104, ike, ntp, preambles, ssh, tls
 from analyzer.findings import Check
 
 CHECKS: tuple[Check, ...] = (
     *captures.CHECKS,
     *flows.CHECKS,
+    *preambles.CHECKS,
     *ike.CHECKS,
     *esp.CHECKS,
     *icmp.CHECKS,

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 from analyzer.heads import (
     DIRECTIONS,
@@ -37,6 +37,7 @@ from analyzer.heads import (
 from analyzer.messages import Facts, Item
 from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, ntp, ssh, tls
 from analyzer.protocols.esp import udp as esp_in_udp
+from analyzer.protocols.preambles import Preamble, find_preamble, strip_preamble
 from analyzer.safetext import SafeText
 from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader, StopParsing
 
@@ -83,6 +84,9 @@ class Dissection:
     they were sent, for the checks; no report shows them."""
     parse_errors: tuple[ParseError, ...] = ()
     facts: Facts | None = None
+    preamble: Preamble | None = None
+    """What precedes the protocol: the request to a proxy, the header of a load balancer, the dialogue before
+    STARTTLS."""
     limit: int = field(default=NO_LIMIT, repr=False)
     """Maximum messages that were read (see :func:`dissect`). Items that are read again stop there, too, so that items
     and facts always belong together."""
@@ -105,8 +109,8 @@ class RereadItems(LazySequence[Item]):
 
     @cache_last
     def load(self) -> Sequence[Item]:
-        recognised = recognise(self.head, self.recall)
-        return tuple(read_messages(*recognised, self.limit)[0]) if recognised else ()
+        protocol, head, offsets, _ = recognise(self.head, self.recall)
+        return tuple(read_messages(protocol, head, self.limit, offsets)[0]) if protocol else ()
 
 
 def with_items_of(dissection: Dissection, head: Head, recall: tls.Recall | None = None) -> Dissection:
@@ -121,18 +125,17 @@ def dissect(head: Head, limit: int = NO_LIMIT, recall: tls.Recall | None = None)
     Reads at most ``limit`` messages per direction of a stream, or of all datagrams. With ``recall``, TLS handshakes
     that repeat take less time: their facts are recalled, and their items are read when they are needed.
     """
-    recognised = recognise(head, recall)
-    if recognised is None:
-        return Dissection()
-    protocol, head_read = recognised
+    protocol, head_read, offsets, preamble = recognise(head, recall)
+    if protocol is None:
+        return Dissection(preamble=preamble)
     if recall is None or protocol is not recall:
-        return dissect_as(protocol, head_read, limit)
+        return dissect_as(protocol, head_read, limit, offsets, preamble)
     key = recall.key(head_read)
     facts = recall.conversations.get(key)
     if facts is not None:
         # These facts follow from all messages, whatever the limit; so the items are all messages, too.
-        return Dissection(protocol.NAME, RereadItems(head, NO_LIMIT, recall), (), facts)
-    dissection = dissect_as(protocol, head_read, limit)
+        return Dissection(protocol.NAME, RereadItems(head, NO_LIMIT, recall), (), facts, preamble)
+    dissection = dissect_as(protocol, head_read, limit, offsets, preamble)
     if dissection.facts is not None and not dissection.parse_errors:
         recall.remember(key, dissection.facts)
     return dissection
@@ -144,23 +147,51 @@ MAX_SEGMENTS_TRIED: Final = 8
 """Segments of a midstream stream at whose beginnings a protocol may begin."""
 
 
-def recognise(head: Head, recall: tls.Recall | None = None) -> tuple[ProtocolModule, Head] | None:
-    """The protocol of a head, and the head from where the protocol begins; ``None``: unknown.
+class Recognised(NamedTuple):
+    """The protocol of a head, and where it begins."""
+
+    protocol: ProtocolModule | None
+    """``None``: unknown."""
+    head: Head
+    """The head from where the protocol begins."""
+    offsets: tuple[int, int]
+    """Bytes of each stream before that."""
+    preamble: Preamble | None
+
+
+def recognise(head: Head, recall: tls.Recall | None = None) -> Recognised:
+    """The protocol of a head; of a connection with a preamble, that of what follows it.
 
     ``recall`` takes the place of the TLS module.
     """
     # Lazy streams and datagrams are loaded once, not by every probe.
     loaded = tuple(head.streams), tuple(head.datagrams)
     head = Head(head.transport, head.ports, *loaded, head.link, head.associations)
+    preamble = find_preamble(head) if head.transport == "tcp" else None
+    if preamble is None:
+        return recognise_begin(head, recall)
+    rest = strip_preamble(head, preamble)
+    if preamble.refused or not any(stream.data for stream in rest.streams):
+        return recognise_begin(head, recall)._replace(preamble=preamble)
+    protocol, rest, offsets, _ = recognise_begin(rest, recall)
+    first, second = (size + offset for size, offset in zip(preamble.sizes, offsets, strict=True))
+    return Recognised(protocol, rest, (first, second), preamble)
+
+
+def recognise_begin(head: Head, recall: tls.Recall | None) -> Recognised:
+    """The protocol with which a head begins, or with which a segment of a midstream head begins."""
     for protocol in PROTOCOLS:
         if protocol.probe(head):
-            return recalling(protocol, recall), head
+            return Recognised(recalling(protocol, recall), head, (0, 0), None)
     segments = segment_starts(head)
     for protocol in PROTOCOLS if segments else ():
         trimmed = trim_to_protocol(protocol, head, segments)
         if trimmed is not None:
-            return recalling(protocol, recall), trimmed
-    return None
+            client, server = (
+                len(whole.data) - len(part.data) for whole, part in zip(head.streams, trimmed.streams, strict=True)
+            )
+            return Recognised(recalling(protocol, recall), trimmed, (client, server), None)
+    return Recognised(None, head, (0, 0), None)
 
 
 def recalling(protocol: ProtocolModule, recall: tls.Recall | None) -> ProtocolModule:
@@ -205,9 +236,15 @@ def trim_to_protocol(
 # -- reading messages -------------------------------------------------------------------------------------------
 
 
-def dissect_as(protocol: ProtocolModule, head: Head, limit: int = NO_LIMIT) -> Dissection:
-    """Read a head as the given protocol; otherwise as :func:`dissect`."""
-    items, errors = read_messages(protocol, head, limit)
+def dissect_as(
+    protocol: ProtocolModule,
+    head: Head,
+    limit: int = NO_LIMIT,
+    offsets: tuple[int, int] = (0, 0),
+    preamble: Preamble | None = None,
+) -> Dissection:
+    """Read a head as the given protocol; otherwise as :func:`dissect`. ``offsets``: see :class:`Recognised`."""
+    items, errors = read_messages(protocol, head, limit, offsets)
     try:
         facts = protocol.facts(items)
         if isinstance(facts, iec104.Iec104Facts) and head.link is not None:
@@ -216,13 +253,17 @@ def dissect_as(protocol: ProtocolModule, head: Head, limit: int = NO_LIMIT) -> D
     except Exception as error:  # a bug here must not hide the other flows; it becomes a finding and an exit code
         errors.append(defect(error, head))
         facts = None
-    return Dissection(protocol.NAME, tuple(items), tuple(errors), facts, limit)
+    return Dissection(protocol.NAME, tuple(items), tuple(errors), facts, preamble, limit)
 
 
-def read_messages(protocol: ProtocolModule, head: Head, limit: int) -> tuple[list[Item], list[ParseError]]:
-    """The messages of a head, and where reading them ended early."""
-    read = read_streams if head.transport == "tcp" else read_datagrams
-    return read(protocol, head, limit)
+def read_messages(
+    protocol: ProtocolModule, head: Head, limit: int, offsets: tuple[int, int] = (0, 0)
+) -> tuple[list[Item], list[ParseError]]:
+    """The messages of a head, and where reading them ended early. Their offsets count from the beginning of the whole
+    streams, ``offsets`` bytes before those of the head."""
+    if head.transport != "tcp":
+        return read_datagrams(protocol, head, limit)
+    return read_streams(protocol, head, limit, offsets)
 
 
 def link_errors(errors: list[ParseError], link: Iec104Link) -> list[ParseError]:
@@ -266,11 +307,13 @@ def read_datagrams(protocol: ProtocolModule, head: Head, limit: int) -> tuple[li
     return items, errors
 
 
-def read_streams(protocol: ProtocolModule, head: Head, limit: int) -> tuple[list[Item], list[ParseError]]:
+def read_streams(
+    protocol: ProtocolModule, head: Head, limit: int, offsets: tuple[int, int]
+) -> tuple[list[Item], list[ParseError]]:
     """The messages of both directions of a TCP conversation, in the order of the capture."""
     arrived: list[tuple[Frame, Item]] = []
     errors: list[ParseError] = []
-    for direction, stream in zip(DIRECTIONS, head.streams, strict=True):
+    for direction, stream, before in zip(DIRECTIONS, head.streams, offsets, strict=True):
         if not stream.data:
             continue
         reader = Reader(stream.data, 0, len(stream.data) if stream.ends else UNBOUNDED)
@@ -288,12 +331,13 @@ def read_streams(protocol: ProtocolModule, head: Head, limit: int) -> tuple[list
         for message, start, (_, frame, time) in zip(messages, starts, stream.marks_at(starts), strict=False):
             if frame > arrival:
                 arrival = frame
-            arrived.append((arrival, Item(message, direction, frame, time, start)))
+            arrived.append((arrival, Item(message, direction, frame, time, before + start)))
         if anomaly is not None:
             # A stream without its beginning may only seem to contradict itself.
             if anomaly.cause is Cause.MALFORMED and not stream.begins:
                 anomaly = replace(anomaly, cause=Cause.TRUNCATED)
             mark = stream.mark_at(anomaly.offset)
+            anomaly = replace(anomaly, offset=before + anomaly.offset) if before else anomaly
             errors.append(ParseError(anomaly, direction, mark.frame, mark.time))
     arrived.sort(key=itemgetter(0))
     return [item for _, item in arrived], errors

@@ -233,9 +233,18 @@ def shared_text(
         f'"rows": {encode_rows(rows)}, "base_station": {quoted(station)}, ',
         f'"copies": {{"originator": {copies[0]}, "responder": {copies[1]}}}, '
         f'"notes": {encode(conversation.notes) if conversation.notes else "[]"}, '
-        f'"facts": {facts_text(conversation.dissection.facts)}}}',
+        f'{preamble_text(conversation)}"facts": {facts_text(conversation.dissection.facts)}}}',
         community_ids(conversation),
     )
+
+
+def preamble_text(conversation: Conversation) -> str:
+    """The member for the preamble of a flow that has one."""
+    preamble = conversation.dissection.preamble
+    if preamble is None:
+        return ""
+    shown = {name: value for name, value in preamble._asdict().items() if value is not None and name != "sizes"}
+    return f'"preamble": {encode(shown)}, '
 
 
 @lru_cache(maxsize=1 << 10)

@@ -108,6 +108,7 @@ PRECONDITIONS: dict[str, Callable[[Audit], bool]] = {
     "name-discovery": has_unexpected_flow,
     "missing-flow": has_required_row,
     "blocked-flow": has_flow_of_required_row,
+    "preamble": has_base_station,
     "mixed-modes": has_known_mode,
     "mode-unknown": has_base_station,
     "several-tpe": has_standalone_tpe,

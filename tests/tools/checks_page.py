@@ -15,6 +15,7 @@ from the checks themselves: `python -m tests.tools.checks_page > docs/checks.md`
 TITLES = {
     "captures": "The capture",
     "flows": "Flows and rows",
+    "preambles": "Proxies and other preambles",
     "icmp": "ICMP",
     "ike": "IKE",
     "esp": "ESP",
