@@ -22,23 +22,18 @@ from analyzer.findings import (
 )
 from analyzer.heads import Direction, Frame
 from analyzer.matching import Match, StationMatches
+from analyzer.naming import protocol_name
 from analyzer.protocols import http, icmp, resemblance
 from analyzer.stations import UNKNOWN
 from analyzer.unexpected import Pattern, UnexpectedGroup
 from analyzer.verdicts import Certainty, RowVerdict, Status
 
-PROTOCOL_NAMES = {"ftp-data": "FTP data", "http": "HTTP in clear", "iec104": "IEC 104 in clear"}
-"""Protocols whose name in sentences is not their own in upper case."""
 DISCOVERY_NAMES = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}
 """Name discovery by UDP port; on the other ports it is NetBIOS."""
 PORTS_SHOWN = 12
 """Maximum ports of a scan that a sentence lists."""
 OPENING = 64
 """Bytes of a datagram that suffice to tell what its content looks like."""
-
-
-def protocol_name(protocol: str) -> str:
-    return PROTOCOL_NAMES.get(protocol, protocol.upper())
 
 
 def port_name(conversation: Conversation) -> str:

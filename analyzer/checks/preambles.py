@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from analyzer.checks.flows import protocol_name
 from analyzer.conversations import Conversation
 from analyzer.findings import CAPTURE, CITED, AuditContext, Check, Issue, Kind, Severity, check, flow_filter
 from analyzer.heads import DIRECTIONS, Frame
 from analyzer.matching import StationMatches
+from analyzer.naming import protocol_name
 from analyzer.protocols.preambles import CONNECT, SOCKS4, SOCKS5, STARTTLS, UNANSWERED, Preamble
 
 PROXIES = frozenset({CONNECT, SOCKS4, SOCKS5})
