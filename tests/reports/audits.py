@@ -1,4 +1,4 @@
-"""An audit made by hand that has one of everything."""
+"""A hand-made audit with one of everything."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ BARE = Audit(
 
 @dataclass(frozen=True, slots=True)
 class TlsFacts(Facts):
-    """As a dissector would say it."""
+    """Facts as a dissector would return them."""
 
     offered_version: str | None = None
     version: str | None = None
@@ -298,13 +298,13 @@ EXAMPLE = replace(
 
 
 def rendered(audit: Audit, name: str) -> bytes:
-    """An audit in one of the formats, as it is written to a file."""
-    said = next(each for each in FORMATS if name == each.name).render(audit)
-    return said.encode() if isinstance(said, str) else said
+    """The report in one of the formats, as it is written to a file."""
+    report = next(format_ for format_ in FORMATS if name == format_.name).render(audit)
+    return report.encode() if isinstance(report, str) else report
 
 
 HOSTILE = "\x1b[31mred\r\n\x00\x9b\u202e\ud8ff"
-"""What a stranger may hope to send to a terminal."""
+"""Text that an attacker may try to send to a terminal."""
 
 HOSTILE_AUDIT = replace(
     BARE,

@@ -1,4 +1,4 @@
-"""The catalogue of checks as it is printed."""
+"""The catalogue of checks and their documentation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from analyzer.findings import sections
 from analyzer.reports.explain import WIDTH, render_catalogue, render_check
 
 
-def test_the_catalogue_has_one_line_for_each_check() -> None:
+def test_catalogue_has_one_line_per_check() -> None:
     lines = render_catalogue(checks.CHECKS).splitlines()
     assert lines[0].split() == ["check", "severity", "kind", "slug"]
     assert len(lines) == 2 + len(checks.CHECKS)
@@ -15,11 +15,11 @@ def test_the_catalogue_has_one_line_for_each_check() -> None:
         assert line.split() == [check.id, str(check.severity), check.kind.value, check.slug]
 
 
-def test_a_check_is_explained_in_its_own_words() -> None:
+def test_documentation_of_a_check_is_complete() -> None:
     for check in checks.CHECKS:
-        shown = render_check(check)
-        assert shown.startswith(f"{check.id} {check.slug} ({check.severity} {check.kind.value})\n")
-        assert max(map(len, shown.splitlines())) <= WIDTH
-        words = " ".join(shown.split())
-        for heading, said in sections(check).items():
-            assert f"{heading.capitalize()} {said}" in words
+        text = render_check(check)
+        assert text.startswith(f"{check.id} {check.slug} ({check.severity} {check.kind.value})\n")
+        assert max(map(len, text.splitlines())) <= WIDTH
+        words = " ".join(text.split())
+        for heading, section in sections(check).items():
+            assert f"{heading.capitalize()} {section}" in words

@@ -1,4 +1,4 @@
-"""The page, as text: what it says, and that nothing in it acts."""
+"""The HTML report as text: its content, and that untrusted text in it is inert."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ SCRIPT = "<script>alert(1)</script>"
 
 
 class Page(HTMLParser):
-    """Elements, attributes and text of a page; every element must be closed in its turn."""
+    """Elements, attributes and text of a page; asserts that elements are closed in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.elements: list[tuple[str, dict[str, str]]] = []
         self.inside: dict[str, list[str]] = {}
+        """Content of style and script elements."""
         self.text: list[str] = []
         self.feed(page)
         self.close()
@@ -64,22 +65,23 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        kind = self.open[-1] if self.open else ""
-        if kind in ("script", "style"):
-            self.inside.setdefault(kind, []).append(data)
+        element = self.open[-1] if self.open else ""
+        if element in ("script", "style"):
+            self.inside.setdefault(element, []).append(data)
         else:
             self.text.append(data)
 
     @property
-    def said(self) -> str:
+    def words(self) -> str:
+        """The text with single blanks."""
         return " ".join("".join(self.text).split())
 
     def all(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def spoilt(text: str) -> Audit:
-    """An audit of which a stranger chose every text that one may choose."""
+def untrusted(text: str) -> Audit:
+    """An audit with this text wherever captures and paths provide one."""
     station = replace(TLS_STATION.station, address=text, evidence=(text,))
     return replace(
         EXAMPLE,
@@ -95,24 +97,24 @@ def spoilt(text: str) -> Audit:
     )
 
 
-def test_the_report_is_the_golden_one() -> None:
+def test_golden() -> None:
     page = html.render(EXAMPLE).replace(f"tpe-pcap {__version__}", "tpe-pcap VERSION")
     assert ASSETS.sub("", page) == (GOLDEN / "audit.html").read_text(encoding="utf-8")
 
 
-def test_it_is_well_formed() -> None:
-    for each in (BARE, EXAMPLE, HOSTILE_AUDIT):
-        page = Page(html.render(each))
-        ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-        assert len(ids) == len(set(ids))
-        for link in page.all("a"):
-            assert link["href"].removeprefix("#") in ids
-        for _, attributes in page.elements:
-            for name in ("aria-labelledby", "for", "data-copy"):
-                assert set(attributes.get(name, "").split()) <= set(ids)
+@pytest.mark.parametrize("result", [BARE, EXAMPLE, HOSTILE_AUDIT], ids=["bare", "example", "hostile"])
+def test_page_is_well_formed(result: Audit) -> None:
+    page = Page(html.render(result))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for link in page.all("a"):
+        assert link["href"].removeprefix("#") in ids
+    for _, attributes in page.elements:
+        for name in ("aria-labelledby", "for", "data-copy"):
+            assert set(attributes.get(name, "").split()) <= set(ids)
 
 
-def test_it_asks_nobody_for_anything() -> None:
+def test_page_loads_nothing() -> None:
     page = Page(html.render(EXAMPLE))
     for tag, attributes in page.elements:
         assert tag not in {"link", "img", "iframe", "object", "embed", "base", "audio", "video", "image", "use"}
@@ -122,45 +124,45 @@ def test_it_asks_nobody_for_anything() -> None:
     assert not re.search(r"fetch|XMLHttp|import\(|innerHTML|eval", "".join(page.inside["script"]))
 
 
-def test_its_policy_allows_its_own_style_and_script_only() -> None:
+def test_policy_allows_only_its_own_style_and_script() -> None:
     page = Page(html.render(EXAMPLE))
-    (policy,) = (each["content"] for each in page.all("meta") if each.get("http-equiv") == "Content-Security-Policy")
+    (policy,) = (meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
     directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
     assert directives.pop("default-src") == "'none'"
     for kind in ("style", "script"):
-        (content,) = ["".join(page.inside[kind])]
-        sum_ = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        assert directives.pop(f"{kind}-src") == f"'sha256-{sum_}'"
+        content = "".join(page.inside[kind]).encode()
+        digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        assert directives.pop(f"{kind}-src") == f"'sha256-{digest}'"
     assert set(directives.values()) == {"'none'"}
 
 
 @pytest.mark.parametrize("text", [SCRIPT, "\"' onclick=alert(1) x='", "{{ 7 * 7 }}", "</style></title><b>", "]]>&amp;"])
-def test_what_strangers_say_is_text(text: str) -> None:
-    page, plain = Page(html.render(spoilt(text))), Page(html.render(spoilt("a-name")))
+def test_untrusted_text_is_escaped(text: str) -> None:
+    page, plain = Page(html.render(untrusted(text))), Page(html.render(untrusted("a-name")))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
     assert [set(attributes) for _, attributes in page.elements] == [set(attributes) for _, attributes in plain.elements]
     assert page.inside == plain.inside
     assert text in "".join(page.text)
 
 
-def test_nothing_invisible_is_in_it() -> None:
-    for each in (HOSTILE_AUDIT, spoilt("a\nforged\u202eb\u2066c\x00\x1b[31m\ufeff\ud800\u2800")):
-        page = html.render(each)
+def test_unprintable_characters_are_escaped() -> None:
+    for result in (HOSTILE_AUDIT, untrusted("a\nforged\u202eb\u2066c\x00\x1b[31m\ufeff\ud800\u2800")):
+        page = html.render(result)
         assert all(map(is_printable, page.split("\n")))
         assert "\nforged" not in page
         page.encode("utf-8")
     assert "a\\nforged\\u202eb\\u2066c\\x00\\x1b[31m\\ufeff\\ud800\\u2800" in page
 
 
-def test_a_hostile_capture_becomes_text(tmp_path: Path) -> None:
+def test_markup_in_a_capture_is_escaped(tmp_path: Path) -> None:
     request = f"GET /{SCRIPT} HTTP/1.1\r\nHost: {SCRIPT}\r\nUser-Agent: {SCRIPT}\r\n\r\n".encode()
     result = Traffic().tcp(STATION, 40000, TPE, 3001, (request, HTTP[1]), duration=10).audit(tmp_path)
     page = Page(html.render(result))
     assert len(page.all("script")) == 1
-    assert f"path /{SCRIPT}" in page.said and f"value {SCRIPT}" in page.said
+    assert f"path /{SCRIPT}" in page.words and f"value {SCRIPT}" in page.words
 
 
-def test_passwords_and_tokens_are_not_in_it(tmp_path: Path) -> None:
+def test_page_contains_no_passwords_or_tokens(tmp_path: Path) -> None:
     secret = "s3cr3t-w0rds"
     token = base64.b64encode(f"admin:{secret}".encode()).decode()
     request = f"GET /a?k={secret} HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {token}\r\nCookie: {secret}\r\n\r\n"
@@ -172,43 +174,48 @@ def test_passwords_and_tokens_are_not_in_it(tmp_path: Path) -> None:
         assert text not in page and text.encode().hex(" ") not in page
 
 
-def test_an_anonymised_audit_shows_no_packet() -> None:
-    result = audit(samples.capture("tls-in-clear-on-all-ports"))
-    open_, closed = Page(html.render(result)), Page(html.render(anonymous(result, bytes(32))))
-    addresses = {end.address for each in result.conversations for end in (each.originator, each.responder)}
-    private = {each for each in addresses if each != "255.255.255.255"}
-    assert private and any(each in open_.said for each in private)
-    assert not any(re.search(rf"(?<![0-9.]){re.escape(each)}(?![0-9])", closed.said) for each in private)
-    assert [each for each in open_.all("pre") if each.get("class") == "hex"]
-    assert not closed.all("pre")
+def test_anonymised_page_has_no_addresses_and_no_packet_bytes() -> None:
+    result = samples.audit_of("tls-in-clear-on-all-ports")
+    original, anonymised = Page(html.render(result)), Page(html.render(anonymous(result, bytes(32))))
+    ends = (end for flow in result.conversations for end in (flow.originator, flow.responder))
+    addresses = {end.address for end in ends} - {"255.255.255.255"}
+    assert any(address in original.words for address in addresses)
+    for address in addresses:
+        assert not re.search(rf"(?<![0-9.]){re.escape(address)}(?![0-9])", anonymised.words)
+    assert [element for element in original.all("pre") if element.get("class") == "hex"]
+    assert not anonymised.all("pre")
 
 
-def test_every_finding_is_there_with_its_remedy_filter_and_frames() -> None:
+def severities(page: Page) -> list[str]:
+    """The severities of the findings, in the order of the page."""
+    return [details["data-severity"] for details in page.all("details") if "data-severity" in details]
+
+
+def test_every_finding_has_its_remedy_filter_and_frames() -> None:
     page = Page(html.render(EXAMPLE))
-    shown = page.all("details")
-    assert len([each for each in shown if "data-severity" in each]) == len(EXAMPLE.findings)
-    for each in EXAMPLE.findings:
-        assert each.summary in page.said and each.remedy in page.said
-        assert each.filter is None or each.filter in page.said
-        assert each.check in page.said
-    assert "12 of gw.pcap; 3 of nano.pcapng" in page.said
+    assert len(severities(page)) == len(EXAMPLE.findings)
+    for found in EXAMPLE.findings:
+        assert found.summary in page.words and found.remedy in page.words
+        assert found.filter is None or found.filter in page.words
+        assert found.check in page.words
+    assert "12 of gw.pcap; 3 of nano.pcapng" in page.words
 
 
-def test_the_most_severe_findings_come_first() -> None:
-    shown = [each["data-severity"] for each in Page(html.render(EXAMPLE)).all("details") if "data-severity" in each]
+def test_findings_are_ordered_by_severity() -> None:
+    shown = severities(Page(html.render(EXAMPLE)))
     assert shown == sorted(shown, key=["high", "medium", "low", "info"].index)
 
 
-def test_every_row_is_there_with_its_status_in_words() -> None:
-    said = Page(html.render(EXAMPLE)).said
+def test_every_row_has_its_status_in_words() -> None:
+    text = Page(html.render(EXAMPLE)).words
     for row in TLS_STATION.rows:
         status = f"{row.status.value}, {row.certainty.value}" if row.certainty else row.status.value
-        assert status in said and row.row.id in said
-        assert row.reason is None or row.reason in said
+        assert status in text and row.row.id in text
+        assert row.reason is None or row.reason in text
 
 
 @pytest.mark.parametrize(
-    ("audit", "word"),
+    ("result", "word"),
     [
         (BARE, "Nothing to judge"),
         (EXAMPLE, "Failed"),
@@ -217,49 +224,51 @@ def test_every_row_is_there_with_its_status_in_words() -> None:
         (replace(EXAMPLE, base_stations=()), "Nothing to judge"),
     ],
 )
-def test_the_verdict_is_the_title_and_the_heading(audit: Audit, word: str) -> None:
-    page = html.render(audit)
+def test_verdict_is_in_the_title_and_the_heading(result: Audit, word: str) -> None:
+    page = html.render(result)
     assert f"<title>{word}: " in page
     assert f'<span class="word">{word}</span>' in page
 
 
-def test_of_too_many_findings_and_stations_the_page_says_what_it_leaves_out() -> None:
+def test_limits_of_findings_and_stations_are_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, limit in (("STATIONS", 30), ("FINDINGS", 40), ("EXCERPTED", 20)):
+        monkeypatch.setattr(html, name, limit)
+    monkeypatch.setattr(html, "page", html.page.__wrapped__)  # not cached: the template contains the limits
     stations = tuple(
-        replace(TLS_STATION, station=replace(TLS_STATION.station, address=f"10.1.{number >> 8}.{number & 255}"))
-        for number in range(html.STATIONS + 5)
+        replace(TLS_STATION, station=replace(TLS_STATION.station, address=f"10.1.0.{number}")) for number in range(35)
     )
-    findings = tuple(finding(summary=f"Finding {number}.") for number in range(html.FINDINGS + 7))
+    findings = tuple(finding(summary=f"Finding {number}.") for number in range(47))
     page = Page(html.render(replace(EXAMPLE, base_stations=stations, findings=findings)))
-    assert len([each for each in page.all("details") if each.get("class") == "station"]) == html.STATIONS
-    assert len([each for each in page.all("details") if "data-severity" in each]) == html.FINDINGS
-    assert "The first 1,000 of 1,005 base stations are shown" in page.said
-    assert "The 1,000 most severe of 1,007 findings are shown" in page.said
-    assert "Packets are excerpted for the first 250 findings." in page.said
+    assert len([details for details in page.all("details") if details.get("class") == "station"]) == 30
+    assert len(severities(page)) == 40
+    assert "The first 30 of 35 base stations are shown" in page.words
+    assert "The 40 most severe of 47 findings are shown" in page.words
+    assert "Packets are excerpted for the first 20 findings." in page.words
 
 
-def test_the_same_audit_gives_the_same_bytes() -> None:
+def test_equal_audits_give_equal_pages() -> None:
     path = samples.capture("mixed-two-base-stations")
     assert html.render(audit(path)) == html.render(audit(path))
     assert "".join(html.pieces(EXAMPLE)) == html.render(EXAMPLE)
 
 
-def test_without_jinja2_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_jinja2_is_an_error_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     html.page.cache_clear()
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(UsageError, match=r"pip install 'tpe-pcap\[html\]'"):
         html.pieces(EXAMPLE)
 
 
-def test_the_page_travels_with_the_package() -> None:
+def test_assets_are_part_of_the_package() -> None:
     for name in ("report.html.jinja", "report.css", "report.js"):
         assert html.asset(name)
 
 
-# -- the drawings ----------------------------------------------------------------------------------------------
+# -- drawings --------------------------------------------------------------------------------------------------
 
 
 def many(stations: int, peers: int = 1) -> Audit:
-    """Base stations that each speak to so many strangers."""
+    """Base stations that each have flows with so many peers, none of which match a row."""
     addresses = [f"10.1.{number >> 8}.{number & 255}" for number in range(stations)]
     flows = [
         flow(1 + index * peers + other, Endpoint(address, 40000), Endpoint(f"192.0.2.{other}", 80))
@@ -274,11 +283,11 @@ def many(stations: int, peers: int = 1) -> Audit:
         ),
         conversations=Conversations(flows),
         flow_rows={},
-        flow_stations={each.id: each.originator.address for each in flows},
+        flow_stations={conversation.id: conversation.originator.address for conversation in flows},
     )
 
 
-def test_a_lane_of_the_timeline_holds_the_flows_of_a_row() -> None:
+def test_lane_has_the_flows_of_a_row() -> None:
     drawn = timeline(EXAMPLE)
     assert drawn is not None and not drawn.shared
     assert [(lane.name, lane.status, lane.flows) for lane in drawn.lanes] == [
@@ -292,7 +301,7 @@ def test_a_lane_of_the_timeline_holds_the_flows_of_a_row() -> None:
     assert drawn.ticks == ("0", "+1 min 15 s", "+2 min 30 s", "+3 min 45 s", "+5 min 0 s")
 
 
-def test_flows_stand_where_they_were() -> None:
+def test_flow_is_drawn_at_its_time() -> None:
     late = flow(1)
     late = late._replace(first=START + 150 * SECOND, last=START + 300 * SECOND)
     drawn = timeline(replace(EXAMPLE, conversations=Conversations((late,)), captures=(GW,)))
@@ -301,11 +310,11 @@ def test_flows_stand_where_they_were() -> None:
     assert drawn.lanes[0].description == "1 flow, from 2 min 30 s to 5 min 0 s after the first packet"
 
 
-def test_thousands_of_flows_are_one_lane_of_bounded_size() -> None:
+def test_path_of_a_lane_is_bounded() -> None:
     flows = [flow(1)._replace(id=number, first=START + number * 10**7) for number in range(1, 20_001)]
-    flows = [each._replace(last=each.first + 1) for each in flows]
-    rows = {each.id: ("i38",) for each in flows}
-    stations = {each.id: STATION for each in flows}
+    flows = [conversation._replace(last=conversation.first + 1) for conversation in flows]
+    rows = {conversation.id: ("i38",) for conversation in flows}
+    stations = {conversation.id: STATION for conversation in flows}
     drawn = timeline(replace(EXAMPLE, conversations=Conversations(flows), flow_rows=rows, flow_stations=stations))
     assert drawn is not None
     (lane,) = drawn.lanes
@@ -323,7 +332,7 @@ def test_many_base_stations_share_lanes_and_nodes() -> None:
     assert LANES < SHARED_LANES
 
 
-def test_many_strangers_share_a_node() -> None:
+def test_many_peers_of_a_kind_share_a_node() -> None:
     drawn = diagram(many(1, 50))
     assert drawn is not None
     assert [node.name for node in drawn.peers][PEERS:] == [f"{50 - PEERS} further hosts"]
@@ -332,36 +341,36 @@ def test_many_strangers_share_a_node() -> None:
     assert exactly is not None and len(exactly.peers) == PEERS + 1
 
 
-def test_the_diagram_tells_tpe_services_and_strangers_apart() -> None:
-    drawn = diagram(audit(samples.capture("tls-in-clear-on-all-ports")))
+def test_kinds_of_peers() -> None:
+    drawn = diagram(samples.audit_of("tls-in-clear-on-all-ports"))
     assert drawn is not None
     assert [node.kind for node in drawn.peers] == ["TPE", "service", "service"]
     assert drawn.peers[0].name == "172.16.40.10"
     example = diagram(EXAMPLE)
     assert example is not None
     assert ("192.0.2.80", "stranger") in [(node.name, node.kind) for node in example.peers]
-    (stray,) = (edge for edge in example.edges if edge.peer.kind == "stranger")
-    assert (stray.status, stray.rows, stray.flows) == ("no row", (), 1)
+    (edge,) = (edge for edge in example.edges if edge.peer.kind == "stranger")
+    assert (edge.status, edge.rows, edge.flows) == ("no row", (), 1)
 
 
-def test_what_is_worst_is_drawn_last() -> None:
-    drawn = diagram(audit(samples.capture("tls-in-clear-on-all-ports")))
+def test_worst_edge_is_drawn_last() -> None:
+    drawn = diagram(samples.audit_of("tls-in-clear-on-all-ports"))
     assert drawn is not None
     assert drawn.edges[-1].status == "malformed"
 
 
-def test_long_names_are_cut_in_the_diagram_and_whole_in_its_table() -> None:
+def test_long_names_are_shortened_in_the_diagram_only() -> None:
     name = "a-very-long-name-" * 20
-    page = Page(html.render(spoilt(name)))
-    assert name in page.said
+    page = Page(html.render(untrusted(name)))
+    assert name in page.words
     assert not any(len(text.strip()) > 400 for text in page.text if "…" in text)
 
 
-def test_without_packets_there_is_no_drawing() -> None:
+def test_no_packets_give_no_drawings() -> None:
     assert timeline(BARE) is None and diagram(BARE) is None
     assert "There is no flow." in html.render(BARE)
 
 
-def test_a_frame_of_another_flow_brings_no_excerpt() -> None:
+def test_frame_of_another_flow_has_no_excerpt() -> None:
     page = html.render(replace(EXAMPLE, conversations=FLOWS, findings=(finding(frames=(Frame(0, 4000),)),)))
     assert 'class="excerpt"' not in page

@@ -1,4 +1,4 @@
-"""What programs read."""
+"""The JSON report and its schema."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ FLOWS_SCHEMA = {"$ref": "#/$defs/flows_report", "$defs": SCHEMA["$defs"]}
 
 
 def checked(content: str, schema: dict[str, Any] = SCHEMA) -> Any:
-    """The report's content, after the schema has agreed to it."""
+    """The content of a report that conforms to the schema."""
     value = json.loads(content)
     validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
     validator.validate(value)
     return value
 
 
-def test_the_schema_is_one() -> None:
+def test_schema_is_valid() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_the_report_is_the_golden_one() -> None:
+def test_golden() -> None:
     golden = (GOLDEN / "audit.json").read_text(encoding="utf-8")
     assert report.render(EXAMPLE).replace(f'"version": "{__version__}"', '"version": "VERSION"') == golden
 
@@ -45,17 +45,17 @@ def test_the_report_is_the_golden_one() -> None:
     [EXAMPLE, HOSTILE_AUDIT, BARE, replace(BARE, captures=(EMPTY,))],
     ids=["example", "hostile", "bare", "empty"],
 )
-def test_every_report_agrees_with_the_schema(audit: Audit) -> None:
+def test_reports_conform_to_the_schema(audit: Audit) -> None:
     checked(report.render(audit))
 
 
-def test_flows_agree_with_the_schema() -> None:
+def test_flows_conform_to_the_schema() -> None:
     value = checked(report.render_flows(EXAMPLE.captures, FLOWS), FLOWS_SCHEMA)
     assert [flow["id"] for flow in value["flows"]] == [1, 2, 3, 4, 5, 6, 7]
     assert all(flow["rows"] == [] and flow["base_station"] is None for flow in value["flows"])
 
 
-def test_flows_carry_the_rows_that_are_known() -> None:
+def test_flows_have_the_given_rows_and_base_stations() -> None:
     value = checked(report.render_flows(EXAMPLE.captures, FLOWS, {1: ("i38",)}, {1: "10.0.0.2"}), FLOWS_SCHEMA)
     assert (value["flows"][0]["rows"], value["flows"][0]["base_station"]) == (["i38"], "10.0.0.2")
 
@@ -77,7 +77,7 @@ def test_flows_carry_the_rows_that_are_known() -> None:
         (("flows", 0, "community_id"), "2:"),
     ],
 )
-def test_the_schema_refuses_what_no_report_may_say(path: tuple[str | int, ...], wrong: object) -> None:
+def test_schema_rejects_invalid_values(path: tuple[str | int, ...], wrong: object) -> None:
     value = json.loads(report.render(EXAMPLE))
     place = value
     for key in path[:-1]:
@@ -87,14 +87,14 @@ def test_the_schema_refuses_what_no_report_may_say(path: tuple[str | int, ...], 
         checked(json.dumps(value))
 
 
-def test_the_schema_describes_what_a_capture_says_of_itself() -> None:
-    assert {each.name for each in fields(CaptureFacts)} == set(SCHEMA["$defs"]["capture_said"]["properties"])
-    said = SCHEMA["$defs"]["capture_said"]["properties"]
-    assert set(said["compression"]["enum"]) == set(DECOMPRESSORS)
-    assert set(said["variant"]["enum"]) == {*VARIANTS.values(), "AIX"}
+def test_schema_describes_the_facts_of_captures() -> None:
+    assert {field.name for field in fields(CaptureFacts)} == set(SCHEMA["$defs"]["capture_said"]["properties"])
+    facts = SCHEMA["$defs"]["capture_said"]["properties"]
+    assert set(facts["compression"]["enum"]) == set(DECOMPRESSORS)
+    assert set(facts["variant"]["enum"]) == {*VARIANTS.values(), "AIX"}
 
 
-def test_every_key_is_in_the_schema() -> None:
+def test_schema_has_exactly_the_keys_of_the_report() -> None:
     value = json.loads(report.render(EXAMPLE))
     parts = SCHEMA["$defs"]
     assert set(value) == set(SCHEMA["properties"])
@@ -108,7 +108,7 @@ def test_every_key_is_in_the_schema() -> None:
         assert {key for example in examples for key in example} == set(parts[name]["properties"]), name
 
 
-def test_each_flow_and_finding_stands_on_its_own_line() -> None:
+def test_flows_and_findings_have_one_line_each() -> None:
     lines = [line.strip().rstrip(",") for line in report.render(EXAMPLE).splitlines()]
     flows = [json.loads(line) for line in lines if '"transport"' in line]
     assert [flow["id"] for flow in flows] == [1, 2, 3, 4, 5, 6, 7]
@@ -123,23 +123,23 @@ def test_times_have_the_digits_of_their_capture() -> None:
     assert value["flows"][4]["first"] == "2026-11-22T06:37:05.123456000Z"
 
 
-def test_a_time_without_a_frame_has_the_most_digits() -> None:
+def test_time_without_a_frame_has_the_most_digits() -> None:
     value = json.loads(report.render(replace(EXAMPLE, findings=(finding(frames=()),))))
     assert value["findings"][0]["time"] == "2026-11-22T06:37:01.123456000Z"
 
 
-def test_mismatch_is_there_only_where_something_mismatched() -> None:
+def test_mismatch_is_left_out_if_nothing_mismatched() -> None:
     found = json.loads(report.render(EXAMPLE))["findings"]
-    assert [each.get("mismatch") for each in found] == [None, "port", None, None, None]
+    assert [reported.get("mismatch") for reported in found] == [None, "port", None, None, None]
     assert "mismatch" not in found[0]
 
 
-def test_private_and_empty_facts_are_not_shown() -> None:
+def test_private_and_empty_facts_are_left_out() -> None:
     facts = json.loads(report.render(EXAMPLE))["flows"][0]["facts"]
     assert list(facts) == ["offered_version", "version", "cipher_suite", "server_name", "client_certificate"]
 
 
-def test_a_path_that_is_no_utf8_comes_back_as_it_was_given() -> None:
+def test_path_that_is_not_utf8_is_preserved() -> None:
     content = report.render(HOSTILE_AUDIT)
     content.encode("utf-8")
     value = json.loads(content)
@@ -147,10 +147,10 @@ def test_a_path_that_is_no_utf8_comes_back_as_it_was_given() -> None:
     assert "café" in content
 
 
-def test_the_same_audit_gives_the_same_bytes() -> None:
+def test_equal_audits_give_equal_reports() -> None:
     assert report.render(EXAMPLE) == report.render(replace(EXAMPLE))
 
 
-def test_an_empty_audit_has_every_list() -> None:
+def test_empty_audit_has_all_lists() -> None:
     value = checked(report.render(replace(BARE, captures=(GW,))))
     assert value["base_stations"] == value["findings"] == value["flows"] == []

@@ -1,4 +1,4 @@
-"""Names that the captures tell of addresses, and what DHCP tells of a base station, in the reports."""
+"""Host names from DNS and capture files, and DHCP data of base stations, in the reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESOLVER = "10.0.9.53"
 
 
 def answer(address: str, name: bytes) -> tuple[bytes, bytes]:
-    """A question for a name, and its answer."""
+    """A DNS query for a name, and its response."""
     question = name + b"\0\1\0\1"
     packed = bytes(map(int, address.split(".")))
     return (
@@ -44,21 +44,21 @@ def traffic(name: bytes = b"\x04lrc1\x07example\x03com\0") -> Traffic:
     )
 
 
-def test_the_text_names_tpe_and_the_peers_of_findings(tmp_path: Path) -> None:
+def test_text_names_tpe_and_the_peers_of_findings(tmp_path: Path) -> None:
     report = text.render(traffic().audit(tmp_path))
     assert f"  TPE   {TPE} (lrc1.example.com)\n" in report
     assert f"{TPE}:8080\n" in report.replace(f"{TPE}:8080 (lrc1.example.com)", f"{TPE}:8080\n")
     assert f"-> {TPE}:8080 (lrc1.example.com)" in " ".join(report.split())
 
 
-def test_the_json_has_all_names(tmp_path: Path) -> None:
+def test_json_has_all_names(tmp_path: Path) -> None:
     value = json.loads(json_report.render(traffic().audit(tmp_path)))
     jsonschema.Draft202012Validator(json_report.schema()).validate(value)
     assert value["names"] == {TPE: ["lrc1.example.com"]}
 
 
-def test_what_dhcp_tells_of_a_base_station(tmp_path: Path) -> None:
-    """Its MAC address is a router's here, or not its own: the address that it was given tells which client it is."""
+def test_dhcp_data_of_a_base_station(tmp_path: Path) -> None:
+    """The client is found by its leased address: the MAC address in the frames is a router's."""
     result = traffic().audit(tmp_path)
     report = " ".join(text.render(result).split())
     assert "DHCP host name vm, asked for 10.20.30.10, given 10.0.0.2 for 600 s by 10.20.30.2" in report
@@ -73,7 +73,7 @@ def test_what_dhcp_tells_of_a_base_station(tmp_path: Path) -> None:
     }
 
 
-def test_a_base_station_behind_a_router_has_its_mac_address_from_dhcp(tmp_path: Path) -> None:
+def test_mac_address_behind_a_router_is_that_of_dhcp(tmp_path: Path) -> None:
     macs = {STATION: "02:00:00:00:00:01", OTHER: "02:00:00:00:00:01"}
     behind = Traffic(macs).udp(STATION, 68, "10.20.30.2", 67, (">", REQUEST), ("<", acknowledged(STATION)))
     behind.tcp(STATION, 40000, TPE, 3001, TLS).tcp(OTHER, 40000, TPE, 9)
@@ -84,16 +84,16 @@ def test_a_base_station_behind_a_router_has_its_mac_address_from_dhcp(tmp_path: 
 @pytest.mark.parametrize(
     "name", [b"\x0aa) -> evil\0", b"\x05a\x1b[2J\0", b"\x03a b\0", b"\x04\xe2\x80\xae.\0", b"\0", b"\x01-\0"]
 )
-def test_a_name_that_no_host_has_is_shown_in_json_only(name: bytes, tmp_path: Path) -> None:
+def test_invalid_host_name_is_shown_in_json_only(name: bytes, tmp_path: Path) -> None:
     result = traffic(name).audit(tmp_path)
     report = text.render(result)
     assert f"  TPE   {TPE}\n" in report and "evil" not in report
-    said = json_report.render(result)
-    assert "\x1b" not in said and "\u202e" not in said
-    assert len(json.loads(said)["names"][TPE]) == 1
+    json_text = json_report.render(result)
+    assert "\x1b" not in json_text and "\u202e" not in json_text
+    assert len(json.loads(json_text)["names"][TPE]) == 1
 
 
-def test_names_of_the_file_come_after_those_of_dns(tmp_path: Path) -> None:
+def test_names_from_dns_precede_those_of_the_file(tmp_path: Path) -> None:
     resolved = b"\1\0" + (4 + 21).to_bytes(2, "little") + bytes([10, 0, 9, 1]) + b"old.example\0lrc9.a.b\0"
     resolved += bytes(-len(resolved) % 4) + bytes(4)
     frames = [data for _, data in traffic().packets]
@@ -105,13 +105,13 @@ def test_names_of_the_file_come_after_those_of_dns(tmp_path: Path) -> None:
     assert result.names == {TPE: ("lrc1.example.com", "old.example", "lrc9.a.b")}
 
 
-def test_multicast_answers_name_nobody(tmp_path: Path) -> None:
-    _, told = answer(TPE, b"\x04evil\0")
-    spoken = traffic().udp(OTHER, 5353, "224.0.0.251", 5353, (">", told)).audit(tmp_path)
-    assert spoken.names == {TPE: ("lrc1.example.com",)}
+def test_multicast_responses_give_no_names(tmp_path: Path) -> None:
+    _, response = answer(TPE, b"\x04evil\0")
+    result = traffic().udp(OTHER, 5353, "224.0.0.251", 5353, (">", response)).audit(tmp_path)
+    assert result.names == {TPE: ("lrc1.example.com",)}
 
 
-def test_hostile_names_of_a_file_are_escaped() -> None:
+def test_names_from_a_file_are_escaped() -> None:
     capture = replace(EXAMPLE.captures[1], facts=replace(EXAMPLE.captures[1].facts, names={"10.0.9.1": (HOSTILE,)}))
     result = replace(EXAMPLE, captures=(EXAMPLE.captures[0], capture))
     assert all(character == "\n" or character.isprintable() for character in text.render(result))

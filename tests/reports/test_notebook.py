@@ -1,4 +1,4 @@
-"""What a notebook and a Python prompt show of an audit."""
+"""An audit in notebooks and at the Python prompt."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.reports.audits import BARE, EXAMPLE, HOSTILE_AUDIT
 TAGS = {"div", "p", "table", "thead", "tbody", "tr", "th", "td"}
 
 
-class Reading(HTMLParser):
-    """The text of a page, and proof that its tags are few, closed and without anything active."""
+class Fragment(HTMLParser):
+    """The text of an HTML fragment; asserts that its tags are allowed, closed and inactive."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -41,38 +41,38 @@ class Reading(HTMLParser):
 
 
 @pytest.mark.parametrize("example", [EXAMPLE, BARE, HOSTILE_AUDIT], ids=["example", "empty", "hostile"])
-def test_nothing_but_tables_and_text(example: Audit) -> None:
-    text = Reading(render(example)).text
+def test_fragment_has_only_tables_and_text(example: Audit) -> None:
+    text = Fragment(render(example)).text
     assert all(part.isprintable() for part in text)
 
 
-def test_what_a_capture_says_is_text() -> None:
+def test_text_from_captures_is_escaped() -> None:
     finding = replace(EXAMPLE.findings[0], summary="<script>alert(1)</script>\x1b[31m\u202e")
     page = render(replace(EXAMPLE, findings=(finding,)))
     assert "<script" not in page
-    assert "<script>alert(1)</script>\\x1b[31m\\u202e" in Reading(page).text
+    assert "<script>alert(1)</script>\\x1b[31m\\u202e" in Fragment(page).text
 
 
-def test_it_shows_stations_rows_and_findings() -> None:
-    text = Reading(render(EXAMPLE)).text
+def test_fragment_shows_stations_and_findings() -> None:
+    text = Fragment(render(EXAMPLE)).text
     for verdict in EXAMPLE.base_stations:
         assert verdict.station.address in text
     for finding in EXAMPLE.findings[:SHOWN]:
         assert finding.summary in text
 
 
-def test_it_stays_small_and_says_what_it_leaves_out() -> None:
+def test_fragment_stays_small_and_counts_what_it_leaves_out() -> None:
     many = replace(EXAMPLE, findings=EXAMPLE.findings[:1] * 5000)
     page = render(many)
     assert len(page) < 20_000
-    assert f"… and {5000 - SHOWN:,} more findings" in Reading(page).text
+    assert f"… and {5000 - SHOWN:,} more findings" in Fragment(page).text
 
 
-def test_a_notebook_asks_the_audit_itself() -> None:
+def test_audit_displays_itself() -> None:
     assert EXAMPLE._repr_html_() == render(EXAMPLE)
 
 
-def test_a_prompt_shows_one_short_line() -> None:
+def test_repr_is_one_short_line() -> None:
     assert repr(BARE) == "<Audit: captures 0, packets 0, flows 0, base stations 0, findings none>"
     shown = repr(audit(samples.capture("tls-http-on-3001")))
     assert shown == "<Audit: captures 1, packets 289, flows 7, base stations 1, findings 1 high>"

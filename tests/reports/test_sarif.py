@@ -1,4 +1,4 @@
-"""What code scanning and collectors of findings read."""
+"""The SARIF report."""
 
 from __future__ import annotations
 
@@ -24,57 +24,55 @@ SCHEMA = json.loads((Path(__file__).parent / "schemas" / "sarif-2.1.0.json").rea
 VALIDATOR = jsonschema.Draft4Validator(SCHEMA, format_checker=jsonschema.Draft4Validator.FORMAT_CHECKER)
 
 
-def run(audited: Audit) -> Any:
-    """The only run of the log, after the schema has agreed to it."""
-    log = json.loads(sarif.render(audited))
+def run(result: Audit) -> Any:
+    """The only run of a log that conforms to the schema."""
+    log = json.loads(sarif.render(result))
     VALIDATOR.validate(log)
-    (only,) = log["runs"]
-    return only
+    (found,) = log["runs"]
+    return found
 
 
-def test_the_report_is_the_golden_one() -> None:
+def test_golden() -> None:
     golden = (ROOT / "tests" / "golden" / "audit.sarif").read_text(encoding="utf-8")
-    assert (
-        sarif.render(EXAMPLE).replace(f'"semanticVersion": "{__version__}"', '"semanticVersion": "VERSION"') == golden
-    )
+    report = sarif.render(EXAMPLE)
+    assert report.replace(f'"semanticVersion": "{__version__}"', '"semanticVersion": "VERSION"') == golden
 
 
 @pytest.mark.parametrize(
-    "audited",
+    "result",
     [EXAMPLE, HOSTILE_AUDIT, BARE, replace(BARE, captures=(EMPTY,)), replace(EXAMPLE, captures=(NANO, NANO))],
     ids=["example", "hostile", "bare", "empty", "the same file twice"],
 )
-def test_every_report_agrees_with_the_official_schema(audited: Audit) -> None:
-    run(audited)
-    assert sarif.render(audited).isascii()
+def test_reports_conform_to_the_official_schema(result: Audit) -> None:
+    run(result)
+    assert sarif.render(result).isascii()
 
 
 @pytest.mark.parametrize("name", samples.names())
-def test_collectors_find_what_they_ask_for(name: str) -> None:
-    """What GitHub's code scanning demands beyond the schema, and what DefectDojo reads without asking."""
-    told = run(samples.audit_of(name))
-    rules = told["tool"]["driver"]["rules"]
+def test_requirements_of_collectors(name: str) -> None:
+    """What GitHub's code scanning requires beyond the schema, and what DefectDojo expects."""
+    log = run(samples.audit_of(name))
+    rules = log["tool"]["driver"]["rules"]
     for rule in rules:
         assert rule["shortDescription"]["text"] and rule["fullDescription"]["text"]
         assert all(f"{heading}: " in rule["help"]["text"] for heading in ("Flags", "Why", "Evidence", "Remedy"))
         assert all(f"**{heading}:** " in rule["help"]["markdown"] for heading in ("Flags", "Why", "Evidence", "Remedy"))
         assert 0 <= float(rule["properties"]["security-severity"]) <= 10
         assert "security" in rule["properties"]["tags"]
-    names = set()
-    for result in told["results"]:
+    fingerprints = set()
+    for result in log["results"]:
         assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
-        place = result["locations"][0]["physicalLocation"]
-        assert place["region"]["startLine"] == 1
-        assert (
-            told["artifacts"][place["artifactLocation"]["index"]]["location"]["uri"] == place["artifactLocation"]["uri"]
-        )
-        names.add(result["partialFingerprints"]["primaryLocationLineHash"])
-    assert len(names) == len(told["results"]), "a collector would take two findings for one"
+        location = result["locations"][0]["physicalLocation"]
+        assert location["region"]["startLine"] == 1
+        artifact = log["artifacts"][location["artifactLocation"]["index"]]
+        assert artifact["location"]["uri"] == location["artifactLocation"]["uri"]
+        fingerprints.add(result["partialFingerprints"]["primaryLocationLineHash"])
+    assert len(fingerprints) == len(log["results"]), "a collector would merge two findings"
 
 
 def test_severities() -> None:
-    audited = replace(EXAMPLE, findings=tuple(finding(severity=severity) for severity in Severity))
-    assert [(each["level"], each["properties"]["security-severity"]) for each in run(audited)["results"]] == [
+    results = run(replace(EXAMPLE, findings=tuple(finding(severity=severity) for severity in Severity)))["results"]
+    assert [(result["level"], result["properties"]["security-severity"]) for result in results] == [
         ("note", "0.0"),
         ("note", "2.0"),
         ("warning", "5.5"),
@@ -82,23 +80,27 @@ def test_severities() -> None:
     ]
 
 
-def test_the_frames_are_in_the_message_and_in_the_places() -> None:
-    cited = run(EXAMPLE)["results"][3]
-    assert "frame 12 of gw.pcap; frame 3 of nano.pcapng" in cited["message"]["text"]
-    places = [
-        (place["physicalLocation"]["artifactLocation"]["uri"], [each["name"] for each in place["logicalLocations"]])
-        for place in cited["locations"]
+def test_frames_are_in_the_message_and_in_the_locations() -> None:
+    result = run(EXAMPLE)["results"][3]
+    assert "frame 12 of gw.pcap; frame 3 of nano.pcapng" in result["message"]["text"]
+    locations = [
+        (
+            location["physicalLocation"]["artifactLocation"]["uri"],
+            [logical["name"] for logical in location["logicalLocations"]],
+        )
+        for location in result["locations"]
     ]
-    assert places == [
+    assert locations == [
         ("gw.pcap", ["10.0.0.2", "10.0.9.1", "tcp/3001", "frame 12"]),
         ("nano.pcapng", ["10.0.0.2", "10.0.9.1", "tcp/3001", "frame 3"]),
     ]
 
 
-def test_damage_and_defects_are_told_of_the_run() -> None:
+def test_invocation_has_problems_and_defects() -> None:
     (invocation,) = run(EXAMPLE)["invocations"]
     assert invocation["executionSuccessful"] is True
-    assert [each["message"]["text"] for each in invocation["toolExecutionNotifications"]] == list(NANO.problems)
+    messages = [notification["message"]["text"] for notification in invocation["toolExecutionNotifications"]]
+    assert messages == list(NANO.problems)
     failed = replace(EXAMPLE, findings=(finding(check="TPE900", slug="program-defect", base_station=None),))
     assert run(failed)["invocations"][0]["executionSuccessful"] is False
 
@@ -114,12 +116,12 @@ def test_damage_and_defects_are_told_of_the_run() -> None:
         ("-", "-"),
     ],
 )
-def test_a_path_becomes_a_uri(path: str, uri: str) -> None:
+def test_path_as_uri(path: str, uri: str) -> None:
     capture: CaptureFile = replace(GW, path=path)
     assert run(replace(EXAMPLE, captures=(capture, NANO)))["artifacts"][0]["location"]["uri"] == uri
 
 
-def test_nothing_from_the_packets_is_raw() -> None:
+def test_text_from_packets_is_escaped() -> None:
     def texts(value: Any) -> Iterator[str]:
         if isinstance(value, str):
             yield value
@@ -127,7 +129,7 @@ def test_nothing_from_the_packets_is_raw() -> None:
             for part in value.values() if isinstance(value, dict) else value:
                 yield from texts(part)
 
-    said = list(texts(run(HOSTILE_AUDIT)))
-    assert any("\\x1b[31mred" in each for each in said)
-    rule_help = "\n\n"
-    assert all(each.replace(rule_help, "").isprintable() for each in said)
+    found = list(texts(run(HOSTILE_AUDIT)))
+    assert any("\\x1b[31mred" in text for text in found)
+    paragraph = "\n\n"  # in the help of rules
+    assert all(text.replace(paragraph, "").isprintable() for text in found)

@@ -1,4 +1,4 @@
-"""What a person reads."""
+"""The text report."""
 
 from __future__ import annotations
 
@@ -21,54 +21,54 @@ def wide_lines(report: str, width: int = 80) -> list[str]:
     return [line for line in report.splitlines() if len(line) > width and not line.startswith(" " * 8 + "Filter  ")]
 
 
-def test_the_report_is_the_golden_one() -> None:
+def test_golden() -> None:
     assert text.render(EXAMPLE) == (GOLDEN / "audit.txt").read_text(encoding="utf-8")
 
 
-def test_flows_are_the_golden_ones() -> None:
+def test_golden_flows() -> None:
     shown = text.render_flows(EXAMPLE.captures, FLOWS)
     assert shown == (GOLDEN / "flows.txt").read_text(encoding="utf-8")
 
 
-def test_colours_add_nothing_but_colours() -> None:
+def test_colours_change_nothing_else() -> None:
     coloured = text.render(EXAMPLE, colour=True)
     assert "\x1b[32mpresent\x1b[0m" in coloured
     assert ANSI.sub("", coloured) == text.render(EXAMPLE)
 
 
-def test_the_default_has_no_escape_sequence() -> None:
+def test_no_colours_by_default() -> None:
     assert "\x1b" not in text.render(EXAMPLE)
 
 
 @pytest.mark.parametrize("audit", [EXAMPLE, HOSTILE_AUDIT], ids=["example", "hostile"])
-def test_it_fits_the_terminal(audit: Audit) -> None:
+def test_lines_fit_80_columns(audit: Audit) -> None:
     assert wide_lines(text.render(audit)) == []
 
 
-def test_a_wider_terminal_is_used() -> None:
+def test_width_is_used() -> None:
     wide = text.render(EXAMPLE, width=120)
     assert wide_lines(wide, 120) == []
     assert wide.count("\n") < text.render(EXAMPLE).count("\n")
 
 
-def test_a_long_path_and_a_long_filter_stay_whole() -> None:
+def test_long_paths_and_filters_are_not_wrapped() -> None:
     path = "captures/" + "a-rather-long-folder/" * 6 + "gw.pcap"
-    long = "tcp.stream eq 1 || " * 10 + "tcp.stream eq 2"
+    long_filter = "tcp.stream eq 1 || " * 10 + "tcp.stream eq 2"
     captures = (replace(EXAMPLE.captures[0], path=path), EXAMPLE.captures[1])
-    report = text.render(replace(EXAMPLE, captures=captures, findings=(finding(filter=long),)))
+    report = text.render(replace(EXAMPLE, captures=captures, findings=(finding(filter=long_filter),)))
     assert f"\n{path}\n" in report
     assert f"of {path}\n" in report or f" {path}\n" in report.split("Findings")[1]
-    assert f"Filter  {long}\n" in report
+    assert f"Filter  {long_filter}\n" in report
 
 
-def test_nothing_from_the_packets_reaches_the_terminal_raw() -> None:
+def test_text_from_packets_is_escaped() -> None:
     report = text.render(HOSTILE_AUDIT)
     assert all(character == "\n" or character.isprintable() for character in report)
     assert "\\x1b[31mred\\r\\n\\x00\\x9b\\u202e\\ud8ff" in report
     report.encode("utf-8")
 
 
-def test_findings_come_by_severity_and_otherwise_in_their_order() -> None:
+def test_findings_are_ordered_by_severity() -> None:
     report = text.render(EXAMPLE)
     found = re.findall(r"^(HIGH|MEDIUM|LOW|INFO) +(TPE\d+)", report, re.MULTILINE)
     assert found == [
@@ -80,7 +80,7 @@ def test_findings_come_by_severity_and_otherwise_in_their_order() -> None:
     ]
 
 
-def test_each_finding_has_its_evidence_and_its_remedy() -> None:
+def test_finding_has_evidence_and_remedy() -> None:
     report = text.render(replace(EXAMPLE, captures=EXAMPLE.captures[:1], findings=(finding(),)))
     section = " ".join(report.split("Findings")[1].split("Totals")[0].split())
     assert section == (
@@ -93,26 +93,26 @@ def test_each_finding_has_its_evidence_and_its_remedy() -> None:
     )
 
 
-def test_an_empty_capture_is_stated_clearly() -> None:
+def test_empty_capture() -> None:
     report = text.render(replace(BARE, captures=(EMPTY,)))
     assert "There is no packet in the capture: nothing could be judged." in report
     assert "pcap, 0 packets, 24 bytes\n" in report
 
 
-def test_a_capture_without_a_base_station_is_stated_clearly() -> None:
+def test_no_base_station() -> None:
     assert "No base station could be recognised. No findings." in text.render(replace(BARE, captures=(GW,)))
 
 
-def test_a_clean_audit_says_so() -> None:
+def test_no_findings() -> None:
     report = text.render(replace(BARE, captures=(GW,), base_stations=(TLS_STATION,)))
     assert "1 base station. No findings." in report
     assert "\nFindings" not in report
 
 
-def test_a_flow_whose_opener_is_not_certain_is_marked() -> None:
+def test_uncertain_originator_has_another_arrow() -> None:
     report = text.render(replace(EXAMPLE, findings=(finding(flow=3),)))
     assert "3: tcp 10.0.0.2:50000 ~> 10.0.9.1:22, midstream, ssh" in report
 
 
-def test_no_flows_is_a_heading_only() -> None:
+def test_no_flows_give_only_a_heading() -> None:
     assert len(text.render_flows((EMPTY,), Conversations(())).splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Times to read."""
+"""Times and durations in reports."""
 
 from __future__ import annotations
 
