@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +38,7 @@ MAC, ROUTER = "70:76:ff:00:aa:10", "00:00:5e:00:01:01"
 
 
 def stations(traffic: Traffic, folder: Path, *names: str, tpe: tuple[str, ...] = ()) -> tuple[Station, ...]:
-    found, unjudged = find_stations(traffic.conversations(folder), load(), NamedHosts(names, tpe))
+    found, unjudged, _ = find_stations(traffic.conversations(folder), load(), NamedHosts(names, tpe))
     assert not unjudged
     return found
 
@@ -121,7 +122,7 @@ def test_scanner_of_a_base_station_is_no_base_station(tmp_path: Path) -> None:
 
 
 def test_named_tpe_restricts_signatures_to_flows_towards_it(tmp_path: Path) -> None:
-    traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp("10.0.0.50", 40000, OTHER, 443, TLS)
+    traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS).tcp("10.0.0.50", 40000, OTHER, 4443, TLS)
     assert addresses(traffic, tmp_path) == [(STATION,), ("10.0.0.50",)]
     assert addresses(traffic, tmp_path, tpe=("10.0.9.0/24",)) == [(STATION,)]
 
@@ -136,9 +137,62 @@ def test_named_hosts_decide_which_end_of_esp_is_the_base_station(
     tmp_path: Path, names: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
     traffic = Traffic().packet(TPE, STATION, 50, ESP).packet(STATION, TPE, 50, ESP)
-    ((found,), _) = find_stations(traffic.conversations(tmp_path), load(), NamedHosts(*names))
+    ((found,), *_) = find_stations(traffic.conversations(tmp_path), load(), NamedHosts(*names))
     assert found.address == STATION
     assert {(signature.client, signature.server) for signature in found.signatures} == {(STATION, TPE)}
+
+
+# -- strangers beside a base station -----------------------------------------------------------------------------
+
+
+def strangers(traffic: Traffic, folder: Path) -> list[str]:
+    return [stranger.address for stranger in find_stations(traffic.conversations(folder), load(), NamedHosts())[2]]
+
+
+def attempts(traffic: Traffic, client: str, count: int, gap: float, port: int = 3001) -> Traffic:
+    """Unanswered connections to TPE, ``gap`` seconds apart."""
+    begin = traffic.clock
+    for number in range(count):
+        traffic.at(begin + number * gap).syn(client, 41000 + number, TPE, port)
+    return traffic
+
+
+def test_host_that_tries_once_beside_a_served_station_is_a_stranger(tmp_path: Path) -> None:
+    traffic = attempts(busy(), "203.0.113.9", 1, 0)
+    assert addresses(traffic, tmp_path) == [(STATION,), (SECOND,)]
+    assert strangers(traffic, tmp_path) == ["203.0.113.9"]
+    result = traffic.audit(tmp_path)
+    (notice,) = findings_of(result, "TPE018")
+    assert notice.severity is Severity.INFO
+    assert "203.0.113.9" in notice.summary and "--base-station" in notice.summary
+    assert not result.fails()
+
+
+def test_station_that_keeps_trying_and_is_kept_out_does_not_vanish(tmp_path: Path) -> None:
+    assert addresses(attempts(busy(), "10.0.5.5", 3, 20), tmp_path) == [(STATION,), (SECOND,), ("10.0.5.5",)]
+    assert strangers(attempts(busy(), "10.0.5.5", 3, 5), tmp_path) == ["10.0.5.5"], "within ten seconds"
+    scanner = attempts(busy(), "10.0.5.5", 3, 20).syn("10.0.5.5", 42000, TPE, 8080)
+    assert strangers(scanner, tmp_path) == ["10.0.5.5"], "it also tries a port that no table lists"
+
+
+def test_health_check_is_a_stranger(tmp_path: Path) -> None:
+    """A load balancer connects again and again, and closes before it sends a byte."""
+    traffic = busy()
+    for number in range(5):
+        traffic.at(10.0 + 20 * number).tcp("10.0.5.5", 41000 + number, TPE, 3001)
+    assert strangers(traffic, tmp_path) == ["10.0.5.5"]
+
+
+def test_device_of_the_same_vendor_and_network_is_a_base_station(tmp_path: Path) -> None:
+    for mac, expected in (("70:76:ff:00:aa:11", []), ("00:1b:21:00:aa:11", ["10.0.0.77"])):
+        traffic = Traffic({STATION: MAC, "10.0.0.77": mac}).tcp(STATION, 40000, TPE, 3001, TLS)
+        assert strangers(traffic.syn("10.0.0.77", 41000, TPE, 3001), tmp_path) == expected
+
+
+def test_https_alone_makes_a_base_station_only_without_any_other_candidate(tmp_path: Path) -> None:
+    browsing = Traffic().tcp("10.0.0.77", 40000, OTHER, 443, TLS)
+    assert addresses(browsing, tmp_path) == [("10.0.0.77",)]
+    assert strangers(browsing.tcp(STATION, 40000, TPE, 3001, TLS), tmp_path) == ["10.0.0.77"]
 
 
 # -- one device, several addresses ------------------------------------------------------------------------------
@@ -253,6 +307,31 @@ def test_cleartext_beside_a_tunnel_contradicts_the_mode(tmp_path: Path) -> None:
     assert "row i6 of mode plain" in finding.summary and "its mode ipsec" in finding.summary
 
 
+def test_https_to_a_stranger_is_no_evidence_of_mode_basics(tmp_path: Path) -> None:
+    result = tls(Traffic()).tcp(STATION, 43000, OTHER, 443, TLS).audit(tmp_path)
+    assert [station.mode for station in result.base_stations] == ["tls"]
+    assert not findings_of(result, "TPE131") and not findings_of(result, "TPE104")
+    assert [finding.severity for finding in findings_of(result, "TPE101")] == [Severity.MEDIUM]
+
+
+def test_certificate_checks_beside_unanswered_ike_are_mode_ipsec(tmp_path: Path) -> None:
+    """In mode ipsec an LRR checks certificates by short connections to 3001 to 3003."""
+    traffic = Traffic().udp(STATION, 500, TPE, 500, (">", IKE_INIT[0]), (">", IKE_INIT[0]))
+    result = tls(traffic).audit(tmp_path)
+    assert [station.mode for station in result.base_stations] == ["ipsec"]
+    assert statuses(result)["i1"].startswith("blocked")
+
+
+def test_link_that_lives_on_beside_unanswered_ike_is_mode_tls(tmp_path: Path) -> None:
+    traffic = Traffic().udp(STATION, 500, TPE, 500, (">", IKE_INIT[0]))
+    tls(traffic)
+    for number in range(10):  # a record of application data every 20 s
+        record = b"\x17\x03\x03\x00\x20" + bytes([number]) * 32
+        seq = 1000 + len(TLS[0]) + number * len(record)
+        traffic.at(20.0 * number + 20).segment(STATION, 41000, TPE, 3001, 0x18, seq, 5000 + len(TLS[1]), record)
+    assert mode(traffic, tmp_path) == "tls"
+
+
 def test_user_overrides_the_mode(tmp_path: Path) -> None:
     result = tls(Traffic()).audit(tmp_path, mode="plain")
     (station,) = result.base_stations
@@ -350,6 +429,29 @@ def test_host_that_never_answers_is_no_tpe_if_another_one_does(tmp_path: Path) -
     assert set(traffic.audit(tmp_path, deployment="ha").base_stations[0].tpe) == {TPE, OTHER}
     alone = Traffic().syn(STATION, 40001, OTHER, 3001).audit(tmp_path)
     assert alone.base_stations[0].tpe == (OTHER,)
+
+
+def dns_answer(address: str) -> bytes:
+    """An answer that gives an address to ``tpe.example``."""
+    kind = 28 if ":" in address else 1
+    packed = socket.inet_pton(socket.AF_INET6 if kind == 28 else socket.AF_INET, address)
+    question = b"\x03tpe\x07example\x00" + struct.pack(">HH", kind, 1)
+    record = b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 60, len(packed)) + packed
+    return struct.pack(">HHHHHH", kind, 0x8180, 1, 1, 0, 0) + question + record
+
+
+def test_other_address_of_the_name_of_tpe_is_tpe_and_its_silence_is_told(tmp_path: Path) -> None:
+    traffic = Traffic({STATION: MAC, V6: MAC})
+    for address in (TPE, TPE6):
+        traffic.udp(STATION, 5353 + len(address), "10.0.0.1", 53, ("<", dns_answer(address)))
+    tls(traffic).syn(V6, 40000, TPE6, 3001).syn(V6, 40001, TPE6, 3001)
+    result = traffic.audit(tmp_path)
+    (station,) = result.base_stations
+    assert set(station.tpe) == {TPE, TPE6}
+    assert not findings_of(result, "TPE101")
+    (notice,) = findings_of(result, "TPE019")
+    assert f"IPv6 address {TPE6} of TPE, given for tpe.example, never answered 2 attempts" in notice.summary
+    assert notice.severity is Severity.LOW
 
 
 def test_rows_of_tpe_match_only_the_named_tpe(tmp_path: Path) -> None:

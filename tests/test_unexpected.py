@@ -23,7 +23,7 @@ TABLES = load()
 def groups(traffic: Traffic, folder: Path) -> tuple[UnexpectedGroup, ...]:
     """The groups of the only base station."""
     conversations = traffic.tcp(STATION, 40000, TPE, 3001, TLS).conversations(folder)
-    ((station,), _) = find_stations(conversations, TABLES, NamedHosts((STATION,)))
+    ((station,), *_) = find_stations(conversations, TABLES, NamedHosts((STATION,)))
     mode = detect_mode(station, TABLES)
     return group_unexpected([match_flows(station, mode, TABLES, {TPE}, conversations, 0)])
 

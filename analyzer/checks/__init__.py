@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from analyzer.checks import captures, dhcp, dns, esp, flows, ftp, http, icmp, iec104, ike, ntp, preambles, ssh, tls
+from analyzer.checks import (
+    captures,
+    dhcp,
+    dns,
+    esp,
+    flows,
+    ftp,
+    hosts,
+    http,
+    icmp,
+    iec104,
+    ike,
+    ntp,
+    preambles,
+    ssh,
+    tls,
+)
 from analyzer.findings import Check
 
 CHECKS: tuple[Check, ...] = (
     *captures.CHECKS,
+    *hosts.CHECKS,
     *flows.CHECKS,
     *preambles.CHECKS,
     *ike.CHECKS,

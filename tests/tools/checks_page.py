@@ -14,6 +14,7 @@ from the checks themselves: `python -m tests.tools.checks_page > docs/checks.md`
 """
 TITLES = {
     "captures": "The capture",
+    "hosts": "Who is who",
     "flows": "Flows and rows",
     "preambles": "Proxies and other preambles",
     "icmp": "ICMP",

@@ -1,0 +1,122 @@
+"""The mode of a base station."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from analyzer.conversations import Conversation, State
+from analyzer.expected import ExpectedTable, Occurrence
+from analyzer.services import has_service
+from analyzer.stations.recognition import Station
+from analyzer.stations.signatures import Rank, Signature
+
+UNKNOWN = "unknown"
+"""Name of the mode of a base station of which the capture shows no signature row."""
+
+PREFERENCE = ("ipsec", "tls", "basics", "plain")
+"""Modes with equal evidence, the preferred one first: a protected mode is the intention, cleartext the deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """The connectivity mode of a base station."""
+
+    name: str
+    """``ipsec``, ``tls``, ``plain``, ``basics`` or ``unknown``."""
+    evidence: tuple[str, ...]
+    """The evidence, one clause each."""
+    signatures: tuple[Signature, ...]
+    """The conversations that show the mode."""
+    contradicting: tuple[Signature, ...] = ()
+    """Conversations that show another mode and match no row of this one."""
+
+
+def detect_mode(station: Station, tables: Mapping[str, ExpectedTable], override: str | None = None) -> Mode:
+    """The mode whose signature rows a base station uses: the best evidence, then the order of :data:`PREFERENCE`."""
+    by_mode: dict[str, list[Signature]] = {}
+    for signature in without_other_websites(station.signatures):
+        by_mode.setdefault(signature.row.mode, []).append(signature)
+    if not by_mode and override is None:
+        return Mode(UNKNOWN, ("no flow of any mode's signature rows",), ())
+    name = preferred_mode(by_mode, tables) if override is None else override
+    evidence = tuple(clauses(by_mode[name])) if override is None else ("named by the user",)
+    rows = tables[name].flows
+    others = (signature for mode, signatures in by_mode.items() if mode != name for signature in signatures)
+    contradicting = tuple(
+        signature for signature in others if not any(has_service(row, signature.conversation) for row in rows)
+    )
+    return Mode(name, evidence, tuple(by_mode.get(name, ())), contradicting)
+
+
+def without_other_websites(signatures: Sequence[Signature]) -> Sequence[Signature]:
+    """The signatures, without HTTPS to servers that no other signature shows to be TPE, if there are any others."""
+    servers = {signature.server for signature in signatures if signature.rank is not Rank.WEB}
+    if not servers:
+        return signatures
+    return [signature for signature in signatures if signature.rank is not Rank.WEB or signature.server in servers]
+
+
+def contradictions_at(mode: Mode, tpe: frozenset[str]) -> Mode:
+    """The mode, contradicted by flows to TPE only, whose content may be that of the other mode's row."""
+    contradicting = tuple(
+        signature
+        for signature in mode.contradicting
+        if signature.server in tpe and (signature.outcome is not Rank.ANSWERED or not signature.conversation.protocol)
+    )
+    return replace(mode, contradicting=contradicting)
+
+
+def preferred_mode(by_mode: Mapping[str, Sequence[Signature]], tables: Mapping[str, ExpectedTable]) -> str:
+    """The mode with the best evidence."""
+    order = (*PREFERENCE, *sorted(by_mode.keys() - set(PREFERENCE)))
+
+    def rank(mode: str) -> tuple[int, int]:
+        others = [tables[other] for other in by_mode if other != mode]
+        return -max(weight(signature, others) for signature in by_mode[mode]), order.index(mode)
+
+    return min(by_mode, key=rank)
+
+
+def weight(signature: Signature, others: Sequence[ExpectedTable]) -> Rank:
+    """The weight of a signature as evidence for its mode rather than for the modes of other tables.
+
+    A flow that another of the tables lists, too, weighs no more than an attempt, unless it lives on as only a
+    continuous row of its own mode does: in mode ipsec, TLS on 3001 to 3003 checks certificates and ends.
+    """
+    rank = signature.rank
+    if rank <= Rank.TRIED or lives_on(signature):
+        return rank
+    shared = any(has_service(row, signature.conversation) for table in others for row in table.flows)
+    return Rank.TRIED if shared else rank
+
+
+def lives_on(signature: Signature) -> bool:
+    """Whether a conversation of a continuous row carries payload after two of the row's periods, or began before the
+    capture."""
+    row, conversation = signature.row, signature.conversation
+    if row.occurrence is not Occurrence.CONTINUOUS or row.period is None:
+        return False
+    carried = (max(conversation.newest) - conversation.first) / 1e9
+    return conversation.state is State.MIDSTREAM or carried > 2 * row.period
+
+
+OUTCOMES = {Rank.TRIED: "attempted", Rank.ANSWERED: "answered", Rank.SERVED: "served"}
+"""How far the best conversation of a row came, in words."""
+
+
+def clauses(signatures: Sequence[Signature]) -> Iterator[str]:
+    """The evidence for a mode: per row, its best conversation and the number of others."""
+    by_row: dict[str, list[Signature]] = {}
+    for signature in signatures:
+        by_row.setdefault(signature.row.id, []).append(signature)
+    for row, own in by_row.items():
+        best = max(own, key=lambda signature: signature.outcome)
+        others = sum(signature.conversation.flow_count for signature in own) - 1
+        more = f" and {others} more" if others else ""
+        yield f"row {row} {OUTCOMES[best.outcome]}: {describe(best.conversation)}{more}"
+
+
+def describe(conversation: Conversation) -> str:
+    """A conversation as a clause: ``flow 3, tcp 10.0.0.2:4000 to 10.0.9.1:3001``."""
+    return f"flow {conversation.id}, {conversation.transport} {conversation.originator} to {conversation.responder}"

@@ -1,0 +1,201 @@
+"""Recognition: which addresses are base stations, and which are strangers beside them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from analyzer.conversations import Conversation
+from analyzer.expected import ExpectedTable, services
+from analyzer.safetext import SafeText
+from analyzer.stations.devices import group_addresses, owned_macs
+from analyzer.stations.signatures import Candidate, NamedHosts, Rank, Signature, find_candidates, is_kept_out
+
+MAX_STATIONS = 8192
+"""Maximum addresses of base stations that are judged, those with the best evidence first. More are forged ones."""
+
+PERSISTENT_ATTEMPTS = 3
+"""Attempts from which on a host that is kept out counts as a base station."""
+PERSISTENT_TIME = 30_000_000_000
+"""Minimum nanoseconds between the first and the last of them."""
+
+LINK_PREFIXES = {4: 24, 6: 64}
+"""Prefix lengths of the usual network of one link, by IP version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A base station: one device, with one or several addresses."""
+
+    address: str
+    """The address under which it is reported, in canonical text form."""
+    addresses: tuple[str, ...]
+    """All of its addresses, ``address`` among them."""
+    mac: str | None
+    """Its MAC address, lower case with colons; ``None`` if the capture shows only a router's, or none."""
+    named: bool
+    """Named by the user; otherwise recognised by its flows."""
+    evidence: tuple[SafeText, ...]
+    """Why the host is taken for a base station, one clause each."""
+    signatures: tuple[Signature, ...] = ()
+    """Its conversations that fit a signature row of any table, ascending by id."""
+
+
+class Stranger(NamedTuple):
+    """A host that opens flows of signature rows, and is no base station by better evidence beside it."""
+
+    address: str
+    signatures: tuple[Signature, ...]
+
+    @property
+    def flow_count(self) -> int:
+        """Number of its flows."""
+        conversations = {signature.conversation.id: signature.conversation for signature in self.signatures}
+        return sum(conversation.flow_count for conversation in conversations.values())
+
+
+class Recognised(NamedTuple):
+    """The hosts that were looked at as base stations."""
+
+    stations: tuple[Station, ...]
+    unjudged: int
+    """Number of addresses beyond :data:`MAX_STATIONS`."""
+    strangers: tuple[Stranger, ...]
+
+
+def find_stations(
+    conversations: Sequence[Conversation],
+    tables: Mapping[str, ExpectedTable],
+    named: NamedHosts,
+    translated: Mapping[str, str] | None = None,
+) -> Recognised:
+    """The base stations that the user named, or those that are recognised by their flows if the user named none.
+
+    ``translated``: outer → inner address of hosts that the capture shows on both sides of a NAT.
+    """
+    macs = owned_macs(conversations)
+    candidates = find_candidates(conversations, tables, named)
+    strangers: list[str] = []
+    if named.base_stations:
+        seen = {end.address: None for flow in conversations for end in (flow.originator, flow.responder)}
+        accepted = [address for address in seen if named.is_station(address, macs.get(address))]
+    else:
+        accepted, strangers = Recognition(conversations, tables, macs).recognise(candidates)
+    devices = group_addresses(accepted[:MAX_STATIONS], macs, candidates, translated or {})
+    stations = tuple(station(addresses, candidates, macs, named) for addresses in devices)
+    own = {address for device in devices for address in device}
+    return Recognised(
+        stations,
+        max(0, len(accepted) - MAX_STATIONS),
+        tuple(Stranger(address, tuple(candidates[address].signatures)) for address in strangers if address not in own),
+    )
+
+
+@dataclass
+class Recognition:
+    """Tells base stations from other hosts that open flows of signature rows."""
+
+    conversations: Sequence[Conversation]
+    tables: Mapping[str, ExpectedTable]
+    macs: Mapping[str, str]
+    """Address → MAC address, where it is the host's own."""
+
+    def recognise(self, candidates: Mapping[str, Candidate]) -> tuple[list[str], list[str]]:
+        """The candidates that are base stations, best evidence first, and those that are strangers.
+
+        A host that reaches only base stations is neither: it scans them, or it is the core that manages them. Nor is
+        the core, which base stations reach.
+        """
+        accepted: dict[str, Candidate] = {}
+        strangers: list[str] = []
+        cores: set[str] = set()
+        ranks: dict[str, Rank] = {}
+        """Server → the best rank of the base stations that use it."""
+        vendors: set[object] = set()
+        for address, candidate in sorted(candidates.items(), key=lambda pair: pair[1].order()):
+            servers = {server for server in candidate.servers() if server not in accepted}
+            if not servers or address in cores:
+                continue
+            rank = candidate.rank
+            used = {signature.server for signature in candidate.signatures}
+            contested = {server for server in used if ranks.get(server, rank) > rank}
+            if rank is Rank.WEB and any(best > rank for best in ranks.values()):
+                is_station = bool(contested) and self.vendor(address) in vendors
+            elif contested:
+                is_station = self.vendor(address) in vendors or self.keeps_trying(address, candidate, contested)
+            else:
+                is_station = True
+            if not is_station:
+                strangers.append(address)
+                continue
+            accepted[address] = candidate
+            cores |= servers
+            for server in used:
+                ranks.setdefault(server, rank)
+            if (vendor := self.vendor(address)) is not None:
+                vendors.add(vendor)
+        return list(accepted), strangers
+
+    def vendor(self, address: str) -> tuple[object, str] | None:
+        """Network of an address and vendor half of its MAC address; ``None`` where the capture does not show it."""
+        mac = self.macs.get(address)
+        if mac is None or int(mac[:2], 16) & 2:
+            return None  # a locally administered MAC address names no vendor
+        prefix = LINK_PREFIXES[ipaddress.ip_address(address).version]
+        return ipaddress.ip_network(f"{address}/{prefix}", strict=False), mac[:8]
+
+    def keeps_trying(self, address: str, candidate: Candidate, servers: set[str]) -> bool:
+        """Whether a host is kept out by these servers again and again, and tries nothing else of theirs."""
+        attempts = {
+            signature.conversation.id: signature.conversation
+            for signature in candidate.signatures
+            if signature.server in servers and is_kept_out(signature)
+        }
+        count = sum(conversation.flow_count for conversation in attempts.values())
+        if count < PERSISTENT_ATTEMPTS:
+            return False
+        begin = min(conversation.first for conversation in attempts.values())
+        end = max(conversation.latest_start for conversation in attempts.values())
+        if end - begin < PERSISTENT_TIME:
+            return False
+        return not any((address, server) in self.others for server in servers)
+
+    @cached_property
+    def others(self) -> set[tuple[str, str]]:
+        """(client, server) of the conversations with a port that no table lists."""
+        listed = services(self.tables)
+        return {
+            (flow.originator.address, flow.responder.address)
+            for flow in self.conversations
+            if flow.responder.port is not None and (flow.transport, flow.responder.port) not in listed
+        }
+
+
+def station(
+    addresses: Sequence[str], candidates: Mapping[str, Candidate], macs: Mapping[str, str], named: NamedHosts
+) -> Station:
+    """The base station with these addresses."""
+    own = [candidates[address] for address in addresses if address in candidates]
+    signatures = [signature for candidate in own for signature in candidate.signatures]
+    signatures.sort(key=lambda signature: signature.conversation.id)
+    named_addresses = [address for address in addresses if named.is_station(address, macs.get(address))]
+    best = max((signature.rank for signature in signatures), default=None)
+    used = [signature.client for signature in signatures if signature.rank is best]
+    address = (named_addresses or used or addresses)[0]
+    if named_addresses:
+        evidence: tuple[str, ...] = ("named by the user",)
+    else:
+        evidence = tuple(clauses(signatures))
+    return Station(address, tuple(addresses), macs.get(address), bool(named_addresses), evidence, tuple(signatures))
+
+
+def clauses(signatures: Iterable[Signature]) -> Iterator[str]:
+    """The evidence for a base station: the first conversation of each row."""
+    firsts: dict[str, Signature] = {}
+    for signature in signatures:
+        firsts.setdefault(signature.row.id, signature)
+    for row, signature in firsts.items():
+        yield f"opens flow {signature.conversation.id} of row {row} ({signature.row.mode})"

@@ -1,0 +1,191 @@
+"""Signatures: flows of signature rows, and the addresses that open them."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from analyzer.conversations import Conversation, State
+from analyzer.expected import ExpectedFlow, ExpectedTable, UsageError
+from analyzer.heads import Direction
+from analyzer.messages import messages
+from analyzer.protocols import esp, http, ike, tls
+from analyzer.services import carries_esp, has_service
+
+MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
+
+WEB = ("tcp", 443)
+"""Transport and port of HTTPS, which hosts of every kind use."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedHosts:
+    """Hosts that the user named by address, network (``10.0.0.0/8``) or, base stations only, MAC address.
+
+    Raises :class:`UsageError` for anything else.
+    """
+
+    base_stations: tuple[str, ...] = ()
+    tpe: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in (*self.base_stations, *self.tpe):
+            if not (MAC.fullmatch(name) and name in self.base_stations):
+                try:
+                    ipaddress.ip_network(name, strict=False)
+                except ValueError:
+                    raise UsageError(f"{name!r} is no address, network or MAC address") from None
+
+    def is_station(self, address: str, mac: str | None) -> bool:
+        return any(is_named(name, address, mac) for name in self.base_stations)
+
+    def is_tpe(self, address: str) -> bool:
+        return any(is_named(name, address, None) for name in self.tpe)
+
+    def side(self, address: str, mac: str | None) -> int:
+        """1 for a base station, -1 for TPE, 0 for a host named as neither or as both."""
+        return self.is_station(address, mac) - self.is_tpe(address)
+
+
+def is_named(name: str, address: str, mac: str | None) -> bool:
+    """Whether a name is the host's address or MAC address, or the name of a network with the host in it."""
+    if MAC.fullmatch(name):
+        return mac == name.lower().replace("-", ":")
+    return ipaddress.ip_address(address) in ipaddress.ip_network(name, strict=False)
+
+
+class Rank(enum.IntEnum):
+    """Weight of a signature as evidence."""
+
+    WEB = 0
+    """HTTPS on TCP/443 whose content is not Basics Station's."""
+    TRIED = 1
+    """The server sent nothing of its own; TCP's handshake is no answer."""
+    ANSWERED = 2
+    """The server sent content."""
+    SERVED = 3
+    """The server sent content, and the conversation's protocol is the row's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A conversation whose transport, port and direction identify its client as a base station in the row's mode."""
+
+    row: ExpectedFlow
+    conversation: Conversation
+    client: str
+    """Address of the end at which the row has the base station."""
+    server: str
+
+    @property
+    def rank(self) -> Rank:
+        """The weight of the conversation as evidence."""
+        return Rank.WEB if is_web(self.conversation) else self.outcome
+
+    @property
+    def outcome(self) -> Rank:
+        """How far the conversation came: tried, answered or served."""
+        if not has_answer(self.conversation):
+            return Rank.TRIED
+        wanted = self.row.protocol
+        fits = self.conversation.protocol == wanted or (wanted == esp.NAME and carries_esp(self.conversation))
+        return Rank.SERVED if fits else Rank.ANSWERED
+
+
+def has_answer(conversation: Conversation) -> bool:
+    """Whether the responder sent something of its own."""
+    counted = conversation.payload if conversation.transport == "tcp" else conversation.packets
+    return bool(counted[Direction.RESPONDER])
+
+
+def is_web(conversation: Conversation) -> bool:
+    """Whether a conversation is on TCP/443 and shows nothing of Basics Station."""
+    if (conversation.transport, conversation.responder.port) != WEB:
+        return False
+    facts = conversation.dissection.facts
+    if isinstance(facts, tls.TlsFacts):
+        return not (facts.client_hint or "").startswith("Basics Station")
+    return not (isinstance(facts, http.HttpFacts) and facts.service is not None)
+
+
+def client_and_server(row: ExpectedFlow, conversation: Conversation, named: NamedHosts) -> tuple[str, str]:
+    """(base station's end, other end) of a conversation that has a row's service.
+
+    If either end may open the row's flows, the hosts that the user named decide; then the initiator flag of IKEv2,
+    which every message has (RFC 7296 section 3.1); then who sent the first packet.
+    """
+    originator, responder = conversation.originator.address, conversation.responder.address
+    if not row.bidirectional:
+        return originator, responder
+    side = named.side(originator, conversation.macs[0]) - named.side(responder, conversation.macs[1])
+    if side:
+        return (originator, responder) if side > 0 else (responder, originator)
+    if conversation.protocol == ike.NAME:
+        for item, header in messages(conversation.dissection.items, ike.IkeHeader):
+            if header.major >= 2:
+                by_originator = (item.direction is Direction.ORIGINATOR) == bool(header.flags & 0x08)
+                return (originator, responder) if by_originator else (responder, originator)
+    return originator, responder
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An address that may be a base station's."""
+
+    signatures: list[Signature] = field(default_factory=list)
+
+    @property
+    def rank(self) -> Rank:
+        """The rank of the best signature."""
+        return max(signature.rank for signature in self.signatures)
+
+    def servers(self) -> set[str]:
+        """Servers of the signatures with the best rank."""
+        best = self.rank
+        return {signature.server for signature in self.signatures if signature.rank is best}
+
+    def order(self) -> tuple[int, int, int, int]:
+        """Sort key, best evidence first: rank, rows with that rank, rows attempted, first seen."""
+        best = self.rank
+        rows = {signature.row.id for signature in self.signatures if signature.rank is best}
+        attempted = {signature.row.id for signature in self.signatures}
+        return -best, -len(rows), -len(attempted), min(signature.conversation.id for signature in self.signatures)
+
+
+def find_candidates(
+    conversations: Iterable[Conversation], tables: Mapping[str, ExpectedTable], named: NamedHosts
+) -> dict[str, Candidate]:
+    """Addresses that originate a flow of a signature row; if the user named TPE, of flows to TPE only."""
+    rows = [row for table in tables.values() for row in table.flows if row.signature]
+    by_service = defaultdict(list)
+    for row in rows:
+        for port in row.ports:
+            by_service[row.transport, port].append(row)
+    without_ports = [row for row in rows if not row.ports]
+    candidates: dict[str, Candidate] = defaultdict(Candidate)
+    for conversation in conversations:
+        transport, service = conversation.transport, conversation.responder.port
+        possible = by_service.get((transport, service), []) if service is not None else []
+        if transport in ("esp", "ip-51") or carries_esp(conversation):
+            possible = [*possible, *without_ports]
+        for row in possible:
+            if has_service(row, conversation):
+                client, server = client_and_server(row, conversation, named)
+                if not named.tpe or named.is_tpe(server):
+                    candidates[client].signatures.append(Signature(row, conversation, client, server))
+    return candidates
+
+
+def is_kept_out(signature: Signature) -> bool:
+    """Whether a conversation was refused, or never served. A client that closes an accepted connection before it sends
+    a byte is not kept out: health checks do so."""
+    conversation = signature.conversation
+    if signature.outcome is Rank.SERVED:
+        return False
+    if conversation.state is not State.ESTABLISHED or conversation.payload[Direction.ORIGINATOR]:
+        return True
+    return conversation.refused is not None or conversation.closed_by is Direction.RESPONDER
