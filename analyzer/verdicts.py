@@ -10,7 +10,7 @@ from analyzer.conversations import Conversation, State
 from analyzer.expected import Deployment, ExpectedFlow, Occurrence, Peer, Requirement, parse_version
 from analyzer.matching import Match, StationMatches
 from analyzer.messages import messages
-from analyzer.protocols import dhcp, esp, ftp, ike
+from analyzer.protocols import dhcp, dhcp6, esp, ftp, ike
 from analyzer.safetext import SafeText
 from analyzer.stations import UNKNOWN, Station, carries_esp
 
@@ -234,6 +234,8 @@ def dhcp_server_answered(conversation: Conversation) -> bool:
     facts = conversation.dissection.facts
     if isinstance(facts, dhcp.DhcpFacts):
         return any(name in ("OFFER", "ACK", "NAK") for name in facts.messages)
+    if isinstance(facts, dhcp6.Dhcp6Facts):
+        return any(name in ("ADVERTISE", "REPLY") for name in facts.messages)
     return all(conversation.packets)
 
 

@@ -36,7 +36,7 @@ ipsec  i40 tcp/3003     MUST/MUST         out  from:OS         to:TPE/OS
 ipsec  n1  udp/123      OPTIONAL/OPTIONAL out  from:OS         to:NTP/service
 ipsec  n2  udp/53       OPTIONAL/OPTIONAL out  from:OS         to:DNS/service
 ipsec  n3  udp/123      OPTIONAL/OPTIONAL out  from:OS         to:TPE/NTP
-ipsec  n4  udp/67       OPTIONAL/OPTIONAL out  from:OS         to:DHCP/service
+ipsec  n4  udp/67,547   OPTIONAL/OPTIONAL out  from:OS         to:DHCP/service
 tls    i3  icmp         MUST/MUST         out  from:OS         to:TPE/OS
 tls    i4  tcp/22       MUST/MUST         out  from:Key        to:TPE/Key
 tls    i5  tcp/22       MUST/MUST         out  from:OS         to:TPE/OS
@@ -46,7 +46,7 @@ tls    i40 tcp/3003     MUST/MUST         out  from:OS         to:TPE/OS
 tls    n1  udp/123      OPTIONAL/OPTIONAL out  from:OS         to:NTP/service
 tls    n2  udp/53       OPTIONAL/OPTIONAL out  from:OS         to:DNS/service
 tls    n3  udp/123      OPTIONAL/OPTIONAL out  from:OS         to:TPE/NTP
-tls    n4  udp/67       OPTIONAL/OPTIONAL out  from:OS         to:DHCP/service
+tls    n4  udp/67,547   OPTIONAL/OPTIONAL out  from:OS         to:DHCP/service
 plain  i3  icmp         MUST/MUST         out  from:OS         to:TPE/OS
 plain  i5  tcp/22       MUST/MUST         out  from:OS         to:TPE/OS
 plain  i6  tcp/2404     MUST/MUST         out  from:OS         to:TPE/server
@@ -55,13 +55,13 @@ plain  i8  tcp/21       MUST/MUST         out  from:OS         to:TPE/OS
 plain  n1  udp/123      OPTIONAL/OPTIONAL out  from:OS         to:NTP/service
 plain  n2  udp/53       OPTIONAL/OPTIONAL out  from:OS         to:DNS/service
 plain  n3  udp/123      OPTIONAL/OPTIONAL out  from:OS         to:TPE/NTP
-plain  n4  udp/67       OPTIONAL/OPTIONAL out  from:OS         to:DHCP/service
+plain  n4  udp/67,547   OPTIONAL/OPTIONAL out  from:OS         to:DHCP/service
 basics i42 tcp/4443     MUST/MUST         out  from:Semtech    to:TPE/haproxy
 basics i43 tcp/443      MUST/MUST         out  from:Semtech    to:TPE/RCA
 basics n1  udp/123      OPTIONAL/OPTIONAL out  from:OS         to:NTP/service
 basics n2  udp/53       OPTIONAL/OPTIONAL out  from:OS         to:DNS/service
 basics n3  udp/123      OPTIONAL/OPTIONAL out  from:OS         to:TPE/NTP
-basics n4  udp/67       OPTIONAL/OPTIONAL out  from:OS         to:DHCP/service
+basics n4  udp/67,547   OPTIONAL/OPTIONAL out  from:OS         to:DHCP/service
 """
 """The 37 lines of the vendor's page, copied by eye, with the first words of systems and applications.
 

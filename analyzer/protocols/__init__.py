@@ -35,7 +35,7 @@ from analyzer.heads import (
     cache_last,
 )
 from analyzer.messages import Facts, Item
-from analyzer.protocols import dhcp, dns, esp, ftp, http, icmp, iec104, ike, ntp, ssh, tls
+from analyzer.protocols import dhcp, dhcp6, dns, esp, ftp, http, icmp, iec104, ike, ntp, ssh, tls
 from analyzer.protocols.esp import udp as esp_in_udp
 from analyzer.protocols.preambles import Preamble, find_preamble, strip_preamble
 from analyzer.safetext import SafeText
@@ -54,7 +54,9 @@ class ProtocolModule(Protocol):
     def facts(self, items: Sequence[Item]) -> Facts: ...
 
 
-PROTOCOLS = cast(tuple[ProtocolModule, ...], (icmp, ike, esp_in_udp, esp, tls, ssh, iec104, ftp, http, dhcp, dns, ntp))
+PROTOCOLS = cast(
+    tuple[ProtocolModule, ...], (icmp, ike, esp_in_udp, esp, tls, ssh, iec104, ftp, http, dhcp, dhcp6, dns, ntp)
+)
 
 NO_LIMIT: Final = sys.maxsize
 """Limit of messages that is none."""

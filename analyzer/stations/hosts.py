@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from analyzer.conversations import Conversation
 from analyzer.expected import Deployment, ExpectedTable
-from analyzer.protocols import dhcp, dns
+from analyzer.protocols import dhcp, dhcp6, dns
 from analyzer.stations.modes import Mode, contradictions_at, detect_mode
 from analyzer.stations.recognition import Station, Stranger, find_stations
 from analyzer.stations.signatures import NamedHosts, Signature
@@ -85,7 +85,7 @@ def conversations_by_station(
         owners = {by_address[address]: None for address in ends if address in by_address}
         if not owners and conversation.protocol == dhcp.NAME:
             facts = conversation.dissection.facts
-            client = facts.client_mac if isinstance(facts, dhcp.DhcpFacts) else conversation.macs[0]
+            client = facts.client_mac if isinstance(facts, (dhcp.DhcpFacts, dhcp6.Dhcp6Facts)) else conversation.macs[0]
             owners = {by_mac[client]: None} if client in by_mac else {}
         for owner in owners:
             found[owner].append(conversation)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from analyzer.heads import Datagram, Direction, Frame, Head, Mark, Stream
 from analyzer.messages import to_json
-from analyzer.protocols import PROTOCOLS, Dissection, ProtocolModule, dissect, dissect_as
+from analyzer.protocols import PROTOCOLS, Dissection, ProtocolModule, dhcp6, dissect, dissect_as
 from analyzer.wire import Cause
 
 LARGE = 1 << 16
@@ -28,15 +28,21 @@ SECONDS = 1.0
 every_protocol = pytest.mark.parametrize("module", PROTOCOLS, ids=lambda module: module.__name__.rpartition(".")[2])
 
 
+def examples_name(module: ProtocolModule) -> str:
+    """Name of the test module of a protocol, which is that of reports, but for DHCP of IPv6."""
+    return "dhcp6" if module is dhcp6 else module.NAME
+
+
 EXAMPLES: dict[str, list[Head]] = {
-    module.NAME: importlib.import_module(f"tests.protocols.test_{module.NAME}").EXAMPLES for module in PROTOCOLS
+    name: importlib.import_module(f"tests.protocols.test_{name}").EXAMPLES for name in map(examples_name, PROTOCOLS)
 }
 
 
 def examples(module: ProtocolModule) -> list[Head]:
     """The well-formed heads of a protocol; fails without any."""
-    assert EXAMPLES[module.NAME], f"tests/protocols/test_{module.NAME}.py has no EXAMPLES"
-    return EXAMPLES[module.NAME]
+    name = examples_name(module)
+    assert EXAMPLES[name], f"tests/protocols/test_{name}.py has no EXAMPLES"
+    return EXAMPLES[name]
 
 
 def parts(head: Head) -> list[bytes]:
