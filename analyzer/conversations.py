@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import enum
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -32,7 +33,15 @@ from analyzer.heads import DIRECTIONS, Direction, Frame, Head
 from analyzer.messages import Item
 from analyzer.protocols import Dissection, tls
 from analyzer.safetext import SafeText
-from analyzer.scanner.columns import MERGED_PORT, SYN, TCP
+from analyzer.scanner.columns import (
+    CONTENT_FTP,
+    CONTENT_IEC104,
+    CONTENT_SSH,
+    CONTENT_TLS,
+    MERGED_PORT,
+    SYN,
+    TCP,
+)
 
 
 class State(enum.Enum):
@@ -215,6 +224,7 @@ class KeyUse:
 
 Service = tuple[str, int]
 """Transport and port of a service in the tables of expected flows."""
+NO_SERVICES: Mapping[Service, str] = MappingProxyType({})
 
 
 class Flow(NamedTuple):
@@ -377,6 +387,9 @@ CACHED_ADDRESSES = 1 << 14
 """Addresses, and MAC addresses, kept as text while conversations are built. Without it building 100,000 of them takes
 0.3 s longer."""
 
+CONTENT_PROTOCOLS = {CONTENT_TLS: "tls", CONTENT_SSH: "ssh", CONTENT_IEC104: "iec104", CONTENT_FTP: "ftp"}
+"""What the scanner takes the content of a TCP flow for → name of the protocol."""
+
 PORTED = ("tcp", "udp")
 """Transports with ports."""
 
@@ -385,12 +398,12 @@ ICMP_REPLIES = {"icmp": (0, 14, 16, 18), "icmpv6": (129, 140)}
 
 
 def dissect_flows(
-    flows: Flows, services: frozenset[Service] = frozenset(), progress: Progress | None = None
+    flows: Flows, services: Mapping[Service, str] = NO_SERVICES, progress: Progress | None = None
 ) -> Conversations:
     """Dissect the head of every flow.
 
-    ``services``: their ports identify the responder of a flow without a handshake. ``progress`` is called with numbers
-    of flows.
+    ``services``, with the protocol of each, identify the responder of a flow without a handshake. ``progress`` is
+    called with numbers of flows.
     """
     service_ports = np.zeros(1 << 16, np.bool_)
     service_ports[:1024] = True
@@ -421,7 +434,7 @@ def dissect_flows(
 class ConversationBuilder:
     """Makes conversations of flow records, and remembers the dissections of content that several flows share."""
 
-    def __init__(self, flows: Flows, services: frozenset[Service]) -> None:
+    def __init__(self, flows: Flows, services: Mapping[Service, str]) -> None:
         self.flows = flows
         self.services = services
         self.dissections: dict[tuple[object, ...], Dissection] = {}
@@ -491,9 +504,13 @@ class ConversationBuilder:
             return 0
         if MERGED_PORT in (row.port0, row.port1):
             return int(row.port1 == MERGED_PORT)
-        served = (transport, row.port0) in self.services
-        if served != ((transport, row.port1) in self.services):
-            return int(served)
+        protocols_of_ports = tuple(self.services.get((transport, port)) for port in (row.port0, row.port1))
+        if (protocols_of_ports[0] is None) != (protocols_of_ports[1] is None):
+            return int(protocols_of_ports[1] is None)
+        if protocols_of_ports[0] is not None:
+            content = CONTENT_PROTOCOLS.get(row.content)
+            if protocols_of_ports.count(content) == 1:
+                return 1 - protocols_of_ports.index(content)
         return int(row.port0 < 1024 <= row.port1)
 
     def begins_with_reply(self, record: FlowRecord, transport: str) -> bool:

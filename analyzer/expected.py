@@ -134,9 +134,10 @@ class ExpectedTable:
         raise KeyError(row)
 
 
-def services(tables: Mapping[str, ExpectedTable]) -> frozenset[tuple[str, int]]:
-    """Transport and port of every row of every table."""
-    return frozenset((row.transport, port) for table in tables.values() for row in table.flows for port in row.ports)
+def services(tables: Mapping[str, ExpectedTable]) -> dict[tuple[str, int], str]:
+    """Transport and port of every row of every table → the row's protocol."""
+    rows = (row for table in tables.values() for row in table.flows)
+    return {(row.transport, port): row.protocol for row in rows for port in row.ports}
 
 
 class UsageError(ValueError):

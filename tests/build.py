@@ -6,12 +6,12 @@ import contextlib
 import socket
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from analyzer import flows
-from analyzer.conversations import Conversation, dissect_flows
+from analyzer.conversations import NO_SERVICES, Conversation, dissect_flows
 from analyzer.flows import Flows
 from analyzer.ftp_data import identify_data_connections
 from analyzer.scanner import driver
@@ -342,7 +342,7 @@ def read(frames: Iterable[bytes], linktype: int = 1, buffer_size: int = driver.B
 
 
 def conversations(
-    frames: Iterable[bytes], linktype: int = 1, services: frozenset[tuple[str, int]] = frozenset()
+    frames: Iterable[bytes], linktype: int = 1, services: Mapping[tuple[str, int], str] = NO_SERVICES
 ) -> tuple[Conversation, ...]:
     """The conversations of frames, a millisecond apart."""
     return tuple(identify_data_connections(dissect_flows(read(frames, linktype), services)).expand())

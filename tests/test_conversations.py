@@ -47,10 +47,22 @@ def test_a_late_syn_shows_the_originator() -> None:
 
 def test_without_handshake_the_port_of_a_service_shows_the_responder() -> None:
     for frames in ([answered(ACK, 5, b"x")], [sent(ACK, 5, b"x")]):
-        (found,) = build.conversations(frames, services=frozenset({("tcp", SERVICE)}))
+        (found,) = build.conversations(frames, services={("tcp", SERVICE): "tls"})
         assert opener(found) == (STATION, PORT, False)
-        (found,) = build.conversations(frames, services=frozenset({("udp", SERVICE)}))
+        (found,) = build.conversations(frames, services={("udp", SERVICE): "dns"})
         assert opener(found)[0] == (SERVER if frames == [answered(ACK, 5, b"x")] else STATION)
+
+
+@pytest.mark.parametrize(
+    ("port", "service", "payload"), [(443, 2404, b"\x68\x04\x07\0\0\0"), (22, 3001, b"\x17\x03\x03\0\x20" + bytes(32))]
+)
+def test_without_handshake_the_content_decides_between_ports_of_two_services(
+    port: int, service: int, payload: bytes
+) -> None:
+    services = {("tcp", 22): "ssh", ("tcp", 443): "tls", ("tcp", 2404): "iec104", ("tcp", 3001): "tls"}
+    for ends in ((SERVER, service, STATION, port), (STATION, port, SERVER, service)):
+        (found,) = build.conversations([build.tcp(*ends, ACK, 5, payload)], services=services)
+        assert opener(found) == (STATION, port, False)
 
 
 def test_without_handshake_a_system_port_shows_the_responder() -> None:
