@@ -1,4 +1,4 @@
-"""The notebooks: each runs from its first cell to its last, without a warning, and is stored without outputs."""
+"""The notebooks run without warnings and are stored without outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 NAMES = [path.name for path in NOTEBOOKS]
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries that talk to the kernel
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in the libraries that run the kernel
 
 
 def read(path: Path) -> Any:
@@ -23,7 +23,7 @@ def read(path: Path) -> Any:
 
 @pytest.mark.deep
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
-def test_it_runs(path: Path) -> None:
+def test_notebook_runs_without_warnings(path: Path) -> None:
     notebook = read(path)
     NotebookClient(
         notebook, resources={"metadata": {"path": str(FOLDER)}}, kernel_name="python3", timeout=300
@@ -35,7 +35,7 @@ def test_it_runs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
-def test_it_is_stored_without_outputs_and_without_traces_of_a_machine(path: Path) -> None:
+def test_notebook_has_no_outputs_and_no_local_paths(path: Path) -> None:
     notebook = read(path)
     for cell in notebook.cells:
         assert not cell.metadata
@@ -47,7 +47,7 @@ def test_it_is_stored_without_outputs_and_without_traces_of_a_machine(path: Path
     assert text.endswith("}\n")
 
 
-def test_each_leads_to_the_next_and_names_files_that_are_there() -> None:
+def test_notebooks_link_to_the_next() -> None:
     assert [name[:2] for name in NAMES] == [f"{number}-" for number in range(1, len(NAMES) + 1)]
     for path, following in zip(NOTEBOOKS, [*NAMES[1:], None], strict=True):
         links = re.findall(r"\]\((?!https?:)([^)]+)\)", "".join(cell.source for cell in read(path).cells))
