@@ -9,7 +9,6 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 from analyzer.heads import Direction, Head
@@ -151,7 +150,6 @@ def options(reader: Reader, header: Header) -> Iterator[Option]:
             yield Option(header, code, b"" if code in SECRET_OPTIONS else data)
 
 
-@lru_cache(maxsize=4096)
 def ipv4(raw: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET, raw)
 

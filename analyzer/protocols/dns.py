@@ -9,7 +9,6 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -251,19 +250,6 @@ Name = tuple[Sequence[bytes], str]
 """Labels, and text."""
 
 
-@lru_cache(maxsize=1 << 14)  # the same names appear in message after message
-def plain_name(raw: bytes) -> Name | None:
-    """A name without compression pointers, from its first length byte to the root; ``None``: it is not exactly one."""
-    labels = []
-    position = 0
-    while position < len(raw) and (length := raw[position]):
-        if length >= 64:
-            return None
-        labels.append(raw[position + 1 : position + 1 + length])
-        position += 1 + length
-    return (labels, join_labels(labels)) if position == len(raw) - 1 else None
-
-
 def domain_name(reader: Reader, start: int, names: dict[int, Name]) -> str:
     """A name in the message that begins at ``start``. ``names``: the names read before, by position.
 
@@ -271,27 +257,13 @@ def domain_name(reader: Reader, start: int, names: dict[int, Name]) -> str:
     section 4.1.4).
     """
     data, limit = reader.data, reader.limit
-    begin = reader.pos
+    begin = floor = position = reader.pos
     if begin + 1 < limit and data[begin] >= 192:  # only a pointer, mostly to the beginning of a name
         known = names.get(start + ((data[begin] & 63) << 8) + data[begin + 1])
         if known is not None:
             reader.pos = begin + 2
             names[begin] = known
             return known[1]
-    end = data.find(0, begin, min(limit, begin + MAX_NAME_BYTES)) + 1
-    name = plain_name(data[begin:end]) if end else None
-    if name is None:
-        name = compressed_name(reader, start, names)
-    else:
-        reader.pos = end
-    names[begin] = name
-    return name[1]
-
-
-def compressed_name(reader: Reader, start: int, names: dict[int, Name]) -> Name:
-    """A name that may hold pointers, as :func:`domain_name`; stops at one that is malformed or incomplete."""
-    data, limit = reader.data, reader.limit
-    begin = floor = position = reader.pos
     after = pointers = size = 0
     labels: list[bytes] = []
     while position < limit and (length := data[position]):
@@ -322,7 +294,9 @@ def compressed_name(reader: Reader, start: int, names: dict[int, Name]) -> Name:
     if position >= limit:
         reader.take(max(position, limit) + 1 - begin, "name")
     reader.pos = after or position + 1
-    return labels, join_labels(labels)
+    name = join_labels(labels)
+    names[begin] = labels, name
+    return name
 
 
 def join_labels(labels: Sequence[bytes]) -> str:

@@ -16,7 +16,6 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -394,9 +393,8 @@ def read_lrr_payload(body: Reader, version: int, start: int) -> LrrPayload:
     return header
 
 
-@lru_cache(maxsize=1024)
 def lrr_header(raw: bytes) -> LrrPayload:
-    """The LRR header after its version. Cached, because a station repeats it in APDU after APDU."""
+    """The LRR header after its version."""
     _, size, flags, kind, lrr_id, _, extension, prefix, _ = LRR_HEADER.unpack(raw)
     return LrrPayload(size, flags, kind, lrr_id, extension, prefix)
 
