@@ -88,8 +88,8 @@ def test_schema_rejects_invalid_values(path: tuple[str | int, ...], wrong: objec
 
 
 def test_schema_describes_the_facts_of_captures() -> None:
-    assert {field.name for field in fields(CaptureFacts)} == set(SCHEMA["$defs"]["capture_said"]["properties"])
-    facts = SCHEMA["$defs"]["capture_said"]["properties"]
+    assert {field.name for field in fields(CaptureFacts)} == set(SCHEMA["$defs"]["capture_metadata"]["properties"])
+    facts = SCHEMA["$defs"]["capture_metadata"]["properties"]
     assert set(facts["compression"]["enum"]) == set(DECOMPRESSORS)
     assert set(facts["variant"]["enum"]) == {*VARIANTS.values(), "AIX"}
 
