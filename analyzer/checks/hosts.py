@@ -69,9 +69,34 @@ def tpe_address_unanswered(context: AuditContext) -> Iterator[Issue]:
             )
 
 
+@check("TPE020", "translated-addresses", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+def translated_addresses(context: AuditContext) -> Iterator[Issue]:
+    """Flags: Conversations that the capture shows twice, on both sides of an address translation (NAT).
+
+    Why: A capture on all interfaces of the router shows each packet with the host's own address and with the router's.
+    It is judged once, with the host's own.
+
+    Evidence: The outer address, and the flows with it whose bytes are those of an inner one.
+
+    Remedy: Capture on one interface, if the second side is not wanted.
+    """
+    by_address: dict[str, list[Conversation]] = {}
+    for conversation in context.conversations:
+        if conversation.id in context.hosts.translated:
+            by_address.setdefault(conversation.originator.address, []).append(conversation)
+    for address, conversations in by_address.items():
+        count = sum(conversation.flow_count for conversation in conversations)
+        flows = "1 flow" if count == 1 else f"{count} flows"
+        yield Issue(
+            f"{flows} of {address} were captured on the inner side of a NAT, too, and are judged there.",
+            conversations=tuple(conversations),
+            filter=f"{family(address)} == {address}",
+        )
+
+
 def is_peer(conversation: Conversation, address: str) -> bool:
     """Whether an address is an end of a conversation."""
     return address in (conversation.originator.address, conversation.responder.address)
 
 
-CHECKS: tuple[Check, ...] = (strangers, tpe_address_unanswered)
+CHECKS: tuple[Check, ...] = (strangers, tpe_address_unanswered, translated_addresses)

@@ -12,6 +12,7 @@ from analyzer.protocols import dhcp, dhcp6, dns
 from analyzer.stations.modes import Mode, contradictions_at, detect_mode
 from analyzer.stations.recognition import Station, Stranger, find_stations
 from analyzer.stations.signatures import NamedHosts, Signature
+from analyzer.stations.translation import find_translation
 from analyzer.stations.tunnels import inside_tunnel
 
 
@@ -37,6 +38,8 @@ class Hosts:
     """Hosts that open flows of signature rows and are no base stations, best evidence first."""
     tpe_names: Mapping[str, str] = field(default_factory=dict)
     """Address of TPE → its name, of addresses that are TPE only because DNS gave them to the name of another one."""
+    translated: frozenset[int] = frozenset()
+    """Ids of conversations that the capture shows on the inner side of a NAT, too, and that are judged there."""
 
 
 def identify_hosts(
@@ -49,7 +52,10 @@ def identify_hosts(
     """Find base stations, their modes and TPE. ``mode`` overrides the detected modes."""
     inside = inside_tunnel(conversations)
     outside = [conversation for conversation in conversations if conversation.id not in inside]
-    stations, unjudged, strangers = find_stations(outside, tables, named)
+    translated, copies = find_translation(outside, tables)
+    if copies:
+        outside = [conversation for conversation in outside if conversation.id not in copies]
+    stations, unjudged, strangers = find_stations(outside, tables, named, translated)
     modes = [detect_mode(station, tables, mode) for station in stations]
     seen = addresses(outside)
     tpe = find_tpe(modes, stations, named, seen, deployment)
@@ -65,6 +71,7 @@ def identify_hosts(
         inside,
         strangers,
         names,
+        copies,
     )
 
 

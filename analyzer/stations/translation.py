@@ -1,0 +1,116 @@
+"""Address translation: the same conversation on both sides of a NAT."""
+
+from __future__ import annotations
+
+import ipaddress
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from analyzer.conversations import Conversation
+from analyzer.expected import ExpectedTable
+from analyzer.heads import DIRECTIONS
+
+NEAR = 100_000_000
+"""Nanoseconds within which a router forwards a packet."""
+
+NEIGHBOURS = 2
+"""Conversations compared with the next one of the same server and sizes, so that floods cost little."""
+
+ICMP_HEADER = 8
+"""Bytes of an ICMP echo header, of which a NAT changes identifier and checksum."""
+
+
+class Translation(NamedTuple):
+    """What a capture on both sides of a NAT shows twice."""
+
+    addresses: Mapping[str, str]
+    """Outer → inner address of hosts behind an outer address that no other host of the capture shares."""
+    copies: frozenset[int]
+    """Ids of the outer conversations of which the capture holds the inner one."""
+
+
+NONE = Translation({}, frozenset())
+
+
+def find_translation(conversations: Sequence[Conversation], tables: Mapping[str, ExpectedTable]) -> Translation:
+    """Find hosts whose conversations the capture shows on both sides of a NAT, by those of signature rows."""
+    services = {
+        (row.transport, port) for table in tables.values() for row in table.flows if row.signature for port in row.ports
+    }
+    signatures = (flow for flow in conversations if (flow.transport, flow.responder.port) in services)
+    pairs: dict[tuple[str, str], None] = {}
+    for flows in by_server_and_size(flow for flow in signatures if all(flow.payload)).values():
+        for index, flow in enumerate(flows):
+            for other in flows[index + 1 : index + 1 + NEIGHBOURS]:
+                if other.first - flow.first <= NEAR and is_same(flow, other):
+                    pairs[outer_and_inner(flow, other)] = None
+    if not pairs:
+        return NONE
+    inner: dict[str, set[str]] = defaultdict(set)
+    for outside, inside in pairs:
+        inner[outside].add(inside)
+    alone = {outside: min(insides) for outside, insides in inner.items() if len(insides) == 1}
+    ends = {address for pair in pairs for address in pair}
+    own = by_server_and_size(flow for flow in conversations if flow.originator.address in ends)
+    return Translation(alone, frozenset(flow for flows in own.values() for flow in copies_among(flows, inner)))
+
+
+def by_server_and_size(conversations: Iterable[Conversation]) -> dict[object, list[Conversation]]:
+    """Conversations by server and payload in both directions, those that several clients have, ascending by time."""
+    groups: dict[object, list[Conversation]] = defaultdict(list)
+    for flow in conversations:
+        groups[flow.transport, flow.responder, flow.payload].append(flow)
+    return {
+        key: sorted(flows, key=lambda flow: flow.first)
+        for key, flows in groups.items()
+        if len({flow.originator.address for flow in flows}) > 1
+    }
+
+
+def is_same(one: Conversation, other: Conversation) -> bool:
+    """Whether two conversations of different clients with one server have the same bytes."""
+    if one.originator.address == other.originator.address or one.flow_count != other.flow_count:
+        return False
+    return abs(one.duration - other.duration) * 1e9 <= NEAR and content(one) == content(other)
+
+
+def content(conversation: Conversation) -> object:
+    """What a NAT leaves unchanged in the kept payload of a conversation."""
+    head = conversation.head
+    if conversation.transport == "tcp":
+        return [head.streams[direction].data for direction in DIRECTIONS]
+    skipped = ICMP_HEADER if conversation.transport in ("icmp", "icmpv6") else 0
+    return [(datagram.direction, datagram.data[:1], datagram.data[skipped:]) for datagram in head.datagrams]
+
+
+def outer_and_inner(earlier: Conversation, later: Conversation) -> tuple[str, str]:
+    """(outer, inner) address of two equal conversations. A client's packet is captured inside first."""
+    one, other = earlier.originator.address, later.originator.address
+    if not earlier.originator_certain:
+        private = [ipaddress.ip_address(address).is_private for address in (one, other)]
+        if private == [False, True]:
+            return one, other
+    return other, one
+
+
+def copies_among(flows: Sequence[Conversation], inner: Mapping[str, set[str]]) -> Iterable[int]:
+    """Ids of the outer conversations with an inner one among conversations with one server and of one size.
+
+    ``inner``: outer address → inner addresses.
+    """
+    times = [flow.first for flow in flows]
+    used: set[int] = set()
+    for flow in flows:
+        insides = inner.get(flow.originator.address, set())
+        if not insides:
+            continue
+        index = bisect_left(times, flow.first - NEAR)
+        while index < len(flows) and times[index] <= flow.first + NEAR:
+            other = flows[index]
+            if other.originator.address in insides and other.id not in used and is_same(flow, other):
+                used.add(other.id)
+                yield flow.id
+                break
+            index += 1
