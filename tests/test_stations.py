@@ -224,6 +224,20 @@ def test_addresses_of_a_moved_ike_sa_are_one_station(tmp_path: Path) -> None:
     assert addresses(traffic, tmp_path, STATION) == [(STATION, elsewhere)]
 
 
+def test_addresses_of_a_moved_esp_sa_are_one_station(tmp_path: Path) -> None:
+    """A NAT rebinds while no IKE passes. Without the SPI of the way back, somebody may only send old packets again."""
+    elsewhere = "172.16.0.2"
+    there, back = (struct.pack(">II", spi, 1) + bytes(range(64)) for spi in (0xC1000001, 0xC2000001))
+    moved = Traffic()
+    for address in (STATION, elsewhere):
+        moved.udp(address, 4500, TPE, 4500, (">", there), ("<", back))
+    assert addresses(moved, tmp_path) == [(STATION, elsewhere)]
+    replayed = (
+        Traffic().udp(STATION, 4500, TPE, 4500, (">", there), ("<", back)).udp(elsewhere, 4500, TPE, 4500, (">", there))
+    )
+    assert addresses(replayed, tmp_path) == [(STATION,)]
+
+
 def test_stations_of_one_tpe_are_separate(tmp_path: Path) -> None:
     other = bytes(4) + b"another1" + IKE_AUTH[12:]
     traffic = Traffic().udp(STATION, 4500, TPE, 4500, (">", IKE_AUTH), ("<", IKE_AUTH))
