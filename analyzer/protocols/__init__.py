@@ -35,7 +35,29 @@ from analyzer.heads import (
     cache_last,
 )
 from analyzer.messages import Facts, Item
-from analyzer.protocols import dhcp, dhcp6, dns, esp, ftp, http, icmp, iec104, ike, ntp, ssh, tls
+from analyzer.protocols import (
+    coap,
+    dhcp,
+    dhcp6,
+    dns,
+    esp,
+    ftp,
+    http,
+    icmp,
+    iec104,
+    ike,
+    ike_tcp,
+    mqtt,
+    ntp,
+    openvpn,
+    quic,
+    semtech_udp,
+    snmp,
+    ssh,
+    syslog,
+    tls,
+    wireguard,
+)
 from analyzer.protocols.esp import udp as esp_in_udp
 from analyzer.protocols.preambles import Preamble, find_preamble, strip_preamble
 from analyzer.safetext import SafeText
@@ -54,9 +76,11 @@ class ProtocolModule(Protocol):
     def facts(self, items: Sequence[Item]) -> Facts: ...
 
 
-PROTOCOLS = cast(
-    tuple[ProtocolModule, ...], (icmp, ike, esp_in_udp, esp, tls, ssh, iec104, ftp, http, dhcp, dhcp6, dns, ntp)
-)
+EXPECTED = (icmp, ike, esp_in_udp, esp, tls, ssh, iec104, ftp, http, dhcp, dhcp6, dns, ntp)
+"""Protocols of the rows."""
+OTHERS = (ike_tcp, mqtt, syslog, semtech_udp, wireguard, quic, openvpn, snmp, coap)
+"""Protocols of no row, which are named because traffic in them leaves to somebody else."""
+PROTOCOLS = cast(tuple[ProtocolModule, ...], EXPECTED + OTHERS)
 
 NO_LIMIT: Final = sys.maxsize
 """Limit of messages that is none."""

@@ -30,7 +30,7 @@ every_protocol = pytest.mark.parametrize("module", PROTOCOLS, ids=lambda module:
 
 def examples_name(module: ProtocolModule) -> str:
     """Name of the test module of a protocol, which is that of reports, but for DHCP of IPv6."""
-    return "dhcp6" if module is dhcp6 else module.NAME
+    return "dhcp6" if module is dhcp6 else module.NAME.replace("-", "_")
 
 
 EXAMPLES: dict[str, list[Head]] = {
@@ -89,8 +89,15 @@ def truncated(head: Head, length: int) -> Head:
 
 
 COMPLETE_AT_MANY_LENGTHS = {
+    "coap": "options and payload are optional",
     "dhcp": "padding of any length follows the end option, or a BOOTP header",
     "ike": "eight bytes or more on its port are ESP",
+    "openvpn": "what follows an opcode is encrypted",
+    "quic": "what follows a header is encrypted",
+    "semtech-udp": "the JSON is not read as such",
+    "snmp": "the lengths inside of a message are not compared with its own",
+    "syslog": "text of any length",
+    "wireguard": "transport data has any length",
     "ntp": "extension fields, digest and padding are optional",
 }
 """Protocols in which the beginning of a message may be a complete message, and why."""
