@@ -25,6 +25,7 @@ from analyzer.heads import Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.safetext import SafeText
 from analyzer.stations import Hosts
+from analyzer.timeline import Timeline
 from analyzer.unexpected import Pattern, UnexpectedGroup
 from analyzer.verdicts import StationVerdict
 
@@ -141,6 +142,8 @@ class AuditContext:
 
     captures: tuple[CaptureFile, ...]
     counts: PacketCounts
+    timeline: Timeline
+    """When the capture watched."""
     deployment: Deployment
     conversations: Sequence[Conversation]
     """All conversations of the capture."""

@@ -37,6 +37,7 @@ from analyzer.heads import (
 from analyzer.scanner import columns, kernels
 from analyzer.scanner.decapsulation import HEADERS_TRUNCATED, ethertype_name
 from analyzer.scanner.driver import BUFFER_BYTES, Records, Scan, random_factors
+from analyzer.timeline import Run, RunKind, Timeline
 from analyzer.wire import UNBOUNDED
 
 Indexes = npt.NDArray[np.int64]
@@ -138,6 +139,7 @@ class Flows:
     side: Records
     """Shape (n, 2), dtype :data:`analyzer.scanner.columns.SIDE`; side 0 sent the first packet."""
     counts: PacketCounts
+    timeline: Timeline
     notes: tuple[tuple[str, ...], ...]
     """Combinations of notes of the slow path; ``flow["note"]`` is an index into it."""
     pieces: Records
@@ -511,6 +513,7 @@ def flow_table(scan: Scan, captures: tuple[CaptureFile, ...]) -> Flows:
         flow=scan.flow[:count],
         side=scan.side[: 2 * count].reshape(count, 2),
         counts=packet_counts(scan),
+        timeline=Timeline(runs(state)),
         notes=tuple(scan.notes),
         pieces=pieces,
         piece_starts=np.searchsorted(pieces["flow"], np.arange(count + 1)).astype(np.int64),
@@ -520,6 +523,17 @@ def flow_table(scan: Scan, captures: tuple[CaptureFile, ...]) -> Flows:
         associations=scan.associations[: int(state["associations"])],
         events=events[np.argsort(events["flow"], kind="stable")],
     )
+
+
+def runs(state: Any) -> list[Run]:
+    """The runs of packets of a finished scan."""
+    count = min(int(state["runs"]), columns.MAX_RUNS)
+    names = ("run_start", "run_end", "run_kind", "run_capture", "run_frame")
+    fields = (state[name][:count].tolist() for name in names)
+    return [
+        Run(start, end, RunKind(kind), Frame(capture, frame))
+        for start, end, kind, capture, frame in zip(*fields, strict=True)
+    ]
 
 
 def packet_counts(scan: Scan) -> PacketCounts:

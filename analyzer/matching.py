@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from analyzer.conversations import Conversation, Conversations, State
 from analyzer.expected import ExpectedFlow, ExpectedTable, Peer
 from analyzer.ftp_data import FtpDataFacts
-from analyzer.heads import Direction
+from analyzer.heads import DIRECTIONS, Direction
 from analyzer.messages import messages
-from analyzer.protocols import dns, esp, ftp, icmp, ssh
+from analyzer.protocols import dns, esp, ftp, icmp, ike, ssh
+from analyzer.protocols.ike.messages import NO_SPI
 from analyzer.scanner.fragments import FIRST_FRAGMENT_MISSING
 from analyzer.stations import UNKNOWN, Hosts, Mode, Station, carries_esp, has_service
+from analyzer.timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -56,6 +59,23 @@ class UnexpectedFlow:
         return (self.conversation.originator if self.inbound else self.conversation.responder).address
 
 
+@dataclass(frozen=True, slots=True)
+class SeenDirections:
+    """Which directions of a base station's flows the capture shows.
+
+    A peer is one-sided if flows with it prove that both ends sent packets (by acknowledgements, or by answers), and the
+    capture holds those of one end only.
+    """
+
+    one_sided_peers: frozenset[str] = frozenset()
+    lacks: Direction | None = None
+    """No flow of the station is complete: ``ORIGINATOR`` if the capture lacks what the station sent, ``RESPONDER`` if
+    it lacks what the station received."""
+
+
+ALL_SEEN = SeenDirections()
+
+
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class StationMatches:
     """The conversations of one base station: matches and unexpected flows. Compared by identity.
@@ -70,10 +90,12 @@ class StationMatches:
     """The rows of the mode's table; in mode unknown, the rows that all tables have in common."""
     matches: tuple[Match, ...]
     unexpected: tuple[UnexpectedFlow, ...]
-    first: int
+    timeline: Timeline
+    """When the capture watched."""
+    first: int = 0
     """Time of the station's first packet, nanoseconds since the epoch."""
-    last: int
-    """End of the capture, nanoseconds since the epoch."""
+    seen: SeenDirections = ALL_SEEN
+    """Whether the capture shows both directions of the station's flows."""
 
     @property
     def address(self) -> str:
@@ -89,14 +111,14 @@ class StationMatches:
 
     @property
     def watched(self) -> float:
-        """Seconds from the station's first packet to the end of the capture."""
-        return (self.last - self.first) / 1e9
+        """Seconds of the longest time without a pause, from the station's first packet on."""
+        return self.timeline.longest_watched(self.first)
 
 
-def match_stations(hosts: Hosts, tables: Mapping[str, ExpectedTable], until: int) -> Iterator[StationMatches]:
-    """Match the conversations of all base stations. ``until``: end of the capture, nanoseconds since the epoch."""
+def match_stations(hosts: Hosts, tables: Mapping[str, ExpectedTable], timeline: Timeline) -> Iterator[StationMatches]:
+    """Match the conversations of all base stations."""
     for station, mode in zip(hosts.stations, hosts.modes, strict=True):
-        yield match_flows(station, mode, tables, hosts.tpe, hosts.conversations[station.address], until)
+        yield match_flows(station, mode, tables, hosts.tpe, hosts.conversations[station.address], timeline)
 
 
 def match_flows(
@@ -105,11 +127,11 @@ def match_flows(
     tables: Mapping[str, ExpectedTable],
     tpe: Iterable[str],
     conversations: Sequence[Conversation],
-    until: int,
+    timeline: Timeline,
 ) -> StationMatches:
     """Match the conversations of a base station with the rows of its mode.
 
-    ``tpe``: addresses of TPE. ``until``: end of the capture, nanoseconds since the epoch.
+    ``tpe``: addresses of TPE.
     """
     rows = common_rows(tables) if mode.name == UNKNOWN else tables[mode.name].flows
     matcher = RowMatcher(station, rows, frozenset(tpe))
@@ -117,7 +139,7 @@ def match_flows(
     unexpected: list[UnexpectedFlow] = []
     rows_of_control: dict[int, tuple[ExpectedFlow, ...]] = {}
     protected = (flow.first for flow in conversations if flow.protocol in ("tls", "ike", "esp"))
-    first_protected = min(protected, default=until)
+    first_protected = min(protected, default=timeline.end)
     for conversation in without_orphaned_fragments(conversations):
         if conversation.control is not None:
             continue  # FTP data takes the rows of its control connection, below
@@ -137,8 +159,9 @@ def match_flows(
                 matches.append(Match(station, data, decide_ftp_data(data, shared)))
             else:
                 unexpected.append(matcher.unexpected(data))
-    first = min((conversation.first for conversation in conversations), default=until)
-    return StationMatches(station, mode, rows, tuple(matches), tuple(unexpected), first, until)
+    first = min((conversation.first for conversation in conversations), default=timeline.end)
+    seen = seen_directions(station, conversations)
+    return StationMatches(station, mode, rows, tuple(matches), tuple(unexpected), timeline, first, seen)
 
 
 def all_rows(tables: Mapping[str, ExpectedTable]) -> Iterator[ExpectedFlow]:
@@ -233,6 +256,48 @@ class RowMatcher:
             ("transport", same_transport),
         )
         return tuple(name for name, holds in fields if not holds)
+
+
+def seen_directions(station: Station, conversations: Iterable[Conversation]) -> SeenDirections:
+    """Find the peers of which the capture shows one direction only."""
+    complete: set[str] = set()
+    lacking: dict[str, Direction] = {}
+    for conversation in conversations:
+        from_station = conversation.originator.address in station.addresses
+        peer = (conversation.responder if from_station else conversation.originator).address
+        if is_group_address(peer) or not (from_station or conversation.responder.address in station.addresses):
+            continue
+        if all(conversation.packets):
+            complete.add(peer)
+        elif (missing := missing_direction(conversation)) is not None:
+            lacking[peer] = missing if from_station else DIRECTIONS[1 - missing]
+    one_sided = {peer: missing for peer, missing in lacking.items() if peer not in complete}
+    if not one_sided or complete:
+        return SeenDirections(frozenset(one_sided))
+    ways = set(one_sided.values())
+    return SeenDirections(frozenset(one_sided), ways.pop() if len(ways) == 1 else None)
+
+
+def missing_direction(conversation: Conversation) -> Direction | None:
+    """The direction of a conversation that the capture lacks, though the other proves that it was used.
+
+    TCP acknowledges what the other end sent, and IKE repeats the SPI that the responder chose (RFC 7296, section 3.1).
+    """
+    if conversation.packets[Direction.ORIGINATOR] and conversation.packets[Direction.RESPONDER]:
+        return None
+    if not conversation.packets[Direction.ORIGINATOR]:
+        return Direction.ORIGINATOR
+    if conversation.transport == "tcp":
+        acknowledges = conversation.state in (State.ESTABLISHED, State.MIDSTREAM)
+        return Direction.RESPONDER if acknowledges else None
+    headers = messages(conversation.dissection.items, ike.IkeHeader)
+    return Direction.RESPONDER if any(header.responder_spi != NO_SPI for _, header in headers) else None
+
+
+def is_group_address(address: str) -> bool:
+    """Whether an address is that of a multicast or broadcast group, or unspecified."""
+    parsed = ipaddress.ip_address(address)
+    return parsed.is_multicast or parsed.is_unspecified or address == "255.255.255.255"
 
 
 def is_dns_over_tcp(row: ExpectedFlow, conversation: Conversation) -> bool:

@@ -77,13 +77,13 @@ def audit(
 
     # conversations → base stations, modes, TPE → rows, or unexpected
     hosts = identify_hosts(conversations, tables, named, deployment, mode)
-    until = max((capture.last for capture in table.captures if capture.last is not None), default=0)
     matching = progress("matching", len(hosts.stations), "base stations")
-    matches = tuple(counted(match_stations(hosts, tables, until), matching))
+    matches = tuple(counted(match_stations(hosts, tables, table.timeline), matching))
 
     # rows → status; checks → findings
     unexpected = group_unexpected(matches)
-    context = AuditContext(table.captures, table.counts, deployment, conversations, hosts, matches, unexpected, keys)
+    capture = table.captures, table.counts, table.timeline
+    context = AuditContext(*capture, deployment, conversations, hosts, matches, unexpected, keys)
     row_findings = run_flow_checks(counted(matches, progress("judging", len(matches), "base stations")))
     row_findings += run_capture_checks(context, malformed=True)
     verdicts = judge(matches, deployment, malformed_flows(row_findings), lrr, hosts.tpe)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 from analyzer.conversations import Conversation, State
 from analyzer.expected import Deployment, ExpectedFlow, Occurrence, Peer, Requirement, parse_version
+from analyzer.heads import Direction
 from analyzer.matching import Match, StationMatches
 from analyzer.messages import messages
-from analyzer.protocols import dhcp, dhcp6, esp, ftp, ike
+from analyzer.outcomes import Outcome, Stage, datagram_outcome, esp_outcome, outcome
+from analyzer.protocols import ike
 from analyzer.safetext import SafeText
 from analyzer.stations import UNKNOWN, Station, carries_esp
 
@@ -19,17 +23,17 @@ class Status(enum.Enum):
     """Status of a row for one base station."""
 
     PRESENT = "present"
-    """At least one flow of the row completed, and none breaks the row's rules."""
+    """At least one flow of the row was served, and none breaks the row's rules."""
     MALFORMED = "malformed"
     """A flow matches by direction, transport and port, and its content breaks the row's rules."""
     BLOCKED = "blocked"
-    """Flows were attempted, and none completed."""
+    """Flows were attempted, and none was served; or a continuous row was served, and then lost."""
     MISSING = "missing"
     """No flow of a MUST row."""
     ABSENT = "absent"
     """No flow of an OPTIONAL row."""
     UNDECIDED = "undecided"
-    """Flows completed, and the packets cannot tell to which of several rows they belong."""
+    """Flows are there, and the packets cannot tell whether the row was served, or to which of two rows they belong."""
 
 
 class Certainty(enum.Enum):
@@ -120,41 +124,109 @@ class RowJudge:
         self.lrr_version = lrr_version
         self.mode_known = matches.mode.name != UNKNOWN
         self.watched = matches.watched
+        self.timeline = matches.timeline
+        self.seen = matches.seen
         self.has_esp = any(carries_esp(match.conversation) for match in matches.matches)
-        self.has_tunnel = any(match.row.transport == "esp" and completed(match) for match in matches.matches)
+        tunnels = (match.conversation for match in matches.matches if match.row.transport == "esp")
+        self.has_tunnel = any(esp_outcome(tunnel).stage is Stage.SERVED for tunnel in tunnels)
 
     def verdict(self, row: ExpectedFlow, matches: Sequence[Match], malformed: Set[int]) -> RowVerdict:
         """The status of a row with the flows that match it. ``malformed``: ids of flows that break the row's rules."""
         requirement = row.requirement(self.deployment)
         flows = tuple(sorted({flow for match in matches for flow in match.conversation.flows}))
-        if not malformed.isdisjoint(flows):
-            return RowVerdict(row, requirement, Status.MALFORMED, None, None, flows)
-        own = [match for match in matches if len(match.rows) == 1]
-        successful = self.successful(row, own, matches)
-        if successful:
-            return RowVerdict(row, requirement, Status.PRESENT, None, limits_of_evidence(row, successful), flows)
-        shared = [match for match in matches if len(match.rows) > 1]
-        if any(completed(match) for match in shared):
-            others = " or ".join(other.id for other in shared[0].rows if other.id != row.id)
-            reason = f"the packets cannot tell whether this is row {row.id} or {others}"
-            return RowVerdict(row, requirement, Status.UNDECIDED, None, reason, flows)
-        certainty, why = self.certainty(row)
-        if matches:
-            reason = f"{how_blocked(row, matches)}; {why}"
-            return RowVerdict(row, requirement, Status.BLOCKED, certainty, reason, flows)
-        if requirement is Requirement.OPTIONAL or not self.applies(row) or not self.mode_known:
-            return RowVerdict(row, requirement, Status.ABSENT, None, None, flows)
-        return RowVerdict(row, requirement, Status.MISSING, certainty, why, flows)
 
-    def successful(self, row: ExpectedFlow, own: Sequence[Match], matches: Sequence[Match]) -> Sequence[Match]:
-        """The flows that fulfil a row. ``own``: those that match this row only; ``matches``: all that match it."""
-        if row.peer is Peer.DHCP:
+        def verdict(status: Status, certainty: Certainty | None = None, reason: str | None = None) -> RowVerdict:
+            return RowVerdict(row, requirement, status, certainty, reason, flows)
+
+        if not malformed.isdisjoint(flows):
+            return verdict(Status.MALFORMED)
+        if not matches:
+            if requirement is Requirement.OPTIONAL or not self.applies(row) or not self.mode_known:
+                return verdict(Status.ABSENT)
+            return verdict(Status.MISSING, *self.certainty(row))
+        attempts = sorted(self.attempts(row, matches), key=lambda attempt: attempt.conversation.latest_start)
+        served = [attempt for attempt in attempts if attempt.served and not attempt.shared]
+        if lost := self.lost(row, attempts):
+            return verdict(Status.BLOCKED, self.certainty(row)[0], lost)
+        if served:
+            return verdict(Status.PRESENT, None, limits_of_evidence(row, served))
+        shared = [attempt for attempt in attempts if attempt.served]
+        if shared:
+            others = " or ".join(other.id for other in shared[0].rows if other.id != row.id)
+            return verdict(Status.UNDECIDED, None, f"the packets cannot tell whether this is row {row.id} or {others}")
+        if reason := self.undecided(attempts):
+            return verdict(Status.UNDECIDED, None, reason)
+        certainty, why = self.certainty(row)
+        return verdict(Status.BLOCKED, certainty, f"{how_blocked(attempts)}; {why}")
+
+    def attempts(self, row: ExpectedFlow, matches: Sequence[Match]) -> list[Attempt]:
+        """The flows of a row with their outcomes. FTP data connections say nothing that their control does not."""
+        attempts = [
+            Attempt(match.conversation, match.rows, outcome(match.conversation, row))
+            for match in matches
+            if match.conversation.control is None
+        ]
+        if row.peer is Peer.DHCP and any(attempt.served for attempt in attempts):
             # Client and server of DHCP also send to broadcast addresses: the answer may be in another conversation.
-            return own if any(dhcp_server_answered(match.conversation) for match in matches) else ()
-        if row.protocol == ike.NAME and not self.has_esp and auth_unanswered(matches):
-            # IKE_SA_INIT on port 500 goes on with IKE_AUTH on port 4500: an answer to the first alone is no tunnel.
-            return ()
-        return [match for match in own if completed(match)]
+            return [attempt._replace(outcome=Outcome(Stage.SERVED)) for attempt in attempts]
+        if row.protocol == ike.NAME:
+            return self.ike_attempts(attempts)
+        return attempts
+
+    def ike_attempts(self, attempts: list[Attempt]) -> list[Attempt]:
+        """IKE_SA_INIT on port 500 goes on with IKE_AUTH on port 4500: an answer to the first alone is no tunnel."""
+        conversations = [attempt.conversation for attempt in attempts]
+        judged = [attempt._replace(outcome=ike_outcome(attempt.conversation)) for attempt in attempts]
+        if self.has_esp or not auth_unanswered(conversations):
+            return judged
+        failed = Outcome(Stage.ANSWERED, "IKE_AUTH was never answered")
+        return [attempt._replace(outcome=failed) if attempt.served else attempt for attempt in judged]
+
+    def lost(self, row: ExpectedFlow, attempts: Sequence[Attempt]) -> str | None:
+        """Why a continuous row that was served is blocked: its last flow ended, and every attempt since has failed.
+
+        Three attempts or more, or attempts over two periods. ``None``: it is not lost.
+        """
+        served = [attempt for attempt in attempts if attempt.served]
+        if row.occurrence is not Occurrence.CONTINUOUS or not served or row.period is None:
+            return None
+        ended = max(attempt.conversation.latest for attempt in served)
+        later = [attempt for attempt in attempts if attempt.conversation.latest_start >= ended and not attempt.served]
+        count = sum(attempt.conversation.flow_count for attempt in later)
+        if not later or any(attempt.outcome.unseen for attempt in later):
+            return None
+        lasted = (max(attempt.conversation.latest for attempt in later) - ended) / 1e9
+        if count < LOST_ATTEMPTS and lasted < 2 * row.period:
+            return None
+        return f"served until {iso_time(ended)}, then {times(count)} without success: {later[-1].outcome.clause}"
+
+    def undecided(self, attempts: Sequence[Attempt]) -> str | None:
+        """Why the packets cannot tell whether a row was served; ``None``: they show that it was not."""
+        for attempt in attempts:
+            if attempt.outcome.unseen:
+                return attempt.outcome.clause
+        if all(self.is_one_sided(attempt.conversation) for attempt in attempts):
+            return "the capture shows one direction only, and nothing proves an answer"
+        if not any(attempt.outcome.refused for attempt in attempts) and all(map(self.is_recent, attempts)):
+            return f"the capture ends, or pauses, before an answer could come: {attempts[-1].outcome.clause}"
+        return None
+
+    def is_one_sided(self, conversation: Conversation) -> bool:
+        """Whether the capture shows one direction of the conversations with a peer, or of the whole station."""
+        if all(conversation.packets):
+            return False
+        ends = (conversation.originator.address, conversation.responder.address)
+        return self.seen.lacks is not None or not self.seen.one_sided_peers.isdisjoint(ends)
+
+    def is_recent(self, attempt: Attempt) -> bool:
+        """Whether an exchange made progress within the last seconds before the capture ends or pauses."""
+        conversation = attempt.conversation
+        # A request that is only sent again makes no progress; TCP does not count it as new payload.
+        own = conversation.newest[Direction.ORIGINATOR] if conversation.transport == "tcp" else 0
+        progress = max(conversation.first, own, conversation.newest[Direction.RESPONDER])
+        if attempt.outcome.progress is not None:
+            progress = attempt.outcome.progress
+        return self.timeline.watched_until(progress) - progress < PATIENCE
 
     def applies(self, row: ExpectedFlow) -> bool:
         """Whether the station's LRR uses a row at all, as far as its version is known."""
@@ -162,54 +234,64 @@ class RowJudge:
 
     def certainty(self, row: ExpectedFlow) -> tuple[Certainty, str]:
         """How certain it is that a row is missing or blocked, and why."""
+        if self.seen.lacks is not None:
+            return Certainty.WEAK, "the capture shows one direction only"
         if row.tunnelled and self.has_tunnel:
             return Certainty.WEAK, "the tunnel may carry it inside"
         if row.since is not None and self.lrr_version is None:
-            return Certainty.WEAK, f"only LRR {row.since} and later use it, and the version is unknown"
+            return Certainty.WEAK, f"only LRR {row.since} and later use it, and the version is unknown (--lrr-version)"
         if row.occurrence is Occurrence.ON_DEMAND:
             return Certainty.WEAK, "it is used on demand only"
         if row.occurrence is Occurrence.STARTUP:
             return Certainty.WEAK, "it is used at start-up only"
         assert row.period is not None
+        pause = " without a pause" if len(self.timeline.intervals) > 1 else ""
+        watched = f"watched for {self.watched:.{0 if self.watched >= 10 else 1}f} s{pause}"
         periods = f"two of its periods of {row.period:.0f} s"
         if self.watched <= 2 * row.period:
-            return Certainty.WEAK, f"watched for {self.watched:.0f} s, less than {periods}"
-        return Certainty.FIRM, f"watched for {self.watched:.0f} s, more than {periods}"
+            return Certainty.WEAK, f"{watched}, less than {periods}"
+        return Certainty.FIRM, f"{watched}, more than {periods}"
 
 
-# -- whether a conversation completed ---------------------------------------------------------------------------
+LOST_ATTEMPTS = 3
+"""Failed attempts after which a continuous row that was served before is lost."""
+
+PATIENCE = 10_000_000_000
+"""Nanoseconds that must pass after the last progress of an exchange before its silence counts as no answer."""
 
 
-def completed(match: Match) -> bool:
-    """Whether a conversation succeeded: the responder answered, and did not refuse."""
-    conversation = match.conversation
-    facts = conversation.dissection.facts
-    if match.row.protocol == ike.NAME and isinstance(facts, ike.IkeFacts):
-        return ike_completed(conversation)
-    if match.row.transport == "esp":
-        return all(conversation.packets) and not is_one_way_esp(conversation)
-    if isinstance(facts, ftp.FtpFacts) and facts.login == "refused":
-        return False
-    return match.row.peer is Peer.DHCP or not conversation.silent
+class Attempt(NamedTuple):
+    """A flow of a row, and how far it came."""
+
+    conversation: Conversation
+    rows: tuple[ExpectedFlow, ...]
+    outcome: Outcome
+
+    @property
+    def served(self) -> bool:
+        return self.outcome.stage is Stage.SERVED
+
+    @property
+    def shared(self) -> bool:
+        """The packets cannot tell to which of several rows the flow belongs."""
+        return len(self.rows) > 1
 
 
-def is_one_way_esp(conversation: Conversation) -> bool:
-    """Whether all datagrams of a UDP conversation were kept, and ESP goes in one direction only."""
-    directions = {item.direction for item, _ in messages(conversation.dissection.items, esp.EspPacket)}
-    all_kept = sum(conversation.packets) == len(conversation.head.datagrams)
-    return conversation.transport == "udp" and len(directions) == 1 and all_kept
+# -- IKE --------------------------------------------------------------------------------------------------------
 
 
-def ike_completed(conversation: Conversation) -> bool:
+def ike_outcome(conversation: Conversation) -> Outcome:
     """Whether IKE_AUTH was answered, or began before the capture. IKE_SA_INIT alone is no tunnel.
 
     IKE_INTERMEDIATE (RFC 9242) precedes IKE_AUTH and sets nothing up.
     """
-    if not all(conversation.packets):
-        return False
+    if conversation.protocol != ike.NAME or not all(conversation.packets):
+        return datagram_outcome(conversation)
     headers = [header for _, header in messages(conversation.dissection.items, ike.IkeHeader)]
     begun = any(header.exchange in (ike.IKE_AUTH, ike.IKE_INTERMEDIATE) for header in headers if header.major == 2)
-    return not begun or any(is_authenticated(header) for header in headers)
+    if begun and not any(map(is_authenticated, headers)):
+        return Outcome(Stage.ANSWERED, "IKE_AUTH was never answered")
+    return Outcome(Stage.SERVED)
 
 
 def is_authenticated(header: ike.IkeHeader) -> bool:
@@ -219,41 +301,25 @@ def is_authenticated(header: ike.IkeHeader) -> bool:
     return (header.exchange == ike.IKE_AUTH and header.response) or header.exchange in ike.AUTHENTICATED
 
 
-def auth_unanswered(matches: Sequence[Match]) -> bool:
+def auth_unanswered(conversations: Sequence[Conversation]) -> bool:
     """Whether IKE_AUTH was sent, and no conversation shows an answer or an exchange that follows it."""
     headers = [
-        header for match in matches for _, header in messages(match.conversation.dissection.items, ike.IkeHeader)
+        header for conversation in conversations for _, header in messages(conversation.dissection.items, ike.IkeHeader)
     ]
     exchanges = (ike.IKE_AUTH, ike.IKE_INTERMEDIATE)
     asked = any(header.major == 2 and header.exchange in exchanges and not header.response for header in headers)
     return asked and not any(map(is_authenticated, headers))
 
 
-def dhcp_server_answered(conversation: Conversation) -> bool:
-    """Whether a conversation has a message of a DHCP server."""
-    facts = conversation.dissection.facts
-    if isinstance(facts, dhcp.DhcpFacts):
-        return any(name in ("OFFER", "ACK", "NAK") for name in facts.messages)
-    if isinstance(facts, dhcp6.Dhcp6Facts):
-        return any(name in ("ADVERTISE", "REPLY") for name in facts.messages)
-    return all(conversation.packets)
-
-
 # -- reasons ----------------------------------------------------------------------------------------------------
 
 
-def limits_of_evidence(row: ExpectedFlow, successful: Sequence[Match]) -> str | None:
+def limits_of_evidence(row: ExpectedFlow, served: Sequence[Attempt]) -> str | None:
     """What the flows of a present row do not show; for IKE, also where the SA moved to."""
-    conversations = [match.conversation for match in successful]
-    if all(conversation.state is State.MIDSTREAM for conversation in conversations):
-        known = any(conversation.protocol is not None for conversation in conversations)
-        limit = "only what follows was judged" if known else "what its content is cannot be told from what follows"
-        return f"its beginning is not in the capture: {limit}"
-    if row.protocol == ike.NAME:
-        return limits_of_ike(conversations)
-    if row.transport == "tcp" and not any(any(conversation.payload) for conversation in conversations):
-        return "opened, but without any content"
-    return None
+    if row.protocol == ike.NAME and not all(attempt.conversation.state is State.MIDSTREAM for attempt in served):
+        return limits_of_ike([attempt.conversation for attempt in served])
+    clauses = [attempt.outcome.clause for attempt in served]
+    return clauses[0] if all(clauses) else None
 
 
 def limits_of_ike(conversations: Sequence[Conversation]) -> str | None:
@@ -286,33 +352,21 @@ def exchanges(conversation: Conversation) -> set[int]:
     return {header.exchange for _, header in messages(conversation.dissection.items, ike.IkeHeader)}
 
 
-def how_blocked(row: ExpectedFlow, matches: Sequence[Match]) -> str:
-    """Why the last conversation of a row did not complete: one clause."""
-    conversation = matches[-1].conversation
-    facts = conversation.dissection.facts
-    if conversation.icmp_errors:
-        error = conversation.icmp_errors[0]
-        meaning = UNREACHABLE.get(error.code, "unreachable")
-        return f"{error.sender} answered with ICMP type {error.type} code {error.code} ({meaning})"
-    if isinstance(facts, ftp.FtpFacts) and facts.login == "refused":
-        return "the server refused the login"
-    if row.protocol == ike.NAME and auth_unanswered(matches):
-        return "IKE_AUTH was never answered"
-    if row.transport == "esp" and any(conversation.packets):
-        return "ESP packets go in one direction only"
-    if conversation.refused is not None:
-        return f"{conversation.responder.address} reset the connection"
-    if conversation.transport == "tcp":
-        return "the connection was never completed" if conversation.packets[1] else "no answer to the SYN"
-    return "no answer"
+def how_blocked(attempts: Sequence[Attempt]) -> str:
+    """How far the attempts came that did not succeed: that of the newest one, and how many there were since when."""
+    count = sum(attempt.conversation.flow_count for attempt in attempts)
+    best = max(attempts, key=lambda attempt: (attempt.outcome.stage, attempt.conversation.latest_start))
+    if count == 1:
+        return best.outcome.clause
+    first = min(attempt.conversation.first for attempt in attempts)
+    return f"{best.outcome.clause}; {times(count)} since {iso_time(first)}"
 
 
-UNREACHABLE = {
-    0: "network unreachable",
-    1: "host unreachable",
-    3: "port unreachable",
-    9: "network prohibited",
-    10: "host prohibited",
-    13: "administratively prohibited",
-}
-"""ICMP codes of type 3 that routers and firewalls send (RFC 792; RFC 1812 section 5.2.7.1)."""
+def times(count: int) -> str:
+    """A number of attempts in words."""
+    return "tried once" if count == 1 else f"tried {count} times"
+
+
+def iso_time(time: int) -> str:
+    """A time to the second, in UTC."""
+    return datetime.fromtimestamp(time // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

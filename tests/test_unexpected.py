@@ -12,6 +12,7 @@ from analyzer.conversations import Conversation, Endpoint
 from analyzer.expected import load
 from analyzer.matching import StationMatches, UnexpectedFlow, match_flows
 from analyzer.stations import Mode, NamedHosts, Signature, detect_mode, find_stations
+from analyzer.timeline import Timeline
 from analyzer.unexpected import CROWD, SCANNED_PORTS, Pattern, UnexpectedGroup, group_unexpected
 from tests.checks.matches import base_station
 from tests.reports.audits import flow
@@ -91,7 +92,7 @@ def unexpected(conversations: Sequence[Conversation], *signatures: Signature) ->
     """A base station in mode tls with nothing but unexpected flows."""
     flows = tuple(UnexpectedFlow(one, one.originator.address != STATION, None, None) for one in conversations)
     mode = Mode("tls", (), (), signatures)
-    return StationMatches(base_station(STATION), mode, TABLES["tls"].flows, (), flows, 0, 0)
+    return StationMatches(base_station(STATION), mode, TABLES["tls"].flows, (), flows, Timeline([]))
 
 
 def test_the_time_to_group_is_linear_in_the_peers() -> None:

@@ -11,6 +11,7 @@ from analyzer.expected import Deployment, load
 from analyzer.findings import Severity
 from analyzer.matching import Match, StationMatches
 from analyzer.stations import Mode
+from analyzer.timeline import Timeline
 from analyzer.verdicts import Status, judge
 from tests.checks.matches import base_station
 from tests.protocols.ike_messages import encrypted
@@ -136,7 +137,7 @@ def test_one_success_outweighs_failed_attempts(tmp_path: Path) -> None:
 def test_icmp_error_is_the_reason_of_a_blocked_row(tmp_path: Path) -> None:
     traffic = tls().syn(STATION, 40001, TPE, 3002)
     quoted = traffic.packets[-1][1][14:][:28]
-    traffic.packet("10.0.0.1", STATION, 1, bytes((3, 13, 0, 0, 0, 0, 0, 0)) + quoted)
+    traffic.packet("10.0.0.1", STATION, 1, bytes((3, 13, 0, 0, 0, 0, Timeline([]))) + quoted)
     result = traffic.audit(tmp_path)
     assert statuses(result)["i39"] == "blocked, weak"
     assert "10.0.0.1 answered with ICMP type 3 code 13 (administratively prohibited)" in reason(result, "i39")
@@ -302,7 +303,7 @@ def test_time_to_judge_a_row_is_linear_in_its_flows(row: str, packets: tuple[int
     matches = tuple(Match(station, conversation, (table.flow(row),)) for conversation in flows)
     began = time.process_time()
     (verdict,) = judge(
-        [StationMatches(station, Mode("ipsec", (), ()), table.flows, matches, (), 0, 0)],
+        [StationMatches(station, Mode("ipsec", (), ()), table.flows, matches, (), Timeline([]))],
         *(Deployment.STANDALONE, {}, None, ()),
     )
     assert time.process_time() - began < 5

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from analyzer.conversations import FOLDED, Conversation
-from analyzer.findings import CAPTURE, AuditContext, Check, Issue, Kind, Severity, check, family
-from analyzer.matching import first_fragment_missing
+from analyzer.findings import CAPTURE, CITED, AuditContext, Check, Issue, Kind, Severity, check, family, frames_filter
+from analyzer.heads import Direction
+from analyzer.matching import first_fragment_missing, missing_direction
 from analyzer.protocols import TOO_MANY_MESSAGES
 from analyzer.protocols.tls import TlsFacts
 from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED
 from analyzer.stations import is_named
+from analyzer.timeline import RunKind
 from analyzer.wire import Cause
 
 
@@ -350,6 +353,90 @@ def stations_not_judged(context: AuditContext) -> Iterator[Issue]:
         )
 
 
+@check("TPE018", "one-sided-capture", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)
+def one_sided_capture(context: AuditContext) -> Iterator[Issue]:
+    """Flags: The capture shows one direction only of a base station's flows, though both ends took part in them.
+
+    Why: A mirror of one side or asymmetric routing hides half of the truth: the other half acquits nobody, and no row
+    is blocked because of it.
+
+    Evidence: Flows of which acknowledgements, or answers without requests, prove that the missing direction was used.
+
+    Remedy: Capture both directions: mirror ingress and egress of the port, or capture on the base station itself.
+    """
+    for station in context.stations:
+        seen = station.seen
+        peers = seen.one_sided_peers & context.hosts.tpe
+        if seen.lacks is None and not peers:
+            continue
+        flows = tuple(
+            conversation
+            for conversation, _ in station.conversations()
+            if not all(conversation.packets) and missing_direction(conversation) is not None
+        )
+        if seen.lacks is Direction.ORIGINATOR:
+            lacking = f"what {station.address} sent: only what it received was judged"
+        elif seen.lacks is Direction.RESPONDER:
+            lacking = f"what {station.address} received: only what it sent was judged"
+        else:
+            lacking = f"one direction of the flows between {station.address} and {', '.join(sorted(peers))}"
+        yield Issue(
+            f"The capture lacks {lacking}.",
+            base_station=station.address,
+            conversations=flows,
+            filter=f"{family(station.address)} == {station.address}",
+        )
+
+
+@check("TPE019", "time-not-watched", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+def time_not_watched(context: AuditContext) -> Iterator[Issue]:
+    """Flags: The capture pauses for five minutes or more, or its clock steps back.
+
+    Severity: low where the clock steps back; info for a pause.
+
+    Why: What happens in a pause is not seen, and a pause cannot be told from a clock that is set forward. No absence is
+    firm across either.
+
+    Evidence: The first frame after each.
+
+    Remedy: Capture without pauses, and with a clock that is set before the capture begins.
+    """
+    steps = [run for run in context.timeline.runs if run.kind is RunKind.STEP]
+    if steps:
+        yield Issue(
+            f"The clock steps back {plural(len(steps), 'time')} in the capture: time stamps before and after do not "
+            "compare.",
+            frames=tuple(run.first_frame for run in steps),
+            severity=Severity.LOW,
+            filter=frames_filter([run.first_frame for run in steps][:CITED]),
+        )
+    starts = {run.start: run.first_frame for run in context.timeline.runs}
+    intervals = context.timeline.intervals
+    pauses = [(last, first) for (_, last), (first, _) in itertools.pairwise(intervals)]
+    if pauses:
+        longest = max(first - last for last, first in pauses) / 1e9
+        frames = tuple(starts[first] for _, first in pauses if first in starts)
+        yield Issue(
+            f"No packet was captured for {duration(longest)}"
+            f"{f', the longest of {len(pauses)} pauses' if len(pauses) > 1 else ''}: nothing was captured, or the "
+            "clock was set.",
+            frames=frames,
+            filter=frames_filter(frames[:CITED]) if frames else None,
+        )
+
+
+def duration(seconds: float) -> str:
+    """A time span in the largest fitting unit: ``6.5 minutes``, ``10.0 hours``, ``2154.6 days``."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+
+
 @check("TPE900", "program-defect", Severity.HIGH, scope=CAPTURE, kind=Kind.NOTICE)
 def program_defect(context: AuditContext) -> Iterator[Issue]:
     """Flags: This program failed while it read a conversation or ran a check.
@@ -387,5 +474,7 @@ CHECKS: tuple[Check, ...] = (
     keys_used,
     content_not_read,
     stations_not_judged,
+    one_sided_capture,
+    time_not_watched,
     program_defect,
 )

@@ -265,6 +265,16 @@ def facts(items: Sequence[Item]) -> IcmpFacts:
 
 
 def code_name(error: ErrorMessage, version: int) -> str:
-    """The name of an error's code, or its number if it is unassigned."""
+    """The meaning of an error's code; the number of a code that is not assigned."""
     known = (CODES if version == 4 else ICMPV6_CODES).get(error.name, {})
     return known.get(error.code, f"code {error.code}")
+
+
+def error_name(kind: int, code: int, version: int) -> str:
+    """An error in words: ``destination unreachable, administratively prohibited``. ``version``: 4 or 6."""
+    name = (TYPES if version == 4 else ICMPV6_ERRORS).get(kind)
+    if name is None:
+        return f"type {kind} code {code}"
+    known = (CODES if version == 4 else ICMPV6_CODES).get(name, {})
+    words = known.get(code)
+    return name.replace("-", " ") + (f", {words}" if words else f", code {code}" if code else "")

@@ -434,6 +434,19 @@ INTERFACE = np.dtype(
     ]
 )
 
+MAX_RUNS = 256
+"""Maximum runs of packets kept, see :mod:`analyzer.timeline`; packets of further runs belong to none."""
+PAUSE = 300_000_000_000
+"""Nanoseconds without a packet of anybody after which a run of packets ends."""
+CLOCK_STEP = 2_000_000_000
+"""Nanoseconds by which a time stamp may lie before the newest one: packets of several interfaces are out of order by
+less, and a clock that is set steps by more."""
+
+# Why a run of packets begins.
+RUN_OF_FILE = 0
+RUN_AFTER_PAUSE = 1
+RUN_AFTER_STEP = 2
+
 STATE = np.dtype(
     [
         ("position", np.int64),  # in: where to start in the buffer; out: the first byte not consumed
@@ -474,6 +487,13 @@ STATE = np.dtype(
         ("headers_truncated", np.int64),
         ("malformed", np.int64),
         ("truncated", np.int64),  # frames captured shorter than they were
+        ("newest", np.int64),  # newest time of the present run of packets
+        ("runs", np.int64),  # runs begun, of which MAX_RUNS are kept
+        ("run_start", np.int64, MAX_RUNS),  # earliest and latest time
+        ("run_end", np.int64, MAX_RUNS),
+        ("run_kind", np.int64, MAX_RUNS),  # one of RUN_*
+        ("run_capture", np.int64, MAX_RUNS),  # first frame
+        ("run_frame", np.int64, MAX_RUNS),
     ]
 )
 

@@ -15,6 +15,7 @@ from analyzer.scanner.accounting import count_icmp_error, count_packet
 from analyzer.scanner.columns import (
     ARENA_FULL,
     ASSOCIATION,
+    CLOCK_STEP,
     CONTENT_FTP,
     DECODED,
     END_OF_BUFFER,
@@ -27,13 +28,18 @@ from analyzer.scanner.columns import (
     LINK,
     LINK_DIRECTION,
     MAX_PACKET_EVENTS,
+    MAX_RUNS,
     NEEDS_SLOW_PATH,
     NOT_IP,
     PACKET,
     PACKET_READ,
+    PAUSE,
     PIECE,
     PIECES_FULL,
     REORDER,
+    RUN_AFTER_PAUSE,
+    RUN_AFTER_STEP,
+    RUN_OF_FILE,
     SIDE,
     SINGLE,
     SLOW_PATH,
@@ -151,10 +157,39 @@ def count_frame(packet: Record, state: Record) -> None:
         state.last = packet.time
     state.first = min(state.first, packet.time)
     state.last = max(state.last, packet.time)
+    track_run(packet.time, state)
     if packet.end - packet.start < packet.wire:
         state.truncated += 1
     if packet.trailer:
         packet.end = min(packet.end, packet.start + max(0, packet.wire - packet.trailer))
+
+
+@compiled
+def track_run(time: Number, state: Record) -> None:
+    """Extend the present run of packets, or begin another one: in a new file, after a pause or a step of the clock."""
+    kind = np.int64(-1)
+    if state.frame == 1:
+        kind = np.int64(RUN_OF_FILE)
+    elif time - state.newest >= PAUSE:
+        kind = np.int64(RUN_AFTER_PAUSE)
+    elif state.newest - time > CLOCK_STEP:
+        kind = np.int64(RUN_AFTER_STEP)
+    if kind >= 0:
+        state.newest = time
+        run = state.runs
+        state.runs += 1
+        if run < MAX_RUNS:
+            state.run_start[run] = time
+            state.run_end[run] = time
+            state.run_kind[run] = kind
+            state.run_capture[run] = state.capture
+            state.run_frame[run] = state.frame
+        return
+    state.newest = max(state.newest, time)
+    run = state.runs - 1
+    if run < MAX_RUNS:
+        state.run_start[run] = min(state.run_start[run], time)
+        state.run_end[run] = max(state.run_end[run], time)
 
 
 @LIBRARY.kernel(np.uint8, LINK, LINK_DIRECTION, REORDER, EVENT, STATE, int)

@@ -11,6 +11,7 @@ from analyzer.heads import Direction, Frame, Head
 from analyzer.matching import Match, StationMatches, UnexpectedFlow
 from analyzer.protocols import ProtocolModule, dissect_as
 from analyzer.stations import Mode, Station
+from analyzer.timeline import Timeline
 
 STATION, TPE = "10.20.30.10", "172.16.40.10"
 
@@ -67,7 +68,7 @@ def base_station(address: str = STATION) -> Station:
 def station_of(matches: Iterable[Match] = (), unexpected: Iterable[Match] = ()) -> StationMatches:
     """A base station with these conversations; those of ``unexpected`` match no row."""
     flows = [UnexpectedFlow(match.conversation, False, None, None) for match in unexpected]
-    return StationMatches(base_station(), Mode("ipsec", (), ()), (), tuple(matches), tuple(flows), 0, 0)
+    return StationMatches(base_station(), Mode("ipsec", (), ()), (), tuple(matches), tuple(flows), Timeline([]))
 
 
 def issues(check: Check, match: Match) -> list[tuple[Severity, str]]:
