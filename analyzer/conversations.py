@@ -138,8 +138,8 @@ class Conversation(NamedTuple):
     """TCP: bytes of the responder that the originator acknowledged, and of the originator that the responder did,
     whether the capture holds them or not; each counted from the first acknowledgement, a FIN as one byte."""
     peer_payload: tuple[int, int] = (-1, -1)
-    """TCP: what the peer had sent when the head of this direction ended, in bytes: for TLS, with the first record of
-    application data. -1: it has not ended."""
+    """TLS: what the peer had sent when this direction sent its first record of application data, in bytes; -1: it has
+    sent none."""
     notes: tuple[SafeText, ...] = ()
     """Encapsulation and fragmentation: ``vlan 7``, ``vxlan 42``, ``fragments``."""
     retransmissions: int = 0

@@ -14,7 +14,7 @@ from analyzer.conversations import Conversation, IcmpError, State
 from analyzer.expected import ExpectedFlow
 from analyzer.heads import Direction
 from analyzer.messages import Item, messages
-from analyzer.protocols import dhcp, dns, esp, ftp, icmp, iec104, ntp, ssh, tls
+from analyzer.protocols import dhcp, dhcp6, dns, esp, ftp, icmp, iec104, ntp, ssh, tls
 from analyzer.protocols.tls.records import ApplicationData, ChangeCipherSpec
 from analyzer.protocols.tls.registry import TLS_1_3
 
@@ -210,7 +210,7 @@ def tls13_outcome(conversation: Conversation) -> Outcome:
     client closes first. A single such record, or the server's close right after the client's Finished, is a refusal,
     which is inferred.
     """
-    finished = conversation.peer_payload[SENT]
+    finished = peer_payload_at_finished(conversation)
     if finished < 0 and any(cut(conversation, way) for way in Direction):
         return Outcome(Stage.SERVED, "its content was seen in part: the capture cut it off")
     if finished < 0:
@@ -230,6 +230,20 @@ def tls13_outcome(conversation: Conversation) -> Outcome:
     if conversation.closed_by is Direction.ORIGINATOR:
         return Outcome(Stage.SERVED)
     return Outcome(Stage.ANSWERED, "the server sent nothing after the client's Finished")
+
+
+def peer_payload_at_finished(conversation: Conversation) -> int:
+    """Bytes that the server had sent when the client sent its first record of application data; -1: it sent none."""
+    if conversation.peer_payload[SENT] >= 0:
+        return conversation.peer_payload[SENT]
+    items = conversation.dissection.items
+    finished = next(
+        (item for item in items if item.direction is SENT and isinstance(item.message, ApplicationData)), None
+    )
+    if finished is None:
+        return -1
+    marks = conversation.head.streams[RECEIVED].marks
+    return next((mark.offset for mark in marks if mark.time > finished.time), conversation.payload[RECEIVED])
 
 
 def first_record_bytes(conversation: Conversation, way: Direction) -> int:
@@ -335,7 +349,7 @@ def ntp_outcome(conversation: Conversation) -> Outcome:
 def dhcp_outcome(conversation: Conversation) -> Outcome:
     """Any message of a server is an answer; a NAK without an ACK refuses."""
     facts = conversation.dissection.facts
-    if not isinstance(facts, dhcp.DhcpFacts):
+    if not isinstance(facts, (dhcp.DhcpFacts, dhcp6.Dhcp6Facts)):
         return datagram_outcome(conversation)
     kinds = set(facts.messages)
     if kinds & DHCP_REPLIES:

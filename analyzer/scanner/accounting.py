@@ -70,7 +70,7 @@ def count_packet(
         return 0
     if packet.protocol == TCP:
         remains = track_tcp(data, packet, flow, side, flow_index, sender, pieces, arena, state)
-        if side.closed and side.peer_payload < 0:
+        if side.protected and side.peer_payload < 0:
             side.peer_payload = sides[2 * flow_index + 1 - sender].payload
         if sides[2 * flow_index].flags & FIN and sides[2 * flow_index + 1].flags & FIN:
             flow.closed = 1

@@ -129,7 +129,7 @@ SIDE = np.dtype(
         ("pieces", np.int32),
         ("ending", np.int64),  # TCP: length of the stream, known from a FIN; -1: unknown
         ("newest", np.int64),  # time of the newest payload, without retransmissions; 0: none
-        ("peer_payload", np.int64),  # payload of the other side when the head of this one ended; -1: it has not
+        ("peer_payload", np.int64),  # payload of the other side when ``protected`` was set; -1: it is not
         ("first_acknowledged", np.uint32),  # TCP: acknowledgement number of the first ACK, and of the newest one
         ("acknowledged_to", np.uint32),
         ("flags", np.uint8),  # union of all TCP flags
@@ -137,6 +137,7 @@ SIDE = np.dtype(
         ("begins", np.uint8),  # ``base`` follows a SYN
         ("acknowledged", np.uint8),  # has sent an ACK without SYN and RST
         ("closed", np.uint8),  # no more of the head is kept
+        ("protected", np.uint8),  # TLS: has sent a record of application data
         ("recent", np.uint64, 4),  # digests of the last packets, to recognise copies
         ("recent_path", np.int64, 4),  # where each was captured: source MAC, VLAN and time to live, mixed
         ("recent_time", np.int64, 4),

@@ -140,16 +140,25 @@ def keep_segment(
     if not has_room(state):
         return
     captured = min(captured, limit - offset)
-    application_data = captured > 2 and data[begin] == 23 and data[begin + 1] == 3 and data[begin + 2] <= 4
-    if flow.content == CONTENT_TLS and application_data and offset == side.contiguous:
-        captured = min(captured, APPLICATION_DATA_BYTES)
-        side.closed = 1
+    if flow.content == CONTENT_TLS and offset == side.contiguous:
+        if is_application_data(data, begin, captured):
+            captured = min(captured, APPLICATION_DATA_BYTES)
+            side.closed = 1
+            side.protected = 1
+        elif data[begin] == 20 and captured > 8 and is_application_data(data, begin + 6, captured - 6):
+            side.protected = 1  # Finished of TLS 1.3, after ChangeCipherSpec in one segment
     index = store_piece(data, begin, captured, pieces, arena, state)
     describe_piece(pieces[index], packet, state, flow_index, sender, offset, 0)
     side.pieces += 1
     side.kept += captured
     if offset <= side.contiguous:
         side.contiguous = offset + captured
+
+
+@compiled
+def is_application_data(data: Buffer, offset: Number, size: Number) -> Number:
+    """Whether a TLS record of application data begins at ``offset``, of which there are ``size`` bytes."""
+    return size > 2 and data[offset] == 23 and data[offset + 1] == 3 and data[offset + 2] <= 4
 
 
 @compiled
