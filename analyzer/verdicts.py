@@ -191,7 +191,19 @@ class RowJudge:
         if row.occurrence is not Occurrence.CONTINUOUS or not served or row.period is None:
             return None
         ended = max(attempt.conversation.latest for attempt in served)
-        later = [attempt for attempt in attempts if attempt.conversation.latest_start >= ended and not attempt.served]
+        last = next(attempt.conversation for attempt in served if attempt.conversation.latest == ended)
+        closed = last.closed_by is not None or last.refused is not None
+        if not closed and self.timeline.end - ended <= 2 * row.period * 1e9:
+            return None
+        # Attempts at an address that never served, such as a dead IPv6 address beside IPv4, say nothing of the link.
+        servers = {attempt.conversation.responder.address for attempt in served}
+        later = [
+            attempt
+            for attempt in attempts
+            if attempt.conversation.latest_start >= ended
+            and not attempt.served
+            and attempt.conversation.responder.address in servers
+        ]
         count = sum(attempt.conversation.flow_count for attempt in later)
         if not later or any(attempt.outcome.unseen for attempt in later):
             return None

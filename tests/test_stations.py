@@ -331,7 +331,7 @@ def test_https_to_a_stranger_is_no_evidence_of_mode_basics(tmp_path: Path) -> No
 def test_certificate_checks_beside_unanswered_ike_are_mode_ipsec(tmp_path: Path) -> None:
     """In mode ipsec an LRR checks certificates by short connections to 3001 to 3003."""
     traffic = Traffic().udp(STATION, 500, TPE, 500, (">", IKE_INIT[0]), (">", IKE_INIT[0]))
-    result = tls(traffic).audit(tmp_path)
+    result = tls(traffic).at(60).exchange("10.7.7.7", 123, OTHER, 123, NTP).audit(tmp_path)
     assert [station.mode for station in result.base_stations] == ["ipsec"]
     assert statuses(result)["i1"].startswith("blocked")
 

@@ -353,7 +353,7 @@ def stations_not_judged(context: AuditContext) -> Iterator[Issue]:
         )
 
 
-@check("TPE018", "one-sided-capture", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)
+@check("TPE020", "one-sided-capture", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)
 def one_sided_capture(context: AuditContext) -> Iterator[Issue]:
     """Flags: The capture shows one direction only of a base station's flows, though both ends took part in them.
 
@@ -388,7 +388,7 @@ def one_sided_capture(context: AuditContext) -> Iterator[Issue]:
         )
 
 
-@check("TPE019", "time-not-watched", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+@check("TPE021", "time-not-watched", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
 def time_not_watched(context: AuditContext) -> Iterator[Issue]:
     """Flags: The capture pauses for five minutes or more, or its clock steps back.
 

@@ -86,6 +86,8 @@ def has_facts(kind: type[Facts], holds: Callable[[Any], bool] = lambda facts: Tr
 PRECONDITIONS: dict[str, Callable[[Audit], bool]] = {
     "damaged-capture": has_packets,
     "one-sided-capture": has_packets,
+    "strangers": has_packets,
+    "tpe-address-unanswered": has_packets,
     "time-not-watched": has_packets,
     "unreadable-packets": has_packets,
     "cut-packets": has_packets,
