@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from analyzer import conversations, stations
+from analyzer import conversations
 from analyzer.capture.compression import DecompressedStream
 from analyzer.capture.pcapng import MAX_OPTIONS, SECTION
 from analyzer.findings import Severity
 from analyzer.pipeline import audit
 from analyzer.scanner import driver
+from analyzer.stations import recognition
 from tests import build, resource_limits
 from tests.fuzz.targets import assert_judged
 from tests.synthetic import NTP, STATION, TLS, TPE, Traffic, findings_of
@@ -148,7 +149,7 @@ def test_base_station_limit_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
         traffic.tcp(f"10.0.0.{2 + number}", 40000, TPE, 3001, TLS)
     path = traffic.save(tmp_path / "a.pcap")
     assert not findings_of(audit(path), "TPE017")
-    monkeypatch.setattr(stations, "MAX_STATIONS", 3)
+    monkeypatch.setattr(recognition, "MAX_STATIONS", 3)
     result = audit(path)
     assert_judged(result)
     assert len(result.base_stations) == 3
