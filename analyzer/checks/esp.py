@@ -220,7 +220,7 @@ def demands_gcm(match: Match) -> bool:
 
 
 def encrypted_packets(match: Match) -> list[SentPacket]:
-    """The packets whose lengths tell about the cipher: those of all SAs whose payloads are not cleartext."""
+    """The packets from whose lengths the cipher is inferred: those of all SAs without cleartext."""
     facts = facts_of(match)
     return [sent for sa in facts._associations if sa not in facts._readable for sent in sa.sent] if facts else []
 

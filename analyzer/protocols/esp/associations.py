@@ -1,4 +1,4 @@
-"""Security associations of a flow, told apart by direction and SPI, and the facts that follow from their packets."""
+"""Security associations of a flow, identified by direction and SPI, and the facts that follow from their packets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Association:
 
 @dataclass(frozen=True, slots=True)
 class AssociationFacts:
-    """One SA as reports show it, as far as the first packets of the flow tell."""
+    """One SA as reports show it, from the first packets of the flow."""
 
     spi: str
     sender: SafeText
@@ -77,7 +77,7 @@ class EspFacts(Facts):
     """ESP packets in the head, which is not the whole flow."""
     keepalives: int
     keepalives_from: tuple[SafeText, ...]
-    """Senders of keepalives, ``originator`` or ``responder``: they take themselves for the end behind a NAT."""
+    """Senders of keepalives, ``originator`` or ``responder``. A host sends them if it detects a NAT before itself."""
     associations: tuple[AssociationFacts, ...]
     """At most :data:`MAX_SPIS`, in order of first appearance."""
     pairs: tuple[tuple[str, str], ...]

@@ -30,7 +30,7 @@ CONFIDENCE_WORDS: Final = ((0.99, "very likely"), (0.95, "likely"), (0.9, "possi
 
 @dataclass(frozen=True, slots=True)
 class Cipher:
-    """What the lengths of encrypted packets tell about the cipher.
+    """Inference about the cipher from the lengths of encrypted packets.
 
     A block cipher pads to its block size, so all lengths of an SA are equal modulo that size. AES-GCM and other counter
     modes pad to 4 bytes only, and their lengths differ by any multiple of 4.

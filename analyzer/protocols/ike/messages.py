@@ -196,8 +196,8 @@ def marker_length(data: bytes) -> int:
 def has_header_shape(data: bytes, start: int) -> bool:
     """Whether an IKE header may begin at ``start``: version, exchange, flags and first payload are defined.
 
-    Without a non-ESP marker, only the shape tells an IKE message from an ESP packet, so the two high-order bytes of the
-    length, which no datagram needs, must be zero, too.
+    Without a non-ESP marker, only the shape distinguishes an IKE message from an ESP packet. Then the two high-order
+    bytes of the length, which no datagram needs, must be zero, too.
     """
     if len(data) < start + HEADER.size:
         return False
@@ -232,7 +232,7 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     if reader.fence == 1:
         return esp.read_keepalive(reader)
     if reader.fence >= HEADER.size and len(reader.data) < HEADER.size:
-        reader.take(HEADER.size, "IKE header")  # too few bytes were captured to tell IKE from ESP
+        reader.take(HEADER.size, "IKE header")  # too few bytes were captured to distinguish IKE from ESP
     marker = marker_length(reader.data)
     if marker == 0 and not has_header_shape(reader.data, 0):
         return esp.read_packet(reader, udp_encapsulated=True)

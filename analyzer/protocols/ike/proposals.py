@@ -45,7 +45,7 @@ SUBSTRUCTURE_HEADER: Final = 8
 MORE_PROPOSALS, MORE_TRANSFORMS = 2, 3
 """First byte of a substructure that another one follows; 0 in the last one."""
 SHORT_ATTRIBUTE: Final = 0x8000
-"""Attribute Format bit: the value stands in place of the length."""
+"""Attribute Format bit: the length field holds the value."""
 
 MAX_COMBINATIONS: Final = 64
 """A proposal of more combinations is written once, with all its transforms."""

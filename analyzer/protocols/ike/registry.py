@@ -421,7 +421,7 @@ HASHED_VENDOR_NAMES: Final = (
     "MS-Negotiation Discovery Capable",
     "GSSAPI",
 )
-"""Texts whose MD5 digest is the vendor ID."""
+"""Texts; the vendor ID is the MD5 digest."""
 VENDORS: Final = {
     **{hashlib.md5(name.encode(), usedforsecurity=False).digest(): name.strip() for name in HASHED_VENDOR_NAMES},
     bytes.fromhex("09002689dfd6b712"): "XAUTH",

@@ -122,7 +122,7 @@ class IkeFacts(Facts):
     """Offer for the last child SA agreed in a decrypted message."""
     esp_chosen: str | None
     mobike: bool | None
-    """As the last SA that tells."""
+    """That of the last SA for which it is known."""
     decrypted: str | None = None
     """Program that decrypted messages of the flow with the user's keys."""
     _sas: tuple[IkeSa, ...] = ()
@@ -137,7 +137,7 @@ def facts(items: Sequence[Item]) -> IkeFacts:
     sas = tuple(session.sas.values())
     shown = session.shown_sa()
     child = last_child(sas)
-    # Without non-ESP markers, ESP cannot be told from broken IKE.
+    # Without non-ESP markers, ESP is indistinguishable from malformed IKE.
     esp_facts = read_esp(items) if session.uses_marker or not sas else None
     has_keepalive = any(type(item.message) is esp.NatKeepalive for item in items)
     return IkeFacts(
@@ -199,7 +199,7 @@ class Session:
                 self.vendor_ids[payload.id[:64]] = None
 
     def shown_sa(self) -> IkeSa | None:
-        """The SA that stands for the flow: the last agreed one, else the last with an offer, else the last."""
+        """The SA that represents the flow: the last agreed one, else the last with an offer, else the last."""
         if self.agreed is not None:
             return self.agreed
         latest_first = tuple(reversed(self.sas.values()))

@@ -1,4 +1,4 @@
-"""JA3 and JA4 fingerprints of a ClientHello, which tell TLS clients apart.
+"""JA3 and JA4 fingerprints of a ClientHello, which identify TLS client software.
 
 JA3: github.com/salesforce/ja3; JA4: github.com/FoxIO-LLC/ja4. Both leave out GREASE (RFC 8701).
 """

@@ -195,7 +195,7 @@ class Session:
     def version(self) -> int | None:
         """The version that the server chose; ``None``: unknown.
 
-        Without a hello, application data records tell it, up to TLS 1.1.
+        Without a hello, the records of application data show it, up to TLS 1.1.
         """
         if self.chosen_versions:
             return self.chosen_versions[-1]
@@ -226,7 +226,7 @@ class Session:
         return group_name(self.choices[-1].key_share[0]) if self.choices and self.choices[-1].key_share else None
 
     def is_resumed(self, version: int | None) -> bool | None:
-        """Whether the server resumes an earlier session; ``None``: the packets do not tell.
+        """Whether the server resumes an earlier session; ``None``: unknown.
 
         In TLS 1.3 its hello selects a pre-shared key (RFC 8446, section 2.2). Before, it changes its cipher right after
         the hello (RFC 5246, section 7.3).
@@ -265,7 +265,7 @@ class Session:
 
 
 def server_side(items: Sequence[Item]) -> Direction:
-    """The direction of the server, as the first hello tells; without a hello, the flow's responder."""
+    """The direction of the server, according to the first hello; without a hello, the flow's responder."""
     for item in items:
         if isinstance(item.message, ServerHello):
             return item.direction
