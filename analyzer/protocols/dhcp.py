@@ -100,15 +100,19 @@ class Option(NamedTuple):
 
 def probe(head: Head) -> bool:
     """On any port the magic cookie; on DHCP's ports a BOOTP header for Ethernet is enough."""
-    if head.transport != "udp" or not head.datagrams:
+    if head.transport != "udp":
         return False
-    first = head.datagrams[0].data
-    if first[:1] not in (b"\1", b"\2"):
+    on_port = not PORTS.isdisjoint(head.ports)
+    return any(is_message(datagram.data, on_port) for datagram in head.datagrams)
+
+
+def is_message(data: bytes, on_port: bool) -> bool:
+    if data[:1] not in (b"\1", b"\2"):
         return False
     cookie = HEADER.size + SNAME_LENGTH + FILE_LENGTH
-    if first[cookie : cookie + len(MAGIC_COOKIE)] == MAGIC_COOKIE:
+    if data[cookie : cookie + len(MAGIC_COOKIE)] == MAGIC_COOKIE:
         return True
-    return not PORTS.isdisjoint(head.ports) and first[1:3] == bytes((ETHERNET, 6))
+    return on_port and data[1:3] == bytes((ETHERNET, 6))
 
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from analyzer.heads import DIRECTIONS, Direction, Head
+from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
 from analyzer.safetext import SafeText, decode_text
 from analyzer.wire import UNBOUNDED, Reader
@@ -156,16 +156,23 @@ def probe(head: Head) -> bool:
     if NETBIOS_PORT in head.ports or head.transport not in ("udp", "tcp"):
         return False
     on_dns_port = not DNS_PORTS.isdisjoint(head.ports)
-    for direction in DIRECTIONS:
-        if head.transport == "tcp":
-            data = head.streams[direction].data
-            message, length = data[2:], int.from_bytes(data[:2], "big")
-        else:
-            first = next((datagram for datagram in head.datagrams if datagram.direction == direction), None)
-            message, length = (first.data, first.length) if first else (b"", 0)
+    for message, length in first_messages(head, on_dns_port):
         if is_plausible(message, length) and (on_dns_port or has_question(message)):
             return True
     return False
+
+
+def first_messages(head: Head, any_datagram: bool) -> Iterator[tuple[bytes, int]]:
+    """What may be a message, with its length: the first of each direction; over UDP, any datagram if asked for."""
+    if head.transport == "tcp":
+        for stream in head.streams:
+            yield stream.data[2:], int.from_bytes(stream.data[:2], "big")
+        return
+    seen = set()
+    for datagram in head.datagrams:
+        if any_datagram or datagram.direction not in seen:
+            seen.add(datagram.direction)
+            yield datagram.data, datagram.length
 
 
 def is_plausible(message: bytes, length: int) -> bool:

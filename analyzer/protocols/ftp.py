@@ -45,6 +45,8 @@ VERBS = (
 """Commands that identify FTP where the beginning is not in the capture."""
 KNOWN = (VERBS | {"NOOP", "HELP", "STAT", "QUIT", "XCWD", "XCUP", "XMKD", "XRMD", "SMNT", "CCC"}) - SECRET_ARGUMENTS
 """Commands whose argument is not secret."""
+ON_PORT = VERBS | {"QUIT", "NOOP", "HELP", "STAT"}
+"""Commands that identify FTP on its port."""
 MAX_VERB_LETTERS = 4
 """Length of a command (RFC 959, section 4.1). Only the length of a longer unknown word is kept."""
 
@@ -163,16 +165,18 @@ def probe(head: Head) -> bool:
     on_port = PORT in head.ports
     verb = client[:40].split(b"\n", 1)[0].strip().split(b" ", 1)[0].upper().decode("latin-1")
     if not server:
-        return on_port and verb in VERBS
+        return on_port and verb in ON_PORT
     greeting = server[:512].split(b"\n", 1)[0].rstrip(b"\r")
     if not REPLY.match(greeting):
-        return on_port and verb in VERBS
+        return on_port and verb in ON_PORT
     if not client:
         return on_port or (greeting.startswith(b"220") and b"ftp" in greeting.lower())
     if verb in OPENINGS:
         return True
     if verb in ("EHLO", "HELO", "LHLO", "MAIL", "RCPT"):
         return False
+    if greeting.startswith((b"200", b"201")) and not on_port:
+        return False  # NNTP (RFC 3977, section 5.1): it shares the commands MODE, LIST and STAT
     return on_port or verb in VERBS or b"ftp" in greeting.lower()
 
 

@@ -26,7 +26,10 @@ MAX_FIELDS = 256
 
 METHODS = (b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH", b"PROPFIND", b"PRI")
 STARTS = tuple(method + b" " for method in METHODS)
-REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ]+) HTTP/([0-9]\.[0-9])")
+REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ ].*?) *HTTP/([0-9]\.[0-9])")
+"""Some clients leave blanks in the target (RFC 9112, section 3)."""
+SIMPLE_REQUEST = re.compile(rb"GET (/[!-~]*)\r?\n")
+"""HTTP/0.9: a line without a version."""
 STATUS_LINE = re.compile(rb"HTTP/([0-9]\.[0-9]) ([1-9][0-9]{2})(?: (.*))?")
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -46,6 +49,11 @@ TOKEN_SEGMENT = 25
 
 SERVICES = {("POST", "/update-info"): "CUPS update-info", ("GET", "/router-info"): "LNS router-info"}
 """Requests of a LoRa Basics Station (its documentation, CUPS and LNS protocol)."""
+
+CWMP = b"urn:dslforum-org:cwmp-1-"
+"""Namespace of the SOAP messages of TR-069."""
+MAX_ENVELOPE_BYTES = 1024
+"""Bytes of content in which a namespace is looked for."""
 
 OPCODES = {0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
 """RFC 6455, section 11.8."""
@@ -82,6 +90,12 @@ class FieldLine(NamedTuple):
     """Empty for fields that are not in :data:`KEPT`."""
 
 
+class Envelope(NamedTuple):
+    """The content of a request, as far as a protocol over HTTP is recognised in it."""
+
+    service: str
+
+
 class WebSocketFrame(NamedTuple):
     """A frame without its content (RFC 6455, section 5.2)."""
 
@@ -111,7 +125,7 @@ class HttpFacts(Facts):
     version: SafeText | None = None
     """Of the request, or else of the response: ``1.1``."""
     service: SafeText | None = None
-    """The request of a LoRa Basics Station that this is; see :data:`SERVICES`."""
+    """The request of a LoRa Basics Station that this is (see :data:`SERVICES`), or TR-069."""
     credentials: tuple[SafeText, ...] = ()
     """Names of the header fields of either side that carry a secret in clear."""
     frames: Mapping[SafeText, int] = field(default_factory=dict)
@@ -131,6 +145,8 @@ def probe(head: Head) -> bool:
         line = client[:MAX_LINE_BYTES].split(b"\n", 1)[0].rstrip(b"\r")
         if REQUEST_LINE.fullmatch(line):
             return True
+        if SIMPLE_REQUEST.fullmatch(client):
+            return True
         target = line.partition(b" ")[2]
         return b"\n" not in client[:MAX_LINE_BYTES] and target[:1] in (b"/", b"h", b"*") and target.isascii()
     return False
@@ -140,7 +156,12 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     """Start line and header section of one message; of responses also of the interim ones (1xx) before it."""
     start = reader.pos
     if direction is Direction.ORIGINATOR:
-        request = REQUEST_LINE.fullmatch(reader.line(MAX_LINE_BYTES, "request line"))
+        first = reader.line(MAX_LINE_BYTES, "request line")
+        simple = SIMPLE_REQUEST.fullmatch(first + b"\n")
+        if simple is not None:
+            yield RequestLine("GET", path_of(b"GET", simple[1]), "0.9")
+            return
+        request = REQUEST_LINE.fullmatch(first)
         if request is None:
             reader.malformed("request line", "is not method, target and HTTP version", start)
         yield RequestLine(decode_text(request[1]), path_of(request[1], request[2]), request[3].decode("ascii"))
@@ -148,6 +169,9 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         for line in field_lines(reader):
             switching |= line.name == "upgrade" and line.value.lower() == "websocket"
             yield line
+        if CWMP in reader.peek(MAX_ENVELOPE_BYTES):
+            yield Envelope("TR-069 (CWMP)")
+            return
         # If the server refuses to switch, another request may follow. It begins with a capital letter, unlike the
         # frames of known clients.
         if switching and not reader.peek(1).isupper():
@@ -239,6 +263,8 @@ def facts(items: Sequence[Item]) -> HttpFacts:
     requested, responded = fields
     version = request.version if request else responses[0].version if responses else None
     frames = [frame for _, frame in messages(items, WebSocketFrame)]
+    service = SERVICES.get((request.method, request.path)) if request else None
+    service = next((envelope.service for _, envelope in messages(items, Envelope)), service)
     return HttpFacts(
         method=request.method if request else None,
         path=request.path if request else None,
@@ -248,7 +274,7 @@ def facts(items: Sequence[Item]) -> HttpFacts:
         server=responded.get("server"),
         user_agent=requested.get("user-agent"),
         version=version,
-        service=SERVICES.get((request.method, request.path)) if request else None,
+        service=service,
         credentials=tuple(shown for name, shown in CREDENTIALS.items() if name in requested or name in responded),
         frames=dict(Counter(OPCODES.get(frame.opcode, f"opcode {frame.opcode}") for frame in frames)),
         close_codes=tuple(dict.fromkeys(frame.close_code for frame in frames if frame.close_code is not None)),

@@ -31,6 +31,14 @@ PRIVATE_HEADER = struct.Struct(">BBBHH")
 MIN_PACKET_BYTES = 48
 MIN_MESSAGE_BYTES = {CONTROL: 12, PRIVATE: 8}
 """Length of the shortest message by mode; :data:`MIN_PACKET_BYTES` for any other mode."""
+MAX_STRATUM = 16
+"""Unsynchronised; higher values are reserved (RFC 5905, figure 11)."""
+OPERATIONS = frozenset({*range(1, 13), 31})
+"""Operation codes of control messages (RFC 9327, section 2, and ntpd)."""
+IMPLEMENTATIONS = frozenset({0, 2, 3})
+"""Implementation numbers of private messages: universal, and two of ntpd."""
+MAX_PRIVATE_BYTES = 500
+"""Most data of a private message."""
 MAX_MAC_BYTES = 24
 """Longest authenticator of RFC 5905: a key identifier and 20 bytes of digest."""
 MIN_EXTENSION_BYTES = 16
@@ -178,22 +186,54 @@ class Private(NamedTuple):
 
 
 def probe(head: Head) -> bool:
-    """On NTP's port a possible version, mode and length are enough; on other ports all values must be plausible."""
+    """On NTP's port any datagram with a possible version, mode, stratum and length; on other ports the first one, all
+    of whose values must be plausible."""
     if head.transport != "udp" or not head.datagrams:
         return False
-    first = head.datagrams[0]
-    if not first.data:
-        return False
-    version, mode = first.data[0] >> 3 & 7, first.data[0] & 7
     if PORT in head.ports:
-        return 1 <= version <= 4 and mode > 0 and first.length >= MIN_MESSAGE_BYTES.get(mode, MIN_PACKET_BYTES)
+        return any(is_possible(datagram.data, datagram.length) for datagram in head.datagrams)
+    first = head.datagrams[0]
     return (
         first.length in OTHER_PORT_LENGTHS
-        and version in (3, 4)
-        and mode in (CLIENT, SERVER)
         and len(first.data) >= MIN_PACKET_BYTES
+        and first.data[0] >> 3 & 7 in (3, 4)
+        and first.data[0] & 7 in (CLIENT, SERVER)
         and is_plausible(PACKET.unpack_from(first.data, 1))
     )
+
+
+def is_possible(data: bytes, length: int) -> bool:
+    """Whether a datagram on NTP's port may be a message: random bytes and other protocols seldom are."""
+    if not data:
+        return False
+    version, mode = data[0] >> 3 & 7, data[0] & 7
+    if not 1 <= version <= 4 or not mode or length < MIN_MESSAGE_BYTES.get(mode, MIN_PACKET_BYTES):
+        return False
+    if mode == PRIVATE:
+        return is_possible_private(data, length)
+    if mode == CONTROL:
+        return is_possible_control(data, length)
+    if len(data) < 12:
+        return len(data) < 2 or data[1] <= MAX_STRATUM
+    # Far above any real distance; some servers of version 3 send a negative delay.
+    return data[1] <= MAX_STRATUM and data[4] >> 4 in (0, 15) and data[8] >> 4 == 0
+
+
+def is_possible_control(data: bytes, length: int) -> bool:
+    """Whether operation and count of a control message are possible (RFC 9327, section 2)."""
+    if len(data) < MIN_MESSAGE_BYTES[CONTROL]:
+        return len(data) < length
+    left = length - MIN_MESSAGE_BYTES[CONTROL] - int.from_bytes(data[10:12], "big")
+    return data[1] & 31 in OPERATIONS and 0 <= left <= 3 + MAX_MAC_BYTES
+
+
+def is_possible_private(data: bytes, length: int) -> bool:
+    """Whether implementation and sizes of a private message are possible (``ntp_request.h`` of ntpd)."""
+    if len(data) < MIN_MESSAGE_BYTES[PRIVATE]:
+        return len(data) < length
+    _, implementation, _, items, size = PRIVATE_HEADER.unpack_from(data, 1)
+    content = (items & 0xFFF) * (size & 0xFFF)
+    return implementation in IMPLEMENTATIONS and size < 0x1000 and content <= min(MAX_PRIVATE_BYTES, length)
 
 
 def is_plausible(fields: Sequence[int]) -> bool:
@@ -204,7 +244,9 @@ def is_plausible(fields: Sequence[int]) -> bool:
 
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
     first = reader.u8("mode")
-    mode = first & 7
+    version, mode = first >> 3 & 7, first & 7
+    if (not 1 <= version <= 4 or not mode) and reader.peek(1) > bytes((MAX_STRATUM,)):
+        reader.malformed("mode", f"version {version} and mode {mode} are none of NTP", 0)
     if mode == CONTROL:
         yield from read_control(reader, first)
     elif mode == PRIVATE:

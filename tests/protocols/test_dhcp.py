@@ -205,3 +205,9 @@ def test_corpus_dhcp_is_well_formed() -> None:
         if truth["protocols"].get("dhcp"):
             assert any(flow.protocol == "dhcp" for flow in found), truth["name"]
     assert seen > 10
+
+
+def test_junk_first_does_not_hide_the_rest() -> None:
+    found = dissect(udp((68, 67), (Direction.ORIGINATOR, b"junk"), (Direction.ORIGINATOR, message(DISCOVER))))
+    assert (found.protocol, len(found.parse_errors)) == ("dhcp", 1)
+    assert isinstance(found.facts, DhcpFacts) and found.facts.messages == {"DISCOVER": 1}

@@ -405,3 +405,9 @@ def test_corpus_queries_agree_with_tshark() -> None:
             assert ours == theirs, truth["name"]
             compared += 1
     assert compared > 15
+
+
+def test_junk_first_does_not_hide_the_rest() -> None:
+    found = dissect(udp((40000, 53), (Direction.ORIGINATOR, b"junk"), (Direction.ORIGINATOR, ASKED_A)))
+    assert (found.protocol, len(found.parse_errors)) == ("dns", 1)
+    assert isinstance(found.facts, DnsFacts) and found.facts.queries

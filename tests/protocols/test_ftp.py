@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from analyzer.heads import Direction, Frame, Head, Mark, Stream
 from analyzer.messages import to_json
-from analyzer.protocols import Dissection, dissect_as, ftp
+from analyzer.protocols import Dissection, dissect, dissect_as, ftp
 from analyzer.protocols.ftp import Command, DataConnection, Endpoint, FtpFacts, Reply
 from analyzer.wire import Cause
 from tests import samples
@@ -379,3 +379,10 @@ def test_corpus_commands_and_endpoints_agree_with_tshark() -> None:
             assert not endpoints - wanted, where
             compared += 1
     assert compared > 15
+
+
+def test_nntp_is_not_ftp_and_a_lone_quit_is() -> None:
+    news = head_of(b"MODE READER\r\nLIST\r\n", b"200 news ready\r\n200 reader\r\n", (40000, 119))
+    assert dissect(news).protocol is None
+    assert dissect(head_of(b"QUIT\r\n", b"", (40000, 21))).protocol == "ftp"
+    assert dissect(head_of(b"QUIT\r\n", b"", (40000, 110))).protocol is None

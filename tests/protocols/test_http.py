@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from analyzer.heads import Direction, Head
 from analyzer.messages import to_json
-from analyzer.protocols import Dissection, dissect_as, http
+from analyzer.protocols import Dissection, dissect, dissect_as, http
 from analyzer.protocols.http import HttpFacts, RequestLine, WebSocketFrame
 from analyzer.wire import Cause
 from tests import samples
@@ -161,7 +161,7 @@ def test_interim_responses_are_skipped() -> None:
     ("client", "server", "field"),
     [
         (b"\x68\x04\x07\0\0\0\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", "request line"),
-        (b"GET /\r\n", b"", "request line"),
+        (b"GET\r\n", b"", "request line"),
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"", "field line"),
         (b"GET / HTTP/1.1\r\nbad name: x\r\n\r\n", b"", "field line"),
         (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 300, b"", "field line"),
@@ -221,3 +221,26 @@ def test_facts_of_recorded_cleartext() -> None:
     for flow in stations:
         assert isinstance(flow.dissection.facts, HttpFacts)
         assert flow.dissection.facts.upgrade == "websocket" and not flow.dissection.parse_errors
+
+
+@pytest.mark.parametrize(
+    ("client", "path", "version"),
+    [
+        (b"GET /cgi-bin/a file HTTP/1.1\r\nHost: a\r\n\r\n", "/cgi-bin/a file", "1.1"),
+        (b"GET /index.html\r\n", "/index.html", "0.9"),
+    ],
+)
+def test_blanks_in_the_target_and_requests_without_a_version(client: bytes, path: str, version: str) -> None:
+    found = dissect(head_of(client, b"", (40000, 443)))
+    assert isinstance(found.facts, HttpFacts)
+    assert (found.protocol, found.facts.path, found.facts.version) == ("http", path, version)
+    assert not found.parse_errors
+
+
+def test_tr069_is_named() -> None:
+    body = b'<soap:Envelope xmlns:cwmp="urn:dslforum-org:cwmp-1-0"><Password>hunter2</Password>'
+    request = b"POST /acs HTTP/1.1\r\nHost: acs\r\nSOAPAction: \r\n\r\n" + body
+    found = dissect(head_of(request, b"", (40000, 7547)))
+    assert isinstance(found.facts, HttpFacts)
+    assert found.facts.service == "TR-069 (CWMP)"
+    assert "hunter2" not in repr((found.items, found.facts))

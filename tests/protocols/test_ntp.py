@@ -193,3 +193,24 @@ def test_corpus_ntp_is_well_formed() -> None:
         if truth["protocols"].get("ntp"):
             assert any(flow.protocol == "ntp" for flow in found), truth["name"]
     assert seen > 20
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"OPTIONS / HTTP/1.1\r\nHost: " + bytes(30),
+        b"\x17" + b"random bytes, not a private message of ntpd at all"[:47],
+        b"\x16" + b"random bytes, not a control message of ntpd at all"[:47],
+        b"\x23" + b"\x77" * 60,
+    ],
+)
+def test_other_content_on_the_port_is_not_ntp(data: bytes) -> None:
+    assert dissect(udp((40000, 123), (Direction.ORIGINATOR, data))).protocol is None
+
+
+def test_junk_first_does_not_hide_the_rest() -> None:
+    sent = [(Direction.ORIGINATOR, b"junk"), (Direction.ORIGINATOR, REQUEST), (Direction.RESPONDER, ANSWER)]
+    found = dissect(udp((40000, 123), *sent))
+    assert found.protocol == "ntp"
+    assert len(found.parse_errors) == 1
+    assert isinstance(found.facts, NtpFacts) and found.facts.modes == (3, 4)
