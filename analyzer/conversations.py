@@ -539,18 +539,19 @@ class ConversationBuilder:
 
     def loaded(self, head: Head, record: FlowRecord, side: int) -> Head:
         """A head with datagrams and streams that are read from the record, not once more from the table."""
-        if head.transport != "tcp":
-            datagrams = self.flows.decode_datagrams(record.pieces, side) if head.datagrams else ()
-            return head._replace(datagrams=datagrams)
+        transport, ports, streams, datagrams, link, associations = head
+        if transport != "tcp":
+            datagrams = self.flows.decode_datagrams(record.pieces, side) if datagrams else ()
+            return Head(transport, ports, streams, datagrams, link, associations)
         sent, received = record.streams[side], record.streams[1 - side]
         if sent is None or received is None:
             return head
-        marks = (LazyMarks(head.streams, direction) for direction in DIRECTIONS)
+        sender, receiver = record.sides[side], record.sides[1 - side]
         streams = (
-            make_stream(data, mark, bool(record.sides[end].begins), record.sides[end].ending)
-            for data, mark, end in zip((sent, received), marks, (side, 1 - side), strict=True)
+            make_stream(sent, LazyMarks(streams, Direction.ORIGINATOR), bool(sender.begins), sender.ending),
+            make_stream(received, LazyMarks(streams, Direction.RESPONDER), bool(receiver.begins), receiver.ending),
         )
-        return head._replace(streams=tuple(streams))
+        return Head(transport, ports, streams, datagrams, link, associations)
 
     def icmp_errors(self, record: FlowRecord, side: int) -> tuple[IcmpError, ...]:
         """The kept ICMP errors that quote the flow (RFC 792; RFC 4443, section 3)."""
