@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from analyzer.conversations import Conversation
+from analyzer.conversations import Conversation, Conversations
 from analyzer.expected import Deployment, ExpectedTable
 from analyzer.protocols import dhcp, dhcp6, dns
 from analyzer.stations.modes import Mode, contradictions_at, detect_mode
@@ -50,9 +50,10 @@ def identify_hosts(
     mode: str | None = None,
 ) -> Hosts:
     """Find base stations, their modes and TPE. ``mode`` overrides the detected modes."""
+    table = conversations.table if isinstance(conversations, Conversations) else None
     inside = inside_tunnel(conversations)
     outside = [conversation for conversation in conversations if conversation.id not in inside]
-    translated, copies = find_translation(outside, tables)
+    translated, copies = find_translation(outside, tables, table)
     if copies:
         outside = [conversation for conversation in outside if conversation.id not in copies]
     stations, unjudged, strangers = find_stations(outside, tables, named, translated)

@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 from analyzer.conversations import Conversation
 from analyzer.expected import ExpectedTable
+from analyzer.flows import Flows
 from analyzer.heads import DIRECTIONS
+from analyzer.protocols import esp, ike, ssh, tls
 
-NEAR = 100_000_000
+NEAR = 20_000_000
 """Nanoseconds within which a router forwards a packet."""
 
 NEIGHBOURS = 2
@@ -20,6 +22,10 @@ NEIGHBOURS = 2
 
 ICMP_HEADER = 8
 """Bytes of an ICMP echo header, of which a NAT changes identifier and checksum."""
+
+
+RANDOM = (tls.NAME, ssh.NAME, ike.NAME, esp.NAME)
+"""Protocols whose content no two conversations share, as both sides put random bytes into it."""
 
 
 class Translation(NamedTuple):
@@ -34,8 +40,13 @@ class Translation(NamedTuple):
 NONE = Translation({}, frozenset())
 
 
-def find_translation(conversations: Sequence[Conversation], tables: Mapping[str, ExpectedTable]) -> Translation:
-    """Find hosts whose conversations the capture shows on both sides of a NAT, by those of signature rows."""
+def find_translation(
+    conversations: Sequence[Conversation], tables: Mapping[str, ExpectedTable], table: Flows | None = None
+) -> Translation:
+    """Find hosts whose conversations the capture shows on both sides of a NAT, by those of signature rows.
+
+    ``table``: the flow table, which has the sequence numbers.
+    """
     services = {
         (row.transport, port) for table in tables.values() for row in table.flows if row.signature for port in row.ports
     }
@@ -44,7 +55,7 @@ def find_translation(conversations: Sequence[Conversation], tables: Mapping[str,
     for flows in by_server_and_size(flow for flow in signatures if all(flow.payload)).values():
         for index, flow in enumerate(flows):
             for other in flows[index + 1 : index + 1 + NEIGHBOURS]:
-                if other.first - flow.first <= NEAR and is_same(flow, other):
+                if is_same(flow, other, table):
                     pairs[outer_and_inner(flow, other)] = None
     if not pairs:
         return NONE
@@ -54,7 +65,7 @@ def find_translation(conversations: Sequence[Conversation], tables: Mapping[str,
     alone = {outside: min(insides) for outside, insides in inner.items() if len(insides) == 1}
     ends = {address for pair in pairs for address in pair}
     own = by_server_and_size(flow for flow in conversations if flow.originator.address in ends)
-    return Translation(alone, frozenset(flow for flows in own.values() for flow in copies_among(flows, inner)))
+    return Translation(alone, frozenset(flow for flows in own.values() for flow in copies_among(flows, inner, table)))
 
 
 def by_server_and_size(conversations: Iterable[Conversation]) -> dict[object, list[Conversation]]:
@@ -69,11 +80,26 @@ def by_server_and_size(conversations: Iterable[Conversation]) -> dict[object, li
     }
 
 
-def is_same(one: Conversation, other: Conversation) -> bool:
-    """Whether two conversations of different clients with one server have the same bytes."""
+def is_same(one: Conversation, other: Conversation, table: Flows | None) -> bool:
+    """Whether two conversations of different clients with one server have the same bytes, each packet close to the
+    other one, and nothing that two hosts could have by chance."""
     if one.originator.address == other.originator.address or one.flow_count != other.flow_count:
         return False
-    return abs(one.duration - other.duration) * 1e9 <= NEAR and content(one) == content(other)
+    if abs(one.first - other.first) > NEAR or abs(one.last - other.last) > NEAR or content(one) != content(other):
+        return False
+    return (
+        one.protocol in RANDOM
+        or one.transport != "tcp"
+        or sequence_numbers(one, table) == sequence_numbers(other, table)
+    )
+
+
+def sequence_numbers(conversation: Conversation, table: Flows | None) -> object:
+    """TCP: the first sequence numbers of both directions; without the flow table, the conversation itself."""
+    if table is None:
+        return conversation.id
+    bases = table.side["base"][conversation.id - 1].tolist()
+    return bases[conversation.side], bases[1 - conversation.side]
 
 
 def content(conversation: Conversation) -> object:
@@ -95,7 +121,7 @@ def outer_and_inner(earlier: Conversation, later: Conversation) -> tuple[str, st
     return other, one
 
 
-def copies_among(flows: Sequence[Conversation], inner: Mapping[str, set[str]]) -> Iterable[int]:
+def copies_among(flows: Sequence[Conversation], inner: Mapping[str, set[str]], table: Flows | None) -> Iterable[int]:
     """Ids of the outer conversations with an inner one among conversations with one server and of one size.
 
     ``inner``: outer address → inner addresses.
@@ -109,7 +135,7 @@ def copies_among(flows: Sequence[Conversation], inner: Mapping[str, set[str]]) -
         index = bisect_left(times, flow.first - NEAR)
         while index < len(flows) and times[index] <= flow.first + NEAR:
             other = flows[index]
-            if other.originator.address in insides and other.id not in used and is_same(flow, other):
+            if other.originator.address in insides and other.id not in used and is_same(flow, other, table):
                 used.add(other.id)
                 yield flow.id
                 break
