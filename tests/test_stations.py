@@ -476,3 +476,34 @@ def test_rows_of_tpe_match_only_the_named_tpe(tmp_path: Path) -> None:
         (("i39",), "destination"),
         (("i4",), "destination"),
     }
+
+
+# -- both sides of a NAT ----------------------------------------------------------------------------------------
+
+
+def both_sides(outer: str, offset: int) -> Traffic:
+    """A connection of :data:`STATION`, and one of another address whose packets follow a millisecond later with the
+    same payload, and sequence numbers that are higher by ``offset``."""
+    traffic = Traffic()
+    steps = [(">", SYN, b""), ("<", SYN | ACK, b""), (">", ACK, b""), (">", ACK, IEC104[0]), ("<", ACK, IEC104[1])]
+    for client, shift, delay in ((STATION, 0, 0.0), (outer, offset, 0.001)):
+        sent = {">": 1000 + shift, "<": 5000 + shift}
+        for number, (direction, flags, payload) in enumerate(steps):
+            ends = (client, 40000, TPE, 2404) if direction == ">" else (TPE, 2404, client, 40000)
+            ack = sent["<" if direction == ">" else ">"]
+            traffic.at(0.05 * number + delay).segment(*ends, flags, sent[direction], ack, payload)
+            sent[direction] += len(payload) + bool(flags & SYN)
+    return traffic
+
+
+def test_both_sides_of_a_nat_are_one_station(tmp_path: Path) -> None:
+    result = both_sides("198.51.100.7", 0).audit(tmp_path)
+    assert [station.station.addresses for station in result.base_stations] == [(STATION, "198.51.100.7")]
+    (notice,) = findings_of(result, "TPE020")
+    assert notice.summary.startswith("1 flow of 198.51.100.7")
+
+
+def test_equal_content_of_two_hosts_is_no_translation(tmp_path: Path) -> None:
+    result = both_sides("198.51.100.7", 77).audit(tmp_path)
+    assert [station.station.addresses for station in result.base_stations] == [(STATION,), ("198.51.100.7",)]
+    assert not findings_of(result, "TPE020")

@@ -26,7 +26,7 @@ def groups(traffic: Traffic, folder: Path) -> tuple[UnexpectedGroup, ...]:
     conversations = traffic.tcp(STATION, 40000, TPE, 3001, TLS).conversations(folder)
     ((station,), *_) = find_stations(conversations, TABLES, NamedHosts((STATION,)))
     mode = detect_mode(station, TABLES)
-    return group_unexpected([match_flows(station, mode, TABLES, {TPE}, conversations, 0)])
+    return group_unexpected([match_flows(station, mode, TABLES, {TPE}, conversations, Timeline([]))])
 
 
 def patterns(traffic: Traffic, folder: Path) -> list[Pattern]:

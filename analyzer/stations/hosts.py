@@ -84,7 +84,10 @@ def addresses(conversations: Iterable[Conversation]) -> dict[str, None]:
 def conversations_by_station(
     stations: Sequence[Station], conversations: Iterable[Conversation]
 ) -> dict[str, list[Conversation]]:
-    """Address of a base station → its conversations, by IP address. DHCP counts by MAC address before there is one."""
+    """Address of a base station → its conversations.
+
+    Before a base station has an IP address, DHCP counts by its MAC address, or by the address that it is given.
+    """
     by_address = {address: station.address for station in stations for address in station.addresses}
     by_mac = {station.mac: station.address for station in stations if station.mac is not None}
     found: dict[str, list[Conversation]] = {station.address: [] for station in stations}
@@ -95,6 +98,8 @@ def conversations_by_station(
             facts = conversation.dissection.facts
             client = facts.client_mac if isinstance(facts, (dhcp.DhcpFacts, dhcp6.Dhcp6Facts)) else conversation.macs[0]
             owners = {by_mac[client]: None} if client in by_mac else {}
+            if not owners and isinstance(facts, dhcp.DhcpFacts):
+                owners = {by_address[address]: None for address in facts.offered if address in by_address}
         for owner in owners:
             found[owner].append(conversation)
     return found

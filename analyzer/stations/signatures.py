@@ -8,11 +8,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from analyzer.conversations import Conversation, State
 from analyzer.expected import ExpectedFlow, ExpectedTable, UsageError
 from analyzer.heads import Direction
 from analyzer.messages import messages
+from analyzer.outcomes import Stage, outcome
 from analyzer.protocols import esp, http, ike, tls
 from analyzer.services import carries_esp, has_service
 
@@ -64,14 +66,14 @@ class Rank(enum.IntEnum):
     WEB = 0
     """HTTPS on TCP/443 whose content is not Basics Station's."""
     TRIED = 1
-    """The server sent nothing of its own; TCP's handshake is no answer."""
+    """The server sent nothing of its own."""
     ANSWERED = 2
-    """The server sent content."""
+    """The server sent something of its own."""
     SERVED = 3
-    """The server sent content, and the conversation's protocol is the row's."""
+    """The server did what the row is for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Signature:
     """A conversation whose transport, port and direction identify its client as a base station in the row's mode."""
 
@@ -81,25 +83,21 @@ class Signature:
     """Address of the end at which the row has the base station."""
     server: str
 
-    @property
+    @cached_property
     def rank(self) -> Rank:
         """The weight of the conversation as evidence."""
         return Rank.WEB if is_web(self.conversation) else self.outcome
 
-    @property
+    @cached_property
     def outcome(self) -> Rank:
         """How far the conversation came: tried, answered or served."""
-        if not has_answer(self.conversation):
-            return Rank.TRIED
-        wanted = self.row.protocol
-        fits = self.conversation.protocol == wanted or (wanted == esp.NAME and carries_esp(self.conversation))
-        return Rank.SERVED if fits else Rank.ANSWERED
+        stage = outcome(self.conversation, self.row).stage
+        protocol, wanted = self.conversation.protocol, self.row.protocol
+        fits = protocol in (wanted, None) or (wanted == esp.NAME and carries_esp(self.conversation))
+        return RANKS[stage] if fits else min(RANKS[stage], Rank.ANSWERED)
 
 
-def has_answer(conversation: Conversation) -> bool:
-    """Whether the responder sent something of its own."""
-    counted = conversation.payload if conversation.transport == "tcp" else conversation.packets
-    return bool(counted[Direction.RESPONDER])
+RANKS = {Stage.TRIED: Rank.TRIED, Stage.ANSWERED: Rank.ANSWERED, Stage.SERVED: Rank.SERVED}
 
 
 def is_web(conversation: Conversation) -> bool:
