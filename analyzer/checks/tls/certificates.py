@@ -223,13 +223,18 @@ def certificate_name_mismatch(match: Match) -> Iterator[Issue]:
     name = facts_of(match).server_name
     if name is None:
         return
-    for item, certificate in own_certificate(match, lambda found: found.problem is None and not is_for(found, name)):
+    for item, certificate in own_certificate(match, lambda found: has_names(found) and not is_for(found, name)):
         names = (*certificate._dns_names, *certificate._addresses) or certificate._common_names
         listed = ", ".join(names[:MAX_NAMES]) + (", …" if len(names) > MAX_NAMES else "") if names else "no name"
         yield Issue(f"The client asks for {name}, the server's certificate is for {listed}.", (item.frame,))
 
 
 @lru_cache(maxsize=256)  # many flows show one server's certificate and ask for one name
+def has_names(certificate: X509Certificate) -> bool:
+    """Whether the names of a certificate are known: it was read wholly, or has names in spite of what was not read."""
+    return certificate.problem is None or bool(certificate._dns_names or certificate._addresses)
+
+
 def is_for(certificate: X509Certificate, name: str) -> bool:
     """Whether a certificate is for a host name or an IP literal (RFC 9525, section 6)."""
     if not certificate._dns_names and not certificate._addresses:

@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from sys import intern
 from typing import TYPE_CHECKING, Final
 
+from analyzer.protocols.tls import der
 from analyzer.safetext import SafeText, decode_text
 
 if TYPE_CHECKING:
@@ -103,9 +104,12 @@ def read_certificate(data: bytes) -> X509Certificate:
             subject, issuer = certificate.subject, certificate.issuer
             names = name_text(subject), name_text(issuer)
         except (ValueError, TypeError, x509.InvalidVersion) as error:
-            return X509Certificate(problem=error_text(error))
+            return read_field_by_field(data, error_text(error))
         key, key_bits, key_problem = public_key(certificate)
         dns_names, addresses, names_problem = alternative_names(certificate)
+        fields = der.certificate_fields(data) if names_problem else None
+        if fields and fields.extensions:
+            dns_names, addresses = der.alternative_names(fields.extensions)
         signature, digest = SIGNATURES.get(oid := certificate.signature_algorithm_oid.dotted_string, (oid, None))
         return X509Certificate(
             subject=names[0],
@@ -125,6 +129,39 @@ def read_certificate(data: bytes) -> X509Certificate:
             _addresses=addresses,
             _self_issued=subject == issuer,
         )
+
+
+def read_field_by_field(data: bytes, problem: str) -> X509Certificate:
+    """A certificate that the library refuses for one of its fields: all others."""
+    fields = der.certificate_fields(data)
+    if fields is None:
+        return X509Certificate(problem=problem)
+    subject, issuer = (
+        name and printable_name(der.name_string(name, ATTRIBUTES)) for name in (fields.subject, fields.issuer)
+    )
+    begins, ends = der.times(fields.validity) if fields.validity else (None, None)
+    bits = der.rsa_bits(fields.key) if fields.key else None
+    oid = fields.signature_algorithm or ""
+    signature, digest = SIGNATURES.get(oid, (oid or None, None))
+    names = der.attributes(fields.subject) if fields.subject else []
+    dns_names, addresses = der.alternative_names(fields.extensions) if fields.extensions else ((), ())
+    return X509Certificate(
+        subject=subject,
+        issuer=issuer,
+        not_before=None if begins is None else iso_text(begins),
+        not_after=None if ends is None else iso_text(ends),
+        key=f"RSA {bits}" if bits else None,
+        signature=signature,
+        problem=problem,
+        _begins=None if begins is None else nanoseconds(begins),
+        _ends=None if ends is None else nanoseconds(ends) + 999_999_999,
+        _key_bits=bits,
+        _hash=digest,
+        _common_names=tuple(value for oid, value in names if oid == der.COMMON_NAME),
+        _dns_names=dns_names,
+        _addresses=addresses,
+        _self_issued=bool(fields.subject and fields.issuer and fields.subject.whole == fields.issuer.whole),
+    )
 
 
 @lru_cache(maxsize=512)
@@ -207,7 +244,10 @@ def declared_hash(certificate: x509.Certificate) -> str | None:
 
 def name_text(name: x509.Name) -> str:
     """A distinguished name in the form of RFC 4514, safe to print."""
-    text = name.rfc4514_string(short_names())
+    return printable_name(name.rfc4514_string(short_names()))
+
+
+def printable_name(text: str) -> str:
     return decode_text(text.encode("utf-8", "backslashreplace"), MAX_NAME)
 
 
