@@ -50,7 +50,7 @@ class UnexpectedGroup:
     """Ascending by conversation id; at least one."""
     pattern: Pattern
     other_mode: ExpectedFlow | None
-    """The signature row of another mode that the first flow shows, if the base station opened it; also of a scan."""
+    """The signature row of another mode that a flow shows, if the base station opened it; also of a scan."""
 
     @property
     def first(self) -> Conversation:
@@ -121,7 +121,8 @@ def groups_of(matches: StationMatches) -> list[UnexpectedGroup]:
     groups = []
     for flows in join_crowds(join_scans(by_service(matches.unexpected))).values():
         first = flows[0]
-        other_mode = contradicting.get(first.conversation.id) if known and not first.inbound else None
+        rows = (contradicting.get(flow.conversation.id) for flow in flows)
+        other_mode = next(filter(None, rows), None) if known and not first.inbound else None
         pattern = pattern_of(flows, other_mode)
         groups.append(UnexpectedGroup(matches.station, matches.mode.name, tuple(flows), pattern, other_mode))
     return sorted(groups, key=lambda group: group.first.id)

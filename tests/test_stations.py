@@ -420,6 +420,27 @@ def test_uplink_without_link_layer_addresses_hides_nothing(tmp_path: Path) -> No
     assert not any(finding.check == "TPE135" for finding in result.findings)
 
 
+def handed_back(gap: float) -> Traffic:
+    """A tunnel whose receiving kernel hands back an answer of a host behind it, ``gap`` seconds after each ESP
+    packet."""
+    inner = "10.251.0.1"
+    traffic = Traffic({TPE: ROUTER, inner: ROUTER})
+    for number in range(1, 31):
+        for ends, spi in (((STATION, TPE), 0xC1), ((TPE, STATION), 0xC2)):
+            traffic.at(number + spi / 1000).packet(*ends, 50, struct.pack(">II", spi, number) + bytes(128))
+        if number in (3, 5, 28):
+            traffic.at(number + 0xC2 / 1000 + gap).echo(STATION, inner, asked=False, number=number)
+    return traffic
+
+
+def test_answers_straight_after_esp_are_the_inside_of_the_tunnel(tmp_path: Path) -> None:
+    """The last one comes after the ESP packets whose times are kept."""
+    result = handed_back(0.00003).audit(tmp_path)
+    (notice,) = findings_of(result, "TPE135")
+    assert notice.summary.startswith("3 conversations")
+    assert not findings_of(handed_back(0.3).audit(tmp_path), "TPE135")
+
+
 # -- TPE --------------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ NEAR = 20_000_000
 """Nanoseconds within which a router forwards a packet."""
 
 NEIGHBOURS = 2
-"""Conversations compared with the next one of the same server and sizes, so that floods cost little."""
+"""Conversations of a server that are compared with each one before them, so that floods cost little."""
 
 ICMP_HEADER = 8
 """Bytes of an ICMP echo header, of which a NAT changes identifier and checksum."""
@@ -52,7 +52,7 @@ def find_translation(
     }
     signatures = (flow for flow in conversations if (flow.transport, flow.responder.port) in services)
     pairs: dict[tuple[str, str], None] = {}
-    for flows in by_server_and_size(flow for flow in signatures if all(flow.payload)).values():
+    for flows in by_server(flow for flow in signatures if all(flow.payload)).values():
         for index, flow in enumerate(flows):
             for other in flows[index + 1 : index + 1 + NEIGHBOURS]:
                 if is_same(flow, other, table):
@@ -64,15 +64,15 @@ def find_translation(
         inner[outside].add(inside)
     alone = {outside: min(insides) for outside, insides in inner.items() if len(insides) == 1}
     ends = {address for pair in pairs for address in pair}
-    own = by_server_and_size(flow for flow in conversations if flow.originator.address in ends)
+    own = by_server(flow for flow in conversations if flow.originator.address in ends)
     return Translation(alone, frozenset(flow for flows in own.values() for flow in copies_among(flows, inner, table)))
 
 
-def by_server_and_size(conversations: Iterable[Conversation]) -> dict[object, list[Conversation]]:
-    """Conversations by server and payload in both directions, those that several clients have, ascending by time."""
+def by_server(conversations: Iterable[Conversation]) -> dict[object, list[Conversation]]:
+    """Conversations by transport and server, those that several clients have, ascending by time."""
     groups: dict[object, list[Conversation]] = defaultdict(list)
     for flow in conversations:
-        groups[flow.transport, flow.responder, flow.payload].append(flow)
+        groups[flow.transport, flow.responder].append(flow)
     return {
         key: sorted(flows, key=lambda flow: flow.first)
         for key, flows in groups.items()
@@ -81,17 +81,22 @@ def by_server_and_size(conversations: Iterable[Conversation]) -> dict[object, li
 
 
 def is_same(one: Conversation, other: Conversation, table: Flows | None) -> bool:
-    """Whether two conversations of different clients with one server have the same bytes, each packet close to the
-    other one, and nothing that two hosts could have by chance."""
+    """Whether two conversations of different clients with one server have the same bytes, which no two hosts have by
+    chance, at the same time."""
     if one.originator.address == other.originator.address or one.flow_count != other.flow_count:
         return False
-    if abs(one.first - other.first) > NEAR or abs(one.last - other.last) > NEAR or content(one) != content(other):
+    if abs(one.first - other.first) > NEAR:
         return False
-    return (
-        one.protocol in RANDOM
-        or one.transport != "tcp"
-        or sequence_numbers(one, table) == sequence_numbers(other, table)
-    )
+    numbered = one.transport == "tcp" and one.protocol not in RANDOM
+    if numbered and sequence_numbers(one, table) != sequence_numbers(other, table):
+        return False
+    return all(map(begin_equally, content(one), content(other)))
+
+
+def begin_equally(one: Sequence[object], other: Sequence[object]) -> bool:
+    """Whether the shorter one of two sequences is the beginning of the other: the capture may end between them."""
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter] and (shorter > 0 or len(one) == len(other))
 
 
 def sequence_numbers(conversation: Conversation, table: Flows | None) -> object:
@@ -102,13 +107,16 @@ def sequence_numbers(conversation: Conversation, table: Flows | None) -> object:
     return bases[conversation.side], bases[1 - conversation.side]
 
 
-def content(conversation: Conversation) -> object:
-    """What a NAT leaves unchanged in the kept payload of a conversation."""
+def content(conversation: Conversation) -> list[Sequence[object]]:
+    """What a NAT leaves unchanged in the kept payload of a conversation, by direction."""
     head = conversation.head
     if conversation.transport == "tcp":
         return [head.streams[direction].data for direction in DIRECTIONS]
     skipped = ICMP_HEADER if conversation.transport in ("icmp", "icmpv6") else 0
-    return [(datagram.direction, datagram.data[:1], datagram.data[skipped:]) for datagram in head.datagrams]
+    return [
+        [(datagram.data[:1], datagram.data[skipped:]) for datagram in head.datagrams if datagram.direction is direction]
+        for direction in DIRECTIONS
+    ]
 
 
 def outer_and_inner(earlier: Conversation, later: Conversation) -> tuple[str, str]:
@@ -122,7 +130,7 @@ def outer_and_inner(earlier: Conversation, later: Conversation) -> tuple[str, st
 
 
 def copies_among(flows: Sequence[Conversation], inner: Mapping[str, set[str]], table: Flows | None) -> Iterable[int]:
-    """Ids of the outer conversations with an inner one among conversations with one server and of one size.
+    """Ids of the outer conversations with an inner one among conversations with one server.
 
     ``inner``: outer address → inner addresses.
     """

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from analyzer.conversations import Conversation, State
-from analyzer.heads import DIRECTIONS, Direction
+from analyzer.heads import DIRECTIONS, Datagram, Direction
 from analyzer.services import carries_esp
 
 HANDED_BACK = 1_000_000
@@ -68,8 +68,8 @@ def handed_back(conversations: Sequence[Conversation], tunnels: Sequence[Convers
     """Ids of conversations that the kernel of a tunnel's end handed back to its network card.
 
     They have packets in one direction, with the source MAC address of the received ESP packets, each straight after
-    one of these that can have held it. Where the times of the ESP packets are not kept any more, a TCP conversation
-    belongs to them if it acknowledges bytes that the capture does not hold, beside another one that was proven.
+    one of these that can have held it. Where the times of the ESP packets are not kept any more, and beside another one
+    that was proven, a conversation belongs to them if it answers what the capture does not hold.
     """
     received = received_by_mac(tunnels)
     within: dict[str, list[Conversation]] = {mac: [] for mac in received}
@@ -91,7 +91,7 @@ def handed_back(conversations: Sequence[Conversation], tunnels: Sequence[Convers
         found |= proven
         if proven:
             later = (flow for flow in flows if flow.first > packets.known_until)
-            found |= {flow.id for flow in later if flow.acknowledged[sender(flow)]}
+            found |= {flow.id for flow in later if answers_unseen(flow)}
     return frozenset(found)
 
 
@@ -103,6 +103,13 @@ def is_one_way(conversation: Conversation) -> bool:
 def sender(conversation: Conversation) -> Direction:
     """The direction that has packets, of a conversation with packets in one direction."""
     return Direction(int(not conversation.packets[Direction.ORIGINATOR]))
+
+
+def answers_unseen(conversation: Conversation) -> bool:
+    """Whether a conversation with packets in one direction answers packets that the capture does not hold: it comes
+    from the responder, or acknowledges bytes."""
+    way = sender(conversation)
+    return way is Direction.RESPONDER or bool(conversation.acknowledged[way])
 
 
 def received_by_mac(tunnels: Sequence[Conversation]) -> dict[str, Received]:
@@ -119,7 +126,7 @@ def received_by_mac(tunnels: Sequence[Conversation]) -> dict[str, Received]:
             times = [
                 (datagram.time, datagram.length)
                 for datagram in tunnel.head.datagrams
-                if datagram.direction is direction
+                if datagram.direction is direction and is_esp(tunnel, datagram)
             ]
             kept[mac] += times
             spans[mac] += ((sa.first_time, sa.last_time) for sa in own)
@@ -134,6 +141,11 @@ def received_by_mac(tunnels: Sequence[Conversation]) -> dict[str, Received]:
         until = known_until.get(mac, last) + HANDED_BACK
         found[mac] = Received(first, last, times_kept, sizes, until)
     return found
+
+
+def is_esp(tunnel: Conversation, datagram: Datagram) -> bool:
+    """Whether a datagram of a tunnel is ESP, and no IKE message or NAT keepalive beside it (RFC 3948, section 2)."""
+    return tunnel.transport != "udp" or (datagram.length > 4 and datagram.data[:4] != bytes(4))
 
 
 def follows(conversation: Conversation, received: Received) -> bool:
