@@ -1,14 +1,15 @@
 """Checks, the issues that they report, and findings: issues with their evidence, ready for a report.
 
 The checks themselves are in :mod:`analyzer.checks`. A check is a function with an id, a slug, a severity and a
-docstring whose paragraphs begin ``Flags:``, ``Why:``, ``Evidence:`` and ``Remedy:``. The docstring is the check's only
-documentation.
+docstring whose paragraphs begin ``Flags:``, ``Severity:`` (where it varies), ``Why:``, ``Evidence:`` and ``Remedy:``.
+The docstring is the check's only documentation.
 """
 
 from __future__ import annotations
 
 import enum
 import inspect
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -208,12 +209,24 @@ def check(
 
 @cache
 def sections(check: Check) -> Mapping[str, str]:
-    """A check's documentation by heading (``flags``, ``why``, ``evidence``, ``remedy``), one line each."""
+    """A check's documentation by heading, one line each: ``flags``, ``severity``, ``why``, ``evidence``, ``remedy``.
+
+    A check whose docstring has no paragraph ``Severity:`` always gives the severity that it is declared with.
+    """
     found: dict[str, str] = {}
     for paragraph in inspect.cleandoc(check.documentation).split("\n\n"):
         heading, _, text = " ".join(paragraph.split()).partition(": ")
         found[heading.lower()] = text
+        if heading == "Flags":
+            found["severity"] = f"always {check.severity}."
     return found
+
+
+@cache
+def severities(check: Check) -> tuple[Severity, ...]:
+    """The severities that a check can give, ascending: those that its documentation lists."""
+    words = set(re.findall(r"[a-z]+", sections(check).get("severity", "")))
+    return tuple(severity for severity in Severity if str(severity) in words) or (check.severity,)
 
 
 MAX_FRAMES = 16

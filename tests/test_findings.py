@@ -58,7 +58,7 @@ def test_check_has_id_slug_and_documentation(check: Check) -> None:
     assert re.fullmatch(r"TPE\d{3}", check.id)
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", check.slug)
     documentation = sections(check)
-    assert list(documentation) == ["flags", "why", "evidence", "remedy"]
+    assert list(documentation) == ["flags", "severity", "why", "evidence", "remedy"]
     for heading, text in documentation.items():
         assert text.endswith("."), heading
         assert text.isprintable()
@@ -70,6 +70,18 @@ def test_check_has_id_slug_and_documentation(check: Check) -> None:
 def test_find_check_by_id_or_slug(check: Check) -> None:
     assert checks.find(check.id) is checks.find(check.id.lower()) is checks.find(check.slug.upper()) is check
     assert checks.find("TPE999") is None
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
+def test_documentation_lists_the_severity_of_the_declaration(check: Check) -> None:
+    assert check.severity in severities(check)
+
+
+def test_findings_have_a_severity_that_their_check_lists() -> None:
+    for name in samples.names():
+        for reported in samples.audit_of(name).findings:
+            check = checks.find(reported.check)
+            assert check is not None and reported.severity in severities(check), (name, reported.check)
 
 
 def test_findings_of_recorded_captures() -> None:

@@ -129,8 +129,9 @@ def captured_twice(context: AuditContext) -> Iterator[Issue]:
 
 @check("TPE008", "overlapping-fragments", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)
 def overlapping_fragments(context: AuditContext) -> Iterator[Issue]:
-    """Flags: Fragments of one IP datagram that overlap, or reach past the largest datagram; medium when a base station
-    is an end of the flow.
+    """Flags: Fragments of one IP datagram that overlap, or reach past the largest datagram.
+
+    Severity: medium where a base station is an end of the flow, low elsewhere.
 
     Why: No sender cuts a datagram so. Receivers put such fragments together differently, which hides content from
     firewalls and analyzers, and some fail on them; IPv6 forbids them (RFC 5722).
@@ -177,8 +178,10 @@ def fragments_filter(conversation: Conversation) -> str:
 
 @check("TPE009", "incomplete-datagrams", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
 def incomplete_datagrams(context: AuditContext) -> Iterator[Issue]:
-    """Flags: Fragmented datagrams that never became whole; low when some were given up early, because too many were
-    incomplete at a time, or when the fragment with the ports is missing.
+    """Flags: Fragmented datagrams that never became whole.
+
+    Severity: low where some were given up early, because too many were incomplete at a time, or where the fragment with
+    the ports is missing; info otherwise.
 
     Why: What the missing fragments carried was judged neither right nor wrong; a flood of incomplete datagrams may be
     meant to exhaust who puts them together. Without its first fragment a datagram has no ports: between hosts that
@@ -272,7 +275,9 @@ def unknown_blocks(context: AuditContext) -> Iterator[Issue]:
 
 @check("TPE014", "keys-used", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
 def keys_used(context: AuditContext) -> Iterator[Issue]:
-    """Flags: What was decrypted with keys that the user gave: low if they opened nothing.
+    """Flags: What was decrypted with keys that the user gave.
+
+    Severity: info where they opened something or were not needed, low where they opened nothing.
 
     Why: Findings then rest on more than the capture. Keys that open nothing belong to other connections, or to such as
     began before the capture; what they should have shown stays unjudged.

@@ -106,6 +106,9 @@ def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
 def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
     """Flags: Another host opened a conversation with the base station, and no row allows that direction.
 
+    Severity: high where the conversation was answered with content, or carries ICMP redirects; low where the capture
+    does not show who opened it; medium otherwise.
+
     Why: A base station opens all of its flows itself; its firewall and the gateway need to let nothing in. What
     comes in is an administrator on a wrong path, or an attacker. Where the capture does not show who opened it, it
     weighs less.
@@ -141,6 +144,8 @@ def has_redirects(group: UnexpectedGroup) -> bool:
 @check("TPE103", "port-scan", Severity.HIGH, scope=CAPTURE, kind=Kind.UNEXPECTED)
 def port_scan(context: AuditContext) -> Iterator[Issue]:
     """Flags: One host tried many ports of another, the base station being one of them, mostly without an answer.
+
+    Severity: high; low where the capture does not show who opened the conversations.
 
     Why: This is how an attacker looks for a way in, or how a taken-over base station looks for the next victim.
 
@@ -227,6 +232,8 @@ def row_filter(station: StationMatches, row: ExpectedFlow) -> str:
 def missing_flow(context: AuditContext) -> Iterator[Issue]:
     """Flags: The table demands a flow of which the capture shows nothing.
 
+    Severity: high where the absence is firm, low where it is weak.
+
     Why: A flow that never comes means that the base station is not set up for it, or that something before the
     capture point stops it. Where the row is used on demand only, where the capture is short, or where the tunnel may
     carry it inside, its absence proves little: then the finding is of low severity and says why.
@@ -250,6 +257,9 @@ def missing_flow(context: AuditContext) -> Iterator[Issue]:
 @check("TPE112", "blocked-flow", Severity.HIGH, scope=CAPTURE, kind=Kind.MISSING)
 def blocked_flow(context: AuditContext) -> Iterator[Issue]:
     """Flags: The base station tried a flow of its table and never got through.
+
+    Severity: high where the row is required and its failure firm, medium where it is required and the failure weak, low
+    where the row is optional.
 
     Why: A firewall, a routing error or a service that is down stands between the base station and its core.
 
@@ -306,6 +316,8 @@ def attempt_frames(attempts: Sequence[Conversation]) -> tuple[Frame, ...]:
 @check("TPE121", "wrong-protocol", Severity.MEDIUM, protocol=ANY)
 def wrong_protocol(match: Match) -> Iterator[Issue]:
     """Flags: The conversation goes where the row says, and its content is not the row's protocol.
+
+    Severity: high where content goes in clear that the row encrypts, medium otherwise.
 
     Why: Cleartext where TLS belongs gives everything away; any other content on an expected port is a tunnel through
     the firewall, or a misconfigured service.

@@ -58,7 +58,9 @@ def auth_tls(match: Match) -> Iterator[Issue]:
 
 @check("TPE313", "ftp-bounce", Severity.HIGH, protocol="ftp")
 def bounce(match: Match) -> Iterator[Issue]:
-    """Flags: PORT or EPRT with an address that is not the client's; low if a NAT in between may have caused it.
+    """Flags: PORT or EPRT with an address that is not the client's.
+
+    Severity: high; low where a NAT in between may have caused it.
 
     Why: so a client lets the server connect to third parties, to scan them or to send them files (RFC 2577).
 

@@ -109,6 +109,8 @@ def control(match: Match) -> Iterator[Issue]:
     """Flags: redirects and other ICMP messages that tell their receiver how to route or send; high towards the
     base station, medium from it.
 
+    Severity: high towards the base station, medium from it.
+
     Why: A redirect or router advertisement that a base station believes leads its traffic through somebody else.
 
     Evidence: The type of the ICMP message, its direction, and where a redirect leads.
@@ -290,8 +292,9 @@ def tunnel(match: Match) -> Iterator[Issue]:
 
 @check("TPE245", "icmp-large-payload", Severity.LOW, protocol="icmp")
 def large_payload(match: Match) -> Iterator[Issue]:
-    """Flags: echoes with more than 1472 bytes of data, which must be fragmented on Ethernet; of medium severity above
-    8972 bytes, which not even a jumbo frame holds.
+    """Flags: echoes with more than 1472 bytes of data, which must be fragmented on Ethernet.
+
+    Severity: medium above 8972 bytes, which not even a jumbo frame holds; low up to there.
 
     Why: A base station pings with 56 bytes, or 8 on a cellular link; large pings are somebody's test of the path or
     somebody's data.

@@ -36,7 +36,9 @@ Group = list[tuple[Conversation, Preamble]]
 @check("TPE141", "preamble", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
 def named_preamble(context: AuditContext) -> Iterator[Issue]:
     """Flags: A connection begins with a preamble: a request to a proxy (HTTP CONNECT, SOCKS 4 or 5), the header of a
-    load balancer (PROXY protocol) or STARTTLS; low where it asks a proxy, which may refuse.
+    load balancer (PROXY protocol) or STARTTLS.
+
+    Severity: low where it asks a proxy, which may refuse; info otherwise.
 
     Why: What follows the preamble is judged as if it stood alone, but the address to which the connection goes is that
     of the proxy, and the real destination is known only by the name in the preamble. A proxy that refuses keeps the

@@ -124,7 +124,9 @@ NEGOTIATED = {"kex_algorithms": "key exchange method", "server_host_key_algorith
 
 @check("TPE251", "ssh-protocol-below-2", Severity.HIGH, protocol="ssh")
 def protocol_below_2(match: Match) -> Iterator[Issue]:
-    """Flags: an identification string with a protocol version below 2.0; 1.99 (both versions offered) is medium.
+    """Flags: an identification string with a protocol version below 2.0.
+
+    Severity: medium for 1.99 (both versions offered), high for anything older.
 
     Why: SSH 1 protects integrity with a CRC and has known ways to decrypt and insert; the row demands SSH version 2.
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from analyzer import checks
 from analyzer.capture import CaptureFile
-from analyzer.findings import Check, Finding, Severity, fingerprints, sections
+from analyzer.findings import Check, Finding, Severity, fingerprints, sections, severities
 from analyzer.reports.times import finding_time, iso
 from analyzer.reports.wording import frames_by_capture
 from analyzer.safetext import escape_text
@@ -67,8 +67,8 @@ def run(audit: Audit) -> dict[str, Any]:
 
 
 def rule(check: Check) -> dict[str, Any]:
-    """A check with its documentation."""
-    documentation = sections(check)
+    """A check with its documentation, and the highest severity that it can give."""
+    documentation, highest = sections(check), severities(check)[-1]
     return {
         "id": check.id,
         "name": "".join(word.capitalize() for word in check.slug.split("-")),
@@ -78,10 +78,10 @@ def rule(check: Check) -> dict[str, Any]:
             "text": "\n\n".join(f"{heading.capitalize()}: {text}" for heading, text in documentation.items()),
             "markdown": "\n\n".join(f"**{heading.capitalize()}:** {text}" for heading, text in documentation.items()),
         },
-        "defaultConfiguration": {"level": LEVELS[check.severity]},
+        "defaultConfiguration": {"level": LEVELS[highest]},
         "properties": {
             "tags": ["security", "network", check.kind.value],
-            "security-severity": SCORES[check.severity],
+            "security-severity": SCORES[highest],
             "precision": "high",
         },
     }

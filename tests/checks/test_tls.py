@@ -211,9 +211,37 @@ def test_certificate_outside_its_validity(begins: int, ends: int, slug: str) -> 
     assert refused[slug][0].severity is Severity.MEDIUM
 
 
-def test_issuer_certificate_expired() -> None:
+@pytest.mark.parametrize(
+    ("shown", "slug"),
+    [
+        (issued("tpe.example", "tpe.example", own=True), "tls-certificate-self-signed"),
+        (issued(bits=1024), "tls-certificate-weak-key"),
+        (signed_with_sha1(issued()), "tls-certificate-weak-signature"),
+        (issued("tpe.example", names=("other.example",)), "tls-certificate-name-mismatch"),
+    ],
+)
+def test_certificate_that_a_client_should_refuse(shown: bytes, slug: str) -> None:
+    accepted = issues_of(handshake(shown, sni=b"tpe.example"))[slug][0]
+    assert accepted.severity is Severity.HIGH
+    assert accepted.sentence.endswith("; the client went on all the same.")
+    refused = issues_of(handshake(shown, sni=b"tpe.example", answer=record(21, b"\x02\x2a")))[slug][0]
+    assert refused.severity is Severity.MEDIUM
+    assert refused.sentence.endswith("; the client refused the handshake.")
+    silent = issues_of(handshake(shown, sni=b"tpe.example", answer=b""))[slug][0]
+    assert silent.severity is Severity.MEDIUM
+    assert silent.sentence.endswith("; the client did not go on.")
+
+
+def test_expired_certificate_has_one_sentence_for_all_retries() -> None:
+    sentences = {
+        only_issue(handshake(issued(begins=-10, ends=-1)), "tls-certificate-expired").sentence for _ in range(2)
+    }
+    assert len(sentences) == 1 and "was shown on" not in sentences.pop()
+
+
+def test_issuer_certificate_not_valid() -> None:
     chain = (issued(), issued("Root", "Root", (), -10, -1, own=True))
-    assert "Root" in only_issue(handshake(*chain), "tls-issuer-certificate-expired").sentence
+    assert "Root" in only_issue(handshake(*chain), "tls-issuer-certificate-not-valid").sentence
 
 
 def test_certificate_self_signed() -> None:

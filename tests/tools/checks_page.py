@@ -45,7 +45,7 @@ def page() -> str:
             text = sections(check)
             parts.append(f"### {check.id} {check.slug}\n")
             parts.append(f"{text['flags']}\n")
-            parts.append(f"- **Severity**: {check.severity}; **kind**: {check.kind.value}")
+            parts.append(f"- **Severity**: {text['severity'].removesuffix('.')}; **kind**: {check.kind.value}")
             parts += [f"- **{heading.capitalize()}**: {text[heading]}" for heading in ("why", "evidence", "remedy")]
             parts.append("")
     return "\n".join(parts)

@@ -14,7 +14,7 @@ from analyzer.checks.tls.certificates import (
     certificate_weak_signature,
     chain_out_of_order,
     chain_signature_wrong,
-    issuer_certificate_expired,
+    issuer_certificate_not_valid,
 )
 from analyzer.checks.tls.handshake import (
     certificates_hidden,
@@ -54,7 +54,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     certificate_weak_key,
     certificate_weak_signature,
     certificate_name_mismatch,
-    issuer_certificate_expired,
+    issuer_certificate_not_valid,
     certificate_unreadable,
     certificates_hidden,
     session_resumed,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import ipaddress
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final
 
-from analyzer.checks.tls.evidence import facts_of
+from analyzer.checks.tls.evidence import facts_of, fatal_alerts
 from analyzer.checks.tls.names import covers, is_address
 from analyzer.findings import Issue, Severity, check
 from analyzer.matching import Match
@@ -22,64 +21,77 @@ MAX_NAMES: Final = 6
 """Names of a certificate that a sentence lists."""
 
 
+# -- what the client made of it ---------------------------------------------------------------------------------
+
+
+def certificate_issue(match: Match, item: Item, defect: str) -> Issue:
+    """An issue about a defect for which a client should refuse the server: high where it went on all the same."""
+    went_on, clause = client_reaction(match)
+    return Issue(f"{defect}; {clause}.", (item.frame,), Severity.HIGH if went_on else Severity.MEDIUM)
+
+
+def client_reaction(match: Match) -> tuple[bool, str]:
+    """Whether the client went on after the server's certificate, and a clause that says so."""
+    server = facts_of(match)._server
+    if any(item.direction is not server for item, _ in fatal_alerts(match)):
+        return False, "the client refused the handshake"
+    if facts_of(match)._client_went_on:
+        return True, "the client went on all the same"
+    return False, "the client did not go on"
+
+
 # -- validity ---------------------------------------------------------------------------------------------------
 
 
 @check("TPE269", "tls-certificate-expired", Severity.HIGH, protocol="tls")
 def certificate_expired(match: Match) -> Iterator[Issue]:
-    """Flags: a server certificate whose validity ended before it was captured: high if the client went on all the
-    same, medium if it did not.
+    """Flags: a server certificate whose validity ended before it was captured.
+
+    Severity: high where the client went on all the same, medium where it did not.
 
     Why: nobody vouches for the key any more, and a client that goes on accepts any server.
 
-    Evidence: notAfter of the server's own certificate, against the capture time of its frame.
+    Evidence: notAfter of the server's own certificate, against the capture time of its frame; what the client did next.
 
-    Remedy: Renew the server's certificate, and make the client verify it.
+    Remedy: Renew the server's certificate; where the client went on all the same, make it verify the server, too.
     """
     last = match.conversation.last
     for item, certificate in own_certificate(match, lambda found: found._ends is not None and last > found._ends):
         if item.time > (certificate._ends or 0):
-            sentence = f"The server's certificate {subject_of(certificate)} expired on {certificate.not_after}"
-            yield validity_issue(match, item, sentence)
+            defect = f"The server's certificate {subject_of(certificate)} expired on {certificate.not_after}"
+            yield certificate_issue(match, item, defect)
 
 
 @check("TPE270", "tls-certificate-not-yet-valid", Severity.HIGH, protocol="tls")
 def certificate_not_yet_valid(match: Match) -> Iterator[Issue]:
-    """Flags: a server certificate whose validity began after it was captured: high if the client went on all the
-    same, medium if it did not.
+    """Flags: a server certificate whose validity began after it was captured.
+
+    Severity: high where the client went on all the same, medium where it did not.
 
     Why: either a clock is wrong or the certificate was made for another time; a client that goes on does not verify.
 
-    Evidence: notBefore of the server's own certificate, against the capture time of its frame.
+    Evidence: notBefore of the server's own certificate, against the capture time of its frame; what the client did
+    next.
 
-    Remedy: Correct the clocks of the server, its issuer and the capturing machine, or replace the certificate.
+    Remedy: Correct the clocks of the server, its issuer and the capturing machine, or replace the certificate; where
+    the client went on all the same, make it verify the server, too.
     """
     first = match.conversation.first
     for item, certificate in own_certificate(match, lambda found: found._begins is not None and first < found._begins):
         if item.time < (certificate._begins or 0):
-            sentence = f"The server's certificate {subject_of(certificate)} is valid from {certificate.not_before} only"
-            yield validity_issue(match, item, sentence)
+            defect = f"The server's certificate {subject_of(certificate)} is valid from {certificate.not_before} only"
+            yield certificate_issue(match, item, defect)
 
 
-def validity_issue(match: Match, item: Item, sentence: str) -> Issue:
-    """An issue about a certificate outside its validity; high if the client accepted it."""
-    captured = datetime.datetime.fromtimestamp(item.time // 1_000_000_000, datetime.UTC)
-    went_on = facts_of(match)._client_went_on
-    return Issue(
-        f"{sentence} and was shown on {captured:%Y-%m-%dT%H:%M:%SZ}; "
-        f"the client {'went on all the same' if went_on else 'did not go on'}.",
-        (item.frame,),
-        Severity.HIGH if went_on else Severity.MEDIUM,
-    )
+@check("TPE275", "tls-issuer-certificate-not-valid", Severity.LOW, protocol="tls")
+def issuer_certificate_not_valid(match: Match) -> Iterator[Issue]:
+    """Flags: a certificate further up the server's chain that had expired, or was not valid yet, when it was captured.
 
-
-@check("TPE275", "tls-issuer-certificate-expired", Severity.LOW, protocol="tls")
-def issuer_certificate_expired(match: Match) -> Iterator[Issue]:
-    """Flags: a certificate further up the server's chain that was not valid when it was captured.
+    Severity: low.
 
     Why: clients that know no other way to a trusted root refuse the server.
 
-    Evidence: notBefore and notAfter of the certificates behind the server's own, against the capture time.
+    Evidence: notBefore and notAfter of the certificates after the server's own, against the capture time.
 
     Remedy: Install the current certificates of the issuing authority on the server.
     """
@@ -99,34 +111,40 @@ def is_valid(certificate: X509Certificate, time: int) -> bool:
 # -- keys and signatures ----------------------------------------------------------------------------------------
 
 
-@check("TPE271", "tls-certificate-self-signed", Severity.MEDIUM, protocol="tls", pure=True)
+@check("TPE271", "tls-certificate-self-signed", Severity.HIGH, protocol="tls", pure=True)
 def certificate_self_signed(match: Match) -> Iterator[Issue]:
     """Flags: a server certificate that is signed with its own key.
+
+    Severity: high where the client went on all the same, medium where it did not.
 
     Why: no issuer vouches for the server; a client can only trust it blindly or know it beforehand.
 
     Evidence: the server's own certificate names itself as issuer, and its signature verifies with its own key.
 
-    Remedy: Give the server a certificate that is signed by the authority which the base stations trust.
+    Remedy: Give the server a certificate that is signed by the authority which the base stations trust; where the client
+    went on all the same, make it verify the server, too.
     """
     if facts_of(match)._self_signed:
         for item, certificate in own_certificate(match, lambda _: True):
-            yield Issue(f"The server's certificate {subject_of(certificate)} is self-signed.", (item.frame,))
+            yield certificate_issue(match, item, f"The server's certificate {subject_of(certificate)} is self-signed")
 
 
-@check("TPE272", "tls-certificate-weak-key", Severity.MEDIUM, protocol="tls", pure=True)
+@check("TPE272", "tls-certificate-weak-key", Severity.HIGH, protocol="tls", pure=True)
 def certificate_weak_key(match: Match) -> Iterator[Issue]:
     """Flags: an RSA or DSA key below 2048 bits, or an elliptic curve below 224 bits, in the server's chain.
+
+    Severity: high where the client went on all the same, medium where it did not.
 
     Why: such keys can be broken with the means of today (NIST SP 800-131A), and then anyone can be the server.
 
     Evidence: the public keys of the certificates that the server sent.
 
-    Remedy: Issue the certificate again for an RSA key of 2048 bits or more, or for an elliptic curve.
+    Remedy: Issue the certificate again for an RSA key of 2048 bits or more, or for an elliptic curve; where the client
+    went on all the same, make it refuse weaker keys, too.
     """
     for item, certificate in chain(match, has_weak_key):
         clause = f"has the key {certificate.key}, below {least_bits(certificate)} bits"
-        yield Issue(f"The {role(item)} {subject_of(certificate)} {clause}.", (item.frame,))
+        yield certificate_issue(match, item, f"The {role(item)} {subject_of(certificate)} {clause}")
 
 
 def has_weak_key(certificate: X509Certificate) -> bool:
@@ -138,20 +156,23 @@ def least_bits(certificate: X509Certificate) -> int:
     return LEAST_EC_BITS if (certificate.key or "").startswith("EC ") else LEAST_RSA_BITS
 
 
-@check("TPE273", "tls-certificate-weak-signature", Severity.MEDIUM, protocol="tls", pure=True)
+@check("TPE273", "tls-certificate-weak-signature", Severity.HIGH, protocol="tls", pure=True)
 def certificate_weak_signature(match: Match) -> Iterator[Issue]:
     """Flags: a certificate of the server's chain that is signed with MD2, MD5 or SHA-1. What a root certificate says of
     itself does not count.
+
+    Severity: high where the client went on all the same, medium where it did not.
 
     Why: a second certificate with the same signature can be made, for MD5 in seconds.
 
     Evidence: the signature algorithms of the certificates that the server sent.
 
-    Remedy: Issue the certificate again with SHA-256 or better.
+    Remedy: Issue the certificate again with SHA-256 or better; where the client went on all the same, make it refuse
+    weaker signatures, too.
     """
     for item, certificate in chain(match, lambda found: found._hash in WEAK_HASHES and not found._self_issued):
-        sentence = f"The {role(item)} {subject_of(certificate)} is signed with {certificate._hash}"
-        yield Issue(f"{sentence} ({certificate.signature}).", (item.frame,))
+        defect = f"The {role(item)} {subject_of(certificate)} is signed with {certificate._hash}"
+        yield certificate_issue(match, item, f"{defect} ({certificate.signature})")
 
 
 @check("TPE276", "tls-certificate-unreadable", Severity.LOW, protocol="tls", pure=True)
@@ -209,16 +230,19 @@ def chain_signature_wrong(match: Match) -> Iterator[Issue]:
 # -- names ------------------------------------------------------------------------------------------------------
 
 
-@check("TPE274", "tls-certificate-name-mismatch", Severity.MEDIUM, protocol="tls", pure=True)
+@check("TPE274", "tls-certificate-name-mismatch", Severity.HIGH, protocol="tls", pure=True)
 def certificate_name_mismatch(match: Match) -> Iterator[Issue]:
     """Flags: a server certificate that does not name the server that the client asked for.
+
+    Severity: high where the client went on all the same, medium where it did not.
 
     Why: a client that goes on talks to a server that nobody vouches for under that name.
 
     Evidence: the server_name of the ClientHello against the subjectAltName of the server's own certificate (RFC 9525;
     IP literals against its addresses; the common name counts only where there is no subjectAltName).
 
-    Remedy: Issue the certificate for the name under which the base stations are configured to reach the server.
+    Remedy: Issue the certificate for the name under which the base stations are configured to reach the server; where
+    the client went on all the same, make it verify the name, too.
     """
     name = facts_of(match).server_name
     if name is None:
@@ -226,7 +250,8 @@ def certificate_name_mismatch(match: Match) -> Iterator[Issue]:
     for item, certificate in own_certificate(match, lambda found: has_names(found) and not is_for(found, name)):
         names = (*certificate._dns_names, *certificate._addresses) or certificate._common_names
         listed = ", ".join(names[:MAX_NAMES]) + (", …" if len(names) > MAX_NAMES else "") if names else "no name"
-        yield Issue(f"The client asks for {name}, the server's certificate is for {listed}.", (item.frame,))
+        defect = f"The client asks for {name}, the server's certificate is for {listed}"
+        yield certificate_issue(match, item, defect)
 
 
 @lru_cache(maxsize=256)  # many flows show one server's certificate and ask for one name

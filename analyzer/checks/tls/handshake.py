@@ -77,7 +77,9 @@ def handshake_refused(match: Match) -> Iterator[Issue]:
 @check("TPE265", "tls-handshake-abandoned", Severity.LOW, protocol="tls")
 def handshake_abandoned(match: Match) -> Iterator[Issue]:
     """Flags: a connection that both sides closed before the handshake was completed, without an alert: never answered
-    by the server (medium), or not continued by the client after the server's answer (low).
+    by the server, or not continued by the client after the server's answer.
+
+    Severity: medium where the server never answered, low where the client did not go on.
 
     Why: nothing was transported; one side may have objected without saying so.
 

@@ -38,7 +38,9 @@ BREAKABLE_PRIME: Final = 1024
 
 @check("TPE261", "tls-obsolete-version", Severity.HIGH, protocol="tls", pure=True)
 def obsolete_version(match: Match) -> Iterator[Issue]:
-    """Flags: SSL 2.0 or SSL 3.0 (high), TLS 1.0 or TLS 1.1 (medium) as the version that the server chose.
+    """Flags: SSL 2.0, SSL 3.0, TLS 1.0 or TLS 1.1 as the version that the server chose.
+
+    Severity: high for SSL 2.0 and SSL 3.0, medium for TLS 1.0 and TLS 1.1.
 
     Why: SSL 2.0 and 3.0 can be broken by whoever sits on the path (RFC 6176, RFC 7568); TLS 1.0 and 1.1 rest on MD5 and
     SHA-1 and must not be used (RFC 8996).
@@ -153,7 +155,9 @@ def flaws_of(suite: str) -> list[str]:
 
 @check("TPE268", "tls-small-dh-group", Severity.LOW, protocol="tls", pure=True)
 def small_dh_group(match: Match) -> Iterator[Issue]:
-    """Flags: an ephemeral Diffie-Hellman key exchange with a prime below 2048 bits; below 1024 bits medium.
+    """Flags: an ephemeral Diffie-Hellman key exchange with a prime below 2048 bits.
+
+    Severity: medium below 1024 bits, low from there to 2047.
 
     Why: the keys of such a connection can be computed with enough effort, below 1024 bits with little (Logjam,
     CVE-2015-4000; RFC 9325 section 4.4).
