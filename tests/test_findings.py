@@ -22,6 +22,7 @@ from analyzer.findings import (
     flow_filter,
     frames_filter,
     sections,
+    severities,
     to_finding,
 )
 from analyzer.heads import Frame

@@ -189,6 +189,8 @@ def length_impossible_for_gcm(match: Match) -> Iterator[Issue]:
 def block_cipher_padding(match: Match) -> Iterator[Issue]:
     """Flags: ESP lengths that, over enough packets and lengths, only show the padding of a block cipher (CBC).
 
+    Severity: low for steps of 8, medium for steps of 16.
+
     Why: AES-GCM pads to 4 bytes, AES-CBC to 16 and 3DES to 8, so lengths that only come in such steps are most
     likely CBC, which the row does not allow. It is an inference: a device may pad AES-GCM to blocks, too, and SSH in
     the tunnel is padded to 8 bytes by itself, which is why steps of 8 are low.

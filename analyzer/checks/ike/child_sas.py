@@ -95,6 +95,8 @@ def esp_proposal_offered_not_allowed(context: AuditContext) -> Iterator[Issue]:
     """Flags: ESP proposals that are offered and that the row does not list, where keys open the exchange: high if all
     are such, low beside allowed ones.
 
+    Severity: high where all offers are outside the row's list, low beside an allowed one.
+
     Why: A responder may choose them; strongSwan appends its default proposals unless the list is strict.
 
     Evidence: The SA payload of the decrypted IKE_AUTH or CREATE_CHILD_SA request.

@@ -34,6 +34,8 @@ from analyzer.protocols.ike.sa import KeyExchanged
 def version_1(match: Match) -> Iterator[Issue]:
     """Flags: IKE version 1; main mode and what follows it is medium, aggressive mode is high.
 
+    Severity: high for aggressive mode, medium otherwise.
+
     Why: The row demands IKEv2; version 1 is historic (RFC 9395), and aggressive mode shows the identity and, with
     a pre-shared key, a hash of it to everybody, who can then guess the key at leisure.
 

@@ -23,6 +23,8 @@ OTHER_CHECKS = (NO_PROPOSAL_CHOSEN, INVALID_KE_PAYLOAD, AUTHENTICATION_FAILED)
 def no_proposal_chosen(match: Match) -> Iterator[Issue]:
     """Flags: NO_PROPOSAL_CHOSEN, in clear or where keys open it; low where the peers agreed on a proposal after all.
 
+    Severity: low where a later exchange succeeded, medium otherwise.
+
     Why: The peers have no proposal in common for IKE or, inside IKE_AUTH, for ESP, so there is no tunnel.
 
     Evidence: The Notify payload of the response, with what had been offered.
@@ -56,6 +58,8 @@ def invalid_ke_without_recovery(match: Match) -> Iterator[Issue]:
 @check("TPE207", "ike-authentication-failed", Severity.MEDIUM, protocol="ike")
 def authentication_failed(match: Match) -> Iterator[Issue]:
     """Flags: AUTHENTICATION_FAILED, in clear or where keys open it.
+
+    Severity: low where a later exchange succeeded, medium otherwise.
 
     Why: A peer rejects the other's identity, or somebody on the way pretends to be that peer: in IKEv2 the answer of
     the true peer is encrypted.

@@ -121,8 +121,8 @@ def certificate_self_signed(match: Match) -> Iterator[Issue]:
 
     Evidence: the server's own certificate names itself as issuer, and its signature verifies with its own key.
 
-    Remedy: Give the server a certificate that is signed by the authority which the base stations trust; where the client
-    went on all the same, make it verify the server, too.
+    Remedy: Give the server a certificate that is signed by the authority which the base stations trust; where the
+    client went on all the same, make it verify the server, too.
     """
     if facts_of(match)._self_signed:
         for item, certificate in own_certificate(match, lambda _: True):
