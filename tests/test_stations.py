@@ -520,11 +520,11 @@ def both_sides(outer: str, offset: int) -> Traffic:
 def test_both_sides_of_a_nat_are_one_station(tmp_path: Path) -> None:
     result = both_sides("198.51.100.7", 0).audit(tmp_path)
     assert [station.station.addresses for station in result.base_stations] == [(STATION, "198.51.100.7")]
-    (notice,) = findings_of(result, "TPE024")
+    (notice,) = findings_of(result, "TPE022")
     assert notice.summary.startswith("1 flow of 198.51.100.7")
 
 
 def test_equal_content_of_two_hosts_is_no_translation(tmp_path: Path) -> None:
     result = both_sides("198.51.100.7", 77).audit(tmp_path)
     assert [station.station.addresses for station in result.base_stations] == [(STATION,), ("198.51.100.7",)]
-    assert not findings_of(result, "TPE024")
+    assert not findings_of(result, "TPE022")

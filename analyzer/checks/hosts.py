@@ -69,7 +69,7 @@ def tpe_address_unanswered(context: AuditContext) -> Iterator[Issue]:
             )
 
 
-@check("TPE024", "translated-addresses", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+@check("TPE022", "translated-addresses", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
 def translated_addresses(context: AuditContext) -> Iterator[Issue]:
     """Flags: Conversations that the capture shows twice, on both sides of an address translation (NAT).
 

@@ -155,6 +155,9 @@ def protocol_below_2(match: Match) -> Iterator[Issue]:
 def key_exchange_broken(match: Match) -> Iterator[Issue]:
     """Flags: a negotiated key exchange method that is broken today, or a group exchange with a prime below 2048 bits.
 
+    Severity: medium for a group of 1024 bits, an RSA key of 1024 bits and a short prime; low for a group exchange with
+    SHA-1.
+
     Why: who records the session can compute its keys and read all of it later, passwords included.
 
     Evidence: the two KEXINIT messages; for a short prime, the message that carries it.
@@ -174,7 +177,9 @@ def key_exchange_broken(match: Match) -> Iterator[Issue]:
 
 @check("TPE253", "ssh-cipher-broken", Severity.HIGH, protocol="ssh")
 def cipher_broken(match: Match) -> Iterator[Issue]:
-    """Flags: a negotiated cipher that is broken today (none, DES, RC4; 64-bit blocks are medium).
+    """Flags: a negotiated cipher that is broken today: none, DES, RC4, blocks of 64 bits, CBC mode.
+
+    Severity: high for none, DES and RC4; medium for blocks of 64 bits; low for CBC mode.
 
     Why: the session can be read, at once or with recorded volume.
 
@@ -188,7 +193,9 @@ def cipher_broken(match: Match) -> Iterator[Issue]:
 
 @check("TPE254", "ssh-mac-broken", Severity.MEDIUM, protocol="ssh")
 def mac_broken(match: Match) -> Iterator[Issue]:
-    """Flags: a negotiated MAC that is broken today (none is high, MD5 medium).
+    """Flags: a negotiated MAC that is broken today: none, or MD5.
+
+    Severity: high for none, medium for MD5.
 
     Why: packets can be changed or inserted without notice.
 
@@ -203,6 +210,8 @@ def mac_broken(match: Match) -> Iterator[Issue]:
 @check("TPE255", "ssh-host-key-broken", Severity.MEDIUM, protocol="ssh")
 def host_key_broken(match: Match) -> Iterator[Issue]:
     """Flags: a negotiated host key algorithm that is broken today, or an RSA host key below 2048 bits.
+
+    Severity: high for none, medium for DSA and a short RSA key, low for signatures with SHA-1.
 
     Why: an impostor can forge the server's proof and stand in the middle.
 
