@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from analyzer import naming
 from analyzer.conversations import Conversation, State
 from analyzer.expected import Deployment, ExpectedFlow, Requirement
 from analyzer.findings import (
@@ -43,9 +44,9 @@ def port_name(conversation: Conversation) -> str:
 
 
 def service_name(conversation: Conversation) -> str:
-    """Protocol, transport and service port: ``HTTP in clear on tcp/80``."""
-    port = port_name(conversation)
-    return f"{protocol_name(conversation.protocol)} on {port}" if conversation.protocol else port
+    """See :func:`analyzer.naming.service_name`."""
+    facts = conversation.dissection.facts
+    return naming.service_name(conversation.protocol, conversation.transport, conversation.responder.port, facts)
 
 
 # -- unexpected -------------------------------------------------------------------------------------------------
