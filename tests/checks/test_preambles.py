@@ -10,6 +10,7 @@ import pytest
 from analyzer.findings import Severity
 from analyzer.reports import html, text
 from analyzer.reports import json as json_report
+from tests import samples
 from tests.protocols.test_preambles import CONNECT, ESTABLISHED, FORBIDDEN, PROXY_V1, SMTP, SOCKS5, SOCKS5_OK
 from tests.synthetic import OTHER, STATION, TLS, TPE, Traffic, findings_of
 
@@ -90,3 +91,11 @@ def test_flows_of_the_json_report_show_the_preamble_without_credentials(tmp_path
     }
     for report in (json_report, text, html):
         assert "hunter2" not in report.render(result)
+
+
+def test_secrets_of_other_protocols_reach_no_report() -> None:
+    """The capture holds an MQTT password, an SNMP community, and passwords of TR-069 and SOCKS."""
+    capture = samples.capture("tls-other-services")
+    assert capture.read_bytes().count(b"hunter2") > 8
+    for report in (json_report, text, html):
+        assert "hunter" not in report.render(samples.audit_of("tls-other-services"))
