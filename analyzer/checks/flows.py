@@ -24,15 +24,18 @@ from analyzer.findings import (
 from analyzer.heads import Direction, Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.naming import protocol_name
+from analyzer.outcomes import content_truncated
 from analyzer.protocols import http, icmp, resemblance
 from analyzer.stations import UNKNOWN
-from analyzer.unexpected import Pattern, UnexpectedGroup
+from analyzer.unexpected import Pattern, UnexpectedGroup, answered
 from analyzer.verdicts import Certainty, RowVerdict, Status
 
 DISCOVERY_NAMES = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}
 """Name discovery by UDP port; on the other ports it is NetBIOS."""
 PORTS_SHOWN = 12
 """Maximum ports of a scan that a sentence lists."""
+ECHO_TYPES = {"echo-request", "echo-reply"}
+"""Types of ICMP and ICMPv6 messages that make a ping."""
 OPENING = 64
 """Bytes of a datagram that suffice to tell what its content looks like."""
 
@@ -78,9 +81,38 @@ def count_clause(group: UnexpectedGroup) -> str:
 
 
 def nearest_clause(group: UnexpectedGroup) -> str:
+    """The row that the flows would fit but for one field, if there is one."""
     if group.nearest is None or group.mismatch is None:
-        return "no row of its table comes near"
+        return f"no row of mode {group.mode} is like it"
     return f"row {group.nearest.id} comes nearest and fails by {group.mismatch}"
+
+
+def progress_clause(group: UnexpectedGroup) -> str:
+    """How far the flows of a group came: no answer, refused, answered, or the bytes each way."""
+    sent, received = (sum(conversation.payload[way] for conversation in group.conversations) for way in Direction)
+    replied = [conversation for conversation in group.conversations if conversation.packets[Direction.RESPONDER]]
+    if not replied:
+        return "refused by ICMP" if any(found.icmp_errors for found in group.conversations) else "no answer"
+    if not received and all(conversation.refused is not None for conversation in replied):
+        return "refused"
+    if not sent and not received:
+        return "accepted, without content" if group.first.transport == "tcp" else "answered"
+    return f"{bytes_count(sent)} sent, {bytes_count(received)} answered" if received else "accepted, never answered"
+
+
+def bytes_count(count: int) -> str:
+    return "1 byte" if count == 1 else f"{count:,} bytes"
+
+
+def is_ping(conversation: Conversation) -> bool:
+    """Whether a conversation holds echo requests, replies to them, and nothing else."""
+    facts = conversation.dissection.facts
+    return isinstance(facts, icmp.IcmpFacts) and bool(facts.types) and set(facts.types) <= ECHO_TYPES
+
+
+def is_open(conversation: Conversation) -> bool:
+    """Whether the responder accepted a connection, or answered a datagram."""
+    return bool(conversation.packets[Direction.RESPONDER]) and conversation.refused is None
 
 
 @check("TPE101", "unexpected-outbound", Severity.MEDIUM, scope=CAPTURE, kind=Kind.UNEXPECTED)
@@ -99,7 +131,7 @@ def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
         yield unexpected_issue(
             group,
             f"{group.station.address} talks to {peers_clause(group)}, {service_name(group.first)}, "
-            f"{count_clause(group)}: {nearest_clause(group)}.",
+            f"{count_clause(group)} ({progress_clause(group)}): {nearest_clause(group)}.",
         )
 
 
@@ -107,7 +139,7 @@ def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
 def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
     """Flags: Another host opened a conversation with the base station, and no row allows that direction.
 
-    Severity: high where the conversation was answered with content, or carries ICMP redirects; low where the capture
+    Severity: high where content was exchanged, other than pings, or ICMP redirects are sent; low where the capture
     does not show who opened it; medium otherwise.
 
     Why: A base station opens all of its flows itself; its firewall and the gateway need to let nothing in. What
@@ -120,18 +152,22 @@ def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
     """
     for group in context.unexpected(Pattern.INBOUND):
         certain = any(conversation.originator_certain for conversation in group.conversations)
-        redirects = has_redirects(group)
+        redirects, pinged = has_redirects(group), all(map(is_ping, group.conversations))
         severity: Severity | None
         if redirects:
             severity = Severity.HIGH
         elif not certain:
             severity = Severity.LOW
         else:
-            severity = Severity.HIGH if group.answered else None
+            severity = Severity.HIGH if group.answered and not pinged else None
+        if pinged:
+            what = f"pinged {group.station.address} {count_clause(group)}"
+        else:
+            what = f"opened {service_name(group.first)} towards {group.station.address} {count_clause(group)}"
         yield unexpected_issue(
             group,
-            f"{peers_clause(group)} opened {service_name(group.first)} towards {group.station.address} "
-            f"{count_clause(group)}{', with ICMP redirects' if redirects else ''}: {nearest_clause(group)}.",
+            f"{peers_clause(group)} {what}{', with ICMP redirects' if redirects else ''} "
+            f"({progress_clause(group)}): {nearest_clause(group)}.",
             severity,
         )
 
@@ -150,24 +186,32 @@ def port_scan(context: AuditContext) -> Iterator[Issue]:
 
     Why: This is how an attacker looks for a way in, or how a taken-over base station looks for the next victim.
 
-    Evidence: All attempts of the two hosts together, with the number of ports.
+    Evidence: All attempts of the two hosts together, with the number of ports, and which of them are open.
 
     Remedy: Find the host that scans, and block it before anything else.
     """
     for group in context.unexpected(Pattern.SCAN):
         certain = not group.inbound or any(conversation.originator_certain for conversation in group.conversations)
         listed = ", ".join(map(str, group.ports[:PORTS_SHOWN])) + (", …" if len(group.ports) > PORTS_SHOWN else "")
+        found = sorted(
+            {conversation.responder.port or 0 for conversation in group.conversations if is_open(conversation)}
+        )
+        more = ", …" if len(found) > PORTS_SHOWN else ""
+        opened = f"; open: {', '.join(map(str, found[:PORTS_SHOWN]))}{more}" if found else ""
         yield unexpected_issue(
             group,
             f"{group.first.originator.address} tried {len(group.ports)} {group.first.transport.upper()} ports of "
-            f"{group.first.responder.address}: {listed}.",
+            f"{group.first.responder.address}: {listed}{opened}.",
             None if certain else Severity.LOW,
         )
 
 
 @check("TPE104", "other-modes-flow", Severity.HIGH, scope=CAPTURE, kind=Kind.UNEXPECTED)
 def other_modes_flow(context: AuditContext) -> Iterator[Issue]:
-    """Flags: The base station uses a row of another mode's table beside those of its own.
+    """Flags: The base station uses a row of another mode's table at TPE beside those of its own.
+
+    Severity: high where the flow was answered and carries that row's protocol; medium where it was tried only, or
+    carries something else: then nothing leaked.
 
     Why: A station that lives by a tunnel or by TLS and sends the same traffic in clear beside it gives away what the
     protection is for.
@@ -180,10 +224,13 @@ def other_modes_flow(context: AuditContext) -> Iterator[Issue]:
         row = group.other_mode
         if row is None:
             continue
+        used = any(found.protocol == row.protocol and answered(found) for found in group.conversations)
+        verb = "opened" if group.answered else "tried"
         issue = unexpected_issue(
             group,
-            f"{group.station.address} opened {service_name(group.first)} to {group.peers[0]} {count_clause(group)}: "
-            f"that is row {row.id} of mode {row.mode}, not of its mode {group.mode}.",
+            f"{group.station.address} {verb} {service_name(group.first)} to {group.peers[0]} {count_clause(group)} "
+            f"({progress_clause(group)}): that is row {row.id} of mode {row.mode}, not of its mode {group.mode}.",
+            None if used else Severity.MEDIUM,
         )
         yield replace(issue, rows=(row.id,), mismatch="mode")
 
@@ -347,7 +394,7 @@ def wrong_protocol(match: Match) -> Iterator[Issue]:
         yield Issue(
             f"{expected}, but the content is {content_name(conversation)}.", frames, Severity.HIGH if exposed else None
         )
-    elif frames and has_beginning(conversation):
+    elif frames and has_beginning(conversation) and not content_truncated(conversation):
         looks = resemblance(conversation.head)
         yield Issue(f"{expected}, but the content is no protocol known here: it looks like {looks}.", frames)
 

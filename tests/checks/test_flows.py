@@ -41,7 +41,7 @@ def test_one_finding_per_peer_service_and_direction(tmp_path: Path) -> None:
     traffic.tcp(STATION, 42000, OTHER, 8081, HTTP).tcp(STATION, 42001, "192.0.2.81", 8080, HTTP)
     traffic.exchange(STATION, 5000, OTHER, 8080, (b"a", b"b")).tcp(OTHER, 5000, STATION, 8080, HTTP)
     result = traffic.audit(tmp_path)
-    outbound = {finding.summary.split(":")[0]: finding.count for finding in findings_of(result, "TPE101")}
+    outbound = {finding.summary.split(" (")[0]: finding.count for finding in findings_of(result, "TPE101")}
     assert outbound == {
         "10.0.0.2 talks to 192.0.2.80, HTTP in clear on tcp/8080, in 3 flows": 3,
         "10.0.0.2 talks to 192.0.2.80, HTTP in clear on tcp/8081, once": 1,
@@ -151,9 +151,33 @@ def test_equal_ports_leave_the_originator_uncertain(tmp_path: Path) -> None:
     assert [finding.severity for finding in findings_of(result, "TPE102")] == [Severity.LOW]
 
 
-def test_inbound_ping_is_high(tmp_path: Path) -> None:
+def test_inbound_ping_is_medium(tmp_path: Path) -> None:
     (finding,) = findings_of(tls().echo(TPE, STATION).audit(tmp_path), "TPE102")
-    assert (finding.rows, finding.mismatch, finding.severity) == (("i3",), "direction", Severity.HIGH)
+    assert (finding.rows, finding.mismatch, finding.severity) == (("i3",), "direction", Severity.MEDIUM)
+    assert f"{TPE} pinged {STATION} once" in finding.summary
+
+
+def test_scan_names_the_ports_that_accepted(tmp_path: Path) -> None:
+    traffic = tls()
+    for port in range(101, 130):
+        traffic.syn(ATTACKER, 50000, STATION, port, reset=True)
+    (finding,) = findings_of(traffic.tcp(ATTACKER, 50001, STATION, 22).audit(tmp_path), "TPE103")
+    assert finding.summary.endswith("; open: 22.")
+
+
+def test_unexpected_flow_says_how_far_it_came(tmp_path: Path) -> None:
+    traffic = tls().tcp(STATION, 41000, OTHER, 8080, HTTP).tcp(STATION, 41001, OTHER, 8081)
+    traffic.syn(STATION, 41002, OTHER, 8082).syn(STATION, 41003, OTHER, 8083, reset=True)
+    summaries = [finding.summary for finding in findings_of(traffic.audit(tmp_path), "TPE101")]
+    assert [summary.partition("(")[2].partition(")")[0] for summary in summaries] == [
+        *("33 bytes sent, 38 bytes answered", "accepted, without content", "no answer", "refused"),
+    ]
+
+
+def test_attempt_at_another_modes_row_is_medium(tmp_path: Path) -> None:
+    (finding,) = findings_of(tls().syn(STATION, 41000, TPE, 2404).audit(tmp_path), "TPE104")
+    assert finding.severity is Severity.MEDIUM
+    assert "tried" in finding.summary and "no answer" in finding.summary
 
 
 @pytest.mark.parametrize(
@@ -230,11 +254,10 @@ def test_wrong_protocol_of_rows_that_share_a_port_is_one_finding(tmp_path: Path)
     assert statuses(result)["i4"] == statuses(result)["i5"] == "malformed"
 
 
-def test_connection_without_content_is_present(tmp_path: Path) -> None:
+def test_connection_without_content_is_no_wrong_protocol(tmp_path: Path) -> None:
     result = tls().tcp(STATION, 41000, TPE, 3002).audit(tmp_path)
-    assert statuses(result)["i39"] == "present"
+    assert statuses(result)["i39"] != "present"
     assert not findings_of(result, "TPE121")
-    assert "without any content" in (result.base_stations[0].rows[4].reason or "")
 
 
 def test_broken_protocol_names_the_byte(tmp_path: Path) -> None:
