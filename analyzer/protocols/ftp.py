@@ -71,6 +71,8 @@ REPLY = re.compile(rb"[1-6][0-9]{2}(?:[ -]|$)")
 SIX_NUMBERS = re.compile(r"([0-9]{1,3}),([0-9]{1,3}),([0-9]{1,3}),([0-9]{1,3}),([0-9]{1,3}),([0-9]{1,3})")
 EXTENDED = re.compile(r"([!-~])([12]?)\1([0-9A-Fa-f.:]*)\1([0-9]{1,5})\1")
 """net-prt, net-addr and tcp-port between delimiters (RFC 2428)."""
+REFUSING_GREETINGS = frozenset({120, 421, 500, 530, 550})
+"""Replies with which a server delays or refuses a new connection (RFC 959, section 5.4, and what servers send)."""
 TELNET = re.compile(rb"(?:\xff[\xf0-\xff])+")
 """Telnet interrupt and synch before ABOR (RFC 959, section 4.1.3)."""
 TLS_MECHANISMS = ("TLS", "TLS-C", "TLS-P", "SSL")
@@ -146,6 +148,8 @@ class FtpFacts(Facts):
     listings: tuple[str, ...] = ()
     """Directories of LIST, NLST and MLSD."""
     greeting: SafeText | None = None
+    greeting_code: int | None = None
+    """Code of the server's first reply, before any command, where it is not 220: 421 refuses the client."""
     user: str | None = None
     login: SafeText | None = None
     """``accepted`` (230), or ``refused`` (530 without any 230)."""
@@ -302,9 +306,11 @@ class Exchange:
 def facts(items: Sequence[Item]) -> FtpFacts:
     verbs = Counter[str]()
     codes = Counter[str]()
-    greeting = None
+    greeting = greeting_code = None
     for item in items:
         message = item.message
+        if isinstance(message, Reply) and not verbs and not codes and message.code in REFUSING_GREETINGS:
+            greeting_code = message.code
         if isinstance(message, Command):
             verbs[message.verb] += 1
         elif isinstance(message, Reply):
@@ -321,6 +327,7 @@ def facts(items: Sequence[Item]) -> FtpFacts:
         tuple(session.transfers),
         tuple(session.listings),
         greeting,
+        greeting_code,
         session.user,
         session.login,
         session.refusals,

@@ -386,3 +386,10 @@ def test_nntp_is_not_ftp_and_a_lone_quit_is() -> None:
     assert dissect(news).protocol is None
     assert dissect(head_of(b"QUIT\r\n", b"", (40000, 21))).protocol == "ftp"
     assert dissect(head_of(b"QUIT\r\n", b"", (40000, 110))).protocol is None
+
+
+def test_a_refusal_in_place_of_a_greeting() -> None:
+    for greeting, code in ((b"421 Too many connections\r\n", 421), (b"220 ready\r\n", None)):
+        facts = dissect(head_of(b"", greeting, (40000, 21))).facts
+        assert isinstance(facts, FtpFacts)
+        assert facts.greeting_code == code

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from analyzer.messages import to_json
-from analyzer.protocols import PROTOCOLS, ProtocolModule, dissect_as
+from analyzer.protocols import PROTOCOLS, ProtocolModule, dhcp6, dissect_as
 from analyzer.reports import json as report
 from analyzer.reports.document import encode
 
@@ -20,7 +20,8 @@ NAMES = [module.NAME for module in PROTOCOLS]
 
 def facts_of(module: ProtocolModule) -> list[Any]:
     """The facts of a protocol's example heads, as in the report."""
-    examples = importlib.import_module(f"tests.protocols.test_{module.NAME}").EXAMPLES
+    name = "dhcp6" if module is dhcp6 else module.NAME.replace("-", "_")
+    examples = importlib.import_module(f"tests.protocols.test_{name}").EXAMPLES
     return [json.loads(encode(to_json(dissect_as(module, head).facts))) for head in examples]
 
 
