@@ -126,6 +126,7 @@ class RowJudge:
         self.watched = matches.watched
         self.timeline = matches.timeline
         self.seen = matches.seen
+        self.signatures = {(found.conversation.id, found.row.id): found for found in matches.station.signatures}
         self.has_esp = any(carries_esp(match.conversation) for match in matches.matches)
         tunnels = (match.conversation for match in matches.matches if match.row.transport == "esp")
         self.has_tunnel = any(esp_outcome(tunnel).stage is Stage.SERVED for tunnel in tunnels)
@@ -162,7 +163,7 @@ class RowJudge:
     def attempts(self, row: ExpectedFlow, matches: Sequence[Match]) -> list[Attempt]:
         """The flows of a row with their outcomes. FTP data connections say nothing that their control does not."""
         attempts = [
-            Attempt(match.conversation, match.rows, outcome(match.conversation, row))
+            Attempt(match.conversation, match.rows, self.outcome(match.conversation, row))
             for match in matches
             if match.conversation.control is None
         ]
@@ -172,6 +173,11 @@ class RowJudge:
         if row.protocol == ike.NAME:
             return self.ike_attempts(attempts)
         return attempts
+
+    def outcome(self, conversation: Conversation, row: ExpectedFlow) -> Outcome:
+        """The outcome of a conversation at a row: that which made it evidence for its base station, if it did."""
+        known = self.signatures.get((conversation.id, row.id))
+        return outcome(conversation, row) if known is None else known.result
 
     def ike_attempts(self, attempts: list[Attempt]) -> list[Attempt]:
         """IKE_SA_INIT on port 500 goes on with IKE_AUTH on port 4500: an answer to the first alone is no tunnel."""

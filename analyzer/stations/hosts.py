@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from analyzer.conversations import Conversation, Conversations
 from analyzer.expected import Deployment, ExpectedTable
 from analyzer.protocols import dhcp, dhcp6, dns
 from analyzer.stations.modes import Mode, contradictions_at, detect_mode
 from analyzer.stations.recognition import Station, Stranger, find_stations
-from analyzer.stations.signatures import NamedHosts, Signature
+from analyzer.stations.signatures import NamedHosts, Rank, Signature, best_by_row_and_server
 from analyzer.stations.translation import find_translation
 from analyzer.stations.tunnels import inside_tunnel
 
@@ -143,19 +144,19 @@ def find_tpe(
         if deployment is Deployment.HA:
             contradicting = set(map(id, mode.contradicting))
             signatures = tuple(signature for signature in station.signatures if id(signature) not in contradicting)
+            servers.update(signature.server for signature in signatures)
         else:
-            signatures = best_by_row(signatures)
-        servers.update(signature.server for signature in signatures)
+            servers |= best_servers(signatures)
     return frozenset(servers - own)
 
 
-def best_by_row(signatures: Iterable[Signature]) -> tuple[Signature, ...]:
-    """The signatures of each row that came furthest."""
-    by_row: dict[str, list[Signature]] = defaultdict(list)
-    for signature in signatures:
-        by_row[signature.row.id].append(signature)
-    best = {row: max(signature.outcome for signature in own) for row, own in by_row.items()}
-    return tuple(signature for row, own in by_row.items() for signature in own if signature.outcome is best[row])
+def best_servers(signatures: Iterable[Signature]) -> set[str]:
+    """The servers at which the signatures of each row came furthest."""
+    outcomes = best_by_row_and_server(signatures, attrgetter("outcome"))
+    best: dict[str, Rank] = {}
+    for (row, _), outcome in outcomes.items():
+        best[row] = max(best.get(row, outcome), outcome)
+    return {server for (row, server), outcome in outcomes.items() if outcome is best[row]}
 
 
 def find_other_addresses(

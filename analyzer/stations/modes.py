@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from analyzer.conversations import Conversation, State
 from analyzer.expected import ExpectedTable, Occurrence
 from analyzer.services import has_service
 from analyzer.stations.recognition import Station
-from analyzer.stations.signatures import Rank, Signature
+from analyzer.stations.signatures import Rank, Signature, furthest, is_web
 
 UNKNOWN = "unknown"
 """Name of the mode of a base station of which the capture shows no signature row."""
@@ -51,10 +52,10 @@ def detect_mode(station: Station, tables: Mapping[str, ExpectedTable], override:
 
 def without_other_websites(signatures: Sequence[Signature]) -> Sequence[Signature]:
     """The signatures, without HTTPS to servers that no other signature shows to be TPE, if there are any others."""
-    servers = {signature.server for signature in signatures if signature.rank is not Rank.WEB}
+    servers = {signature.server for signature in signatures if not is_web(signature.conversation)}
     if not servers:
         return signatures
-    return [signature for signature in signatures if signature.rank is not Rank.WEB or signature.server in servers]
+    return [signature for signature in signatures if signature.server in servers or not is_web(signature.conversation)]
 
 
 def contradictions_at(mode: Mode, tpe: frozenset[str]) -> Mode:
@@ -73,7 +74,8 @@ def preferred_mode(by_mode: Mapping[str, Sequence[Signature]], tables: Mapping[s
 
     def rank(mode: str) -> tuple[int, int]:
         others = [tables[other] for other in by_mode if other != mode]
-        return -max(weight(signature, others) for signature in by_mode[mode]), order.index(mode)
+        best, _ = furthest(by_mode[mode], lambda signature: weight(signature, others))
+        return -best, order.index(mode)
 
     return min(by_mode, key=rank)
 
@@ -84,11 +86,10 @@ def weight(signature: Signature, others: Sequence[ExpectedTable]) -> Rank:
     A flow that another of the tables lists, too, weighs no more than an attempt, unless it lives on as only a
     continuous row of its own mode does: in mode ipsec, TLS on 3001 to 3003 checks certificates and ends.
     """
-    rank = signature.rank
-    if rank <= Rank.TRIED or lives_on(signature):
-        return rank
     shared = any(has_service(row, signature.conversation) for table in others for row in table.flows)
-    return Rank.TRIED if shared else rank
+    if shared and not lives_on(signature):
+        return Rank.WEB if is_web(signature.conversation) else Rank.TRIED
+    return signature.rank
 
 
 def lives_on(signature: Signature) -> bool:
@@ -111,10 +112,10 @@ def clauses(signatures: Sequence[Signature]) -> Iterator[str]:
     for signature in signatures:
         by_row.setdefault(signature.row.id, []).append(signature)
     for row, own in by_row.items():
-        best = max(own, key=lambda signature: signature.outcome)
+        outcome, best = furthest(own, attrgetter("outcome"))
         others = sum(signature.conversation.flow_count for signature in own) - 1
         more = f" and {others} more" if others else ""
-        yield f"row {row} {OUTCOMES[best.outcome]}: {describe(best.conversation)}{more}"
+        yield f"row {row} {OUTCOMES[outcome]}: {describe(best.conversation)}{more}"
 
 
 def describe(conversation: Conversation) -> str:

@@ -6,13 +6,14 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import NamedTuple
 
 from analyzer.conversations import Conversation
 from analyzer.expected import ExpectedTable, services
 from analyzer.safetext import SafeText
 from analyzer.stations.devices import group_addresses, owned_macs
-from analyzer.stations.signatures import Candidate, NamedHosts, Rank, Signature, find_candidates, is_kept_out
+from analyzer.stations.signatures import Candidate, NamedHosts, Rank, Signature, find_candidates, furthest, is_kept_out
 
 MAX_STATIONS = 8192
 """Maximum addresses of base stations that are judged, those with the best evidence first. More are forged ones."""
@@ -182,8 +183,7 @@ def station(
     signatures = [signature for candidate in own for signature in candidate.signatures]
     signatures.sort(key=lambda signature: signature.conversation.id)
     named_addresses = [address for address in addresses if named.is_station(address, macs.get(address))]
-    best = max((signature.rank for signature in signatures), default=None)
-    used = [signature.client for signature in signatures if signature.rank is best]
+    used = [furthest(signatures, attrgetter("rank"))[1].client] if signatures else []
     address = (named_addresses or used or addresses)[0]
     if named_addresses:
         evidence: tuple[str, ...] = ("named by the user",)

@@ -6,15 +6,16 @@ import enum
 import ipaddress
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 
 from analyzer.conversations import Conversation, State
 from analyzer.expected import ExpectedFlow, ExpectedTable, UsageError
 from analyzer.heads import Direction
 from analyzer.messages import messages
-from analyzer.outcomes import Stage, outcome
+from analyzer.outcomes import Outcome, Stage, outcome
 from analyzer.protocols import esp, http, ike, tls
 from analyzer.services import carries_esp, has_service
 
@@ -84,6 +85,11 @@ class Signature:
     server: str
 
     @cached_property
+    def result(self) -> Outcome:
+        """How far the conversation came at the row."""
+        return outcome(self.conversation, self.row)
+
+    @cached_property
     def rank(self) -> Rank:
         """The weight of the conversation as evidence."""
         return Rank.WEB if is_web(self.conversation) else self.outcome
@@ -91,7 +97,7 @@ class Signature:
     @cached_property
     def outcome(self) -> Rank:
         """How far the conversation came: tried, answered or served."""
-        stage = outcome(self.conversation, self.row).stage
+        stage = self.result.stage
         protocol, wanted = self.conversation.protocol, self.row.protocol
         fits = protocol in (wanted, None) or (wanted == esp.NAME and carries_esp(self.conversation))
         return RANKS[stage] if fits else min(RANKS[stage], Rank.ANSWERED)
@@ -130,27 +136,56 @@ def client_and_server(row: ExpectedFlow, conversation: Conversation, named: Name
     return originator, responder
 
 
-@dataclass(slots=True)
+def furthest(signatures: Iterable[Signature], value: Callable[[Signature], Rank]) -> tuple[Rank, Signature]:
+    """The highest value among signatures, with the first that has it. The outcomes after one that was served, which
+    none exceeds, are not looked at."""
+    found: tuple[Rank, Signature] | None = None
+    for signature in signatures:
+        rank = value(signature)
+        if found is None or rank > found[0]:
+            found = rank, signature
+        if rank is Rank.SERVED:
+            break
+    assert found is not None
+    return found
+
+
+def best_by_row_and_server(
+    signatures: Iterable[Signature], value: Callable[[Signature], Rank]
+) -> dict[tuple[str, str], Rank]:
+    """(row id, server) → the highest value of its signatures."""
+    groups: dict[tuple[str, str], list[Signature]] = defaultdict(list)
+    for signature in signatures:
+        groups[signature.row.id, signature.server].append(signature)
+    return {key: furthest(own, value)[0] for key, own in groups.items()}
+
+
+@dataclass
 class Candidate:
     """An address that may be a base station's."""
 
     signatures: list[Signature] = field(default_factory=list)
 
+    @cached_property
+    def ranks(self) -> dict[tuple[str, str], Rank]:
+        """(row id, server) → the rank of its best signature."""
+        return best_by_row_and_server(self.signatures, attrgetter("rank"))
+
     @property
     def rank(self) -> Rank:
         """The rank of the best signature."""
-        return max(signature.rank for signature in self.signatures)
+        return max(self.ranks.values())
 
     def servers(self) -> set[str]:
         """Servers of the signatures with the best rank."""
         best = self.rank
-        return {signature.server for signature in self.signatures if signature.rank is best}
+        return {server for (_, server), rank in self.ranks.items() if rank is best}
 
     def order(self) -> tuple[int, int, int, int]:
         """Sort key, best evidence first: rank, rows with that rank, rows attempted, first seen."""
         best = self.rank
-        rows = {signature.row.id for signature in self.signatures if signature.rank is best}
-        attempted = {signature.row.id for signature in self.signatures}
+        rows = {row for (row, _), rank in self.ranks.items() if rank is best}
+        attempted = {row for row, _ in self.ranks}
         return -best, -len(rows), -len(attempted), min(signature.conversation.id for signature in self.signatures)
 
 
