@@ -15,6 +15,7 @@ from analyzer.findings import Finding, Severity
 from analyzer.flows import PacketCounts
 from analyzer.heads import Frame
 from analyzer.protocols import dhcp, dns
+from analyzer.row_facts import RowFacts, row_facts
 from analyzer.safetext import SafeText
 from analyzer.stations import addresses
 from analyzer.verdicts import StationVerdict
@@ -134,6 +135,18 @@ class Audit:
             if client is not None:
                 found[station.address] = client
         return found
+
+    @cached_property
+    def row_facts(self) -> Mapping[tuple[str, str], RowFacts]:
+        """Address of a base station and id of a row → what the row's flows negotiated and showed."""
+        conversations = {conversation.id: conversation for conversation in self.conversations}
+        return {
+            (verdict.station.address, row.row.id): row_facts(
+                row.row, [conversations[flow] for flow in row.flows if flow in conversations]
+            )
+            for verdict in self.base_stations
+            for row in verdict.rows
+        }
 
     @property
     def severities(self) -> Mapping[Severity, int]:

@@ -89,8 +89,9 @@ ROWS = {
     "certainty": CATEGORY,
     "reason": TEXT,
     "flows": NUMBER,
+    "facts": OBJECT,
 }
-"""``flows``: number of flows."""
+"""``flows``: number of flows. ``facts``: as in the JSON report."""
 
 CATEGORIES: Mapping[str, list[str]] = {
     "severity": [str(severity) for severity in Severity],
@@ -267,6 +268,7 @@ def rows_frame(audit: Audit) -> pd.DataFrame:
                 "certainty": row.certainty.value if row.certainty else None,
                 "reason": row.reason,
                 "flows": len(row.flows),
+                "facts": audit.row_facts[verdict.station.address, row.row.id],
             }
             for verdict in audit.base_stations
             for row in verdict.rows

@@ -23,7 +23,7 @@ from analyzer.export.excerpts import Excerpt, dump, excerpts
 from analyzer.findings import Finding, Kind, sections
 from analyzer.reports.drawings import diagram, timeline
 from analyzer.reports.times import finding_time, iso, span
-from analyzer.reports.wording import amount, frames_text, html_verdict, port, totals
+from analyzer.reports.wording import amount, facts_text, frames_text, html_verdict, port, totals
 from analyzer.safetext import escape_text, is_printable
 from analyzer.verdicts import StationVerdict, Status
 from analyzer.version import __version__
@@ -171,7 +171,9 @@ def page() -> jinja2.Template:
     environment.globals.update(
         port=port, statuses=statuses, sender=sender, iso=iso, span=span, amount=amount, dump=dump, marks=MARKS
     )
-    environment.globals.update(FLOWS_SHOWN=FLOWS_SHOWN, MOST_FINDINGS=FINDINGS, MOST_EXCERPTED=EXCERPTED)
+    environment.globals.update(
+        facts_text=facts_text, FLOWS_SHOWN=FLOWS_SHOWN, MOST_FINDINGS=FINDINGS, MOST_EXCERPTED=EXCERPTED
+    )
     return environment.from_string(asset("report.html.jinja"))
 
 

@@ -15,9 +15,9 @@ from analyzer.community_id import community_ids
 from analyzer.conversations import Conversation, Conversations
 from analyzer.findings import Finding, fingerprints
 from analyzer.messages import Facts, to_json
-from analyzer.protocols import dhcp
 from analyzer.reports.document import Lines, capture_json, document, encode, frame_json, heading, line, lines
 from analyzer.reports.times import finding_time, iso_all
+from analyzer.row_facts import RowFacts
 from analyzer.verdicts import RowVerdict, StationVerdict
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def pieces(audit: Audit, colour: bool = False) -> Iterator[str]:
             "profile": audit.profile,
             "deployment": audit.deployment.value,
             "captures": lines(map(capture_json, audit.captures)),
-            "base_stations": [station_json(station, audit.clients) for station in audit.base_stations],
+            "base_stations": [station_json(audit, station) for station in audit.base_stations],
             "findings": lines(
                 finding_json(finding, fingerprint, audit.captures)
                 for finding, fingerprint in zip(audit.findings, fingerprints(audit.findings), strict=True)
@@ -88,8 +88,8 @@ def schema() -> dict[str, Any]:
 # -- the parts -------------------------------------------------------------------------------------------------
 
 
-def station_json(verdict: StationVerdict, clients: Mapping[str, dhcp.Client]) -> dict[str, Any]:
-    station = verdict.station
+def station_json(audit: Audit, verdict: StationVerdict) -> dict[str, Any]:
+    station, clients = verdict.station, audit.clients
     return {
         "address": station.address,
         "addresses": line(station.addresses),
@@ -100,11 +100,11 @@ def station_json(verdict: StationVerdict, clients: Mapping[str, dhcp.Client]) ->
         "mode": verdict.mode,
         "mode_evidence": line(verdict.mode_evidence),
         "tpe": line(verdict.tpe),
-        "rows": lines(map(row_json, verdict.rows)),
+        "rows": lines(row_json(row, audit.row_facts[station.address, row.row.id]) for row in verdict.rows),
     }
 
 
-def row_json(verdict: RowVerdict) -> dict[str, Any]:
+def row_json(verdict: RowVerdict, facts: RowFacts) -> dict[str, Any]:
     return {
         "id": verdict.row.id,
         "requirement": verdict.requirement.value,
@@ -112,6 +112,7 @@ def row_json(verdict: RowVerdict) -> dict[str, Any]:
         "certainty": verdict.certainty.value if verdict.certainty else None,
         "reason": verdict.reason,
         "flows": verdict.flows,
+        "facts": facts,
     }
 
 

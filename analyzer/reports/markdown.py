@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from analyzer.capture import CaptureFile
 from analyzer.findings import Finding
 from analyzer.reports.times import finding_time, iso
-from analyzer.reports.wording import frames_by_capture, markdown_verdict, port, rows_text, status_text
+from analyzer.reports.wording import facts_text, frames_by_capture, markdown_verdict, port, rows_text, status_text
 from analyzer.safetext import escape_text
 from analyzer.verdicts import RowVerdict, StationVerdict
 
@@ -46,7 +46,7 @@ def lines(audit: Audit) -> Iterator[str]:
         yield f"- {code(capture.path)}: {plain(problem)}"
     for station in audit.base_stations:
         yield ""
-        yield from station_lines(station)
+        yield from station_lines(audit, station)
     if audit.findings:
         yield ""
         yield "## Findings"
@@ -60,7 +60,7 @@ def capture_cells(capture: CaptureFile) -> Sequence[str]:
     return (code(capture.path), capture.format, f"{capture.packets:,}", *times)
 
 
-def station_lines(verdict: StationVerdict) -> Iterator[str]:
+def station_lines(audit: Audit, verdict: StationVerdict) -> Iterator[str]:
     station = verdict.station
     yield f"## Base station {code(station.address)}, mode {plain(verdict.mode)}"
     facts = [
@@ -75,6 +75,12 @@ def station_lines(verdict: StationVerdict) -> Iterator[str]:
     if verdict.rows:
         yield ""
         yield from table(("Row", "Content", "Port", "Need", "Status", "Flows", "Reason"), map(row_cells, verdict.rows))
+    shown = [(row.row.id, facts_text(row.row, audit.row_facts[station.address, row.row.id])) for row in verdict.rows]
+    if any(words for _, words in shown):
+        yield ""
+    for row_id, words in shown:
+        if words:
+            yield f"- {plain(row_id)}: {plain(words)}"
 
 
 def row_cells(verdict: RowVerdict) -> Sequence[str]:

@@ -15,6 +15,7 @@ from analyzer.reports import wording
 from analyzer.reports.times import finding_time, iso
 from analyzer.reports.wording import (
     capture_lines,
+    facts_text,
     frames_text,
     labelled,
     port,
@@ -83,7 +84,7 @@ def report_lines(audit: Audit, paint: Paint, width: int) -> Iterator[str]:
         yield from wrap(station_summary(station), width, "  ", "    ")
     for station in audit.base_stations:
         yield ""
-        yield from station_lines(station, audit.names, audit.clients.get(station.station.address), paint, width)
+        yield from station_lines(audit, station, paint, width)
     if audit.findings:
         yield ""
         yield paint("Findings", BOLD)
@@ -106,10 +107,9 @@ def station_summary(verdict: StationVerdict) -> str:
     return f"{verdict.station.address}, mode {verdict.mode}" + (f": {counts}" if counts else "")
 
 
-def station_lines(
-    verdict: StationVerdict, names: Names, client: dhcp.Client | None, paint: Paint, width: int
-) -> Iterator[str]:
+def station_lines(audit: Audit, verdict: StationVerdict, paint: Paint, width: int) -> Iterator[str]:
     station = verdict.station
+    client = audit.clients.get(station.address)
     mac = station.mac or (f"{client.mac} (as DHCP tells it)" if client else None)
     yield paint(f"Base station {station.address}, mode {verdict.mode}", BOLD)
     others = [address for address in station.addresses if address != station.address]
@@ -119,7 +119,7 @@ def station_lines(
         ("DHCP", [client_text(client)] if client and client_text(client) else []),
         ("Why", ["named by the user"] * station.named + list(station.evidence)),
         ("Mode", list(verdict.mode_evidence)),
-        ("TPE", [", ".join(with_name(address, names) for address in verdict.tpe)] if verdict.tpe else []),
+        ("TPE", [", ".join(with_name(address, audit.names) for address in verdict.tpe)] if verdict.tpe else []),
     ):
         for number, part in enumerate(parts):
             yield from wrap(part, width, f"  {'' if number else label:<6}", " " * 8)
@@ -128,9 +128,12 @@ def station_lines(
         yield from rows_table(verdict.rows, paint)
         yield ""
         for row in verdict.rows:
+            label = f"  {row.row.id:<6}"
             if row.reason:
-                label = f"  {row.row.id:<6}"
                 yield from wrap(f"{row.status.value}: {row.reason}", width, label, " " * len(label))
+            facts = facts_text(row.row, audit.row_facts[station.address, row.row.id])
+            if facts:
+                yield from wrap(facts, width, " " * len(label) if row.reason else label, " " * len(label))
 
 
 def client_text(client: dhcp.Client) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analyzer.capture import CaptureFile
 from analyzer.expected import ExpectedFlow
 from analyzer.heads import Frame
 from analyzer.reports.times import iso, span
+from analyzer.row_facts import MORE, RowFacts
 from analyzer.safetext import escape_text
 from analyzer.verdicts import RowVerdict
 
@@ -49,6 +50,80 @@ def port(row: ExpectedFlow) -> str:
 def status_text(verdict: RowVerdict) -> str:
     """Status and certainty of a row: ``missing, weak``."""
     return f"{verdict.status.value}, {verdict.certainty.value}" if verdict.certainty else verdict.status.value
+
+
+# -- facts of a row --------------------------------------------------------------------------------------------
+
+VALUES_SHOWN = 3
+"""Maximum values of a fact in a line of text."""
+
+
+def facts_text(row: ExpectedFlow, facts: RowFacts) -> str:
+    """The facts of a row on one line: ``TLS 1.2; TLS_AES_128_GCM_SHA256; server name lrc1.example``."""
+    more = facts.get(MORE, {})
+    parts = [
+        fact_text(row, name, value if isinstance(value, list) else [value], more.get(name, 0))
+        for name, value in facts.items()
+        if name != MORE
+    ]
+    return "; ".join(parts)
+
+
+def fact_text(row: ExpectedFlow, name: str, values: Sequence[Any], more: int) -> str:
+    """One fact with its values, the first ones of many. ``more``: number of values that are not in ``values``."""
+    if name == "spis":
+        return amount(len(values) + more, "SPI")
+    if name == "apdus":
+        return amount(values[0], "APDU")
+    words = [VALUE_WORDS[name](value) if name in VALUE_WORDS else str(value) for value in values]
+    left = len(words) - VALUES_SHOWN + more
+    text = ", ".join(words[:VALUES_SHOWN]) + (f", +{left:,}" if left > 0 else "")
+    label = "IKE" if (row.protocol, name) == ("ike", "version") else FACT_LABELS.get(name, "")
+    return f"{label} {text}" if label else text
+
+
+FACT_LABELS: Mapping[str, str] = {
+    "certificates": "certificate",
+    "chosen": "proposal",
+    "client_banner": "client",
+    "dialect": "dialect",
+    "esp_chosen": "ESP proposal",
+    "host": "host",
+    "lease_seconds": "lease",
+    "lrr_ids": "LRR-ID",
+    "offered": "offered",
+    "server_banner": "server",
+    "server_name": "server name",
+    "servers": "server",
+    "startdt_by": "STARTDT from",
+    "status": "status",
+    "stratum": "stratum",
+    "targets": "to",
+    "upgrade": "upgrade to",
+}
+"""Fact of a row → the word before its values; the values of others need none."""
+
+
+def certificate_text(certificate: Mapping[str, str]) -> str:
+    """Subject and days of validity: ``CN=lrc1.example, valid 2026-01-01 to 2027-01-01``."""
+    subject = certificate.get("subject", "without a readable subject")
+    begin, end = (certificate.get(name, "")[:DATE_LENGTH] for name in ("not_before", "not_after"))
+    if not end:
+        return subject
+    return f"{subject}, valid {begin} to {end}" if begin else f"{subject}, valid until {end}"
+
+
+DATE_LENGTH = len("2026-01-01")
+
+VALUE_WORDS: Mapping[str, Callable[[Any], str]] = {
+    "certificates": certificate_text,
+    "client_certificate": lambda sent: "client certificate" if sent else "no client certificate",
+    "lease_seconds": lambda seconds: f"{seconds:,} s",
+    "nat_traversal": lambda used: "NAT traversal" if used else "no NAT traversal",
+    "transfers": lambda transfer: f"{transfer['verb']} {transfer['path']}",
+    "udp_encapsulated": lambda used: "in UDP" if used else "not in UDP",
+}
+"""Fact of a row → the words for one of its values."""
 
 
 # -- frames ----------------------------------------------------------------------------------------------------

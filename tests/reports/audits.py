@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from analyzer.capture import CaptureFacts, CaptureFile
 from analyzer.conversations import Conversation, Conversations, Endpoint, State
@@ -11,6 +11,8 @@ from analyzer.findings import Finding, Kind, Severity
 from analyzer.heads import Datagram, Direction, Frame, Head
 from analyzer.messages import Facts
 from analyzer.protocols import Dissection
+from analyzer.protocols.tls import TlsFacts
+from analyzer.protocols.tls.certificates import X509Certificate
 from analyzer.reports import FORMATS
 from analyzer.result import Audit, AuditTotals
 from analyzer.stations import Station
@@ -48,20 +50,6 @@ BARE = Audit(
     flow_stations={},
     totals=NOTHING,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFacts(Facts):
-    """Facts as a dissector would return them."""
-
-    offered_version: str | None = None
-    version: str | None = None
-    cipher_suite: str | None = None
-    server_name: str | None = None
-    alpn: tuple[str, ...] = ()
-    client_certificate: bool | None = None
-    alerts: tuple[str, ...] = ()
-    _private: str = "never shown"
 
 
 GW = CaptureFile("gw.pcap", "pcap", 1000, 345_678, START, START + 300 * SECOND, 6)
@@ -130,7 +118,14 @@ FLOWS = Conversations(
     (
         flow(
             1,
-            facts=TlsFacts("TLS 1.2", "TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "lrc1.example", (), True),
+            facts=TlsFacts(
+                offered_version="TLS 1.2",
+                version="TLS 1.2",
+                cipher_suite="TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+                server_name="lrc1.example",
+                certificates=(X509Certificate("CN=lrc1.example", not_after="2027-11-22T06:37:00Z"),),
+                client_certificate=True,
+            ),
             notes=("vlan 7",),
         ),
         flow(2, Endpoint("10.0.0.2", None), Endpoint("10.0.9.1", None), "icmp", "icmp", State.TWOWAY, head=ECHO),

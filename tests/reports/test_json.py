@@ -137,7 +137,15 @@ def test_mismatch_is_left_out_if_nothing_mismatched() -> None:
 
 def test_private_and_empty_facts_are_left_out() -> None:
     facts = json.loads(report.render(EXAMPLE))["flows"][0]["facts"]
-    assert list(facts) == ["offered_version", "version", "cipher_suite", "server_name", "client_certificate"]
+    assert list(facts) == [
+        "offered_version",
+        "version",
+        "cipher_suite",
+        "server_name",
+        "certificates",
+        "client_certificate",
+    ]
+    assert facts["certificates"] == [{"subject": "CN=lrc1.example", "not_after": "2027-11-22T06:37:00Z"}]
 
 
 def test_path_that_is_not_utf8_is_preserved() -> None:
