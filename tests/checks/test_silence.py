@@ -86,8 +86,9 @@ def has_facts(kind: type[Facts], holds: Callable[[Any], bool] = lambda facts: Tr
 PRECONDITIONS: dict[str, Callable[[Audit], bool]] = {
     "damaged-capture": has_packets,
     "one-sided-capture": has_packets,
-    "strangers": has_packets,
-    "tpe-address-unanswered": has_packets,
+    "strangers": has_base_station,
+    "tpe-address-unanswered": has_facts(DnsFacts, lambda facts: facts.answers),
+    "translated-addresses": has_base_station,
     "time-not-watched": has_packets,
     "unreadable-packets": has_packets,
     "cut-packets": has_packets,
