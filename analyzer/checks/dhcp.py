@@ -23,13 +23,17 @@ from analyzer.protocols.dhcp import (
     ACK,
     CLASSLESS_ROUTES,
     DECLINE,
+    DNS_SERVERS,
     MICROSOFT_ROUTES,
     NAK,
     NAME,
     OFFER,
+    ROUTERS,
     UNSPECIFIED,
     Bootp,
     DhcpFacts,
+    Message,
+    ipv4,
     join_messages,
 )
 
@@ -57,6 +61,10 @@ class Lease:
     binding: tuple[int, bytes, str]
     """Transaction, client's hardware address, and leased address."""
     frame: Frame
+    confirmed: bool = False
+    """By an ACK, which decides between several servers."""
+    routers: tuple[str, ...] = ()
+    name_servers: tuple[str, ...] = ()
 
 
 def leases(match: Match) -> list[Lease]:
@@ -69,8 +77,49 @@ def leases(match: Match) -> list[Lease]:
             by_originator = item.direction is Direction.ORIGINATOR
             sender = conversation.originator if by_originator else conversation.responder
             binding = header.xid, header.chaddr, header.yiaddr
-            found.append(Lease(message.server or sender.address, header.giaddr, binding, item.frame))
+            routers, name_servers = addresses(message, ROUTERS), addresses(message, DNS_SERVERS)
+            server = message.server or sender.address
+            confirmed = message.type == ACK
+            found.append(Lease(server, header.giaddr, binding, item.frame, confirmed, routers, name_servers))
     return found
+
+
+def addresses(message: Message, code: int) -> tuple[str, ...]:
+    """The IPv4 addresses that an option lists."""
+    value = message.options.get(code, b"")
+    return tuple(ipv4(value[at : at + 4]) for at in range(0, len(value) - 3, 4))
+
+
+def refusing_servers(match: Match) -> set[str]:
+    """The servers of a conversation that refuse an address (DHCPNAK)."""
+    conversation = match.conversation
+    return {
+        message.server or conversation.responder.address
+        for message in join_messages(conversation.dissection.items)
+        if message.type == NAK
+    }
+
+
+def servers_clause(servers: Sequence[str], found: Sequence[Lease], refusing: set[str]) -> str:
+    """What each server gives, and which of them won: the one that confirmed last."""
+    clauses = []
+    for server in servers:
+        own = [lease for lease in found if lease.server == server]
+        lease = next((lease for lease in reversed(own) if lease.confirmed), own[-1])
+        verb = "confirms" if lease.confirmed else "offers"
+        refusal = ", and refuses an address (DHCPNAK)" if server in refusing else ""
+        options = f"{plural('router', lease.routers)}, {plural('name server', lease.name_servers)}"
+        clauses.append(f"{server} {verb} {lease.binding[2]} ({options}){refusal}")
+    confirmed = [lease for lease in sorted(found, key=lambda lease: lease.frame) if lease.confirmed]
+    winner = f"{confirmed[-1].server} won" if confirmed else "none confirmed"
+    return f"{'; '.join(clauses)}; {winner}"
+
+
+def plural(noun: str, values: Sequence[str]) -> str:
+    """``router 10.0.0.1``, ``routers 10.0.0.1 and 10.0.0.2``, ``no router``."""
+    if not values:
+        return f"no {noun}"
+    return f"{noun}{'s' if len(values) > 1 else ''} {' and '.join(values)}"
 
 
 def frames_by_server(found: Sequence[Lease]) -> dict[str, list[Frame]]:
@@ -94,14 +143,17 @@ def several_servers(match: Match) -> Iterator[Issue]:
     Why: Whoever answers first decides on the base station's router, name server and time; a second server is often
     a rogue or forgotten one.
 
-    Evidence: The server identifiers of the offers and acknowledgements.
+    Evidence: The server identifiers of the offers and acknowledgements, the addresses, routers and name servers that
+    each gives, and which of them confirmed last.
 
     Remedy: Find the DHCP server that does not belong there and switch it off.
     """
-    servers = frames_by_server(leases(match))
+    found = leases(match)
+    servers = frames_by_server(found)
     if len(servers) > 1:
+        clause = servers_clause(sorted(servers), found, refusing_servers(match))
         yield Issue(
-            f"Addresses are offered by {len(servers)} servers: {', '.join(sorted(servers))}.",
+            f"Addresses are offered by {len(servers)} servers: {clause}.",
             cited_frames(frame for frames in servers.values() for frame in frames[:FRAMES_PER_SERVER]),
         )
 
@@ -118,7 +170,12 @@ def refused(match: Match) -> Iterator[Issue]:
     """
     frames = frames_of_type(match, NAK)
     if frames:
-        yield Issue("The DHCP server refuses the address that was asked for (DHCPNAK).", cited_frames(frames))
+        servers = " and ".join(sorted(refusing_servers(match)))
+        rivals = " and ".join(sorted({lease.server for lease in leases(match)} - refusing_servers(match)))
+        clause = f", while {rivals} offers one" if rivals else ""
+        yield Issue(
+            f"The DHCP server {servers} refuses the address that was asked for (DHCPNAK){clause}.", cited_frames(frames)
+        )
 
 
 @check("TPE343", "dhcp-plain-bootp", Severity.LOW, protocol="dhcp")
@@ -143,7 +200,8 @@ def rival_servers(context: AuditContext) -> Iterator[Issue]:
     Why: A server that answers from its own address makes a conversation of its own. A second one decides on the base
     station's router, name server and time as much as the first, and is often a rogue or forgotten one.
 
-    Evidence: The offers and acknowledgements of each server.
+    Evidence: The offers and acknowledgements of each server: addresses, routers, name servers, which of them confirmed
+    last, and which refused.
 
     Remedy: Find the DHCP server that does not belong there and switch it off.
     """
@@ -155,8 +213,10 @@ def rival_servers(context: AuditContext) -> Iterator[Issue]:
             continue  # one server only; or one conversation shows them all, and TPE341 reports it
         leasing = [match for match, found in with_leases if any(lease.server in servers for lease in found)]
         frames = cited_frames(frames[0] for frames in servers.values())
+        refusing = {server for match in matches for server in refusing_servers(match)}
+        clause = servers_clause(sorted(servers), [lease for _, found in with_leases for lease in found], refusing)
         yield Issue(
-            f"Addresses are offered to {station.address} by {len(servers)} servers: {', '.join(sorted(servers))}.",
+            f"Addresses are offered to {station.address} by {len(servers)} servers: {clause}.",
             base_station=station.address,
             rows=tuple(dict.fromkeys(row.id for match in leasing for row in match.rows)),
             conversations=tuple(match.conversation for match in leasing),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from analyzer.conversations import Conversation
 from analyzer.expected import ExpectedFlow
@@ -137,6 +137,8 @@ class DomainTexts(Evidence):
     """Name and content."""
     size: int = 0
     """Bytes of the different records."""
+    answers: set[tuple[int, Frame]] = field(default_factory=set)
+    """The answers that carry them: number of the conversation, and frame."""
 
     def is_new(self, text: tuple[str, str | bytes]) -> bool:
         return text not in self.texts and len(self.texts) < MAX_REMEMBERED
@@ -216,6 +218,8 @@ def frames_by_name(conversation: Conversation) -> dict[str, Frame]:
 def tunnel_records(context: AuditContext) -> Iterator[Issue]:
     """Flags: record types that carry data: NULL and private ones at all, text records in bulk.
 
+    Severity: medium; low for one large answer alone.
+
     Why: Tunnels through DNS answer in records that take any bytes; a base station looks up addresses.
 
     Evidence: In all conversations of one base station, queries or answers of type NULL or of a private type, or more
@@ -228,12 +232,15 @@ def tunnel_records(context: AuditContext) -> Iterator[Issue]:
             name = f"type {TYPES[kind]}" if kind in TYPES else f"the private type {kind}"
             yield evidence.issue(station, f"Records of {name} are asked for, which hold raw data and no address.")
         for domain, texts in texts_by_domain(station).items():
-            if texts.size > BULKY_TEXT:
+            if texts.size > BULKY_TEXT and len(texts.answers) > 1:
                 yield texts.issue(
                     station,
                     f"Text records below {domain} carry {texts.size} bytes in {len(texts.texts)} records, as a tunnel "
                     "through DNS does.",
                 )
+            elif texts.size > BULKY_TEXT:
+                sentence = f"One answer carries {texts.size} bytes of text below {domain}: no tunnel by itself."
+                yield replace(texts.issue(station, sentence), severity=Severity.LOW)
 
 
 def raw_queries(station: StationMatches) -> dict[int, Evidence]:
@@ -250,7 +257,7 @@ def raw_queries(station: StationMatches) -> dict[int, Evidence]:
 def texts_by_domain(station: StationMatches) -> dict[str, DomainTexts]:
     """The text records that a base station gets, by their domain."""
     found: dict[str, DomainTexts] = {}
-    for conversation, rows, facts in lookups(station):
+    for number, (conversation, rows, facts) in enumerate(lookups(station)):
         if not facts._texts:
             continue
         for item, record in messages(conversation.dissection.items, Record):
@@ -262,6 +269,7 @@ def texts_by_domain(station: StationMatches) -> dict[str, DomainTexts]:
                 if texts.is_new(text):
                     texts.texts.add(text)
                     texts.size += record.length
+                    texts.answers.add((number, item.frame))
                     texts.add(conversation, rows, item.frame)
     return found
 

@@ -319,12 +319,12 @@ def blocked_flow(context: AuditContext) -> Iterator[Issue]:
     for station, verdicts in blocked_rows(context):
         first = verdicts[0]
         attempts = tuple(match.conversation for match in station.matches if first.row in match.rows)
-        count = "The attempt" if len(first.flows) == 1 else f"{len(first.flows)} attempts"
+        count = "once" if len(first.flows) == 1 else f"{len(first.flows)} times"
         ids = [verdict.row.id for verdict in verdicts]
         services = " or ".join(dict.fromkeys(verdict.row.service for verdict in verdicts))
         yield Issue(
-            f"{count} of {station.address} at row {' or '.join(ids)} ({services}, {row_ports(first.row)}) came to "
-            f"nothing: {first.reason}.",
+            f"{station.address} tried row {' or '.join(ids)} ({services}, {row_ports(first.row)}) {count} without "
+            f"success: {first.reason}.",
             base_station=station.address,
             rows=tuple(ids),
             conversations=attempts,
@@ -394,7 +394,7 @@ def wrong_protocol(match: Match) -> Iterator[Issue]:
         yield Issue(
             f"{expected}, but the content is {content_name(conversation)}.", frames, Severity.HIGH if exposed else None
         )
-    elif frames and has_beginning(conversation) and not content_truncated(conversation):
+    elif frames and has_beginning(conversation):
         looks = resemblance(conversation.head)
         yield Issue(f"{expected}, but the content is no protocol known here: it looks like {looks}.", frames)
 
@@ -418,9 +418,10 @@ def content_name(conversation: Conversation) -> str:
 
 
 def has_beginning(conversation: Conversation) -> bool:
-    """Whether the capture holds the content's beginning."""
+    """Whether the capture holds as much of the content's beginning as its protocol can be named from."""
     if conversation.transport == "tcp":
-        return any(stream.begins and stream.data for stream in conversation.head.streams)
+        begins = any(stream.begins and stream.data for stream in conversation.head.streams)
+        return begins and not content_truncated(conversation)
     return any(len(datagram.data) >= min(datagram.length, OPENING) for datagram in conversation.head.datagrams)
 
 
@@ -540,6 +541,8 @@ def midstream(match: Match) -> Iterator[Issue]:
     Remedy: Start the capture before the base station connects, if its handshakes are to be judged.
     """
     conversation = match.conversation
+    if conversation.protocol == "tls" and match.has_row_protocol:
+        return  # TPE279 says it, where the handshake is missing
     if conversation.state is State.MIDSTREAM and match.row.transport == "tcp":
         yield Issue(f"{service_name(conversation)} with {conversation.responder.address} began before the capture.")
 

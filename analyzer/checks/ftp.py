@@ -16,6 +16,8 @@ from analyzer.protocols.ftp import TRANSFERS, Command, FtpFacts, Reply
 
 GUESSES = 3
 """Refused logins from which on a client is guessing passwords: a base station has one and gives up."""
+AUTH_REFUSALS = (431, 500, 502, 504, 534)
+"""Replies that refuse AUTH (RFC 2228, section 4; RFC 959, section 4.2)."""
 NOT_LOGGED_IN = 530
 """Reply to a refused login (RFC 959, section 4.2)."""
 TARGETS_SHOWN = 3
@@ -51,7 +53,13 @@ def auth_tls(match: Match) -> Iterator[Issue]:
     found = commands(match, "AUTH")
     facts = match.conversation.dissection.facts
     if found and isinstance(facts, FtpFacts):
-        outcome = "and the server accepts" if facts.auth_tls else "and the server is not seen to accept"
+        refusal = next((code for code in map(int, facts.replies) if code in AUTH_REFUSALS), None)
+        if facts.auth_tls:
+            outcome = "and the server accepts"
+        elif refusal is not None:
+            outcome = f"and the server refuses it with {refusal}"
+        else:
+            outcome = "and the capture does not show the server's answer"
         mechanism = found[0][1].argument
         yield Issue(f"The client asks for AUTH {mechanism} {outcome}.", cited_frames(frame for frame, _ in found))
 

@@ -30,8 +30,20 @@ def test_no_issue_with_one_server(check: Check) -> None:
 def test_several_servers() -> None:
     head = head_of(message(DISCOVER), offer(OFFER), offer(RIVAL_OFFER), message(REQUEST), offer(ACK))
     assert issues_of(checks.several_servers, head) == [
-        (Severity.MEDIUM, "Addresses are offered by 2 servers: 10.20.30.2, 10.20.30.66.")
+        (
+            Severity.MEDIUM,
+            "Addresses are offered by 2 servers: 10.20.30.2 confirms 10.20.30.10 (router 10.20.30.1, name server "
+            "192.168.77.53); 10.20.30.66 offers 10.20.30.10 (router 10.20.30.1, name server 192.168.77.53); "
+            "10.20.30.2 won.",
+        )
     ]
+
+
+def test_refusal_names_the_rival_that_offers() -> None:
+    refusal = message(bytes.fromhex("35010636040a141e02"), op=2)
+    ((_, sentence),) = issues_of(checks.refused, head_of(message(REQUEST), refusal, offer(RIVAL_OFFER)))
+    assert sentence.endswith("(DHCPNAK), while 10.20.30.66 offers one.")
+    assert "10.20.30.2 refuses" in sentence
 
 
 def with_relay(data: bytes, giaddr: bytes = bytes([10, 20, 30, 1])) -> bytes:

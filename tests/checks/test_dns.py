@@ -96,6 +96,9 @@ def test_tunnel_records() -> None:
     ((severity, sentence),) = issues_of(checks.tunnel_records, answered(*texts))
     assert severity is Severity.MEDIUM and "3072 bytes" in sentence and "lab.example" in sentence
     assert issues_of(checks.tunnel_records, answered(texts[0])) == []
+    large = message(*(record(16, (b"\xff" + bytes((letter,)) * 255) * 4) for letter in b"xyz"))
+    ((severity, sentence),) = issues_of(checks.tunnel_records, answered(large))
+    assert severity is Severity.LOW and sentence.startswith("One answer carries 3072 bytes")
     assert issues_of(checks.tunnel_records, answered(*texts[:1] * 9)) == [], "the same text again says nothing new"
 
 

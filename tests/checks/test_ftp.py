@@ -61,7 +61,7 @@ def test_auth_tls_states_outcome() -> None:
     ]
     refused = talk(("S", "220 ready"), ("C", "AUTH TLS"), ("S", "500 what"))
     assert issues_of(checks.auth_tls, refused) == [
-        (Severity.INFO, "The client asks for AUTH TLS and the server is not seen to accept."),
+        (Severity.INFO, "The client asks for AUTH TLS and the server refuses it with 500."),
     ]
 
 
