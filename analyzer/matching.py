@@ -49,7 +49,7 @@ class UnexpectedFlow:
     inbound: bool
     """The peer opened the conversation."""
     nearest: ExpectedFlow | None
-    """The row that the conversation fails by the fewest fields; ``None`` if it fails all rows by too many."""
+    """The row that the conversation fails by exactly one field; ``None`` if it fails all rows by more."""
     mismatch: str | None
     """The field of the nearest row that it fails: ``direction``, ``destination``, ``port`` or ``transport``."""
 
@@ -238,10 +238,10 @@ class RowMatcher:
         return UnexpectedFlow(conversation, inbound, *self.known_nearest[key])
 
     def nearest(self, conversation: Conversation) -> Nearest:
-        """The row that a conversation fails by the fewest fields: by the transport alone, or by at most two others."""
+        """The row that a conversation fails by exactly one field; none where every row fails by more."""
         candidates = [(row, self.failed_fields(row, conversation)) for row in self.rows]
         for row, fields in sorted(candidates, key=lambda candidate: len(candidate[1])):
-            if fields == ("transport",) or (len(fields) <= 2 and "transport" not in fields):
+            if len(fields) <= 1:
                 return row, fields[0] if fields else None
         return None, None
 

@@ -193,11 +193,20 @@ def tls_outcome(conversation: Conversation) -> Outcome:
             return Outcome(Stage.ANSWERED, f"the server refused the handshake ({alerts[0]})", refused=True)
         if has_any(items, server):
             return Outcome(Stage.SERVED) if facts._version is not None else Outcome(Stage.ANSWERED, NO_HELLO)
-        return Outcome(Stage.ANSWERED, "something other than TLS answered the ClientHello", refused=True)
+        return Outcome(Stage.ANSWERED, f"{other_answer(conversation)} answered the ClientHello", refused=True)
     if facts.alerts:
         return Outcome(Stage.ANSWERED, f"the handshake ended with an alert ({facts.alerts[-1]})", refused=True)
     who = "client" if finished[server] or not finished[1 - server] else "server"
     return Outcome(Stage.ANSWERED, f"the handshake stopped after the ServerHello: the {who} never finished it")
+
+
+def other_answer(conversation: Conversation) -> str:
+    """What answered in the place of TLS: the protocol, and the status of HTTP; no other byte of it."""
+    start = conversation.head.streams[RECEIVED].data[:16]
+    if start.startswith(b"HTTP/"):
+        status = start[9:12]
+        return f"HTTP (status {status.decode()}), not TLS," if status.isdigit() else "HTTP, not TLS,"
+    return "an SSH banner, not TLS," if start.startswith(b"SSH-") else "something other than TLS"
 
 
 NO_HELLO = "the server sent TLS, and no ServerHello"

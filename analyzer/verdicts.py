@@ -183,9 +183,20 @@ class RowJudge:
         """IKE_SA_INIT on port 500 goes on with IKE_AUTH on port 4500: an answer to the first alone is no tunnel."""
         conversations = [attempt.conversation for attempt in attempts]
         judged = [attempt._replace(outcome=ike_outcome(attempt.conversation)) for attempt in attempts]
-        if self.has_esp or not auth_unanswered(conversations):
+        if self.has_esp:
             return judged
-        failed = Outcome(Stage.ANSWERED, "IKE_AUTH was never answered")
+        if auth_unanswered(conversations):
+            failed = Outcome(Stage.ANSWERED, "IKE_AUTH was never answered")
+        elif auth_refused(conversations):
+            clause = (
+                "TPE most likely refused IKE_AUTH: its encrypted answer is too short to hold IDr, AUTH, SA and traffic "
+                "selectors, no ESP follows, and the base station begins anew"
+            )
+            failed = Outcome(Stage.ANSWERED, clause, refused=True, inferred=True)
+        elif all(exchanges(conversation) == {ike.IKE_SA_INIT} for conversation in conversations):
+            failed = Outcome(Stage.ANSWERED, "only IKE_SA_INIT was answered: no IKE_AUTH is in the capture")
+        else:
+            return judged
         return [attempt._replace(outcome=failed) if attempt.served else attempt for attempt in judged]
 
     def lost(self, row: ExpectedFlow, attempts: Sequence[Attempt]) -> str | None:
@@ -317,6 +328,33 @@ def is_authenticated(header: ike.IkeHeader) -> bool:
     if header.major != 2:
         return False
     return (header.exchange == ike.IKE_AUTH and header.response) or header.exchange in ike.AUTHENTICATED
+
+
+MIN_AUTH_RESPONSE_BYTES = 150
+"""Length of an IKE_AUTH response below which it cannot hold IDr, AUTH, SA and both TS: these take 12, 40, 44 and 48
+bytes at least, and header, IV, padding and checksum 60 more (RFC 7296, section 3). One that refuses has 80."""
+
+
+def auth_refused(conversations: Sequence[Conversation]) -> bool:
+    """Whether every IKE SA ended with an IKE_AUTH response that is too short to set it up, and another one was begun.
+
+    The initiator's DELETE counts, too. The refusal itself is encrypted, so this is an inference.
+    """
+    initiations = 0
+    short: set[bytes] = set()
+    complete = deleted = False
+    for conversation in conversations:
+        for _, header in messages(conversation.dissection.items, ike.IkeHeader):
+            if header.major != 2:
+                continue
+            if header.exchange == ike.IKE_SA_INIT and not header.response:
+                initiations += 1
+            elif header.exchange == ike.IKE_AUTH and header.response:
+                short.add(header.initiator_spi)
+                complete |= header.length >= MIN_AUTH_RESPONSE_BYTES
+            elif header.exchange in ike.AUTHENTICATED:
+                deleted = True
+    return bool(short) and not complete and (deleted or initiations > len(short) or len(short) > 1)
 
 
 def auth_unanswered(conversations: Sequence[Conversation]) -> bool:

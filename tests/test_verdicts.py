@@ -296,9 +296,12 @@ def test_present_row_names_the_limits_of_its_evidence(tmp_path: Path) -> None:
     result = Traffic().tcp(STATION, 40000, TPE, 3001, (b"\x99" * 100, b"\x98" * 100), begins=False).audit(tmp_path)
     assert statuses(result)["i38"] == "present"
     assert "what its content is cannot be told" in reason(result, "i38")
-    result = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT).audit(tmp_path)
-    assert statuses(result)["i1"] == "present"
-    assert "whether there is a tunnel cannot be told" in reason(result, "i1")
+
+
+def test_ike_sa_init_alone_is_no_tunnel(tmp_path: Path) -> None:
+    traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT)
+    assert statuses(traffic.audit(tmp_path))["i1"] == "undecided"
+    assert statuses(later(traffic, 60).audit(tmp_path))["i1"] == "blocked, weak"
 
 
 # -- time -------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from analyzer.findings import (
 from analyzer.heads import Direction, Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.naming import protocol_name
-from analyzer.outcomes import content_truncated
+from analyzer.outcomes import content_truncated, outcome
 from analyzer.protocols import http, icmp, resemblance
 from analyzer.stations import UNKNOWN
 from analyzer.unexpected import Pattern, UnexpectedGroup, answered
@@ -449,6 +449,8 @@ def broken_protocol(match: Match) -> Iterator[Issue]:
     errors = conversation.dissection.malformed
     if not errors or conversation.protocol is None or not match.has_row_protocol:
         return
+    if outcome(conversation, match.row).refused:
+        return  # a service that refuses in its own words blocks the row
     first = errors[0]
     by_originator = first.direction is Direction.ORIGINATOR
     sender = conversation.originator if by_originator else conversation.responder

@@ -519,10 +519,92 @@ def gtp_user(frame: bytes, at: int) -> Layer | None:
     return None
 
 
+def tzsp(frame: bytes, at: int) -> Layer | None:
+    """TaZmen Sniffer Protocol, version 1, which MikroTik routers mirror with: tagged fields, then a frame."""
+    if at + 4 > len(frame):
+        return TRUNCATED
+    link = {1: 1, 18: 105, 119: 127}.get(u16(frame, at + 2))  # Ethernet, IEEE 802.11, with a Prism or AVS header
+    if frame[at] != 1 or frame[at + 1] not in (0, 1) or link is None:
+        return None
+    at += 4
+    while at < len(frame) and frame[at] != TZSP_END:
+        at += 1 if frame[at] == TZSP_PADDING else 2 + (frame[at + 1] if at + 1 < len(frame) else 0)
+    return Layer("link", link, at + 1, "tzsp") if at < len(frame) else TRUNCATED
+
+
+TZSP_PADDING, TZSP_END = 0, 1
+"""Tags of TZSP without a length."""
+
+
+def cisco_metadata(frame: bytes, at: int) -> Layer | None:
+    """Cisco MetaData with a security group tag: version, length, options, then an Ethernet type."""
+    return Layer("ethertype", u16(frame, at + 6), at + 8, "cmd") if at + 8 <= len(frame) else TRUNCATED
+
+
+def vn_tag(frame: bytes, at: int) -> Layer | None:
+    """VN-Tag (IEEE 802.1BR's predecessor): four bytes, then an Ethernet type."""
+    return Layer("ethertype", u16(frame, at + 4), at + 6, "vn-tag") if at + 6 <= len(frame) else TRUNCATED
+
+
+def backbone_bridge(frame: bytes, at: int) -> Layer | None:
+    """IEEE 802.1ah: the I-TAG's four bytes, then the customer's Ethernet frame."""
+    return Layer("link", 1, at + 4, f"pbb {int.from_bytes(frame[at + 1 : at + 4], 'big')}")
+
+
+def fabric_path(frame: bytes, at: int) -> Layer | None:
+    """Cisco FabricPath: a tag of two bytes, then an Ethernet frame."""
+    return Layer("link", 1, at + 2, "fabricpath")
+
+
+def service_header(frame: bytes, at: int) -> Layer | None:
+    """Network Service Header (RFC 8300): its length in words, and the protocol that follows."""
+    if at + 4 > len(frame):
+        return TRUNCATED
+    size = 4 * (u16(frame, at) & 0x3F)
+    if size < 8:
+        return None
+    if frame[at + 3] == 3:
+        return Layer("link", 1, at + size, "nsh")
+    code = {1: IPV4, 2: IPV6, 5: 0x8847}.get(frame[at + 3])
+    return Layer("ethertype", code, at + size, "nsh") if code else None
+
+
+def switch_tag(size: int) -> LayerFunction:
+    """Ethernet with the tag of a switch chip, of ``size`` bytes, between the addresses and the Ethernet type."""
+
+    def function(frame: bytes, at: int) -> Layer | None:
+        end = at + 12 + size
+        if end + 2 > len(frame):
+            return TRUNCATED
+        mac = int.from_bytes(frame[at + 6 : at + 12], "big")
+        return Layer("ethertype", u16(frame, end), end + 2, "switch tag", mac)
+
+    return function
+
+
+def brcm_prepended(frame: bytes, at: int) -> Layer | None:
+    """Broadcom's switch tag before the Ethernet header."""
+    return Layer("link", 1, at + 4, "switch tag")
+
+
+def per_packet_information(frame: bytes, at: int) -> Layer | None:
+    """PPI: a header with its length and a link type, both little-endian."""
+    if at + 8 > len(frame):
+        return TRUNCATED
+    size, code = (int.from_bytes(frame[at + begin : at + end], "little") for begin, end in ((2, 4), (4, 8)))
+    return Layer("link", code, at + size, "ppi") if size >= 8 else None
+
+
+def fddi(frame: bytes, at: int) -> Layer | None:
+    """FDDI: frame control, two addresses, then IEEE 802.2."""
+    return logical_link(frame, at + 13)
+
+
 LINKS: Mapping[int, LayerFunction] = {
     0: loopback,
     1: ethernet,
     9: ppp,
+    10: fddi,
     12: raw_ip,
     14: raw_ip,
     50: ppp_serial,
@@ -533,10 +615,15 @@ LINKS: Mapping[int, LayerFunction] = {
     108: loopback,
     113: cooked,
     127: radiotap,
+    192: per_packet_information,
     228: raw_ip,
     229: raw_ip,
     239: netfilter_log,
     276: cooked2,
+    281: switch_tag(4),
+    282: brcm_prepended,
+    284: switch_tag(4),
+    285: switch_tag(8),
 }
 
 VLANS = (0x8100, 0x88A8, 0x9100, 0x9200)
@@ -552,6 +639,11 @@ ETHERTYPES: Mapping[int, LayerFunction] = {
     0x880B: ppp,
     0x88BE: erspan,
     0x88E5: macsec,
+    0x88E7: backbone_bridge,
+    0x8903: fabric_path,
+    0x8909: cisco_metadata,
+    0x8926: vn_tag,
+    0x894F: service_header,
     0x22EB: erspan,
     **dict.fromkeys(VLANS, vlan),
 }
@@ -562,9 +654,12 @@ UDP_PORTS: Mapping[int, LayerFunction] = {
     2152: gtp_user,
     3544: teredo,
     4789: vxlan,
+    4754: gre,
     4790: vxlan_generic,
     6081: geneve,
+    6635: mpls,
     8472: vxlan,  # the port of Linux before RFC 7348
+    37008: tzsp,
 }
 
 

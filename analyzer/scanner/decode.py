@@ -29,7 +29,12 @@ LINKS_RAW = (101, 228, 229, 12, 14)
 
 IPV4, IPV6 = 0x0800, 0x86DD
 VLAN_TAGS = (0x8100, 0x88A8, 0x9100, 0x9200)
-MPLS, MPLS_MULTICAST, PPPOE_SESSION, MACSEC = 0x8847, 0x8848, 0x8864, 0x88E5
+MPLS, MPLS_MULTICAST, PPPOE_SESSION = 0x8847, 0x8848, 0x8864
+SLOW_ETHERTYPES = (0x88E5, 0x88E7, 0x8903, 0x8909, 0x8926, 0x894F)
+"""Ethernet types of :mod:`analyzer.scanner.decapsulation`: MACsec, backbone bridges, FabricPath, Cisco metadata,
+VN-Tag, NSH."""
+COMMON_NEXT_HEADERS = (0, 6, 17, 44, 50, 58)
+"""IPv6: hop-by-hop options, TCP, UDP, fragments, ESP, ICMPv6."""
 
 OTHER_COOKED = (770, 801, 802, 803, 824)
 """Linux device types (ARPHRD_*) under which the protocol field of a cooked header is no Ethernet type."""
@@ -111,9 +116,36 @@ def decode(data: Buffer, packet: Record, tunnels: Any) -> Number:
         return decode_ip(data, packet, tunnels)
     if ethertype in (MPLS, MPLS_MULTICAST, PPPOE_SESSION):
         return decode_tagged(data, packet, tunnels)
-    if ethertype < 1536 or ethertype == MACSEC:  # below 1536 it is a length: IEEE 802.2
+    if linktype == LINK_ETHERNET and is_bare_ip(data, packet):
+        packet.source_mac = -1
+        packet.vlan = -1
+        packet.ethertype = IPV6 if data[packet.start] >> 4 == 6 else IPV4
+        packet.network = packet.start
+        return decode_ip(data, packet, tunnels)
+    if ethertype < 1536 or ethertype in SLOW_ETHERTYPES:  # below 1536 it is a length: IEEE 802.2
         return SLOW_PATH
     return NOT_IP
+
+
+@compiled
+def is_bare_ip(data: Buffer, packet: Record) -> Number:
+    """Whether a frame of an unknown Ethernet type is an IP packet without any link-layer header.
+
+    Modems deliver such frames, in files that call them Ethernet: all of them, or those of one direction. The header
+    must declare the length of the frame; that of IPv4 must have a right checksum, that of IPv6 a common next header.
+    """
+    start = packet.start
+    size = packet.wire - packet.trailer
+    if data[start] == 0x45 and packet.end - start >= 20:
+        total = np.int64(0)
+        for index in range(10):
+            total += u16(data, start + 2 * index)
+        total = (total & 0xFFFF) + (total >> 16)
+        total = (total & 0xFFFF) + (total >> 16)
+        return u16(data, start + 2) == size and total == 0xFFFF
+    if data[start] >> 4 == 6 and packet.end - start >= 40:
+        return u16(data, start + 4) + 40 == size and data[start + 6] in COMMON_NEXT_HEADERS
+    return False
 
 
 @compiled

@@ -7,9 +7,11 @@ from itertools import chain
 
 from analyzer.checks.ike.policy import (
     WEAK,
+    has_additional,
     is_allowed,
     is_near_miss,
     is_offered,
+    is_weaker_than_list,
     listed,
     regulated_sas,
     sas_of,
@@ -75,14 +77,23 @@ def chosen_proposal_not_allowed(match: Match) -> Iterator[Issue]:
     allowed = match.row.ike_proposals
     frames: dict[str, list[Frame]] = {}
     for sa in regulated_sas(match):
-        if sa.chosen and not is_allowed(sa.chosen, allowed):
+        if sa.chosen and (not is_allowed(sa.chosen, allowed) or has_additional(sa.chosen)):
             frames.setdefault(sa.chosen, []).extend(sa.choice_frames)
     for chosen, choice_frames in frames.items():
+        if is_allowed(chosen, allowed):
+            yield Issue(
+                f"The responder chose the IKE proposal {chosen}: a listed one, with an additional key exchange.",
+                cited_frames(choice_frames),
+                Severity.INFO,
+                Kind.NOTICE,
+            )
+            continue
         near_miss = ", a near miss: each transform occurs in the list, this combination does not"
         clause = near_miss if is_near_miss(chosen, allowed) else ""
         yield Issue(
             f"The responder chose the IKE proposal {chosen}, which is not one of {', '.join(allowed)}{clause}.",
             cited_frames(choice_frames),
+            None if is_weaker_than_list(chosen) else Severity.MEDIUM,
         )
 
 
@@ -99,13 +110,18 @@ def no_allowed_proposal_offered(match: Match) -> Iterator[Issue]:
     """
     allowed = match.row.ike_proposals
     hopeless = [
-        sa for sa in regulated_sas(match) if sa.offered and not any(is_offered(sa, proposal) for proposal in allowed)
+        sa
+        for sa in regulated_sas(match)
+        if sa.offered
+        and not any(is_offered(sa, proposal) for proposal in allowed)
+        and not any(is_allowed(proposal, allowed) for proposal in sa.offered)
     ]
     if hopeless:
         offered = listed(proposal for sa in hopeless for proposal in sa.offered)
         yield Issue(
             f"The initiator offered only IKE proposals that are not allowed: {offered}.",
             cited_frames(frame for sa in hopeless for frame in sa.offer_frames),
+            None if any(is_weaker_than_list(offer) for sa in hopeless for offer in sa.offered) else Severity.MEDIUM,
         )
 
 

@@ -42,6 +42,9 @@ WEAK: Final = {
 }
 """Keyword → why RFC 8247 or RFC 9395 retires the transform."""
 
+BELOW_128_BITS: Final = frozenset({"modp2048", "ecp224", "ecp224bp"})
+"""Groups that RFC 8247 allows, and that are weaker than ecp256, the weakest of the vendor's list (RFC 5903)."""
+
 
 def sas_of(match: Match) -> tuple[IkeSa, ...]:
     """The SAs of a flow, in order of first appearance."""
@@ -61,13 +64,30 @@ def keywords(notation: str) -> frozenset[str]:
     return frozenset(word for word in words - implied_prfs if not re.fullmatch(r"ke\d_none", word))
 
 
+def is_weaker_than_list(notation: str) -> bool:
+    """Whether any part of a proposal is weaker than the weakest of the list (aes128-sha256-ecp256)."""
+    return any(word in WEAK or word in BELOW_128_BITS for word in keywords(without_additional(notation)))
+
+
 def weak_keywords(notation: str) -> list[str]:
     return sorted(word for word in keywords(notation) if word in WEAK)
 
 
+def without_additional(notation: str) -> str:
+    """A proposal without its additional key exchanges (RFC 9370), which only strengthen it: ``ke1_mlkem768``."""
+    return "-".join(word for word in notation.split("-") if not re.fullmatch(r"ke[1-7]_\w+", word))
+
+
+def has_additional(notation: str) -> bool:
+    """Whether a proposal has an additional key exchange of RFC 9370."""
+    return without_additional(notation) != notation and any(
+        not word.endswith("_none") for word in notation.split("-") if re.fullmatch(r"ke[1-7]_\w+", word)
+    )
+
+
 def is_allowed(notation: str, allowed: Sequence[str]) -> bool:
-    """Whether a list holds exactly this combination of transforms."""
-    return keywords(notation) in map(keywords, allowed)
+    """Whether a list holds exactly this combination of transforms, additional key exchanges aside."""
+    return keywords(without_additional(notation)) in map(keywords, allowed)
 
 
 def is_near_miss(notation: str, allowed: Sequence[str]) -> bool:
