@@ -255,7 +255,9 @@ class RowMatcher:
             ("port", conversation.responder.port in row.ports if row.ports else same_transport),
             ("transport", same_transport),
         )
-        return tuple(name for name, holds in fields if not holds)
+        failed = tuple(name for name, holds in fields if not holds)
+        # At another port, a server that is not TPE is not known to be the row's.
+        return ("destination", *failed) if failed == ("port",) and row.peer is not Peer.TPE else failed
 
 
 def seen_directions(station: Station, conversations: Iterable[Conversation]) -> SeenDirections:

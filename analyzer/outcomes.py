@@ -154,11 +154,14 @@ def midstream_outcome(conversation: Conversation, row: ExpectedFlow) -> Outcome:
 
 
 def content_truncated(conversation: Conversation) -> bool:
-    """Whether the snap length or loss cut the content of a connection before anybody could name it.
+    """Whether the snap length or loss cut the content of a conversation before anybody could name it.
 
     True if a direction sent payload of which the capture holds no more than a few bytes from the beginning, though
     more were sent.
     """
+    if conversation.transport != "tcp":
+        datagrams = conversation.head.datagrams
+        return any(len(datagram.data) < min(datagram.length, NAMEABLE_BYTES) for datagram in datagrams)
     streams = conversation.head.streams
     return any(
         len(stream.data) < min(payload, NAMEABLE_BYTES)
