@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from analyzer.conversations import Conversation
 from analyzer.expected import ExpectedFlow
 from analyzer.heads import Direction
-from analyzer.messages import EMPTY, Facts
+from analyzer.messages import Facts
 from analyzer.protocols import dhcp, dhcp6, dns, esp, ftp, http, icmp, iec104, ike, ntp, ssh, tls
 from analyzer.protocols.tls.certificates import X509Certificate
 
@@ -52,7 +52,7 @@ class DistinctValues:
     def add(self, name: str, *values: Hashable) -> None:
         """Add values of a fact; those that were not seen in the packets are left out."""
         for value in values:
-            if value not in EMPTY:
+            if value or value is False or type(value) is int:
                 self.values.setdefault(name, {})[value] = None
 
     def add_flag(self, name: str, value: bool) -> None:
@@ -90,10 +90,14 @@ def row_facts(row: ExpectedFlow, conversations: Iterable[Conversation]) -> RowFa
     collect = COLLECTORS.get(row.protocol)
     found = DistinctValues()
     if collect is not None:
+        known: dict[int, Facts] = {}
         for conversation in conversations:
             facts = conversation.dissection.facts
-            if facts is not None:
-                collect(found, facts, conversation, row)
+            if facts is None or id(facts) in known:
+                continue
+            if collect in OF_FACTS_ONLY:
+                known[id(facts)] = facts  # kept alive, so that the id stays theirs
+            collect(found, facts, conversation, row)
     return found.result()
 
 
@@ -202,3 +206,6 @@ COLLECTORS: Mapping[str, Callable[[DistinctValues, Facts, Conversation, Expected
     icmp.NAME: collect_icmp,
 }
 """Protocol of a row → the function that adds what one of its conversations shows."""
+
+OF_FACTS_ONLY = frozenset({collect_ike, collect_esp, collect_tls, collect_ssh, collect_ftp, collect_http, collect_dhcp})
+"""Collectors that read nothing but the facts, so that facts which conversations share are read once."""

@@ -118,6 +118,9 @@ SHORT = (*ATTRIBUTES.values(), "CN", "O", "OU", "C", "L", "ST", "DC", "UID", "ST
 ATTRIBUTE = frozenset(short.casefold() for short in SHORT)
 """Short names of the attributes of distinguished names (RFC 4514, section 3)."""
 PORT = re.compile(r":\d{1,5}")
+"""A port after an address."""
+NAME_WITH_PORT = re.compile(r"([^:]+)(:\d{1,5})")
+"""A name with a port: ``tpe.example:3001``."""
 
 TOKEN = re.compile(r"[^\s\"'`()\[\]{}<>,;|…]+(?:,\d[^\s\"'`()\[\]{}<>;|…]*)?")
 """A word of a sentence with adjacent punctuation."""
@@ -211,9 +214,11 @@ class Anonymizer:
         return ipaddress.ip_address(self.pseudonyms.address(address)).reverse_pointer
 
     def replace_labels(self, text: str) -> str:
-        """A text with a pseudonym for every label; a port after an address is kept."""
+        """A text with a pseudonym for every label; a port after a name or an address is kept."""
         if PORT.fullmatch(text):
             return text
+        if with_port := NAME_WITH_PORT.fullmatch(text):
+            return self.replace_labels(with_port[1]) + with_port[2]
 
         def replace(match: re.Match[str]) -> str:
             label = match[0]

@@ -48,7 +48,19 @@ def both(name: str) -> tuple[Audit, Audit]:
 # -- names and addresses -----------------------------------------------------------------------------------------
 
 NAMES = {
-    *("server_name", "host_name", "host", "user", "subject", "issuer", "path", "listings", "identities", "lrr_ids"),
+    *(
+        "server_name",
+        "host_name",
+        "host",
+        "user",
+        "subject",
+        "issuer",
+        "path",
+        "target",
+        "listings",
+        "identities",
+        "lrr_ids",
+    ),
     *("answers", "queries", "truncated", "names", "host_key_fingerprint", "initiator_spi", "responder_spi", "spis"),
 }
 """Keys of the JSON report whose texts are names or contain some."""
