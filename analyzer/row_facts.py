@@ -105,9 +105,11 @@ def row_facts(row: ExpectedFlow, conversations: Iterable[Conversation]) -> RowFa
 
 
 def collect_ike(found: DistinctValues, facts: Facts, conversation: Conversation, row: ExpectedFlow) -> None:
+    """The row of IKE has the ESP proposal, too: ESP in a flow of its own cannot name it."""
     if isinstance(facts, ike.IkeFacts):
         found.add("version", facts.version)
         found.add("chosen", facts.chosen)
+        found.add("esp_chosen", facts.esp_chosen)
         found.add_flag("nat_traversal", facts.nat_traversal)
 
 
