@@ -132,11 +132,14 @@ Groups = dict[GroupKey, list[UnexpectedFlow]]
 
 
 def by_service(unexpected: Sequence[UnexpectedFlow]) -> Groups:
-    """Flows by peer, transport, service port and direction."""
+    """Flows by peer, transport, service port and direction; FTP data stands with its control connection."""
     groups: Groups = {}
+    by_id = {flow.conversation.id: flow for flow in unexpected}
     for flow in unexpected:
-        service = flow.conversation.responder.port
-        groups.setdefault(GroupKey(flow.peer, flow.conversation.transport, service, flow.inbound), []).append(flow)
+        control = flow.conversation.control
+        owner = flow if control is None else by_id.get(control, flow)
+        service = owner.conversation.responder.port
+        groups.setdefault(GroupKey(owner.peer, owner.conversation.transport, service, owner.inbound), []).append(flow)
     return groups
 
 
@@ -170,7 +173,7 @@ def join(groups: Groups, joined: dict[GroupKey, list[GroupKey]]) -> Groups:
 
 def pattern_of(flows: Sequence[UnexpectedFlow], other_mode: ExpectedFlow | None) -> Pattern:
     """The first pattern that fits, in the order of :class:`Pattern`."""
-    if len({flow.conversation.responder.port for flow in flows}) >= SCANNED_PORTS:
+    if len({flow.conversation.responder.port for flow in flows if flow.conversation.control is None}) >= SCANNED_PORTS:
         return Pattern.SCAN
     if is_name_discovery(flows[0].conversation):
         return Pattern.NAME_DISCOVERY

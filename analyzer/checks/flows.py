@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from analyzer import naming
@@ -24,8 +24,8 @@ from analyzer.findings import (
 from analyzer.heads import Direction, Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.naming import protocol_name
-from analyzer.outcomes import content_truncated, outcome
-from analyzer.protocols import http, icmp, resemblance
+from analyzer.outcomes import content_truncated, cut, outcome
+from analyzer.protocols import ftp, http, icmp, resemblance
 from analyzer.stations import UNKNOWN
 from analyzer.unexpected import Pattern, UnexpectedGroup, answered
 from analyzer.verdicts import Certainty, RowVerdict, Status
@@ -34,6 +34,9 @@ DISCOVERY_NAMES = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}
 """Name discovery by UDP port; on the other ports it is NetBIOS."""
 PORTS_SHOWN = 12
 """Maximum ports of a scan that a sentence lists."""
+FIRST_HIGH_PORT = 1024
+"""First port that is not reserved for well-known services (RFC 6335, section 6)."""
+FTP_DATA_CLAUSE = "probably the data channel of an FTP session whose commands the capture does not show"
 ECHO_TYPES = {"echo-request", "echo-reply"}
 """Types of ICMP and ICMPv6 messages that make a ping."""
 OPENING = 64
@@ -119,6 +122,8 @@ def is_open(conversation: Conversation) -> bool:
 def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
     """Flags: The base station opened a conversation that no row of its mode's table allows.
 
+    Severity: medium; low where it is probably the data channel of an FTP session whose commands are hidden.
+
     Why: Whatever is not in the table does not serve the base station's work: a forgotten service, a changed
     configuration or somebody using the device.
 
@@ -128,10 +133,13 @@ def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
     Remedy: Find out what on the base station opens this conversation, and stop it or block it at the gateway.
     """
     for group in context.unexpected(Pattern.OUTBOUND):
+        ftp_data = is_hidden_ftp_data(context, group)
+        clause = FTP_DATA_CLAUSE if ftp_data else nearest_clause(group)
         yield unexpected_issue(
             group,
             f"{group.station.address} talks to {peers_clause(group)}, {service_name(group.first)}, "
-            f"{count_clause(group)} ({progress_clause(group)}): {nearest_clause(group)}.",
+            f"{count_clause(group)} ({progress_clause(group)}): {clause}.",
+            Severity.LOW if ftp_data else None,
         )
 
 
@@ -139,8 +147,9 @@ def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
 def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
     """Flags: Another host opened a conversation with the base station, and no row allows that direction.
 
-    Severity: high where content was exchanged, other than pings, or ICMP redirects are sent; low where the capture
-    does not show who opened it; medium otherwise.
+    Severity: high where content was exchanged, other than pings, or ICMP redirects are sent; low where the capture does
+    not show who opened it, or where it is probably the data channel of an FTP session whose commands are hidden; medium
+    otherwise.
 
     Why: A base station opens all of its flows itself; its firewall and the gateway need to let nothing in. What
     comes in is an administrator on a wrong path, or an attacker. Where the capture does not show who opened it, it
@@ -153,8 +162,11 @@ def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
     for group in context.unexpected(Pattern.INBOUND):
         certain = any(conversation.originator_certain for conversation in group.conversations)
         redirects, pinged = has_redirects(group), all(map(is_ping, group.conversations))
+        ftp_data = is_hidden_ftp_data(context, group)
         severity: Severity | None
-        if redirects:
+        if ftp_data:
+            severity = Severity.LOW
+        elif redirects:
             severity = Severity.HIGH
         elif not certain:
             severity = Severity.LOW
@@ -167,9 +179,51 @@ def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
         yield unexpected_issue(
             group,
             f"{peers_clause(group)} {what}{', with ICMP redirects' if redirects else ''} "
-            f"({progress_clause(group)}): {nearest_clause(group)}.",
+            f"({progress_clause(group)}): {FTP_DATA_CLAUSE if ftp_data else nearest_clause(group)}.",
             severity,
         )
+
+
+def is_hidden_ftp_data(context: AuditContext, group: UnexpectedGroup) -> bool:
+    """Whether all flows of a group are probably data channels of FTP sessions whose commands the capture hides.
+
+    That is: TCP between high ports of the same two hosts, or another address of TPE, in the lifetime of a control
+    connection that is encrypted from AUTH TLS on or of which the capture lacks a part.
+    """
+    controls = [
+        match.conversation
+        for matches in context.stations
+        if matches.station is group.station
+        for match in matches.matches
+        if match.row.protocol == ftp.NAME and hides_commands(match.conversation)
+    ]
+    return bool(controls) and all(
+        any(may_be_data_of(conversation, control, context.hosts.tpe) for control in controls)
+        for conversation in group.conversations
+    )
+
+
+def hides_commands(control: Conversation) -> bool:
+    """Whether the capture hides commands of an FTP control connection: encrypted, or cut off."""
+    facts = control.dissection.facts
+    if not isinstance(facts, ftp.FtpFacts):
+        return False
+    return facts.auth_tls or any(cut(control, way) for way in Direction)
+
+
+def may_be_data_of(data: Conversation, control: Conversation, tpe: Collection[str]) -> bool:
+    """Whether a connection may be a data channel of a control connection, by its ends and its time."""
+    client, server = control.originator.address, control.responder.address
+    servers = {server, *tpe} if server in tpe else {server}
+    ends = {data.originator.address, data.responder.address}
+    return (
+        data.transport == "tcp"
+        and data.protocol in (None, "tls", "ftp-data")
+        and min(data.originator.port or 0, data.responder.port or 0) >= FIRST_HIGH_PORT
+        and client in ends
+        and bool((ends - {client}) & servers)
+        and control.first <= data.first <= control.last
+    )
 
 
 def has_redirects(group: UnexpectedGroup) -> bool:

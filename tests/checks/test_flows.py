@@ -313,3 +313,22 @@ def test_unanswered_flows_of_many_peers_are_one_finding(tmp_path: Path) -> None:
     assert finding.count == 300
     assert "300 hosts, 203.0.113.0 the first of them, opened udp/9" in finding.summary
     assert finding.filter == f"ip.addr == {STATION} && udp.port == 9"
+
+
+def test_data_of_an_encrypted_ftp_session_is_low(tmp_path: Path) -> None:
+    control = (("<", b"220 ready\r\n"), (">", b"AUTH TLS\r\n"), ("<", b"234 go on\r\n"))
+    traffic = Traffic().dialogue(STATION, 41000, TPE, 21, *control)
+    traffic.tcp(STATION, 41001, TPE, 50123, (b"\x17\x03\x03\x00\x01x", b"ok"))
+    traffic.segment(STATION, 41000, TPE, 21, 0x11, seq=1010, ack=5022)
+    found = findings_of(traffic.audit(tmp_path, mode="plain", base_stations=[STATION], tpe=[TPE]), "TPE101")
+    assert [finding.severity for finding in found] == [Severity.LOW]
+    assert "probably the data channel of an FTP session" in found[0].summary
+
+
+def test_data_of_an_unexpected_ftp_session_belongs_to_its_finding(tmp_path: Path) -> None:
+    passive = (("<", b"220 ready\r\n"), (">", b"PASV\r\n"), ("<", b"227 Entering (192,0,2,80,200,1)\r\n"))
+    traffic = tls().dialogue(STATION, 41000, OTHER, 21, *passive, (">", b"RETR a\r\n"))
+    traffic.tcp(STATION, 41001, OTHER, 200 * 256 + 1, (b"", b"content"))
+    traffic.segment(STATION, 41000, OTHER, 21, 0x11, seq=1014, ack=5100)
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE101")
+    assert finding.count == 2 and "FTP on tcp/21" in finding.summary
