@@ -67,6 +67,9 @@ def version_1(match: Match) -> Iterator[Issue]:
 def chosen_proposal_not_allowed(match: Match) -> Iterator[Issue]:
     """Flags: a responder that chose an IKE proposal which the row does not list; says when it is a near miss.
 
+    Severity: high where a part is weaker than the weakest that the list allows; medium where none is; info for a listed
+    proposal with an additional key exchange (RFC 9370).
+
     Why: The tunnel is protected by what was chosen; each allowed proposal is a whole combination, so transforms
     that all occur in the list do not make an allowed proposal.
 
@@ -100,6 +103,8 @@ def chosen_proposal_not_allowed(match: Match) -> Iterator[Issue]:
 @check("TPE203", "ike-no-allowed-proposal-offered", Severity.HIGH, protocol="ike")
 def no_allowed_proposal_offered(match: Match) -> Iterator[Issue]:
     """Flags: an initiator all of whose IKE proposals are outside the row's list.
+
+    Severity: high where a part of any offer is weaker than the weakest that the list allows; medium where none is.
 
     Why: No responder can choose an allowed proposal from such an offer: either the tunnel fails, or it is protected
     by something that the row does not allow.
