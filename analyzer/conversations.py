@@ -452,8 +452,8 @@ class ConversationBuilder:
         row, transport = record.row, transport_name(record.row.protocol)
         side = self.originator_side(record, transport)
         endpoints = (
-            Endpoint(self.address(row.high0, row.low0), port_of(row.port0, transport)),
-            Endpoint(self.address(row.high1, row.low1), port_of(row.port1, transport)),
+            Endpoint(self.address(row.high0, row.low0, row.version), port_of(row.port0, transport)),
+            Endpoint(self.address(row.high1, row.low1, row.version), port_of(row.port1, transport)),
         )
         originator, responder = record.sides[side], record.sides[1 - side]
         head = self.flows.head(record, side)
@@ -617,9 +617,12 @@ def connection_state(row: Row, originator: Side, responder: Side, side: int, err
     return State.REJECTED if refused or unreachable else State.ATTEMPTED
 
 
-def format_address(high: int, low: int) -> str:
-    """Canonical text (RFC 5952) of an address of the flow table, where IPv4 is mapped into IPv6."""
-    if high == 0 and low >> 32 == 0xFFFF:
+def format_address(high: int, low: int, version: int) -> str:
+    """Canonical text (RFC 5952) of an address of the flow table, where IPv4 is mapped into IPv6.
+
+    ``version`` is that of the packets: IPv6 may carry an IPv4-mapped address: ``::ffff:10.0.0.1``.
+    """
+    if version == 4:
         return socket.inet_ntop(socket.AF_INET, (low & 0xFFFFFFFF).to_bytes(4, "big"))
     return socket.inet_ntop(socket.AF_INET6, high.to_bytes(8, "big") + low.to_bytes(8, "big"))
 

@@ -79,7 +79,7 @@ class PacketCounts:
     icmp_errors: int
     """ICMP errors, accounted to the flow that they quote."""
     copies: int
-    """Packets captured before on another interface; they are accounted to their flow once."""
+    """Packets that were captured before, on another interface or a mirror port: counted here only."""
     not_ip: dict[str, int]
     """Frames without IP, by Ethernet type or link protocol."""
     unreadable: dict[str, int]
@@ -310,6 +310,7 @@ class Flows:
                     replayed=int(record["replayed"]),
                     late=int(record["late"]),
                     remainders=tuple(record["remainders"].tolist()),
+                    short=tuple(record["short"].tolist()),
                     lengths=int.from_bytes(record["lengths"].astype("<u8").tobytes(), "little"),
                     first_frame=Frame(int(record["first_capture"]), int(record["first_frame"])),
                     last_frame=Frame(int(record["last_capture"]), int(record["last_frame"])),

@@ -304,6 +304,8 @@ class Association(NamedTuple):
     """Packets with a sequence number below the anti-replay window of 64 (RFC 4303, section 3.4.3)."""
     remainders: tuple[int, ...]
     """Packets by their length modulo 16."""
+    short: tuple[int, ...]
+    """Packets of 4n to 4n + 3 bytes, below 128 bytes."""
     lengths: int
     """Bit n is set if a packet had 4n to 4n + 3 bytes; bit 511 also if one was longer."""
     first_frame: Frame

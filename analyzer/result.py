@@ -40,7 +40,7 @@ class AuditTotals:
     icmp_errors: int
     """Packets that quote a flow: counted here, not in that flow."""
     copies: int
-    """Packets that had already been captured, on another interface: counted here only."""
+    """Packets that had already been captured, on another interface or a mirror port: counted here only."""
     packets_without_ip: int
     packets_unreadable: int
     flows: int

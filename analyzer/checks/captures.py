@@ -123,8 +123,12 @@ def captured_twice(context: AuditContext) -> Iterator[Issue]:
     Remedy: Capture on one interface, if the copies are not wanted.
     """
     if context.counts.copies:
-        copies = "1 packet is a copy" if context.counts.copies == 1 else f"{context.counts.copies} packets are copies"
-        yield Issue(f"{copies} of packets that were captured on another interface; each is counted once.")
+        copies = (
+            "1 packet is a copy of another one"
+            if context.counts.copies == 1
+            else f"{context.counts.copies} packets are copies of others"
+        )
+        yield Issue(f"{copies} in the capture; each packet is counted once.")
 
 
 @check("TPE008", "overlapping-fragments", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)

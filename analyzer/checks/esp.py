@@ -11,7 +11,7 @@ from typing import Final
 
 from analyzer.findings import CITED, Check, Issue, Severity, check, cited_frames
 from analyzer.matching import Match
-from analyzer.protocols.esp import AES_CBC, TDES_CBC, Association, EspFacts, SentPacket
+from analyzer.protocols.esp import AES_CBC, TDES_CBC, Association, EspFacts, SentPacket, cipher_of_flow
 from analyzer.protocols.ike import IkeFacts
 from analyzer.scanner import columns
 
@@ -24,6 +24,8 @@ SHORTEST_GCM: Final = 8 + 8 + 4 + 16
 LEAST_PACKETS: Final = 16
 LEAST_LENGTHS: Final = {AES_CBC: 6, TDES_CBC: 12}
 """Packets and different lengths from which on a block cipher is inferred."""
+LEAST_LENGTHS_BESIDE_ACKNOWLEDGEMENTS: Final = 6
+"""The same where the lengths of bare acknowledgements speak for the block cipher, too."""
 INTEGRITY: Final = {12: "HMAC-SHA-1-96", 16: "HMAC-SHA-256-128", 24: "HMAC-SHA-384-192", 32: "HMAC-SHA-512-256"}
 """Length of the ICV in bytes → the algorithm that usually leaves it (RFC 8221, section 6)."""
 
@@ -176,12 +178,14 @@ def length_impossible_for_gcm(match: Match) -> Iterator[Issue]:
     if not demands_gcm(match):
         return
     wrong = [sent for sent in encrypted_packets(match) if sent.packet.length < SHORTEST_GCM or sent.packet.length % 4]
-    if wrong:
-        lengths = ", ".join(map(str, sorted({sent.packet.length for sent in wrong})[:CITED]))
+    count = max(len(wrong), unaligned_packets(match))
+    if count:
+        sizes = ", ".join(map(str, sorted({sent.packet.length for sent in wrong})[:CITED]))
+        frames = [sent.frame for sent in wrong or encrypted_packets(match)]
         yield Issue(
-            f"AES-GCM with a 16-byte tag cannot make the length of {len(wrong)} ESP packet"
-            f"{'s' if len(wrong) > 1 else ''} ({lengths} bytes); this is certain.",
-            cited_frames(sent.frame for sent in wrong),
+            f"AES-GCM with a 16-byte tag cannot make the length of {count} ESP packet"
+            f"{'s' if count > 1 else ''} ({f'{sizes} bytes' if sizes else 'no multiple of 4 bytes'}); this is certain.",
+            cited_frames(frames),
         )
 
 
@@ -193,25 +197,36 @@ def block_cipher_padding(match: Match) -> Iterator[Issue]:
 
     Why: AES-GCM pads to 4 bytes, AES-CBC to 16 and 3DES to 8, so lengths that only come in such steps are most
     likely CBC, which the row does not allow. It is an inference: a device may pad AES-GCM to blocks, too, and SSH in
-    the tunnel is padded to 8 bytes by itself, which is why steps of 8 are low.
+    the tunnel is padded to 8 bytes by itself, which is why steps of 8 are low. Bare acknowledgements of TCP tell more:
+    they have 40 or 52 bytes, and most short packets of a tunnel are such; where their length fits CBC only, steps of 8
+    are medium.
 
-    Evidence: At least 16 packets with at least 6 different lengths in steps of 16, or 12 in steps of 8. The confidence
+    Evidence: All packets of each SA: at least 16, with at least 6 different lengths in steps of 16, or 12 in steps of
+    8, or 6 where the commonest short length holds an acknowledgement under CBC and none under AES-GCM. The confidence
     holds CBC and AES-GCM for as likely beforehand, and rests on how often the packets of real conversations would
     look so in AES-GCM.
 
     Remedy: Set esp= on both ends to the proposals of the row, or confirm by the log of an end that AES-GCM is in use.
     """
     facts = facts_of(match)
-    cipher = facts.cipher if facts else None
+    # Decryption derives the facts from messages alone, and these are only the first of the flow.
+    cipher = cipher_of_flow(match.conversation.head, facts) if facts else None
     if cipher is None or cipher.odds is None or not demands_gcm(match):
         return
-    if cipher.packets >= LEAST_PACKETS and cipher.lengths >= LEAST_LENGTHS[cipher.kind]:
+    least = LEAST_LENGTHS_BESIDE_ACKNOWLEDGEMENTS if cipher.acknowledgement else LEAST_LENGTHS[cipher.kind]
+    if cipher.packets >= LEAST_PACKETS and cipher.lengths >= least:
+        acknowledgements = (
+            f"; the commonest short packet, of {cipher.acknowledgement} bytes, holds a bare TCP acknowledgement only"
+            f" under {cipher.kind}"
+            if cipher.acknowledgement
+            else ""
+        )
         yield Issue(
             f"All {cipher.packets} ESP packets, of {cipher.lengths} different lengths, are padded to {cipher.padding}"
-            f" bytes: this is {cipher.words} {cipher.kind} (confidence {cipher.confidence:.1%});"
+            f" bytes{acknowledgements}: this is {cipher.words} {cipher.kind} (confidence {cipher.confidence:.1%});"
             f" AES-GCM looks so once in about {cipher.odds} captures.",
             cited_frames(sent.frame for sent in encrypted_packets(match)),
-            Severity.LOW if cipher.kind == TDES_CBC else None,
+            Severity.LOW if cipher.kind == TDES_CBC and not cipher.acknowledgement else None,
         )
 
 
@@ -219,6 +234,21 @@ def demands_gcm(match: Match) -> bool:
     """Whether all ESP proposals of the row are AES-GCM with a 16-byte ICV (``aes128gcm128``, ``aes128gcm16``)."""
     proposals = match.row.esp_proposals
     return bool(proposals) and all(re.match(r"aes\d*gcm(128|16)(-|$)", proposal) for proposal in proposals)
+
+
+def unaligned_packets(match: Match) -> int:
+    """Packets of all SAs without cleartext whose length is no multiple of 4, over the whole flow."""
+    facts = facts_of(match)
+    if facts is None:
+        return 0
+    readable = {(sa.direction, sa.spi) for sa in facts._readable}
+    return sum(
+        count
+        for sa in match.conversation.head.associations
+        if (sa.direction, sa.spi) not in readable
+        for remainder, count in enumerate(sa.remainders)
+        if remainder % 4
+    )
 
 
 def encrypted_packets(match: Match) -> list[SentPacket]:

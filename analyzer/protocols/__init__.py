@@ -280,10 +280,21 @@ def dissect_as(
         if isinstance(facts, iec104.Iec104Facts) and head.link is not None:
             facts = iec104.facts_of_link(facts, head.link)
             errors = link_errors(errors, head.link)
+        elif head.associations:
+            facts = with_cipher(facts, head)
     except Exception as error:  # a bug here must not hide the other flows; it becomes a finding and an exit code
         errors.append(defect(error, head))
         facts = None
     return Dissection(protocol.NAME, tuple(items), tuple(errors), facts, preamble, limit)
+
+
+def with_cipher(facts: Facts, head: Head) -> Facts:
+    """The facts of ESP, or of IKE with ESP, with the cipher inferred from all packets of the flow."""
+    if isinstance(facts, esp.EspFacts):
+        return replace(facts, cipher=esp.cipher_of_flow(head, facts))
+    if isinstance(facts, ike.IkeFacts) and facts.esp is not None:
+        return replace(facts, esp=replace(facts.esp, cipher=esp.cipher_of_flow(head, facts.esp)))
+    return facts
 
 
 def read_messages(

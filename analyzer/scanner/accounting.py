@@ -43,7 +43,7 @@ def count_packet(
     flow = flows[flow_index]
     sender = sender_of(flow, packet)
     side = sides[2 * flow_index + sender]
-    if state.framing != SINGLE and is_copy(data, packet, flow, side, state.secret):
+    if state.framing != SINGLE and is_copy(data, packet, flow, side, 2 * flow_index + sender, state):
         state.copies += 1
         side.copies += 1
         return 0
@@ -69,9 +69,10 @@ def count_packet(
     if state.count_only:
         return 0
     if packet.protocol == TCP:
-        remains = track_tcp(data, packet, flow, side, flow_index, sender, pieces, arena, state)
+        peer = sides[2 * flow_index + 1 - sender]
+        remains = track_tcp(data, packet, flow, side, peer, flow_index, sender, pieces, arena, state)
         if side.protected and side.peer_payload < 0:
-            side.peer_payload = sides[2 * flow_index + 1 - sender].payload
+            side.peer_payload = peer.payload
         if sides[2 * flow_index].flags & FIN and sides[2 * flow_index + 1].flags & FIN:
             flow.closed = 1
     else:

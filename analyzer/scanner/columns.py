@@ -138,10 +138,6 @@ SIDE = np.dtype(
         ("acknowledged", np.uint8),  # has sent an ACK without SYN and RST
         ("closed", np.uint8),  # no more of the head is kept
         ("protected", np.uint8),  # TLS: has sent a record of application data
-        ("recent", np.uint64, 4),  # digests of the last packets, to recognise copies
-        ("recent_path", np.int64, 4),  # where each was captured: source MAC, VLAN and time to live, mixed
-        ("recent_time", np.int64, 4),
-        ("recent_next", np.uint8),
         ("echo_lengths", np.uint16, 4),  # ICMP: payload lengths of kept echoes; 0: unused
     ]
 )
@@ -201,6 +197,8 @@ ECHO_SAMPLE, ECHO_STAMP = 48, 24
 
 # -- duplicates -------------------------------------------------------------------------------------------------
 
+RECENT_PACKETS = 1 << 12
+"""Packets of which copies are recognised, in sets of four by digest; a power of two."""
 COPY_OTHER_PATH, COPY_SAME_PATH = 20_000_000, 1_000_000
 """Nanoseconds within which a second capture of one packet follows: on its way through a router, and at one place
 (two mirror ports)."""
@@ -375,6 +373,7 @@ ASSOCIATION = np.dtype(
         ("replayed", np.int64),  # packets that came again later
         ("late", np.int64),  # packets older than the window of 64
         ("remainders", np.int64, 16),  # packets by length modulo 16
+        ("short", np.int64, 32),  # packets of 4 n to 4 n + 3 bytes, below 128 bytes
         ("lengths", np.uint64, 8),  # bit n: a packet of 4 n to 4 n + 3 bytes was captured; last bit: or longer
         ("first_frame", np.int64),
         ("last_frame", np.int64),
@@ -488,6 +487,9 @@ STATE = np.dtype(
         ("headers_truncated", np.int64),
         ("malformed", np.int64),
         ("truncated", np.int64),  # frames captured shorter than they were
+        ("recent", np.uint64, RECENT_PACKETS),  # digests of the last packets of all flows, to recognise copies
+        ("recent_path", np.uint64, RECENT_PACKETS),  # where each was captured: source MAC, VLAN and time to live, mixed
+        ("recent_time", np.int64, RECENT_PACKETS),
         ("newest", np.int64),  # newest time of the present run of packets
         ("runs", np.int64),  # runs begun, of which MAX_RUNS are kept
         ("run_start", np.int64, MAX_RUNS),  # earliest and latest time

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 MAX_LAYERS = 16
+MAX_EXTENSIONS = 16
+"""Extension headers of an IPv6 packet above which a note says that they are many; they are lawful."""
 """Maximum nested layers. VXLAN in GRE in IP takes seven; deeper nesting is only made to exhaust a reader."""
 
 IPV4, IPV6 = 0x0800, 0x86DD
@@ -74,6 +76,8 @@ def decapsulate(frame: bytes, linktype: int, wire: int = 0) -> Decapsulated:
             complete = size > 0 and layer.at + size <= len(frame)
             if not complete and outer:
                 return Decapsulated(-1, unreadable=HEADERS_TRUNCATED) if size and len(frame) < end else outer
+            if layer.code == IPV6 and complete and count_extensions(frame, layer.at) > MAX_EXTENSIONS:
+                notes.append(f"more than {MAX_EXTENSIONS} extension headers")
             outer = Decapsulated(layer.at, tuple(notes), mac)
             if not complete:
                 return outer  # the scanner reports what is wrong with the header
@@ -402,15 +406,22 @@ def ipv4(frame: bytes, at: int) -> Layer | None:
 def ipv6(frame: bytes, at: int) -> Layer | None:
     """RFC 8200: the tunnel above the extension headers. A fragment is left to be reassembled first."""
     following, at = frame[at + 6], at + 40
-    for _ in range(MAX_LAYERS):
-        if following not in EXTENSIONS:
-            return transport(frame, following, at)
+    while following in EXTENSIONS:
         if at + 8 > len(frame):
             return TRUNCATED
         if following == 44 and u16(frame, at + 2) & 0xFFF9:
             return None
         following, at = frame[at], at + (8 if following == 44 else (frame[at + 1] + 1) * 8)
-    return None
+    return transport(frame, following, at)
+
+
+def count_extensions(frame: bytes, at: int) -> int:
+    """Extension headers of the IPv6 packet at an offset, as far as the frame shows them."""
+    following, at, count = frame[at + 6], at + 40, 0
+    while following in EXTENSIONS and at + 8 <= len(frame):
+        following, at = frame[at], at + (8 if following == 44 else (frame[at + 1] + 1) * 8)
+        count += 1
+    return count
 
 
 EXTENSIONS = (0, 43, 44, 60)
@@ -431,9 +442,14 @@ def transport(frame: bytes, protocol: int, at: int) -> Layer | None:
 # -- IP protocols and UDP ports ---------------------------------------------------------------------------------
 
 
-def ip_in_ip(frame: bytes, at: int) -> Layer | None:
-    """RFC 2003, RFC 2473, RFC 4213: IP in IP, either version in either."""
-    return by_version(frame, at, "ip-in-ip")
+def ipv4_in_ip(frame: bytes, at: int) -> Layer | None:
+    """RFC 2003, RFC 2473: IPv4 in either version. Another version inside is no tunnel."""
+    return Layer("ethertype", IPV4, at, "ip-in-ip")
+
+
+def ipv6_in_ip(frame: bytes, at: int) -> Layer | None:
+    """RFC 2473, RFC 4213: IPv6 in either version. Another version inside is no tunnel."""
+    return Layer("ethertype", IPV6, at, "ip-in-ip")
 
 
 def gre(frame: bytes, at: int) -> Layer | None:
@@ -648,7 +664,7 @@ ETHERTYPES: Mapping[int, LayerFunction] = {
     **dict.fromkeys(VLANS, vlan),
 }
 
-IP_PROTOCOLS: Mapping[int, LayerFunction] = {4: ip_in_ip, 41: ip_in_ip, 47: gre}
+IP_PROTOCOLS: Mapping[int, LayerFunction] = {4: ipv4_in_ip, 41: ipv6_in_ip, 47: gre}
 
 UDP_PORTS: Mapping[int, LayerFunction] = {
     2152: gtp_user,

@@ -48,6 +48,9 @@ EXTENSIONS = (HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION, MOBILITY, HIP, SHIM6)
 UNFINISHED = (HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION)
 """Extension headers that never end a packet."""
 MAX_EXTENSIONS = 16
+"""Extension headers of a packet above which it is noted that they are many; they are lawful."""
+EXTENSION_BYTES = 8
+"""Size of the shortest extension header."""
 
 
 @compiled
@@ -216,13 +219,15 @@ def decode_ip(data: Buffer, packet: Record, tunnels: Any) -> Number:
         following, offset = skip_extensions(data, np.int64(data[offset + 6]), offset + 40, packet.end)
         packet.protocol = following
         if following in EXTENSIONS and offset + 8 > packet.end:
-            return TRUNCATED
+            return TRUNCATED if limit > packet.end else MALFORMED
         if following == FRAGMENT and u16(data, offset + 2) & 0xFFF9:
             packet.protocol = data[offset]
             return SLOW_PATH
         if following in UNFINISHED:
             return MALFORMED
-        return decode_transport(data, packet, offset, limit, tunnels)
+        many = offset - packet.network - 40 > MAX_EXTENSIONS * EXTENSION_BYTES
+        outcome = decode_transport(data, packet, offset, limit, tunnels)
+        return SLOW_PATH if many and outcome == DECODED else outcome
     return MALFORMED
 
 
@@ -249,11 +254,10 @@ def skip_extensions(data: Buffer, following: Number, offset: Number, end: Number
     """Skip IPv6 extension headers (RFC 8200, section 4) from one of type ``following`` at ``offset`` on.
 
     Returns type and offset of the first header that is not skipped: the upper layer's, that of a real fragment, a
-    truncated one, or the one after MAX_EXTENSIONS. Mobility, HIP and shim6 headers are skipped if another one follows.
+    truncated one. Mobility, HIP and shim6 headers are skipped if another one follows. Each has 8 bytes at least, and
+    their number has no limit.
     """
-    for _ in range(MAX_EXTENSIONS):
-        if following not in EXTENSIONS or offset + 8 > end:
-            break
+    while following in EXTENSIONS and offset + 8 <= end:
         if following == FRAGMENT and u16(data, offset + 2) & 0xFFF9:
             break
         if following >= MOBILITY and data[offset] == NO_NEXT_HEADER:
@@ -346,12 +350,14 @@ def decode_quoted(data: Buffer, error: Record, inner: Record) -> Number:
     if offset + 20 > inner.end:
         return too_short
     if data[offset] >> 4 == 4 and not u16(data, offset + 6) & 0x1FFF:
+        inner.version = 4
         inner.protocol = data[offset + 9]
         read_addresses4(data, offset, inner)
         offset += (np.int64(data[offset]) & 15) * 4
     elif data[offset] >> 4 == 6:
         if offset + 40 > inner.end:
             return too_short
+        inner.version = 6
         read_addresses6(data, offset, inner)
         following, offset = skip_extensions(data, np.int64(data[offset + 6]), offset + 40, inner.end)
         if following == FRAGMENT and offset + 8 <= inner.end and not u16(data, offset + 2) & 0xFFF8:

@@ -21,6 +21,7 @@ from analyzer.scanner.columns import (
     ICMP,
     ICMPV6,
     MAX_DATAGRAM_BYTES,
+    RECENT_PACKETS,
     TCP,
     UDP,
 )
@@ -43,28 +44,32 @@ OPT = 41
 
 
 @compiled
-def is_copy(data: Buffer, packet: Record, flow: Record, side: Record, secret: Any) -> Number:
+def is_copy(data: Buffer, packet: Record, flow: Record, side: Record, place: Number, state: Record) -> Number:
     """Whether the packet was captured before, on another interface or through another mirror port.
 
     A capture on all interfaces of a router contains each packet two or three times within an instant, with another
-    time to live or link-layer address. When a sender repeats a packet, it has another IPv4 identification, or comes
-    later. A packet forged to look like a copy has other payload: all payload that a head may keep is compared, by a
-    hash that the capture cannot foresee.
+    time to live or link-layer address, and after as many other packets as the capturing machine reads at a time. When a
+    sender repeats a packet, it has another IPv4 identification, or comes later. A packet forged to look like a copy has
+    other payload: all payload that a head may keep is compared, by a hash that the capture cannot foresee. ``place``
+    is the index of the side.
     """
-    digest = packet_digest(data, packet, flow, side, secret)
-    path = packet.source_mac ^ np.int64(packet.time_to_live) << 48 ^ np.int64(packet.vlan) << 56
-    for index in range(len(side.recent)):
-        if side.recent[index] == digest:
-            apart = abs(packet.time - side.recent_time[index])
-            if side.recent_path[index] != path and apart <= COPY_OTHER_PATH:
+    digest = mix(packet_digest(data, packet, flow, side, state.secret) + np.uint64(place) * state.secret[1])
+    path = np.uint64(packet.source_mac) ^ np.uint64(packet.time_to_live) << np.uint64(48)
+    path ^= np.uint64(packet.vlan + 1) * np.uint64(0x9E3779B97F4A7C15)
+    first = np.int64(digest & np.uint64(RECENT_PACKETS - 4))
+    oldest = first
+    for slot in range(first, first + 4):
+        if state.recent[slot] == digest:
+            apart = abs(packet.time - state.recent_time[slot])
+            if state.recent_path[slot] != path and apart <= COPY_OTHER_PATH:
                 return True
             if packet.identification != 0 and apart <= COPY_SAME_PATH:
                 return True
-    slot = side.recent_next & 3
-    side.recent[slot] = digest
-    side.recent_path[slot] = path
-    side.recent_time[slot] = packet.time
-    side.recent_next = slot + 1
+        if state.recent_time[slot] < state.recent_time[oldest]:
+            oldest = np.int64(slot)
+    state.recent[oldest] = digest
+    state.recent_path[oldest] = path
+    state.recent_time[oldest] = packet.time
     return False
 
 
@@ -307,6 +312,7 @@ def same_exchange(flows: Any, sides: Any, one: Number, two: Number, side: Number
     return (
         service_port(flow, side) == service_port(other, side)
         and flow.protocol == other.protocol
+        and flow.version == other.version
         and flow.high0 == other.high0
         and flow.low0 == other.low0
         and flow.high1 == other.high1

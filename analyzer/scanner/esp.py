@@ -60,6 +60,8 @@ def track_esp(
         return
     association.remainders[packet.length & 15] += 1
     length = min(packet.length >> 2, 511)
+    if length < len(association.short):
+        association.short[length] += 1
     association.lengths[length >> 6] |= np.uint64(1) << np.uint64(length & 63)
     check_replay(data, packet, association, sequence, events, state)
 

@@ -216,7 +216,7 @@ def fill_slots(slots: Any, flows: Any, count: Number, secret: Any) -> Number:
     for flow_index in range(count):
         flow = flows[flow_index]
         one, two = flow_ends(flow)
-        slots[find_slot(slots, flows, flow.protocol, one, two, secret)] = flow_index
+        slots[find_slot(slots, flows, flow.version, flow.protocol, one, two, secret)] = flow_index
     return count
 
 

@@ -66,13 +66,17 @@ def sender_of(flow: Record, packet: Record) -> Number:
 
 
 @compiled
-def find_slot(slots: Any, flows: Any, protocol: Number, one: Any, two: Any, secret: Any) -> Number:
-    """Slot of the flow between two ends; if there is no such flow, the free slot where it belongs."""
+def find_slot(slots: Any, flows: Any, version: Number, protocol: Number, one: Any, two: Any, secret: Any) -> Number:
+    """Slot of the flow between two ends; if there is no such flow, the free slot where it belongs.
+
+    The IP version keeps IPv4 apart from IPv6 with IPv4-mapped addresses, which the table writes alike.
+    """
     mask = np.uint64(len(slots) - 1)
     slot = flow_hash(protocol, one, two, secret) & mask
     while slots[slot] >= 0:
         flow = flows[slots[slot]]
-        if flow.protocol == protocol and (has_ends(flow, one, two) or has_ends(flow, two, one)):
+        same_kind = flow.protocol == protocol and flow.version == version
+        if same_kind and (has_ends(flow, one, two) or has_ends(flow, two, one)):
             break
         slot = (slot + np.uint64(1)) & mask
     return np.int64(slot)
@@ -82,7 +86,7 @@ def find_slot(slots: Any, flows: Any, protocol: Number, one: Any, two: Any, secr
 def find_flow(slots: Any, flows: Any, packet: Record, secret: Any) -> Number:
     """(slot, index) of the packet's flow; the index is -1 if there is none yet."""
     source, destination = packet_ends(packet)
-    slot = find_slot(slots, flows, packet.protocol, source, destination, secret)
+    slot = find_slot(slots, flows, packet.version, packet.protocol, source, destination, secret)
     return slot, np.int64(slots[slot])
 
 

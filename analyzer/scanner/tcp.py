@@ -19,6 +19,7 @@ def track_tcp(
     packet: Record,
     flow: Record,
     side: Record,
+    peer: Record,
     flow_index: Number,
     sender: Number,
     pieces: Any,
@@ -27,7 +28,8 @@ def track_tcp(
 ) -> Number:
     """Update the connection state of a flow, and keep the payload of a segment; returns TRACK_APDUS or 0.
 
-    After a SYN, ``packet.sequence`` becomes that of the first byte of payload.
+    ``peer`` is the other side. After a SYN, ``packet.sequence`` becomes that of the first byte of payload. A SYN with
+    another number counts only while the peer has acknowledged none: later, the peer ignores it (RFC 9293, 3.10.7.4).
     """
     flags = packet.flags
     side.flags |= flags
@@ -43,7 +45,7 @@ def track_tcp(
             flow.syn_side = sender if not flags & ACK else 1 - sender
         side.initial = packet.sequence
         packet.sequence = np.uint32(packet.sequence + np.uint32(1))
-        if side.pieces == 0:
+        if side.pieces == 0 and not (side.begins and peer.acknowledged):
             side.base = packet.sequence
             side.next = packet.sequence
             side.based = 1

@@ -167,6 +167,37 @@ def test_block_cipher_padding_of_3des() -> None:
     assert severity is Severity.LOW and "possibly 3DES-CBC (confidence 90.0%)" in sentence
 
 
+UNIFORM = [104] * 40
+"""Lengths of the first packets of a flow, more than its head keeps: all acknowledgements with a time stamp."""
+
+
+def test_the_cipher_is_inferred_from_all_packets_of_the_sa() -> None:
+    cbc = [8 + 16 + 16 * blocks + 16 for blocks in (4, 5, 6, 7, 9, 12, 14, 20)]
+    found = issues_of(scanned(traffic([*UNIFORM, *cbc])))
+    assert set(found) == {"TPE226"}
+    severity, sentence, frames = found["TPE226"]
+    assert severity is Severity.MEDIUM and frames[0] == 1
+    assert "All 48 ESP packets, of 8 different lengths" in sentence
+    assert "of 104 bytes, holds a bare TCP acknowledgement only under AES-CBC" in sentence
+    assert issues_of(scanned(traffic([*UNIFORM, *cbc, 108]))) == {}
+
+
+def test_bare_acknowledgements_that_only_3des_makes_are_medium() -> None:
+    lengths = [8 + 8 + 56 + 12] * 40 + [8 + 8 + 8 * blocks + 12 for blocks in (8, 9, 10, 13, 20, 41, 44, 90, 101)]
+    severity, sentence, _ = issues_of(scanned(traffic(lengths)))["TPE226"]
+    assert severity is Severity.MEDIUM and "only under 3DES-CBC" in sentence
+
+
+def test_acknowledgements_that_either_cipher_makes_are_no_evidence() -> None:
+    lengths = [8 + 8 + 44 + 16] * 40 + [76 + 8 * blocks for blocks in range(1, 9)]
+    assert issues_of(scanned(traffic(lengths))) == {}
+
+
+def test_lengths_that_gcm_cannot_make_are_counted_after_the_first_packets() -> None:
+    found = issues_of(scanned(traffic([*UNIFORM, 109, 111])))
+    assert "2 ESP packets" in found["TPE225"][1]
+
+
 def test_no_issue_with_few_packets_or_lengths() -> None:
     cbc = [8 + 16 + 16 * blocks + 12 for blocks in (4, 5, 6, 7, 9, 12)]
     assert issues_of(traffic(cbc)) == {}

@@ -26,9 +26,9 @@ def ends(found: Flows) -> list[tuple[int, str, int, str, int]]:
     return [
         (
             int(row["protocol"]),
-            format_address(int(row["high0"]), int(row["low0"])),
+            format_address(int(row["high0"]), int(row["low0"]), int(row["version"])),
             int(row["port0"]),
-            format_address(int(row["high1"]), int(row["low1"])),
+            format_address(int(row["high1"]), int(row["low1"]), int(row["version"])),
             int(row["port1"]),
         )
         for row in found.flow
@@ -176,6 +176,52 @@ def test_an_icmp_error_finds_the_flow_behind_extension_headers() -> None:
 def test_endless_extension_headers_end() -> None:
     found = build.read([build.ethernet(build.ip6(STATION6, SERVER6, 60, (b"\x3c\0" + bytes(6)) * 100))])
     assert found.counts.unreadable == {"contradictory IP header": 1}
+
+
+@pytest.mark.parametrize(("count", "notes"), [(16, ()), (17, ("more than 16 extension headers",)), (60, None)])
+def test_many_extension_headers_are_read_and_noted(count: int, notes: tuple[str, ...] | None) -> None:
+    udp = build.udp_datagram(40000, 5353, b"question")
+    chain = (b"\x3c\0" + bytes(6)) * (count - 1) + b"\x11\0" + bytes(6) + udp
+    (flow,) = build.conversations([build.ethernet(build.ip6(STATION6, SERVER6, 60, chain))])
+    assert (flow.transport, flow.originator.port, flow.payload) == ("udp", 40000, (8, 0))
+    assert flow.notes == (("more than 16 extension headers",) if notes is None else notes)
+
+
+def test_ipv4_mapped_addresses_on_the_wire_are_a_flow_of_their_own() -> None:
+    udp = build.udp_datagram(40000, 5353, b"question")
+    mapped = build.ip6(f"::ffff:{STATION}", f"::ffff:{SERVER}", 17, udp)
+    error = build.icmp_error("2001:db8::9", f"::ffff:{STATION}", 1, 4, build.ethernet(mapped))
+    flows = build.conversations([build.ethernet(build.ip4(STATION, SERVER, 17, udp)), build.ethernet(mapped), error])
+    assert [flow.originator.address for flow in flows] == [STATION, f"::ffff:{STATION}"]
+    assert [flow.packets for flow in flows] == [(1, 0), (1, 0)]
+    assert [len(flow.icmp_errors) for flow in flows] == [0, 1]
+
+
+@pytest.mark.parametrize(("protocol", "inner"), [(41, UDP4), (4, UDP6)])
+def test_a_tunnel_whose_protocol_contradicts_the_inner_version_is_not_opened(protocol: int, inner: bytes) -> None:
+    assert [row[0] for row in ends(build.read([build.ethernet(build.ip4(STATION, SERVER, protocol, inner))]))] == [
+        protocol
+    ]
+
+
+def test_a_second_syn_ack_with_another_number_moves_the_stream_only_until_the_first_is_acknowledged() -> None:
+    def server(flags: int, sequence: int, payload: bytes = b"") -> bytes:
+        segment = build.tcp_header(80, 4000, flags, sequence, 101) + payload
+        return build.ethernet(build.ip4(SERVER, STATION, 6, segment))
+
+    def client(flags: int, sequence: int, acknowledgement: int = 0) -> bytes:
+        return build.ethernet(
+            build.ip4(STATION, SERVER, 6, build.tcp_header(4000, 80, flags, sequence, acknowledgement))
+        )
+
+    answer = b"HTTP/1.1 200 OK\r\n\r\n"
+    opening = [client(2, 100), server(18, 500)]
+    late = [*opening, client(16, 101, 501), server(18, 7_000_000), server(24, 501, answer)]
+    (flow,) = build.conversations(late)
+    assert flow.head.streams[1].data == answer
+    early = [*opening, server(18, 7_000_000), client(16, 101, 7_000_001), server(24, 7_000_001, answer)]
+    (flow,) = build.conversations(early)
+    assert flow.head.streams[1].data == answer
 
 
 def test_esp_and_unknown_protocols_are_flows_by_address_pair() -> None:
@@ -388,6 +434,26 @@ def test_copies_of_all_packets_of_a_conversation_are_known() -> None:
     twice = [copy for each in frames for copy in (each, shifted(each, 63))]
     found = build.read_files(build.pcap(build.timed(twice, step=1000)))
     assert (found.counts.in_flows, found.counts.copies) == (len(frames), len(frames))
+
+
+def test_copies_that_come_after_many_other_packets_are_known() -> None:
+    """A capture of two interfaces holds what each has received, a batch after the other."""
+    frames = [
+        build.tcp("10.0.0.2", 4000, "10.0.9.1", 3001, 24, 101 + 10 * number, number.to_bytes(10, "big"))
+        for number in range(300)
+    ]
+    batches = [frames[start : start + 50] for start in range(0, len(frames), 50)]
+    captured = [frame for batch in batches for frame in [*batch, *(shifted(frame, 63) for frame in batch)]]
+    found = build.read_files(build.pcap(build.timed(captured, step=10_000)))
+    assert (found.counts.in_flows, found.counts.copies) == (len(frames), len(frames))
+
+
+def test_every_vlan_is_another_path() -> None:
+    """VLANs 1 and 257 differ only above their low eight bits."""
+    tagged = [PING[:12] + b"\x81\0" + vlan.to_bytes(2, "big") + PING[12:] for vlan in (1, 257)]
+    unnumbered = [frame[:22] + b"\0\0" + frame[24:] for frame in tagged]
+    found = build.read_files(build.pcap(build.timed(unnumbered, step=5_000_000)))
+    assert (found.counts.in_flows, found.counts.copies) == (1, 1)
 
 
 def test_what_a_sender_repeats_is_no_copy() -> None:

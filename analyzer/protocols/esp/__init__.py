@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from analyzer.heads import Direction, Head
-from analyzer.protocols.esp.associations import Association, EspFacts, SentPacket, facts
+from analyzer.protocols.esp.associations import Association, EspFacts, SentPacket, cipher_of_flow, facts
 from analyzer.protocols.esp.cipher import AES_CBC, TDES_CBC
 from analyzer.protocols.esp.packets import (
     NAT_TRAVERSAL_PORT,
@@ -34,6 +34,7 @@ __all__ = [
     "EspPayload",
     "NatKeepalive",
     "SentPacket",
+    "cipher_of_flow",
     "dissect",
     "facts",
     "probe",

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from analyzer.heads import Direction, Frame
+from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
-from analyzer.protocols.esp.cipher import Cipher, infer_cipher
+from analyzer.protocols.esp.cipher import Cipher, infer_cipher, lengths_of_association, lengths_of_packets
 from analyzer.protocols.esp.cleartext import Cleartext, detect_cleartext
 from analyzer.protocols.esp.packets import EspPacket, EspPayload, NatKeepalive
 from analyzer.safetext import SafeText
@@ -112,10 +112,17 @@ def facts(items: Sequence[Item]) -> EspFacts:
         pairs=pair_directions(listed),
         rekeys=max(sum(1 for sa in replaced if sa.direction is direction) for direction in Direction),
         cleartext=merge_cleartexts(tuple(cleartexts.values())),
-        cipher=infer_cipher([[sent.packet.length for sent in sa.sent] for sa in encrypted]),
+        cipher=infer_cipher([lengths_of_packets([sent.packet.length for sent in sa.sent]) for sa in encrypted]),
         _associations=tuple(sas),
         _readable=tuple(cleartexts),
     )
+
+
+def cipher_of_flow(head: Head, found: EspFacts) -> Cipher | None:
+    """The cipher inferred from all packets of the flow's SAs without cleartext, not only from those of the head."""
+    readable = {(sa.direction, sa.spi) for sa in found._readable}
+    counted = [sa for sa in head.associations if not sa.folded and (sa.direction, sa.spi) not in readable]
+    return infer_cipher([lengths_of_association(sa) for sa in counted]) if counted else found.cipher
 
 
 def collect_associations(items: Sequence[Item]) -> list[Association]:
