@@ -15,13 +15,13 @@ from analyzer.expected import ExpectedFlow
 from analyzer.heads import Direction
 from analyzer.messages import Item, messages
 from analyzer.protocols import dhcp, dhcp6, dns, esp, ftp, icmp, iec104, ntp, ssh, tls
-from analyzer.protocols.tls.records import ApplicationData, ChangeCipherSpec
+from analyzer.protocols.tls.records import ApplicationData
 from analyzer.protocols.tls.registry import TLS_1_3
 
 SENT, RECEIVED = Direction.ORIGINATOR, Direction.RESPONDER
 
-TLS_ALERT_BYTES = 24
-"""An encrypted alert of TLS 1.3: record header, two bytes of alert, content type and tag (RFC 8446, section 5.2)."""
+TLS_HEADER_BYTES, TLS_ALERT_BYTES = 5, 24
+"""Header of a TLS record; an encrypted alert of TLS 1.3: header, alert, content type and tag (RFC 8446, section 5.2)."""
 
 SSH_REFUSALS = (b"Exceeded MaxStartups", b"Not allowed at this time", b"Too many connections")
 """Texts with which OpenSSH and its wrappers refuse a session instead of a banner."""
@@ -135,8 +135,9 @@ def one_sided_outcome(conversation: Conversation, row: ExpectedFlow) -> Outcome:
         return Outcome(Stage.ANSWERED, "the capture lacks what the base station sent", unseen=True)
     proved = conversation.acknowledged[SENT] - (conversation.closed_by is not None)
     if row.protocol == tls.NAME == conversation.protocol and proved > 1:
-        application_data = has(conversation.dissection.items, ApplicationData, SENT)
-        if application_data and conversation.payload[SENT] > len(conversation.head.streams[SENT].data):
+        facts = conversation.dissection.facts
+        sent_data = isinstance(facts, tls.TlsFacts) and facts._client_record is not None
+        if sent_data and conversation.payload[SENT] > len(conversation.head.streams[SENT].data):
             clause = f"the capture lacks the answers: acknowledgements prove {proved} bytes of them"
             return Outcome(Stage.SERVED, clause)
     return Outcome(Stage.TRIED, f"the capture lacks what {conversation.responder.address} sent", unseen=True)
@@ -179,27 +180,25 @@ first message, a banner of SSH, an APDU, a reply of FTP."""
 
 def tls_outcome(conversation: Conversation) -> Outcome:
     """Before TLS 1.3: ServerHello, and both ChangeCipherSpec with what follows. TLS 1.3: see :func:`tls13_outcome`."""
-    items = conversation.dissection.items
     facts = conversation.dissection.facts
     assert isinstance(facts, tls.TlsFacts)
-    server = facts._server
-    if has(items, tls.ServerHello, server) and facts._version is not None and facts._version >= TLS_1_3:
-        return tls13_outcome(conversation)
-    finished = [has(items, ChangeCipherSpec, way) or has(items, ApplicationData, way) for way in Direction]
-    if all(finished):
+    if facts._server_hello and facts._version is not None and facts._version >= TLS_1_3:
+        return tls13_outcome(conversation, facts)
+    if all(facts._protected):
         return Outcome(Stage.SERVED)
     if any(cut(conversation, way) for way in Direction):
         return Outcome(Stage.SERVED, "its content was seen in part: the capture cut it off")
-    if not has(items, tls.ServerHello, server):
+    if not facts._server_hello:
         alerts = [alert for alert in facts.alerts if alert.endswith("server")]
         if alerts:
             return Outcome(Stage.ANSWERED, f"the server refused the handshake ({alerts[0]})", refused=True)
-        if has_any(items, server):
+        if facts._answered:
             return Outcome(Stage.SERVED) if facts._version is not None else Outcome(Stage.ANSWERED, NO_HELLO)
         return Outcome(Stage.ANSWERED, f"{other_answer(conversation)} answered the ClientHello", refused=True)
     if facts.alerts:
         return Outcome(Stage.ANSWERED, f"the handshake ended with an alert ({facts.alerts[-1]})", refused=True)
-    who = "client" if finished[server] or not finished[1 - server] else "server"
+    server = facts._server
+    who = "client" if facts._protected[server] or not facts._protected[1 - server] else "server"
     return Outcome(Stage.ANSWERED, f"the handshake stopped after the ServerHello: the {who} never finished it")
 
 
@@ -215,19 +214,19 @@ def other_answer(conversation: Conversation) -> str:
 NO_HELLO = "the server sent TLS, and no ServerHello"
 
 
-def tls13_outcome(conversation: Conversation) -> Outcome:
+def tls13_outcome(conversation: Conversation, facts: tls.TlsFacts) -> Outcome:
     """TLS 1.3 hides alerts in records of application data.
 
     Served: after the client's Finished, the server sends anything but a single record of the size of an alert, or the
     client closes first. A single such record, or the server's close right after the client's Finished, is a refusal,
     which is inferred.
     """
-    finished = peer_payload_at_finished(conversation)
+    finished = peer_payload_at_finished(conversation, facts)
     if finished < 0 and any(cut(conversation, way) for way in Direction):
         return Outcome(Stage.SERVED, "its content was seen in part: the capture cut it off")
     if finished < 0:
         return Outcome(Stage.ANSWERED, "the handshake stopped after the ServerHello: the client never finished it")
-    if first_record_bytes(conversation, SENT) == TLS_ALERT_BYTES:
+    if facts._client_record == TLS_ALERT_BYTES - TLS_HEADER_BYTES:
         clause = "the client most likely refused the handshake: it sent a record of the size of an alert"
         return Outcome(Stage.ANSWERED, clause, refused=True, inferred=True)
     after = conversation.payload[RECEIVED] - finished
@@ -244,10 +243,12 @@ def tls13_outcome(conversation: Conversation) -> Outcome:
     return Outcome(Stage.ANSWERED, "the server sent nothing after the client's Finished")
 
 
-def peer_payload_at_finished(conversation: Conversation) -> int:
+def peer_payload_at_finished(conversation: Conversation, facts: tls.TlsFacts) -> int:
     """Bytes that the server had sent when the client sent its first record of application data; -1: it sent none."""
     if conversation.peer_payload[SENT] >= 0:
         return conversation.peer_payload[SENT]
+    if facts._client_record is None:
+        return -1
     items = conversation.dissection.items
     finished = next(
         (item for item in items if item.direction is SENT and isinstance(item.message, ApplicationData)), None
@@ -256,15 +257,6 @@ def peer_payload_at_finished(conversation: Conversation) -> int:
         return -1
     marks = conversation.head.streams[RECEIVED].marks
     return next((mark.offset for mark in marks if mark.time > finished.time), conversation.payload[RECEIVED])
-
-
-def first_record_bytes(conversation: Conversation, way: Direction) -> int:
-    """Size of the first record of application data, with its header; 0 if there is none."""
-    for item in conversation.dissection.items:
-        if isinstance(item.message, ApplicationData) and item.direction is way:
-            header = conversation.head.streams[way].data[item.offset : item.offset + 5]
-            return 5 + int.from_bytes(header[3:], "big")
-    return 0
 
 
 def ssh_outcome(conversation: Conversation) -> Outcome:

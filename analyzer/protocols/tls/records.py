@@ -67,6 +67,8 @@ class ApplicationData(NamedTuple):
 
     version: int
     """The negotiated version; in TLS 1.3, legacy_record_version."""
+    length: int = 0
+    """Declared length of the record's content, in bytes."""
 
 
 # -- recognition ------------------------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ def read_records(reader: Reader, outline: Outline) -> Iterator[object]:
             reader.take(length, "heartbeat record")
             yield Heartbeat(length)
         else:
-            yield ApplicationData(version)
+            yield ApplicationData(version, length)
             return
 
 

@@ -106,6 +106,14 @@ class TlsFacts(Facts):
     """All names of the client's server_name extension; ``None``: it has none."""
     _compressed: bool = False
     """Whether the server chose a compression method (RFC 3749)."""
+    _protected: tuple[bool, bool] = (False, False)
+    """Whether originator and responder sent ChangeCipherSpec or application data."""
+    _answered: bool = False
+    """The server sent any message."""
+    _server_hello: bool = False
+    """The server sent a ServerHello."""
+    _client_record: int | None = None
+    """Length of the client's first record of application data, in bytes; ``None``: it sent none."""
     _links: tuple[Link, ...] = ()
     """From each of the server's certificates to the next one."""
 
@@ -149,7 +157,20 @@ def facts(items: Sequence[Item]) -> TlsFacts:
         _dh_bits=session.key_exchanges[-1].prime_bits if session.key_exchanges else None,
         _server_names=session.server_names[0].names if session.server_names else None,
         _compressed=bool(session.server_hellos) and session.server_hellos[-1].compression_method != 0,
+        _protected=session.protected,
+        _answered=bool(session.from_server),
+        _server_hello=bool(session.server_hellos),
+        _client_record=next(
+            (message.length for message in session.from_client if isinstance(message, ApplicationData)), None
+        ),
         _links=links,
+    )
+
+
+def is_protected(items: Sequence[Item], way: Direction) -> bool:
+    """Whether a direction sent ChangeCipherSpec or application data."""
+    return any(
+        item.direction is way and isinstance(item.message, (ChangeCipherSpec, ApplicationData)) for item in items
     )
 
 
@@ -163,6 +184,7 @@ class Session:
         self.server = server_side(items)
         self.from_server = [item.message for item in items if item.direction is self.server]
         self.from_client = [item.message for item in items if item.direction is not self.server]
+        self.protected = is_protected(items, Direction.ORIGINATOR), is_protected(items, Direction.RESPONDER)
         self.client_hellos: list[ClientHello] = by_kind[ClientHello]
         self.server_hellos: list[ServerHello] = by_kind[ServerHello]
         extensions: list[Extensions] = by_kind[Extensions]
