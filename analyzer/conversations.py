@@ -137,6 +137,9 @@ class Conversation(NamedTuple):
     acknowledged: tuple[int, int] = (0, 0)
     """TCP: bytes of the responder that the originator acknowledged, and of the originator that the responder did,
     whether the capture holds them or not; each counted from the first acknowledgement, a FIN as one byte."""
+    contiguous: tuple[int, int] = (-1, -1)
+    """TCP: bytes at the beginning of each direction that were kept as they arrived, without a gap; -1: the beginning is
+    not in the capture."""
     peer_payload: tuple[int, int] = (-1, -1)
     """TLS: what the peer had sent when this direction sent its first record of application data, in bytes; -1: it has
     sent none."""
@@ -483,6 +486,10 @@ class ConversationBuilder:
             newest=(originator.newest, responder.newest),
             acknowledged=(acknowledged_bytes(originator), acknowledged_bytes(responder)),
             peer_payload=(originator.peer_payload, responder.peer_payload),
+            contiguous=(
+                originator.contiguous if originator.begins else -1,
+                responder.contiguous if responder.begins else -1,
+            ),
             notes=self.notes(row),
             retransmissions=originator.retransmitted + responder.retransmitted,
             copies=(originator.copies, responder.copies),

@@ -21,7 +21,7 @@ from analyzer.protocols.tls.registry import TLS_1_3
 SENT, RECEIVED = Direction.ORIGINATOR, Direction.RESPONDER
 
 TLS_HEADER_BYTES, TLS_ALERT_BYTES = 5, 24
-"""Header of a TLS record; an encrypted alert of TLS 1.3: header, alert, content type and tag (RFC 8446, section 5.2)."""
+"""Header of a TLS record; an encrypted alert of TLS 1.3: header, alert, type and tag (RFC 8446, section 5.2)."""
 
 SSH_REFUSALS = (b"Exceeded MaxStartups", b"Not allowed at this time", b"Too many connections")
 """Texts with which OpenSSH and its wrappers refuse a session instead of a banner."""
@@ -416,6 +416,10 @@ def cut(conversation: Conversation, way: Direction) -> bool:
     """
     if conversation.peer_payload[way] >= 0:
         return False
-    stream, payload = conversation.head.streams[way], conversation.payload[way]
-    lost = conversation.acknowledged[1 - way] > payload + 1 and stream.begins
+    payload = conversation.payload[way]
+    acknowledged = conversation.acknowledged[1 - way]
+    if conversation.contiguous[way] == payload and acknowledged <= payload + 1:
+        return False
+    stream = conversation.head.streams[way]
+    lost = acknowledged > payload + 1 and stream.begins
     return lost or len(stream.data) < payload or not (stream.begins or not payload)
