@@ -72,7 +72,10 @@ def audit_of(name: str) -> Audit:
 def audit_with_keys(name: str) -> Audit:
     """The audit of a capture with the keys beside it, for which tshark is needed."""
     suffixes = {key.rpartition(".")[2]: folders()[name] / key for key in expectation(name)["origin"]["keys"]}
-    key_files = {"tls_keylog": suffixes.get("keylog"), "ike_keys": suffixes.get("ikev2_decryption_table")}
+    key_files: dict[str, Any] = {
+        "tls_keylog": suffixes.get("keylog"),
+        "ike_keys": suffixes.get("ikev2_decryption_table"),
+    }
     return audit(files(name), **options(name), **key_files)
 
 

@@ -155,7 +155,7 @@ def recorded_pcap() -> Iterator[bytes]:
     frames = build.timed([build.tcp(build.STATION, 40000, build.SERVER, 3001, build.SYN)] * 3)
     for magic in PCAP_MAGICS:
         for order in ("<", ">"):
-            yield build.pcap(frames, magic=magic, order=order)  # type: ignore[arg-type]
+            yield build.pcap(frames, magic=magic, order=order)
     yield build.pcap(frames, modified=True)
     yield build.pcap(frames, minor=2, linktype=6)
 
@@ -166,15 +166,15 @@ def recorded_pcapng() -> Iterator[bytes]:
     for order in ("<", ">"):
         yield b"".join(
             (
-                build.section(order),  # type: ignore[arg-type]
-                build.interface(1, 96, 9, 7, order, 4),  # type: ignore[arg-type]
-                build.enhanced(frame, 1, 0, order),  # type: ignore[arg-type]
-                build.simple(frame, order),  # type: ignore[arg-type]
-                build.obsolete(frame, 2, 0, order),  # type: ignore[arg-type]
-                build.statistics(1, 2, 0, order),  # type: ignore[arg-type]
-                build.block(4, build.option(1, b"\1\2\3\4name\0", order), order),  # type: ignore[arg-type]
-                build.block(10, b"KSLT\4\0\0\0keys", order),  # type: ignore[arg-type]
-                build.block(0xBAD, bytes(8), order),  # type: ignore[arg-type]
+                build.section(order),
+                build.interface(1, 96, 9, 7, order, 4),
+                build.enhanced(frame, 1, 0, order),
+                build.simple(frame, order),
+                build.obsolete(frame, 2, 0, order),
+                build.statistics(1, 2, 0, order),
+                build.block(4, build.option(1, b"\1\2\3\4name\0", order), order),
+                build.block(10, b"KSLT\4\0\0\0keys", order),
+                build.block(0xBAD, bytes(8), order),
             )
         )
 
