@@ -350,6 +350,7 @@ CUT = [
 ]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("frame", CUT)
 def test_a_frame_cut_at_every_byte_is_its_flow_or_cut(frame: bytes) -> None:
     """Never another flow, and nothing that the sender is to blame for."""
