@@ -35,8 +35,9 @@ from analyzer.heads import (
     cache_last,
 )
 from analyzer.scanner import columns, kernels
-from analyzer.scanner.decapsulation import HEADERS_TRUNCATED, ethertype_name
+from analyzer.scanner.decapsulation import HEADERS_TRUNCATED
 from analyzer.scanner.driver import BUFFER_BYTES, Records, Scan, random_factors
+from analyzer.scanner.layer_names import ethertype_name
 from analyzer.timeline import Run, RunKind, Timeline
 from analyzer.wire import UNBOUNDED
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.scanner import driver
-from analyzer.scanner.decapsulation import HEADERS_TRUNCATED, LINKS, LINKTYPES, MAX_LAYERS, decapsulate
+from analyzer.scanner.decapsulation import HEADERS_TRUNCATED, LINKS, MAX_LAYERS, decapsulate
+from analyzer.scanner.layer_names import LINKTYPES
 from tests import build
 from tests.build import MAC, OTHER_MAC, SERVER, SERVER6, STATION, STATION6, ethernet, hardware, ip4, ip6, udp_datagram
 
