@@ -9,6 +9,7 @@ from analyzer.scanner.columns import (
     DECODED,
     FIN,
     ICMP,
+    ICMP_ERROR,
     MAX_ICMP_ERRORS,
     MERGED_PORT,
     RST,
@@ -112,30 +113,30 @@ def count_icmp_error(
     inner: Record,
     slots: Any,
     flows: Any,
-    sides: Any,
     pieces: Any,
     arena: Any,
     state: Record,
-) -> None:
-    """Count an ICMP error in the flow that it quotes; without such a flow, in a flow of its own."""
+) -> Number:
+    """Count an ICMP error in the flow that it quotes, and return ICMP_ERROR.
+
+    Returns DECODED if there is no such flow: it is a packet of a flow of its own. Returns TRUNCATED if the quotation is
+    truncated. ``inner`` is scratch space.
+    """
     outcome = decode_quoted(data, packet, inner)
-    if outcome == TRUNCATED:
-        state.headers_truncated += 1
-        return
-    if outcome == DECODED:
-        _, flow_index = find_flow(slots, flows, inner, state.secret)
-        if flow_index >= 0:
-            flow = flows[flow_index]
-            state.icmp_errors += 1
-            flow.errors += 1
-            # Source quenches and redirects have a limit of their own: a flood of other errors cannot hide them.
-            control = packet.protocol == ICMP and data[packet.payload] in (4, 5)
-            flow.controls += control
-            if (flow.errors <= MAX_ICMP_ERRORS or (control and flow.controls <= MAX_ICMP_ERRORS)) and has_room(state):
-                begin = packet.network
-                count = min(packet.end - begin, QUOTED_BYTES)
-                index = store_piece(data, begin, count, pieces, arena, state)
-                sender = sender_of(flow, inner)
-                describe_piece(pieces[index], packet, state, flow_index, sender, packet.payload - begin, 1)
-            return
-    count_packet(data, packet, slots, flows, sides, pieces, arena, state)
+    if outcome != DECODED:
+        return TRUNCATED if outcome == TRUNCATED else DECODED
+    _, flow_index = find_flow(slots, flows, inner, state.secret)
+    if flow_index < 0:
+        return DECODED
+    flow = flows[flow_index]
+    state.icmp_errors += 1
+    flow.errors += 1
+    # Source quenches and redirects have a limit of their own: a flood of other errors cannot hide them.
+    control = packet.protocol == ICMP and data[packet.payload] in (4, 5)
+    flow.controls += control
+    if (flow.errors <= MAX_ICMP_ERRORS or (control and flow.controls <= MAX_ICMP_ERRORS)) and has_room(state):
+        begin = packet.network
+        index = store_piece(data, begin, min(packet.end - begin, QUOTED_BYTES), pieces, arena, state)
+        sender = sender_of(flow, inner)
+        describe_piece(pieces[index], packet, state, flow_index, sender, packet.payload - begin, 1)
+    return ICMP_ERROR

@@ -54,11 +54,8 @@ EXTENSION_BYTES = 8
 
 
 @compiled
-def decode(data: Buffer, packet: Record, tunnels: Any) -> Number:
-    """Decode the packet in ``data[packet.start:packet.end]`` from its link-layer header on.
-
-    ``tunnels[n]``: IP protocol n takes the slow path; ``tunnels[256 + n]``: so does UDP port n.
-    """
+def decode_link(data: Buffer, packet: Record) -> Number:
+    """Decode the link layer of the packet in ``data[packet.start:packet.end]``; DECODED: down to ``packet.network``."""
     packet.source_mac = -1
     packet.destination_mac = -1
     packet.vlan = -1
@@ -116,15 +113,15 @@ def decode(data: Buffer, packet: Record, tunnels: Any) -> Number:
     packet.ethertype = ethertype
     packet.network = offset
     if ethertype in (IPV4, IPV6):
-        return decode_ip(data, packet, tunnels)
+        return DECODED
     if ethertype in (MPLS, MPLS_MULTICAST, PPPOE_SESSION):
-        return decode_tagged(data, packet, tunnels)
+        return decode_tag(data, packet)
     if linktype == LINK_ETHERNET and is_bare_ip(data, packet):
         packet.source_mac = -1
         packet.vlan = -1
         packet.ethertype = IPV6 if data[packet.start] >> 4 == 6 else IPV4
         packet.network = packet.start
-        return decode_ip(data, packet, tunnels)
+        return DECODED
     if ethertype < 1536 or ethertype in SLOW_ETHERTYPES:  # below 1536 it is a length: IEEE 802.2
         return SLOW_PATH
     return NOT_IP
@@ -152,8 +149,8 @@ def is_bare_ip(data: Buffer, packet: Record) -> Number:
 
 
 @compiled
-def decode_tagged(data: Buffer, packet: Record, tunnels: Any) -> Number:
-    """Decode IP directly below a PPPoE session (RFC 2516) or an MPLS label stack (RFC 3032) at ``packet.network``.
+def decode_tag(data: Buffer, packet: Record) -> Number:
+    """Skip a PPPoE session header (RFC 2516) or MPLS label stack (RFC 3032) right before IP; sets ``packet.tag``.
 
     Anything else takes the slow path.
     """
@@ -174,12 +171,15 @@ def decode_tagged(data: Buffer, packet: Record, tunnels: Any) -> Number:
         return SLOW_PATH
     packet.tag = tag << 13 | np.int64(packet.vlan + 1) | np.int64(1) << 60
     packet.network = offset
-    return DECODED if decode_ip(data, packet, tunnels) == DECODED else SLOW_PATH
+    return DECODED
 
 
 @compiled
 def decode_ip(data: Buffer, packet: Record, tunnels: Any) -> Number:
-    """Decode the IP header at ``packet.network`` and the transport header after it."""
+    """Decode the IP header at ``packet.network`` and the transport header after it.
+
+    ``tunnels[n]``: IP protocol n takes the slow path; ``tunnels[256 + n]``: so does UDP port n.
+    """
     offset = packet.network
     if offset >= packet.end:
         return TRUNCATED
@@ -190,8 +190,9 @@ def decode_ip(data: Buffer, packet: Record, tunnels: Any) -> Number:
     packet.flags = 0
     packet.payload = offset
     packet.length = 0
-    # Packets offloaded to the network card declare the length 0: then they end with the frame.
-    undeclared = min(packet.start + packet.wire - packet.trailer, offset + LARGEST_PACKET)
+    # Packets that the network card segments declare the length 0: then they end with the frame.
+    limit = min(packet.start + packet.wire - packet.trailer, offset + LARGEST_PACKET)
+    many_extensions = False
     if version == 4:
         if offset + 20 > packet.end:
             return TRUNCATED
@@ -207,12 +208,13 @@ def decode_ip(data: Buffer, packet: Record, tunnels: Any) -> Number:
         read_addresses4(data, offset, packet)
         if u16(data, offset + 6) & 0x3FFF:  # a fragment: more fragments, or an offset
             return SLOW_PATH
-        return decode_transport(data, packet, offset + header, offset + total if total else undeclared, tunnels)
-    if version == 6:
+        limit = offset + total if total else limit
+        offset += header
+    elif version == 6:
         if offset + 40 > packet.end:
             return TRUNCATED
         declared = u16(data, offset + 4)
-        limit = offset + 40 + declared if declared else undeclared
+        limit = offset + 40 + declared if declared else limit
         packet.time_to_live = data[offset + 7]
         packet.identification = 0
         read_addresses6(data, offset, packet)
@@ -225,10 +227,11 @@ def decode_ip(data: Buffer, packet: Record, tunnels: Any) -> Number:
             return SLOW_PATH
         if following in UNFINISHED:
             return MALFORMED
-        many = offset - packet.network - 40 > MAX_EXTENSIONS * EXTENSION_BYTES
-        outcome = decode_transport(data, packet, offset, limit, tunnels)
-        return SLOW_PATH if many and outcome == DECODED else outcome
-    return MALFORMED
+        many_extensions = offset - packet.network - 40 > MAX_EXTENSIONS * EXTENSION_BYTES
+    else:
+        return MALFORMED
+    outcome = decode_transport(data, packet, offset, limit, tunnels)
+    return SLOW_PATH if many_extensions and outcome == DECODED else outcome
 
 
 @compiled

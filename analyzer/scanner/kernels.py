@@ -27,6 +27,7 @@ from analyzer.scanner.columns import (
     INTERFACE,
     LINK,
     LINK_DIRECTION,
+    MALFORMED,
     MAX_PACKET_EVENTS,
     MAX_RUNS,
     NEEDS_SLOW_PATH,
@@ -49,7 +50,7 @@ from analyzer.scanner.columns import (
     TRACK_ESP,
     TRUNCATED,
 )
-from analyzer.scanner.decode import decode, decode_ip
+from analyzer.scanner.decode import decode_ip, decode_link
 from analyzer.scanner.duplicates import (
     content_digest,
     content_kind,
@@ -93,7 +94,7 @@ def scan(
     """Count all packets in ``data[state.position:end]``; returns the reason to stop (END_OF_BUFFER, BLOCK, …).
 
     ``states`` has one record. ``packets`` has two: the packet, and scratch space for the packet that an ICMP error
-    quotes. With SINGLE framing, exactly the packet in ``packets[0]`` is counted. ``tunnels``: see :func:`decode`.
+    quotes. With SINGLE framing, exactly the packet in ``packets[0]`` is counted. ``tunnels``: see :func:`decode_ip`.
     """
     state = states[0]
     packet = packets[0]
@@ -113,26 +114,27 @@ def scan(
             or state.events + MAX_PACKET_EVENTS > len(events)
         ):
             return TABLES_FULL
-        if state.framing == SINGLE:
-            outcome = decode_ip(data, packet, tunnels)
-            if outcome == SLOW_PATH:  # it comes from there
-                outcome = DECODED
-        else:
+        outcome = DECODED
+        if state.framing != SINGLE:
             outcome = read_record(data, end, packet, interfaces, state)
             if outcome != PACKET_READ:
                 return outcome
             count_frame(packet, state)
-            outcome = decode(data, packet, tunnels)
-            if packet.tag and outcome == DECODED and not is_tag_noted(slots, flows, sides, packet, state.secret):
+            outcome = decode_link(data, packet)
+        if outcome == DECODED:
+            outcome = decode_ip(data, packet, tunnels)
+            if state.framing == SINGLE:
+                outcome = DECODED if outcome == SLOW_PATH else outcome  # it comes from there
+            elif packet.tag and not (outcome == DECODED and is_tag_noted(slots, flows, sides, packet, state.secret)):
                 outcome = SLOW_PATH
+        if outcome == ICMP_ERROR:
+            outcome = count_icmp_error(data, packet, packets[1], slots, flows, pieces, arena, state)
         if outcome == DECODED:
             remains = count_packet(data, packet, slots, flows, sides, pieces, arena, state)
             if remains >= TRACK_ESP:
                 track_esp(data, packet, flows[state.flow], remains - TRACK_ESP, associations, events, state)
             elif remains:
                 track_apdus(data, packet, flows[state.flow], sides, remains - TRACK_APDUS, arena, state, tables)
-        elif outcome == ICMP_ERROR:
-            count_icmp_error(data, packet, packets[1], slots, flows, sides, pieces, arena, state)
         elif outcome == NOT_IP:
             state.not_ip += 1
             ethertypes[packet.ethertype] += 1
@@ -140,7 +142,7 @@ def scan(
             return NEEDS_SLOW_PATH
         elif outcome == TRUNCATED:
             state.headers_truncated += 1
-        else:
+        elif outcome == MALFORMED:
             state.malformed += 1
         if state.framing == SINGLE:
             return END_OF_BUFFER
