@@ -83,8 +83,12 @@ def has_room(state: Record) -> Number:
 def store_piece(data: Buffer, begin: Number, count: Number, pieces: Any, arena: Any, state: Record) -> Number:
     """Copy bytes to the arena; returns the index of a new piece for them. The caller has made room for both."""
     offset = state.arena
-    for index in range(count):
-        arena[offset + index] = data[begin + index]
+    if begin < 0 or count < 0 or begin + count > len(data) or offset + count > len(arena):
+        raise IndexError
+    # After this check, and with indices that cannot be negative, no byte needs its own: many are copied at a time.
+    source, target = np.uint64(begin), np.uint64(offset)
+    for index in range(np.uint64(count)):
+        arena[target + index] = data[source + index]
     state.arena = offset + count
     piece = state.pieces
     state.pieces = piece + 1
