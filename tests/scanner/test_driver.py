@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,3 +132,36 @@ def test_flows_above_the_limit_are_folded_and_counted(tmp_path: Path, monkeypatc
 def test_flows_do_not_depend_on_the_hash_secret() -> None:
     drawn = [build.udp(f"10.0.{n % 7}.{n % 200}", 1000 + n, SERVER, 53, b"x") for n in range(3000)]
     assert content(build.read(drawn)) == content(build.read(drawn))
+
+
+# -- growth of the tables ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "INITIAL_FLOWS", 1 << 8)
+
+
+@pytest.mark.usefixtures("small_tables")
+def test_the_flow_table_grows() -> None:
+    frames = [build.udp(f"10.{n >> 8 & 255}.{n & 255}.1", 1024 + n, SERVER, 7000, b"hello") for n in range(10_000)]
+    replies = [build.udp(SERVER, 7000, f"10.{n >> 8 & 255}.{n & 255}.1", 1024 + n, b"answer") for n in range(10_000)]
+    found = build.read(frames + replies)
+    assert len(found) == 10_000
+    assert (found.side["packets"] == 1).all()
+    assert found.flow["port0"].tolist() == list(range(1024, 11_024))
+    assert found.flow["first_frame"].tolist() == list(range(1, 10_001))
+    assert np.diff(found.piece_starts).tolist() == [2] * 10_000
+    assert found.payload(int(found.pieces["arena"][19_999]), 6) == b"answer"
+
+
+@pytest.mark.usefixtures("small_tables")
+def test_the_arena_and_the_pieces_grow() -> None:
+    noise = random.Random(3)
+    payloads = [noise.randbytes(1400) for _ in range(20_000)]
+    frames = [build.udp(STATION, 1024 + n // 40, SERVER, 7000, payload) for n, payload in enumerate(payloads)]
+    found = build.read(frames)
+    assert len(found.arena) > 3
+    kept = [found.payload(int(row["arena"]), int(row["kept"])) for row in found.pieces]
+    assert len(kept) == 20_000
+    assert kept == payloads

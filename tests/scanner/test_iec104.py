@@ -1,4 +1,4 @@
-"""The scanner's walk over APDUs against the dissector, which reads the whole stream at once."""
+"""IEC 104 in the scanner, compared with the dissector, which reads the whole stream at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.protocols.test_iec104 import i_frame, lrr, s_frame
 
 CLIENT, SERVER = (build.STATION, 40000), (build.SERVER, 2404)
 FIRST = 0xFFFFFE00
-"""Sequence number of the first byte: they wrap early."""
+"""Sequence number of the first byte, close to the wrap."""
 
 
 def standard(kind: int, count: int, cause: int) -> bytes:
@@ -48,7 +48,7 @@ good_apdus = st.one_of(
 
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
-    """APDUs in a row, in some of which a byte near the beginning is another one."""
+    """APDUs in a row, some with a changed byte near their start."""
     data = bytearray()
     for apdu in draw(st.lists(good_apdus, min_size=1, max_size=12)):
         data += apdu
@@ -64,7 +64,7 @@ def segments(data: bytes, cuts: Sequence[int]) -> list[tuple[int, bytes]]:
 
 
 def captured(sent: Sequence[tuple[int, bytes]], end: int | None = None, buffer_size: int = 1 << 19) -> Conversation:
-    """A client that sends segments in this order, after a handshake; ``end``: and a FIN at this offset."""
+    """A client sends segments in this order, after a handshake; ``end``: then a FIN at this offset."""
     frames = [build.tcp(*CLIENT, *SERVER, SYN, FIRST - 1), build.tcp(*SERVER, *CLIENT, SYN | ACK, 99)]
     frames += [build.tcp(*CLIENT, *SERVER, ACK, FIRST + at, data) for at, data in sent]
     if end is not None:
@@ -75,7 +75,7 @@ def captured(sent: Sequence[tuple[int, bytes]], end: int | None = None, buffer_s
 
 
 def oracle(sent: Sequence[tuple[int, bytes]], data: bytes) -> Dissection:
-    """The dissector's reading of the whole stream, each byte in the frame that brought it first."""
+    """What the dissector reads in the whole stream; each byte belongs to the first frame that contains it."""
     owner: dict[int, int] = {}
     for number, (at, part) in enumerate(sent, 3):
         for offset in range(at, at + len(part)):
@@ -89,7 +89,7 @@ def oracle(sent: Sequence[tuple[int, bytes]], data: bytes) -> Dissection:
 
 
 def counts(facts: object) -> Counter[str]:
-    """What both can count, of APDUs that began well."""
+    """What both count of APDUs without a framing error."""
     assert isinstance(facts, Iec104Facts)
     found = Counter({"I": facts.i_frames, "S": facts.s_frames, "U": facts.u_frames, "long": facts.long_apdus})
     for kinds in (facts.functions, facts.lrr_types, facts.type_ids):
@@ -104,7 +104,7 @@ def whole(found: Conversation) -> Iec104Facts:
 
 @settings(max_examples=300, deadline=None)
 @given(streams(), st.lists(st.integers(0, 4000), max_size=30), st.randoms(use_true_random=False), st.booleans())
-def test_any_segments_in_any_order_say_what_the_stream_says(
+def test_segments_in_any_order_agree_with_the_dissector(
     data: bytes, cuts: list[int], chance: random.Random, ends: bool
 ) -> None:
     sent = segments(data, cuts)
@@ -119,8 +119,8 @@ def test_any_segments_in_any_order_say_what_the_stream_says(
     assert link is not None
     line = link.directions[Direction.ORIGINATOR]
     assert (line.offset, line.missing, line.gaps) == (len(data), 0, 0)
-    breaks = [ParseError(*each) for each in iec104.anomalies(link)]
-    malformed = [each for each in expected.parse_errors if each.anomaly.cause is Cause.MALFORMED]
+    breaks = [ParseError(*anomaly) for anomaly in iec104.anomalies(link)]
+    malformed = [error for error in expected.parse_errors if error.anomaly.cause is Cause.MALFORMED]
     if malformed:
         assert breaks[:1] == malformed
     else:
@@ -132,7 +132,7 @@ def test_any_segments_in_any_order_say_what_the_stream_says(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(good_apdus, min_size=4, max_size=60), st.lists(st.integers(0, 9999), max_size=40), st.data())
-def test_what_the_capture_lacks_is_never_the_sender_s_fault(
+def test_missing_segments_are_never_blamed_on_the_sender(
     apdus: list[bytes], cuts: list[int], drawn: st.DataObject
 ) -> None:
     data = b"".join(apdus)
@@ -154,29 +154,31 @@ def test_what_the_capture_lacks_is_never_the_sender_s_fault(
 
 
 @pytest.mark.parametrize("size", [64, 1 << 12, 1 << 22])
-def test_buffers_of_any_size_say_the_same(size: int) -> None:
+def test_the_result_does_not_depend_on_the_buffer_size(size: int) -> None:
     chance = random.Random(104)
     data = b"".join(i_frame(n, lrr(n % 48, chance.randrange(300))) for n in range(500))
     sent = segments(data, [chance.randrange(len(data)) for _ in range(300)])
     chance.shuffle(sent)
-    sent = sorted(sent, key=lambda each: each[0] + chance.randrange(1500))
+    sent = sorted(sent, key=lambda segment: segment[0] + chance.randrange(1500))
     found = captured(sent, len(data), size)
     assert found.head.link == captured(sent, len(data)).head.link
     assert found.head.link is not None and found.head.link.directions[0].apdus == 500
-    told = to_json(found.dissection.facts)
-    assert told["sequence_numbers"] == {"originator": [0, 499]}
-    assert (told["apdus"], told["unread_bytes"], told["gaps"]) == (500, 0, 0)
+    facts = to_json(found.dissection.facts)
+    assert facts["sequence_numbers"] == {"originator": [0, 499]}
+    assert (facts["apdus"], facts["unread_bytes"], facts["gaps"]) == (500, 0, 0)
     assert len(found.head.streams[0].data) == columns.HEAD_LIMITS[columns.CONTENT_IEC104]
 
 
-def test_a_break_at_byte_5_000_000_is_found_in_its_frame() -> None:
+def test_a_framing_break_far_into_the_stream_is_found_in_its_frame() -> None:
     data = b"".join(i_frame(n % 32767, lrr(5, 228)) for n in range(5_000_000 // 254))
     data += bytes(6) + i_frame(0, lrr(5)) + b"\x68\x04\x0f\0\0\0"
     at = len(data) - 6 - len(i_frame(0, lrr(5))) - 6
     sent = [(start, data[start : min(start + 1400, at)]) for start in range(0, at, 1400)]
     sent += [(at, data[at : at + 6]), (at + 6, data[at + 6 :])]
     found = captured(sent)
-    assert [(each.anomaly.offset, each.anomaly.field, each.frame.number) for each in found.dissection.malformed] == [
+    assert [
+        (error.anomaly.offset, error.anomaly.field, error.frame.number) for error in found.dissection.malformed
+    ] == [
         (at, "start byte", len(sent) + 1),
         (len(data) - 4, "control field", len(sent) + 2),
     ]
@@ -185,7 +187,7 @@ def test_a_break_at_byte_5_000_000_is_found_in_its_frame() -> None:
     assert facts.apdus == 5_000_000 // 254 + 1
 
 
-def test_a_stream_that_ends_within_an_apdu_is_broken_and_one_that_the_capture_leaves_is_not() -> None:
+def test_a_fin_within_an_apdu_is_a_break_and_the_end_of_the_capture_is_not() -> None:
     data = i_frame(0, lrr(5)) * 100 + i_frame(0, lrr(5))[:30]
     (broken,) = captured([(0, data)], len(data)).dissection.malformed
     assert (broken.anomaly.field, broken.anomaly.offset) == ("APDU", len(data) - 30)
@@ -193,7 +195,7 @@ def test_a_stream_that_ends_within_an_apdu_is_broken_and_one_that_the_capture_le
     assert captured([(0, data)]).dissection.malformed == ()
 
 
-def test_a_midstream_link_is_judged_once_it_is_read_with_certainty() -> None:
+def test_a_midstream_link_has_breaks_only_once_its_framing_is_confirmed() -> None:
     data = b"".join(i_frame(n, lrr(5)) for n in range(60))
     frames = [build.tcp(*CLIENT, *SERVER, ACK, 100 + at, part) for at, part in segments(data, range(20, 4000, 200))]
     found = build.conversation(frames)
@@ -206,7 +208,7 @@ def test_a_midstream_link_is_judged_once_it_is_read_with_certainty() -> None:
     assert (broken.anomaly.offset, broken.frame.number) == (len(data), 61)
 
 
-def test_two_files_are_one_stream() -> None:
+def test_a_stream_continues_in_the_next_file() -> None:
     data = b"".join(i_frame(n, lrr(5)) for n in range(200)) + b"nonsense"
     frames = [build.tcp(*CLIENT, *SERVER, SYN, 99), build.tcp(*SERVER, *CLIENT, SYN | ACK, 99)]
     frames += [build.tcp(*CLIENT, *SERVER, ACK, 100 + at, part) for at, part in segments(data, range(0, 12000, 170))]
@@ -214,13 +216,13 @@ def test_two_files_are_one_stream() -> None:
     (one,) = dissect_flows(build.read_files(build.pcap(packets))).expand()
     (two,) = dissect_flows(build.read_files(build.pcap(packets[:31]), build.pcap(packets[31:]))).expand()
     assert to_json(one.dissection.facts) == to_json(two.dissection.facts)
-    assert [each.anomaly for each in one.dissection.parse_errors] == [
-        each.anomaly for each in two.dissection.parse_errors
+    assert [error.anomaly for error in one.dissection.parse_errors] == [
+        error.anomaly for error in two.dissection.parse_errors
     ]
     assert two.dissection.parse_errors[0].frame == Frame(1, len(frames) - 31)
 
 
-def test_the_scanner_knows_the_sizes_of_all_types() -> None:
+def test_sizes_of_all_types_agree_with_the_dissector() -> None:
     for kind in range(256):
         name, size = TYPES.get(kind, (None, None))
         expected = -2 if name is None and kind < 128 else -1 if size is None else size
