@@ -222,7 +222,7 @@ class Library:
         with self.lock:
             if not self.ready():
                 self.write(self.build())
-            if self.fallback is not None:
+            if self.fallback is not None and any(kernel.plain is None for kernel in self.kernels):
                 self.compile_plain()
 
     def build(self) -> bytes:
@@ -260,8 +260,10 @@ class Library:
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        for kernel in self.kernels:
-            address = engine.get_function_address(kernel.symbol)
+        addresses = [engine.get_function_address(kernel.symbol) for kernel in self.kernels]
+        if not all(addresses):
+            raise KernelError("kernels are missing from the machine code")
+        for kernel, address in zip(self.kernels, addresses, strict=True):
             kernel.entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p)(address)
         self.engine = engine
 
@@ -508,7 +510,7 @@ def digest(key: bytes, code: bytes) -> bytes:
 
 
 def numba_version() -> bytes:
-    """What tells the version of numba, without importing it."""
+    """The version of numba, or a file that contains it, without importing numba."""
     spec = importlib.util.find_spec("numba")
     if spec is None or spec.origin is None:
         return b""

@@ -455,6 +455,7 @@ def unavailable(*_: Any, **__: Any) -> Any:
         ("analyzer.scanner.jit.FAST_OPTIONS", {"no_such_option": True}, "no_such_option"),
         ("analyzer.scanner.jit.fast_reader", unavailable, "AttributeError: a future version"),
         ("analyzer.scanner.jit.target_machine", unavailable, "AttributeError: a future version"),
+        ("llvmlite.binding.ExecutionEngine.get_function_address", lambda *_: 0, "KernelError: kernels are missing"),
     ],
 )
 def test_plain_numba_takes_over_where_the_inside_of_numba_is_unknown(
