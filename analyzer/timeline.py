@@ -51,6 +51,10 @@ class Timeline:
         """Seconds of the longest interval, from ``start`` on."""
         return max((last - max(first, start) for first, last in self.intervals if last >= start), default=0) / 1e9
 
+    def watched_since(self, time: int) -> int:
+        """Beginning of the interval that contains a time; the time itself if none does."""
+        return next((first for first, last in self.intervals if first <= time <= last), time)
+
     def watched_until(self, time: int) -> int:
         """End of the interval that contains a time; the time itself if none does."""
         return next((last for first, last in self.intervals if first <= time <= last), time)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.findings import Finding, Kind
+from analyzer.findings import Finding, Kind, Severity
 from analyzer.result import Audit
 from tests.synthetic import (
     DNS,
@@ -174,8 +174,20 @@ def test_server_distinguishes_ntp_rows(tmp_path: Path, server: str, expected: tu
 # -- DNS over TCP -----------------------------------------------------------------------------------------------
 
 
-def test_dns_over_tcp_after_a_truncated_answer_is_a_retry(tmp_path: Path) -> None:
-    traffic = tls().exchange(STATION, 5555, RESOLVER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP)
+CUT_OTHER_NAME = (DNS_CUT[0].replace(b"example", b"exemple"), DNS_CUT[1].replace(b"example", b"exemple"))
+"""A question for another name, and its truncated answer."""
+AAAA_TCP = (DNS_TCP[0].replace(b"example\0\0\1", b"example\0\0\x1c"), DNS_TCP[1])
+TXT_TCP = (DNS_TCP[0].replace(b"example\0\0\1", b"example\0\0\x10"), DNS_TCP[1])
+
+
+def late() -> Traffic:
+    """Traffic that goes on two seconds after the beginning of the capture."""
+    return tls().at(2)
+
+
+@pytest.mark.parametrize("retried", [DNS_TCP, AAAA_TCP], ids=["same type", "the other type of addresses"])
+def test_dns_over_tcp_after_a_truncated_answer_is_a_retry(tmp_path: Path, retried: tuple[bytes, bytes]) -> None:
+    traffic = late().exchange(STATION, 5555, RESOLVER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, retried)
     result = traffic.audit(tmp_path)
     assert not findings_of(result, "TPE101") and not findings_of(result, "TPE338")
     assert statuses(result)["n2"] == "present"
@@ -185,20 +197,40 @@ def test_dns_over_tcp_after_a_truncated_answer_is_a_retry(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "traffic",
     [
-        tls().tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
-        tls().exchange(STATION, 5555, RESOLVER, 53, DNS).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
-        tls().exchange(STATION, 5555, OTHER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
-        tls().exchange("10.0.0.9", 5555, RESOLVER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
-        tls().tcp(STATION, 40001, RESOLVER, 53, DNS_TCP).exchange(STATION, 5555, RESOLVER, 53, DNS_CUT),
+        late().tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
+        late().exchange(STATION, 5555, RESOLVER, 53, DNS).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
+        late().exchange(STATION, 5555, OTHER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
+        late().exchange("10.0.0.9", 5555, RESOLVER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
+        late().tcp(STATION, 40001, RESOLVER, 53, DNS_TCP).exchange(STATION, 5555, RESOLVER, 53, DNS_CUT),
+        late().exchange(STATION, 5555, RESOLVER, 53, DNS_CUT).tcp(STATION, 40001, RESOLVER, 53, TXT_TCP),
+        late().exchange(STATION, 5555, RESOLVER, 53, CUT_OTHER_NAME).tcp(STATION, 40001, RESOLVER, 53, DNS_TCP),
+        late()
+        .exchange(STATION, 5555, RESOLVER, 53, DNS_CUT)
+        .tcp(STATION, 40001, RESOLVER, 53, (DNS_TCP[0] + TXT_TCP[0], DNS_TCP[1])),
     ],
-    ids=["alone", "whole answer", "another server", "another client", "before the answer"],
+    ids=[
+        "alone",
+        "whole answer",
+        "another server",
+        "another client",
+        "before the answer",
+        "another type",
+        "another name",
+        "another question behind the retry",
+    ],
 )
 def test_any_other_dns_over_tcp_makes_the_row_malformed(tmp_path: Path, traffic: Traffic) -> None:
     result = traffic.audit(tmp_path)
     (finding,) = findings_of(result, "TPE338")
     assert (finding.kind, finding.rows, finding.mismatch) == (Kind.MALFORMED, ("n2",), "transport")
-    assert statuses(result)["n2"] == "malformed"
+    assert (finding.severity, statuses(result)["n2"]) == (Severity.MEDIUM, "malformed")
     assert not findings_of(result, "TPE101")
+
+
+def test_dns_over_tcp_whose_truncated_answer_the_capture_may_lack(tmp_path: Path) -> None:
+    result = tls().tcp(STATION, 40001, RESOLVER, 53, DNS_TCP).audit(tmp_path)
+    (finding,) = findings_of(result, "TPE338")
+    assert (finding.severity, statuses(result)["n2"]) == (Severity.LOW, "present")
 
 
 def test_other_content_on_tcp_53_is_unexpected(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from analyzer.conversations import Conversation
@@ -438,14 +438,29 @@ def factory_name(match: Match) -> Iterator[Issue]:
         )
 
 
+RETRY_DELAY = 1_000_000_000
+"""Nanoseconds within which a resolver asks again over TCP (RFC 7766, section 5: at once)."""
+ADDRESS_LOOKUP = 0
+"""Stands for the types A and AAAA: the GNU resolver repeats both over TCP if either answer was truncated."""
+
+QuestionAsked = tuple[str, int]
+"""Name in lower case, and type; :data:`ADDRESS_LOOKUP` for both types of addresses."""
+UNREAD: QuestionAsked = ("", -1)
+"""Stands for the question of a truncated answer of which the capture does not hold the question."""
+
+
 @check("TPE338", "dns-over-tcp", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
 def over_tcp(context: AuditContext) -> Iterator[Issue]:
     """Flags: DNS over TCP that is not the retry of an answer that was cut short.
 
+    Severity: medium; low where the capture may lack the truncated answer: it shows one direction only, or begins less
+    than a second before.
+
     Why: A base station asks over UDP, as the row says, and turns to TCP only after an answer with the flag TC (RFC
     7766, section 5). TCP from the beginning is another program's, and what zone transfers and tunnels use.
 
-    Evidence: The TCP conversations with a DNS server before which no answer of that server was cut short.
+    Evidence: The TCP conversations with a DNS server that ask for a name and type to which no earlier answer of that
+    server was cut short.
 
     Remedy: Find out which program on the base station asks over TCP.
     """
@@ -453,13 +468,22 @@ def over_tcp(context: AuditContext) -> Iterator[Issue]:
         for server, matches in tcp_without_truncation(station).items():
             count = sum(match.conversation.flow_count for match in matches)
             times = "once" if count == 1 else f"in {count} flows"
+            unseen = all(may_lack_truncation(station, match.conversation) for match in matches)
             yield Issue(
-                f"The base station asks {server} over TCP, {times}, though no answer of it was cut short before.",
+                f"The base station asks {server} over TCP, {times}, though no answer to the same question was cut "
+                "short before.",
                 base_station=station.address,
                 rows=tuple(dict.fromkeys(row.id for match in matches for row in match.rows)),
                 conversations=tuple(match.conversation for match in matches),
                 mismatch="transport",
+                severity=Severity.LOW if unseen else None,
             )
+
+
+def may_lack_truncation(station: StationMatches, conversation: Conversation) -> bool:
+    """Whether the capture may lack the truncated answer that a conversation over TCP follows."""
+    begins = station.timeline.watched_since(conversation.first)
+    return station.seen.lacks is not None or conversation.first - begins < RETRY_DELAY
 
 
 def tcp_without_truncation(station: StationMatches) -> dict[str, list[Match]]:
@@ -469,26 +493,48 @@ def tcp_without_truncation(station: StationMatches) -> dict[str, list[Match]]:
         for match in station.matches
         if match.conversation.transport == "tcp" and match.conversation.protocol == NAME
     ]
-    truncated = first_truncation(match.conversation for match in station.matches) if over_tcp else {}
+    truncated = truncated_questions(match.conversation for match in station.matches) if over_tcp else {}
     found: dict[str, list[Match]] = {}
     for match in over_tcp:
         conversation = match.conversation
-        client, server = conversation.originator.address, conversation.responder.address
-        since = truncated.get((client, server))
-        if since is None or since > conversation.first:
-            found.setdefault(server, []).append(match)
+        ends = conversation.originator.address, conversation.responder.address
+        if not is_retry(conversation, truncated.get(ends, {})):
+            found.setdefault(conversation.responder.address, []).append(match)
     return found
 
 
-def first_truncation(conversations: Iterable[Conversation]) -> dict[tuple[str, str], int]:
-    """By client and DNS server: beginning of the first conversation with a truncated answer (TC), nanoseconds."""
-    found: dict[tuple[str, str], int] = {}
+def is_retry(conversation: Conversation, truncated: Mapping[QuestionAsked, int]) -> bool:
+    """Whether each question of a conversation had a truncated answer before. ``truncated``: those of its server."""
+    before = {question for question, time in truncated.items() if time <= conversation.first}
+    asked = {
+        question_asked(question)
+        for _, question in messages(conversation.dissection.items, Question)
+        if not question.header.response
+    }
+    return asked <= before if asked and UNREAD not in before else bool(before)
+
+
+def truncated_questions(conversations: Iterable[Conversation]) -> dict[tuple[str, str], dict[QuestionAsked, int]]:
+    """By client and DNS server: the questions with a truncated answer (TC) over UDP, and the time of the first one."""
+    found: dict[tuple[str, str], dict[QuestionAsked, int]] = {}
     for conversation in conversations:
-        facts = conversation.dissection.facts
-        if conversation.transport == "udp" and isinstance(facts, DnsFacts) and facts.truncated:
-            ends = conversation.originator.address, conversation.responder.address
-            found.setdefault(ends, conversation.first)
+        if conversation.transport != "udp" or conversation.protocol != NAME:
+            continue
+        items = conversation.dissection.items
+        answers = [(item, header) for item, header in messages(items, Header) if header.response and header.truncated]
+        if not answers:
+            continue
+        asked = {question.header.id: question_asked(question) for _, question in messages(items, Question)}
+        own = found.setdefault((conversation.originator.address, conversation.responder.address), {})
+        for item, header in answers:
+            question = asked.get(header.id, UNREAD)
+            own[question] = min(item.time, own.get(question, item.time))
     return found
+
+
+def question_asked(question: Question) -> QuestionAsked:
+    """Name and type that a question asks for."""
+    return question.name.lower(), ADDRESS_LOOKUP if question.type in ADDRESS_TYPES else question.type
 
 
 CHECKS: tuple[Check, ...] = (
