@@ -12,7 +12,7 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from itertools import chain
@@ -157,6 +157,8 @@ class AuditContext:
     """The use of the keys that the user provided."""
     verdicts: tuple[StationVerdict, ...] = ()
     """In the order of ``stations``. Empty for checks of kind malformed, on whose findings the verdicts depend."""
+    names: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Address → the names that DNS in the captures gives it; empty without unexpected flows."""
 
     def unexpected(self, pattern: Pattern) -> Iterator[UnexpectedGroup]:
         """The groups of unexpected flows that have a pattern."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from analyzer.conversations import Conversation
 from analyzer.expected import rules_folder
 from analyzer.messages import Facts
 from analyzer.protocols.coap import CoapFacts
+from analyzer.protocols.dns import MAX_NAMES_PER_ADDRESS, MULTICAST_PORTS, DnsFacts
+from analyzer.protocols.ftp import FtpFacts
 from analyzer.protocols.http import HttpFacts
+from analyzer.protocols.mqtt import MqttFacts
+from analyzer.protocols.semtech_udp import SemtechUdpFacts
+from analyzer.protocols.ssh import SshFacts
 from analyzer.protocols.tls import TlsFacts
 
 PROTOCOL_NAMES = {
@@ -72,10 +78,54 @@ def service_name(protocol: str | None, transport: str, port: int | None, facts: 
         if known is None or known.name is None:
             return place
         return f"{place}, {'a port often used for' if known.hint else 'the port of'} {known.name}"
-    if isinstance(facts, TlsFacts):
-        agreed = next((APPLICATIONS[name] for name in facts.alpn if name in APPLICATIONS), None)
-        name = agreed or (known.tls if known else None) or protocol_name(protocol)
-        return f"{name} on {place}" + (f" (server name {facts.server_name})" if facts.server_name else "")
     name = protocol_name(protocol)
-    detail = facts.service if isinstance(facts, (HttpFacts, CoapFacts)) else None
-    return f"{name} on {place}" + (f" ({detail})" if detail else "")
+    if isinstance(facts, TlsFacts):
+        agreed = next((APPLICATIONS[offered] for offered in facts.alpn if offered in APPLICATIONS), None)
+        name = agreed or (known.tls if known else None) or name
+    details = ", ".join(service_details(facts))
+    return f"{name} on {place}" + (f" ({details})" if details else "")
+
+
+def service_details(facts: Facts | None) -> list[str]:
+    """What the content says of the service and of who offers or uses it: names, banners, identifiers."""
+    details: list[str | None] = []
+    match facts:
+        case TlsFacts(server_name=None, certificates=[certificate, *_]):
+            details = [f"certificate of {certificate.subject}" if certificate.subject else None]
+        case TlsFacts(server_name=str(name)):
+            details = [f"server name {name}"]
+        case HttpFacts(service=service, host=host):
+            details = [service, f"host {host}" if host else None]
+        case CoapFacts(service=service):
+            details = [service]
+        case SshFacts(server_banner=str(banner)):
+            details = [f"server {banner}"]
+        case FtpFacts(greeting=str(greeting)):
+            details = [f"server {greeting}"]
+        case MqttFacts(client_id=str(client)):
+            details = [f"client {client}" if client else None]
+        case SemtechUdpFacts(gateways=[gateway, *_]):
+            details = [f"gateway {gateway}"]
+    return [detail for detail in details if detail]
+
+
+# -- hosts ------------------------------------------------------------------------------------------------------
+
+
+def resolved_names(conversations: Iterable[Conversation]) -> dict[str, dict[str, None]]:
+    """Address → the names that DNS gives it in the captures, in their order; without multicast name discovery.
+
+    At most :data:`~analyzer.protocols.dns.MAX_NAMES_PER_ADDRESS` names per address.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for conversation in conversations:
+        facts = conversation.dissection.facts
+        if isinstance(facts, DnsFacts) and conversation.responder.port not in MULTICAST_PORTS:
+            for address, names in facts._names.items():
+                add_names(found.setdefault(address, {}), names)
+    return found
+
+
+def add_names(known: dict[str, None], names: Iterable[str]) -> None:
+    """Add names of one address, up to the limit."""
+    known.update(dict.fromkeys(list(names)[: max(0, MAX_NAMES_PER_ADDRESS - len(known))]))

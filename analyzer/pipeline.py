@@ -21,6 +21,7 @@ from analyzer.findings import AuditContext, Severity
 from analyzer.flows import Flows, Progress
 from analyzer.ftp_data import identify_data_connections
 from analyzer.matching import match_stations, rows_by_flow, with_transfer_rows
+from analyzer.naming import resolved_names
 from analyzer.result import Audit, FlowListing, count_totals
 from analyzer.stations import NamedHosts, identify_hosts, stations_by_flow
 from analyzer.unexpected import group_unexpected
@@ -87,7 +88,8 @@ def audit(
     row_findings = run_flow_checks(counted(matches, progress("judging", len(matches), "base stations")))
     row_findings += run_capture_checks(context, malformed=True)
     verdicts = judge(matches, deployment, malformed_flows(row_findings), lrr, hosts.tpe)
-    other_findings = run_capture_checks(replace(context, verdicts=verdicts), malformed=False)
+    names = resolved_names(conversations) if unexpected else {}
+    other_findings = run_capture_checks(replace(context, verdicts=verdicts, names=names), malformed=False)
     findings = in_report_order(merge_equal(row_findings, AGGREGATED) + other_findings)
 
     flow_rows, flow_stations = rows_by_flow(matches), stations_by_flow(hosts.conversations)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from analyzer import naming
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Conversations
 from analyzer.expected import Deployment
 from analyzer.findings import Finding, Severity
 from analyzer.flows import PacketCounts
 from analyzer.heads import Frame
-from analyzer.protocols import dhcp, dns
+from analyzer.protocols import dhcp
 from analyzer.row_facts import RowFacts, row_facts
 from analyzer.safetext import SafeText
 from analyzer.stations import addresses
@@ -108,17 +109,10 @@ class Audit:
 
         At most :data:`~analyzer.protocols.dns.MAX_NAMES_PER_ADDRESS` names per address.
         """
-        sources = [
-            conversation.dissection.facts._names
-            for conversation in self.conversations
-            if isinstance(conversation.dissection.facts, dns.DnsFacts)
-            and conversation.responder.port not in dns.MULTICAST_PORTS
-        ]
-        found: dict[str, dict[str, None]] = {}
-        for source in (*sources, *(capture.facts.names for capture in self.captures)):
-            for address, names in source.items():
-                own = found.setdefault(address, {})
-                own.update(dict.fromkeys(names[: max(0, dns.MAX_NAMES_PER_ADDRESS - len(own))]))
+        found = naming.resolved_names(self.conversations)
+        for capture in self.captures:
+            for address, names in capture.facts.names.items():
+                naming.add_names(found.setdefault(address, {}), names)
         return {address: tuple(found[address]) for address in addresses(self.conversations) if address in found}
 
     @cached_property

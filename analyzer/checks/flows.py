@@ -25,7 +25,7 @@ from analyzer.heads import Direction, Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.naming import protocol_name
 from analyzer.outcomes import content_truncated, cut, outcome
-from analyzer.protocols import ftp, http, icmp, resemblance
+from analyzer.protocols import ftp, http, icmp, resemblance, server_greeting
 from analyzer.stations import UNKNOWN
 from analyzer.unexpected import Pattern, UnexpectedGroup, answered
 from analyzer.verdicts import Certainty, RowVerdict, Status
@@ -50,8 +50,11 @@ def port_name(conversation: Conversation) -> str:
 
 
 def service_name(conversation: Conversation) -> str:
-    """See :func:`analyzer.naming.service_name`."""
+    """See :func:`analyzer.naming.service_name`. Servers of protocols without a dissector are told by their greeting."""
     facts = conversation.dissection.facts
+    greeting = server_greeting(conversation.head) if conversation.protocol is None else None
+    if greeting is not None:
+        return f"{greeting} on {port_name(conversation)}"
     return naming.service_name(conversation.protocol, conversation.transport, conversation.responder.port, facts)
 
 
@@ -73,10 +76,13 @@ def unexpected_issue(group: UnexpectedGroup, sentence: str, severity: Severity |
     )
 
 
-def peers_clause(group: UnexpectedGroup) -> str:
-    """The peer's address; of several peers, how many there are."""
+def peers_clause(context: AuditContext, group: UnexpectedGroup) -> str:
+    """The peer's address and the name that DNS in the capture gives it; of several peers, how many there are."""
     first, *others = group.peers
-    return f"{1 + len(others)} hosts, {first} the first of them," if others else first
+    if others:
+        return f"{1 + len(others)} hosts, {first} the first of them,"
+    name = next(iter(context.names.get(first, ())), None)
+    return first if name is None or name in service_name(group.first) else f"{first} ({name})"
 
 
 def count_clause(group: UnexpectedGroup) -> str:
@@ -137,7 +143,7 @@ def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
         clause = FTP_DATA_CLAUSE if ftp_data else nearest_clause(group)
         yield unexpected_issue(
             group,
-            f"{group.station.address} talks to {peers_clause(group)}, {service_name(group.first)}, "
+            f"{group.station.address} talks to {peers_clause(context, group)}, {service_name(group.first)}, "
             f"{count_clause(group)} ({progress_clause(group)}): {clause}.",
             Severity.LOW if ftp_data else None,
         )
@@ -178,7 +184,7 @@ def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
             what = f"opened {service_name(group.first)} towards {group.station.address} {count_clause(group)}"
         yield unexpected_issue(
             group,
-            f"{peers_clause(group)} {what}{', with ICMP redirects' if redirects else ''} "
+            f"{peers_clause(context, group)} {what}{', with ICMP redirects' if redirects else ''} "
             f"({progress_clause(group)}): {FTP_DATA_CLAUSE if ftp_data else nearest_clause(group)}.",
             severity,
         )
@@ -282,8 +288,9 @@ def other_modes_flow(context: AuditContext) -> Iterator[Issue]:
         verb = "opened" if group.answered else "tried"
         issue = unexpected_issue(
             group,
-            f"{group.station.address} {verb} {service_name(group.first)} to {group.peers[0]} {count_clause(group)} "
-            f"({progress_clause(group)}): that is row {row.id} of mode {row.mode}, not of its mode {group.mode}.",
+            f"{group.station.address} {verb} {service_name(group.first)} to {peers_clause(context, group)} "
+            f"{count_clause(group)} ({progress_clause(group)}): that is row {row.id} of mode {row.mode}, not of its "
+            f"mode {group.mode}.",
             None if used else Severity.MEDIUM,
         )
         yield replace(issue, rows=(row.id,), mismatch="mode")

@@ -415,15 +415,19 @@ GREETINGS: Final = (
 RFC 6143."""
 
 
+def server_greeting(head: Head) -> str | None:
+    """The protocol of unknown content by the greeting with which its server begins, whichever side that is."""
+    starts = (head.first(direction)[:64] for direction in (Direction.RESPONDER, Direction.ORIGINATOR))
+    return next((name for start in starts for pattern, name in GREETINGS if pattern.match(start)), None)
+
+
 def resemblance(head: Head) -> str:
     """What unknown content looks like, in this program's own words.
 
     Repeats none of its bytes: they may be a user's name and password on an unexpected port.
     """
-    for direction in (Direction.RESPONDER, Direction.ORIGINATOR):
-        start = head.first(direction)[:64]
-        for pattern, name in GREETINGS:
-            if pattern.match(start):
-                return name
+    name = server_greeting(head)
+    if name is not None:
+        return name
     sample = (head.first(Direction.ORIGINATOR) or head.first(Direction.RESPONDER))[:64]
     return "text" if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in sample) else "binary data"

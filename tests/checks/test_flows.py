@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from analyzer.findings import Kind, Severity
+from tests.protocols import test_dns
 from tests.synthetic import (
     DISCOVER,
     HTTP,
@@ -41,11 +43,11 @@ def test_one_finding_per_peer_service_and_direction(tmp_path: Path) -> None:
     traffic.tcp(STATION, 42000, OTHER, 8081, HTTP).tcp(STATION, 42001, "192.0.2.81", 8080, HTTP)
     traffic.exchange(STATION, 5000, OTHER, 8080, (b"a", b"b")).tcp(OTHER, 5000, STATION, 8080, HTTP)
     result = traffic.audit(tmp_path)
-    outbound = {finding.summary.split(" (")[0]: finding.count for finding in findings_of(result, "TPE101")}
+    outbound = {finding.summary.rpartition(" (")[0]: finding.count for finding in findings_of(result, "TPE101")}
     assert outbound == {
-        "10.0.0.2 talks to 192.0.2.80, HTTP in clear on tcp/8080, in 3 flows": 3,
-        "10.0.0.2 talks to 192.0.2.80, HTTP in clear on tcp/8081, once": 1,
-        "10.0.0.2 talks to 192.0.2.81, HTTP in clear on tcp/8080, once": 1,
+        "10.0.0.2 talks to 192.0.2.80, HTTP in clear on tcp/8080 (host a), in 3 flows": 3,
+        "10.0.0.2 talks to 192.0.2.80, HTTP in clear on tcp/8081 (host a), once": 1,
+        "10.0.0.2 talks to 192.0.2.81, HTTP in clear on tcp/8080 (host a), once": 1,
         "10.0.0.2 talks to 192.0.2.80, udp/8080, once": 1,
     }
     assert [finding.count for finding in findings_of(result, "TPE102")] == [1]
@@ -157,6 +159,26 @@ def test_inbound_ping_is_medium(tmp_path: Path) -> None:
     assert f"{TPE} pinged {STATION} once" in finding.summary
 
 
+@pytest.mark.parametrize(
+    ("client", "server", "service"),
+    [
+        (*HTTP, "HTTP in clear on tcp/8080 (host a)"),
+        (*SSH, "SSH on tcp/8080 (server SSH-2.0-"),
+        (b"ls\r\n", b"\xff\xfd\x18login: ", "Telnet on tcp/8080"),
+        (b"EHLO a\r\n", b"220 mail ESMTP\r\n", "SMTP or FTP on tcp/8080"),
+    ],
+    ids=["host", "banner", "Telnet", "mail"],
+)
+def test_unexpected_flow_names_service_and_peer(client: bytes, server: bytes, service: str, tmp_path: Path) -> None:
+    """The name of the peer is that which DNS in the capture gives."""
+    asked = test_dns.message(question=test_dns.NAME + b"\0\1\0\1", flags=0x0100)
+    answer = test_dns.message(test_dns.record(1, socket.inet_aton(OTHER)))
+    traffic = tls().exchange(STATION, 5555, "192.0.2.53", 53, (asked, answer))
+    traffic.tcp(STATION, 41000, OTHER, 8080, (client, server))
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE101")
+    assert finding.summary.startswith(f"{STATION} talks to {OTHER} (lns.lab.example), {service}")
+
+
 def test_scan_names_the_ports_that_accepted(tmp_path: Path) -> None:
     traffic = tls()
     for port in range(101, 130):
@@ -169,7 +191,7 @@ def test_unexpected_flow_says_how_far_it_came(tmp_path: Path) -> None:
     traffic = tls().tcp(STATION, 41000, OTHER, 8080, HTTP).tcp(STATION, 41001, OTHER, 8081)
     traffic.syn(STATION, 41002, OTHER, 8082).syn(STATION, 41003, OTHER, 8083, reset=True)
     summaries = [finding.summary for finding in findings_of(traffic.audit(tmp_path), "TPE101")]
-    assert [summary.partition("(")[2].partition(")")[0] for summary in summaries] == [
+    assert [summary.rpartition(" (")[2].partition(")")[0] for summary in summaries] == [
         *("33 bytes sent, 38 bytes answered", "accepted, without content", "no answer", "refused"),
     ]
 

@@ -60,6 +60,9 @@ NAMES = {
         "listings",
         "identities",
         "lrr_ids",
+        "client_id",
+        "gateways",
+        "topics",
     ),
     *("answers", "queries", "truncated", "names", "host_key_fingerprint", "initiator_spi", "responder_spi", "spis"),
 }
