@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -86,27 +87,36 @@ def service_name(protocol: str | None, transport: str, port: int | None, facts: 
     return f"{name} on {place}" + (f" ({details})" if details else "")
 
 
+PLAIN_TEXT = re.compile(r"[0-9A-Za-z_ .,:;=+/@*-]{1,80}", re.ASCII)
+"""A name from packets that cannot be mistaken for a part of the sentence in which it stands."""
+HOST_NAME = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z_.-]{0,251}[0-9A-Za-z_])?", re.ASCII)
+"""A host name (RFC 1123, section 2.1), with underscores as many hosts use them."""
+
+
 def service_details(facts: Facts | None) -> list[str]:
     """What the content says of the service and of who offers or uses it: names, banners, identifiers."""
-    details: list[str | None] = []
+    known: Sequence[str | None] = ()
+    name: tuple[str, str | None] = ("", None)
     match facts:
-        case TlsFacts(server_name=None, certificates=[certificate, *_]):
-            details = [f"certificate of {certificate.subject}" if certificate.subject else None]
-        case TlsFacts(server_name=str(name)):
-            details = [f"server name {name}"]
+        case TlsFacts(server_name=str(host)):
+            name = "server name", host
+        case TlsFacts(certificates=[certificate, *_]):
+            name = "certificate of", certificate.subject
         case HttpFacts(service=service, host=host):
-            details = [service, f"host {host}" if host else None]
+            known, name = (service,), ("host", host)
         case CoapFacts(service=service):
-            details = [service]
-        case SshFacts(server_banner=str(banner)):
-            details = [f"server {banner}"]
-        case FtpFacts(greeting=str(greeting)):
-            details = [f"server {greeting}"]
-        case MqttFacts(client_id=str(client)):
-            details = [f"client {client}" if client else None]
+            known = (service,)
+        case SshFacts(server_banner=banner):
+            name = "server", banner
+        case FtpFacts(greeting=greeting):
+            name = "server", greeting and greeting.strip("()")
+        case MqttFacts(client_id=client):
+            name = "client", client
         case SemtechUdpFacts(gateways=[gateway, *_]):
-            details = [f"gateway {gateway}"]
-    return [detail for detail in details if detail]
+            name = "gateway", gateway
+    label, text = name
+    details = [detail for detail in known if detail]
+    return [*details, f"{label} {text}"] if text and PLAIN_TEXT.fullmatch(text) else details
 
 
 # -- hosts ------------------------------------------------------------------------------------------------------
@@ -129,3 +139,8 @@ def resolved_names(conversations: Iterable[Conversation]) -> dict[str, dict[str,
 def add_names(known: dict[str, None], names: Iterable[str]) -> None:
     """Add names of one address, up to the limit."""
     known.update(dict.fromkeys(list(names)[: max(0, MAX_NAMES_PER_ADDRESS - len(known))]))
+
+
+def host_name(names: Iterable[str]) -> str | None:
+    """The first of an address's names that is a valid host name; others are shown in JSON only."""
+    return next(filter(HOST_NAME.fullmatch, names), None)

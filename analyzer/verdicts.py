@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -59,6 +59,10 @@ class RowVerdict:
     """One clause on status and certainty, or what a present row does not show."""
     flows: tuple[int, ...]
     """Ids of the flows that match the row, ascending."""
+    served_until: int | None = None
+    """End of the last flow that served a continuous row which was lost then, nanoseconds since the epoch."""
+    cause: SafeText | None = None
+    """Id of the row whose failure explains this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +111,25 @@ def judge_station(
             by_row[row.id].append(match)
     row_judge = RowJudge(matches, deployment, lrr_version)
     ends = (end for match in matches.matches for end in (match.conversation.originator, match.conversation.responder))
+    verdicts = [row_judge.verdict(row, by_row[row.id], malformed.get(row.id, frozenset())) for row in matches.rows]
     return StationVerdict(
         matches.station,
         matches.mode.name,
         matches.mode.evidence,
         tuple(dict.fromkeys(end.address for end in ends if end.address in tpe)),
-        tuple(row_judge.verdict(row, by_row[row.id], malformed.get(row.id, frozenset())) for row in matches.rows),
+        tuple(with_cause(verdict, verdicts) for verdict in verdicts),
     )
+
+
+def with_cause(verdict: RowVerdict, verdicts: Sequence[RowVerdict]) -> RowVerdict:
+    """The verdict on ESP, with IKE as the cause where IKE failed: without it there can be no ESP."""
+    if verdict.row.transport != "esp" or verdict.status is not Status.MISSING:
+        return verdict
+    failed = (other.row.id for other in verdicts if other.row.protocol == ike.NAME and other.status is Status.BLOCKED)
+    cause = next(failed, None)
+    if cause is None:
+        return verdict
+    return replace(verdict, reason=f"there is no ESP without IKE, and row {cause} is blocked", cause=cause)
 
 
 class RowJudge:
@@ -136,8 +152,13 @@ class RowJudge:
         requirement = row.requirement(self.deployment)
         flows = tuple(sorted({flow for match in matches for flow in match.conversation.flows}))
 
-        def verdict(status: Status, certainty: Certainty | None = None, reason: str | None = None) -> RowVerdict:
-            return RowVerdict(row, requirement, status, certainty, reason, flows)
+        def verdict(
+            status: Status,
+            certainty: Certainty | None = None,
+            reason: str | None = None,
+            served_until: int | None = None,
+        ) -> RowVerdict:
+            return RowVerdict(row, requirement, status, certainty, reason, flows, served_until)
 
         if not malformed.isdisjoint(flows):
             return verdict(Status.MALFORMED)
@@ -148,7 +169,7 @@ class RowJudge:
         attempts = sorted(self.attempts(row, matches), key=lambda attempt: attempt.conversation.latest_start)
         served = [attempt for attempt in attempts if attempt.served and not attempt.shared]
         if lost := self.lost(row, attempts):
-            return verdict(Status.BLOCKED, self.certainty(row)[0], lost)
+            return verdict(Status.BLOCKED, self.certainty(row)[0], *lost)
         if served:
             return verdict(Status.PRESENT, None, limits_of_evidence(row, served))
         shared = [attempt for attempt in attempts if attempt.served]
@@ -157,7 +178,7 @@ class RowJudge:
             return verdict(Status.UNDECIDED, None, f"the packets cannot tell whether this is row {row.id} or {others}")
         if reason := self.undecided(attempts):
             return verdict(Status.UNDECIDED, None, reason)
-        certainty, why = self.certainty(row)
+        certainty, why = self.certainty(row, tried=True)
         return verdict(Status.BLOCKED, certainty, f"{how_blocked(attempts)}; {why}")
 
     def attempts(self, row: ExpectedFlow, matches: Sequence[Match]) -> list[Attempt]:
@@ -199,10 +220,11 @@ class RowJudge:
             return judged
         return [attempt._replace(outcome=failed) if attempt.served else attempt for attempt in judged]
 
-    def lost(self, row: ExpectedFlow, attempts: Sequence[Attempt]) -> str | None:
-        """Why a continuous row that was served is blocked: its last flow ended, and every attempt since has failed.
+    def lost(self, row: ExpectedFlow, attempts: Sequence[Attempt]) -> tuple[str, int] | None:
+        """Why a continuous row that was served is blocked, and until when it was served.
 
-        Three attempts or more, or attempts over two periods. ``None``: it is not lost.
+        Its last flow ended, and every attempt since has failed: three attempts or more, or attempts over two periods.
+        ``None``: it is not lost.
         """
         served = [attempt for attempt in attempts if attempt.served]
         if row.occurrence is not Occurrence.CONTINUOUS or not served or row.period is None:
@@ -227,7 +249,8 @@ class RowJudge:
         lasted = (max(attempt.conversation.latest for attempt in later) - ended) / 1e9
         if count < LOST_ATTEMPTS and lasted < 2 * row.period:
             return None
-        return f"served until {iso_time(ended)}, then {times(count)} without success: {later[-1].outcome.clause}"
+        reason = f"served until {iso_time(ended)}, then {times(count)} without success: {later[-1].outcome.clause}"
+        return reason, ended
 
     def undecided(self, attempts: Sequence[Attempt]) -> str | None:
         """Why the packets cannot tell whether a row was served; ``None``: they show that it was not."""
@@ -261,12 +284,17 @@ class RowJudge:
         """Whether the station's LRR uses a row at all, as far as its version is known."""
         return row.since is None or self.lrr_version is None or self.lrr_version >= parse_version(row.since)
 
-    def certainty(self, row: ExpectedFlow) -> tuple[Certainty, str]:
-        """How certain it is that a row is missing or blocked, and why."""
+    def certainty(self, row: ExpectedFlow, tried: bool = False) -> tuple[Certainty, str]:
+        """How certain it is that a row is missing or blocked, and why.
+
+        ``tried``: it was attempted, so that its period explains nothing; how long the capture watched does.
+        """
         if self.seen.lacks is not None:
             return Certainty.WEAK, "the capture shows one direction only"
         if row.tunnelled and self.has_tunnel:
-            return Certainty.WEAK, "the tunnel may carry it inside"
+            return Certainty.WEAK, INSIDE_TUNNEL
+        if row.protocol == ike.NAME and self.has_tunnel:
+            return Certainty.WEAK, "ESP in both directions shows that IKE set up the tunnel before the capture"
         if row.since is not None and self.lrr_version is None:
             return Certainty.WEAK, f"only LRR {row.since} and later use it, and the version is unknown (--lrr-version)"
         if row.occurrence is Occurrence.ON_DEMAND:
@@ -278,10 +306,12 @@ class RowJudge:
         watched = f"watched for {self.watched:.{0 if self.watched >= 10 else 1}f} s{pause}"
         periods = f"two of its periods of {row.period:.0f} s"
         if self.watched <= 2 * row.period:
-            return Certainty.WEAK, f"{watched}, less than {periods}"
+            return Certainty.WEAK, f"{watched} only" if tried else f"{watched}, less than {periods}"
         return Certainty.FIRM, f"{watched}, more than {periods}"
 
 
+INSIDE_TUNNEL = "the tunnel may carry it inside"
+"""Reason of a row that an established tunnel may hide."""
 LOST_ATTEMPTS = 3
 """Failed attempts after which a continuous row that was served before is lost."""
 
@@ -410,12 +440,18 @@ def exchanges(conversation: Conversation) -> set[int]:
 
 def how_blocked(attempts: Sequence[Attempt]) -> str:
     """How far the attempts came that did not succeed: that of the newest one, and how many there were since when."""
-    count = sum(attempt.conversation.flow_count for attempt in attempts)
+    count = len(negotiations(attempts)) or sum(attempt.conversation.flow_count for attempt in attempts)
     best = max(attempts, key=lambda attempt: (attempt.outcome.stage, attempt.conversation.latest_start))
     if count == 1:
         return best.outcome.clause
     first = min(attempt.conversation.first for attempt in attempts)
     return f"{best.outcome.clause}; {times(count)} since {iso_time(first)}"
+
+
+def negotiations(attempts: Sequence[Attempt]) -> set[str]:
+    """The IKE SAs that attempts negotiate, by initiator SPI: one may go on in another flow, on port 4500."""
+    facts = (attempt.conversation.dissection.facts for attempt in attempts)
+    return {sa.initiator_spi for found in facts if isinstance(found, ike.IkeFacts) for sa in found._sas}
 
 
 def times(count: int) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from analyzer.expected import Deployment, load
 from analyzer.findings import Severity
 from analyzer.heads import Frame
 from analyzer.matching import Match, StationMatches
+from analyzer.reports import json as json_report
 from analyzer.stations import Mode
 from analyzer.timeline import Run, RunKind, Timeline
 from analyzer.verdicts import Status, judge
@@ -99,6 +102,51 @@ def test_without_a_tunnel_other_rows_are_firmly_missing(tmp_path: Path) -> None:
     result = traffic.audit(tmp_path)
     assert (statuses(result)["i1"], statuses(result)["i2"]) == ("blocked, weak", "missing, firm")
     assert statuses(result)["i3"] == "missing, firm"
+
+
+def test_missing_esp_points_to_the_failure_of_ike(tmp_path: Path) -> None:
+    result = later(Traffic().udp(STATION, 500, TPE, 500, (">", IKE_INIT[0])), HOUR).audit(tmp_path)
+    assert reason(result, "i2") == "there is no ESP without IKE, and row i1 is blocked"
+    assert {finding.rows: finding.severity for finding in findings_of(result, "TPE111")}["i2",] is Severity.LOW
+
+
+def test_esp_in_both_directions_proves_that_ike_came_before(tmp_path: Path) -> None:
+    traffic = Traffic().packet(STATION, TPE, 50, ESP).packet(TPE, STATION, 50, ESP)
+    result = later(traffic, HOUR).audit(tmp_path)
+    assert statuses(result)["i1"] == "missing, weak"
+    assert "IKE set up the tunnel before the capture" in reason(result, "i1")
+
+
+def test_rows_that_the_tunnel_may_carry_are_one_finding(tmp_path: Path) -> None:
+    result = later(tunnel(), HOUR).audit(tmp_path)
+    (finding,) = findings_of(result, "TPE111")
+    assert (finding.severity, finding.rows) == (Severity.LOW, ("i3", "i4", "i5", "i38", "i39", "i40"))
+    assert finding.filter == (
+        f"ip.addr == {STATION} && (icmp || tcp.port == 22 || tcp.port == 3001 || tcp.port == 3002 || tcp.port == 3003)"
+    )
+
+
+def test_lost_link_says_until_when_it_was_served(tmp_path: Path) -> None:
+    """Frames and filter show the attempts since, not what worked before."""
+    traffic = Traffic().tcp(STATION, 40000, TPE, 2404, IEC104, duration=5)
+    for number in range(4):
+        traffic.at(20 + 10 * number).syn(STATION, 40001 + number, TPE, 2404, reset=True)
+    result = traffic.audit(tmp_path)
+    report = json.loads(json_report.render(result))
+    (row,) = (row for row in report["base_stations"][0]["rows"] if row["id"] == "i6")
+    assert (row["status"], row["served_until"]) == ("blocked", "2026-11-22T06:37:05.050000Z")
+    jsonschema.Draft202012Validator(json_report.schema()).validate(report)
+    (finding,) = (finding for finding in findings_of(result, "TPE112") if "i6" in finding.rows)
+    assert min(finding.frames).number == 7
+
+
+def test_blocked_ike_cites_the_exchange_that_failed(tmp_path: Path) -> None:
+    """IKE_SA_INIT worked on port 500, and IKE_AUTH fails on port 4500: one negotiation in two flows."""
+    traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT)
+    traffic.udp(STATION, 4500, TPE, 4500, *[(">", IKE_AUTH)] * 3)
+    (finding,) = findings_of(later(traffic, HOUR).audit(tmp_path), "TPE112")
+    assert "udp.port == 4500" in (finding.filter or "")
+    assert "times" not in finding.summary
 
 
 @pytest.mark.parametrize(

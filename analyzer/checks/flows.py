@@ -25,10 +25,10 @@ from analyzer.heads import Direction, Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.naming import protocol_name
 from analyzer.outcomes import content_truncated, cut, outcome
-from analyzer.protocols import ftp, http, icmp, resemblance, server_greeting
+from analyzer.protocols import ftp, http, icmp, ike, resemblance, server_greeting
 from analyzer.stations import UNKNOWN
 from analyzer.unexpected import Pattern, UnexpectedGroup, answered
-from analyzer.verdicts import Certainty, RowVerdict, Status
+from analyzer.verdicts import INSIDE_TUNNEL, Certainty, RowVerdict, Status
 
 DISCOVERY_NAMES = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}
 """Name discovery by UDP port; on the other ports it is NetBIOS."""
@@ -81,7 +81,7 @@ def peers_clause(context: AuditContext, group: UnexpectedGroup) -> str:
     first, *others = group.peers
     if others:
         return f"{1 + len(others)} hosts, {first} the first of them,"
-    name = next(iter(context.names.get(first, ())), None)
+    name = naming.host_name(context.names.get(first, ()))
     return first if name is None or name in service_name(group.first) else f"{first} ({name})"
 
 
@@ -329,19 +329,20 @@ def row_ports(row: ExpectedFlow) -> str:
     return f"{row.transport}/{ports}" if ports else row.transport
 
 
-def row_filter(station: StationMatches, row: ExpectedFlow) -> str:
-    """A display filter for the flows that a row expects of a base station."""
-    service = " || ".join(f"{row.transport}.port == {port}" for port in row.ports) or row.transport
-    if len(row.ports) > 1:
-        service = f"({service})"
-    return f"{family(station.address)} == {station.address} && {service}"
+def row_filter(station: StationMatches, *rows: ExpectedFlow) -> str:
+    """A display filter for the flows that rows expect of a base station."""
+    terms = dict.fromkeys(
+        term for row in rows for term in ([f"{row.transport}.port == {port}" for port in row.ports] or [row.transport])
+    )
+    service = " || ".join(terms)
+    return f"{family(station.address)} == {station.address} && {f'({service})' if len(terms) > 1 else service}"
 
 
 @check("TPE111", "missing-flow", Severity.HIGH, scope=CAPTURE, kind=Kind.MISSING)
 def missing_flow(context: AuditContext) -> Iterator[Issue]:
     """Flags: The table demands a flow of which the capture shows nothing.
 
-    Severity: high where the absence is firm, low where it is weak.
+    Severity: high where the absence is firm; low where it is weak, or follows from another row that is blocked.
 
     Why: A flow that never comes means that the base station is not set up for it, or that something before the
     capture point stops it. Where the row is used on demand only, where the capture is short, or where the tunnel may
@@ -352,15 +353,39 @@ def missing_flow(context: AuditContext) -> Iterator[Issue]:
     Remedy: Check that the base station is configured for this flow and that no firewall before the capture point
     drops it, or capture for longer.
     """
+    inside: dict[str, tuple[StationMatches, list[ExpectedFlow]]] = {}
+    """Address of a base station → its rows that the tunnel may carry, which are one finding."""
     for station, verdict in rows_with_status(context, Status.MISSING):
-        row = verdict.row
+        if verdict.reason == INSIDE_TUNNEL:
+            inside.setdefault(station.address, (station, []))[1].append(verdict.row)
+            continue
         yield Issue(
-            f"{station.address} never used row {row.id} ({row.service}, {row_ports(row)}): {verdict.reason}.",
+            f"{station.address} did not use row {row_name(verdict.row)} in the capture: {verdict.reason}.",
             base_station=station.address,
-            rows=(row.id,),
-            filter=row_filter(station, row),
-            severity=None if verdict.certainty is Certainty.FIRM else Severity.LOW,
+            rows=(verdict.row.id,),
+            filter=row_filter(station, verdict.row),
+            severity=None if verdict.certainty is Certainty.FIRM and verdict.cause is None else Severity.LOW,
         )
+    for station, rows in inside.values():
+        names = listed([row_name(row) for row in rows])
+        yield Issue(
+            f"{station.address} did not use row{'s' * (len(rows) > 1)} {names} outside the tunnel, which may carry "
+            f"{'them' if len(rows) > 1 else 'it'} inside.",
+            base_station=station.address,
+            rows=tuple(row.id for row in rows),
+            filter=row_filter(station, *rows),
+            severity=Severity.LOW,
+        )
+
+
+def row_name(row: ExpectedFlow) -> str:
+    """Id, service and ports of a row: ``i4 (SFTP, tcp/22)``."""
+    return f"{row.id} ({row.service}, {row_ports(row)})"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``"""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 @check("TPE112", "blocked-flow", Severity.HIGH, scope=CAPTURE, kind=Kind.MISSING)
@@ -379,13 +404,12 @@ def blocked_flow(context: AuditContext) -> Iterator[Issue]:
     """
     for station, verdicts in blocked_rows(context):
         first = verdicts[0]
-        attempts = tuple(match.conversation for match in station.matches if first.row in match.rows)
-        count = "once" if len(first.flows) == 1 else f"{len(first.flows)} times"
+        attempts = failed_attempts(station, first)
         ids = [verdict.row.id for verdict in verdicts]
         services = " or ".join(dict.fromkeys(verdict.row.service for verdict in verdicts))
         yield Issue(
-            f"{station.address} tried row {' or '.join(ids)} ({services}, {row_ports(first.row)}) {count} without "
-            f"success: {first.reason}.",
+            f"{station.address} tried row {' or '.join(ids)} ({services}, {row_ports(first.row)}) without success: "
+            f"{first.reason}.",
             base_station=station.address,
             rows=tuple(ids),
             conversations=attempts,
@@ -402,6 +426,27 @@ def blocked_rows(context: AuditContext) -> list[tuple[StationMatches, list[RowVe
         key = (station.address, row_ports(verdict.row), verdict.flows)
         found.setdefault(key, (station, []))[1].append(verdict)
     return list(found.values())
+
+
+def failed_attempts(station: StationMatches, verdict: RowVerdict) -> tuple[Conversation, ...]:
+    """The flows of a blocked row that show where it fails.
+
+    Of a row that was lost, those since; of IKE, those that came to IKE_AUTH, if any did.
+    """
+    since = verdict.served_until or 0
+    attempts = tuple(
+        match.conversation
+        for match in station.matches
+        if verdict.row in match.rows and match.conversation.latest_start >= since
+    )
+    authenticating = tuple(filter(reached_ike_auth, attempts))
+    return authenticating or attempts
+
+
+def reached_ike_auth(conversation: Conversation) -> bool:
+    """Whether a conversation holds IKE_AUTH messages."""
+    facts = conversation.dissection.facts
+    return isinstance(facts, ike.IkeFacts) and "IKE_AUTH" in facts.exchanges
 
 
 def blocked_severity(verdicts: Sequence[RowVerdict]) -> Severity | None:

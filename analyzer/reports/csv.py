@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversations
 from analyzer.reports.frames import FINDINGS, FLOWS, TIME, Row, finding_rows, flow_rows
-from analyzer.reports.times import iso
+from analyzer.reports.times import iso, most_digits
 from analyzer.safetext import escape_text
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def flow_pieces(captures: Sequence[CaptureFile], conversations: Conversations) -
 
 def lines(columns: Mapping[str, str], rows: Iterable[Row], captures: Sequence[CaptureFile]) -> Iterator[str]:
     """A line with the column names, and one line per row."""
-    digits = max((capture.digits for capture in captures), default=6)
+    digits = most_digits(captures)
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
 

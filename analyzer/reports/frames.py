@@ -89,9 +89,10 @@ ROWS = {
     "certainty": CATEGORY,
     "reason": TEXT,
     "flows": NUMBER,
+    "served_until": TIME,
     "facts": OBJECT,
 }
-"""``flows``: number of flows. ``facts``: as in the JSON report."""
+"""``flows``: number of flows. ``served_until``: of a continuous row that was lost. ``facts``: as in the JSON report."""
 
 CATEGORIES: Mapping[str, list[str]] = {
     "severity": [str(severity) for severity in Severity],
@@ -268,6 +269,7 @@ def rows_frame(audit: Audit) -> pd.DataFrame:
                 "certainty": row.certainty.value if row.certainty else None,
                 "reason": row.reason,
                 "flows": len(row.flows),
+                "served_until": row.served_until,
                 "facts": audit.row_facts[verdict.station.address, row.row.id],
             }
             for verdict in audit.base_stations

@@ -16,7 +16,7 @@ from analyzer.conversations import Conversation, Conversations
 from analyzer.findings import Finding, fingerprints
 from analyzer.messages import Facts, to_json
 from analyzer.reports.document import Lines, capture_json, document, encode, frame_json, heading, line, lines
-from analyzer.reports.times import finding_time, iso_all
+from analyzer.reports.times import finding_time, iso, iso_all, most_digits
 from analyzer.row_facts import RowFacts
 from analyzer.verdicts import RowVerdict, StationVerdict
 
@@ -100,11 +100,14 @@ def station_json(audit: Audit, verdict: StationVerdict) -> dict[str, Any]:
         "mode": verdict.mode,
         "mode_evidence": line(verdict.mode_evidence),
         "tpe": line(verdict.tpe),
-        "rows": lines(row_json(row, audit.row_facts[station.address, row.row.id]) for row in verdict.rows),
+        "rows": lines(
+            row_json(row, audit.row_facts[station.address, row.row.id], audit.captures) for row in verdict.rows
+        ),
     }
 
 
-def row_json(verdict: RowVerdict, facts: RowFacts) -> dict[str, Any]:
+def row_json(verdict: RowVerdict, facts: RowFacts, captures: Sequence[CaptureFile]) -> dict[str, Any]:
+    until = verdict.served_until
     return {
         "id": verdict.row.id,
         "requirement": verdict.requirement.value,
@@ -112,6 +115,7 @@ def row_json(verdict: RowVerdict, facts: RowFacts) -> dict[str, Any]:
         "certainty": verdict.certainty.value if verdict.certainty else None,
         "reason": verdict.reason,
         "flows": verdict.flows,
+        **({} if until is None else {"served_until": iso(until, most_digits(captures))}),
         "facts": facts,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Conversations
 from analyzer.findings import Finding, Severity
+from analyzer.naming import host_name
 from analyzer.protocols import dhcp
 from analyzer.reports import wording
 from analyzer.reports.times import finding_time, iso
@@ -154,13 +154,8 @@ def client_text(client: dhcp.Client) -> str:
 
 def with_name(end: object, names: Names, address: str | None = None) -> str:
     """An address, or an endpoint at ``address``, with its first name that is a valid host name."""
-    known = names.get(str(end) if address is None else address, ())
-    name = next((name for name in known if HOST_NAME.fullmatch(name)), None)
+    name = host_name(names.get(str(end) if address is None else address, ()))
     return str(end) if name is None else f"{end} ({name})"
-
-
-HOST_NAME = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z_.-]{0,251}[0-9A-Za-z_])?", re.ASCII)
-"""A host name (RFC 1123, section 2.1), with underscores as many hosts use them."""
 
 
 def rows_table(rows: Sequence[RowVerdict], paint: Paint) -> Iterator[str]:

@@ -35,7 +35,12 @@ def finding_time(finding: Finding, captures: Sequence[CaptureFile]) -> str | Non
         return None
     if finding.frames:
         return iso(finding.time, captures[finding.frames[0].capture].digits)
-    return iso(finding.time, max((capture.digits for capture in captures), default=6))
+    return iso(finding.time, most_digits(captures))
+
+
+def most_digits(captures: Sequence[CaptureFile]) -> int:
+    """Decimals of a second of the capture that records most of them."""
+    return max((capture.digits for capture in captures), default=6)
 
 
 @lru_cache(maxsize=64)
