@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from analyzer.conversations import Conversation
+from analyzer.dataclass import dataclass
 from analyzer.findings import MAX_FRAMES, Check, Finding, Issue, Kind, Severity, common_value, frames_filter, to_finding
 from analyzer.heads import Frame
 from analyzer.matching import Match

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, overload
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analyzer import protocols
+from analyzer.dataclass import dataclass
 from analyzer.flows import (
     FlowRecord,
     Flows,

@@ -12,11 +12,12 @@ import enum
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from analyzer.dataclass import dataclass
 from analyzer.protocols import PROTOCOLS
 
 MODES = ("ipsec", "tls", "plain", "basics")

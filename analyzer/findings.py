@@ -12,7 +12,7 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache
 from hashlib import sha256
 from itertools import chain
@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, KeyUse
+from analyzer.dataclass import dataclass
 from analyzer.expected import Deployment
 from analyzer.flows import PacketCounts
 from analyzer.heads import Frame

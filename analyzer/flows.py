@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from analyzer.capture.model import CaptureFile
 from analyzer.capture.timeline import chronological
+from analyzer.dataclass import dataclass
 from analyzer.heads import (
     DIRECTIONS,
     Association,

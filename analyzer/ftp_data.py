@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from analyzer.conversations import Conversation, Conversations
+from analyzer.dataclass import dataclass
 from analyzer.messages import Facts
 from analyzer.protocols import Dissection, ftp
 from analyzer.safetext import SafeText

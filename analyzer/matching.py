@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from analyzer.conversations import Conversation, Conversations, State
+from analyzer.dataclass import dataclass
 from analyzer.expected import ExpectedFlow, ExpectedTable, Peer
 from analyzer.ftp_data import FtpDataFacts
 from analyzer.heads import DIRECTIONS, Direction

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from analyzer.conversations import Conversation
+from analyzer.dataclass import dataclass
 from analyzer.expected import rules_folder
 from analyzer.messages import Facts
 from analyzer.protocols.coap import CoapFacts

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from analyzer import naming
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Conversations
+from analyzer.dataclass import dataclass
 from analyzer.expected import Deployment
 from analyzer.findings import Finding, Severity
 from analyzer.flows import PacketCounts

@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from analyzer.conversations import Conversation
+from analyzer.dataclass import dataclass
 from analyzer.expected import ExpectedFlow
 from analyzer.matching import StationMatches, UnexpectedFlow
 from analyzer.stations import UNKNOWN, Station

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from analyzer.conversations import Conversation, State
+from analyzer.dataclass import dataclass
 from analyzer.expected import Deployment, ExpectedFlow, Occurrence, Peer, Requirement, parse_version
 from analyzer.heads import Direction
 from analyzer.matching import Match, StationMatches

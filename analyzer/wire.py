@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
 from typing import Any, NoReturn
+
+from analyzer.dataclass import dataclass
 
 UNBOUNDED = 1 << 62
 """Fence of a stream whose end is unknown."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from analyzer.dataclass import dataclass
 from analyzer.messages import Facts
 from analyzer.safetext import SafeText
 

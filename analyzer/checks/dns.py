@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from analyzer.conversations import Conversation
+from analyzer.dataclass import dataclass
 from analyzer.expected import ExpectedFlow
 from analyzer.findings import (
     CAPTURE,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from analyzer.conversations import items_by_flow
+from analyzer.dataclass import dataclass
 from analyzer.findings import (
     CAPTURE,
     AuditContext,

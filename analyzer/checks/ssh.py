@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.expected import Row, RuleError, rules_folder
 from analyzer.findings import Issue, Kind, Severity, check, cited_frames
 from analyzer.heads import Direction, Frame

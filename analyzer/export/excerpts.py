@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from analyzer.conversations import Conversation
+from analyzer.dataclass import dataclass
 from analyzer.heads import DIRECTIONS, Direction, Frame
 from analyzer.messages import Item
 from analyzer.protocols import ParseError, dhcp, dns, esp, ftp, icmp, iec104, ike, ntp, ssh, tls

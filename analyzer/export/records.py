@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from analyzer.capture.formats import detect_format
 from analyzer.capture.model import MAX_BLOCK_BYTES, MAX_PROBLEMS, MAX_RECORD_BYTES, CaptureError, Framing, Interface
 from analyzer.capture.pcapng import SECTION, consume_block, read_options
 from analyzer.capture.source import Blocks, Source
+from analyzer.dataclass import dataclass
 
 BLOCK = 1 << 19
 """Bytes read at a time."""

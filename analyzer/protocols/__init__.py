@@ -19,10 +19,11 @@ import itertools
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from operator import itemgetter
 from typing import Final, NamedTuple, Protocol, cast
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import (
     DIRECTIONS,
     Direction,

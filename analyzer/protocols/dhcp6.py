@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
 from analyzer.safetext import SafeText

@@ -8,10 +8,10 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
 from analyzer.safetext import SafeText, decode_text

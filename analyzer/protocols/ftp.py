@@ -10,10 +10,11 @@ import posixpath
 import re
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
 from analyzer.safetext import SafeText, decode_text

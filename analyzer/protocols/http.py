@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import xor
 from typing import NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item, messages
 from analyzer.safetext import SafeText, decode_text

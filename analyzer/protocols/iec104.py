@@ -15,10 +15,11 @@ import enum
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import itemgetter
 from typing import NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import DIRECTIONS, Direction, Event, Frame, Head, Iec104Link
 from analyzer.messages import Facts, Item, messages
 from analyzer.safetext import SafeText

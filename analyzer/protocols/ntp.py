@@ -6,9 +6,10 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
 from analyzer.safetext import SafeText

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import Datagram, Direction, Head
 from analyzer.messages import Facts, Item, messages
 from analyzer.safetext import SafeText

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import Direction, Head
 from analyzer.messages import Facts, Item
 from analyzer.safetext import SafeText, decode_text

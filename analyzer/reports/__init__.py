@@ -8,9 +8,10 @@ A format is a module in this folder with ``render(audit, colour)`` and ``pieces(
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
+
+from analyzer.dataclass import dataclass
 
 if TYPE_CHECKING:
     from analyzer.capture import CaptureFile

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from analyzer.dataclass import dataclass
 from analyzer.expected import Peer
 from analyzer.reports.times import iso, span
 from analyzer.reports.wording import amount

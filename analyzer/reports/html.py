@@ -8,7 +8,6 @@ It is readable without the script, which adds search, filters and copy buttons.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer import checks
 from analyzer.conversations import Conversation
+from analyzer.dataclass import dataclass
 from analyzer.expected import UsageError
 from analyzer.export.excerpts import Excerpt, dump, excerpts
 from analyzer.findings import Finding, Kind, sections
@@ -83,7 +83,7 @@ def content(audit: Audit) -> dict[str, Any]:
 # -- findings --------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Displayed:
     """A finding as the page shows it."""
 

@@ -8,9 +8,9 @@ layer to layer. Each layer is one function in one of the four tables :data:`LINK
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.scanner.layer_names import LINKTYPES, ethertype_name
 
 MAX_LAYERS = 16

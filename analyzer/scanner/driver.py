@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from analyzer.capture.formats import detect_format
 from analyzer.capture.model import MAX_BLOCK_BYTES, MAX_PROBLEMS, MAX_RECORD_BYTES, CaptureError, CaptureFile, Framing
 from analyzer.capture.pcapng import consume_block
 from analyzer.capture.source import Blocks, Source
+from analyzer.dataclass import dataclass
 from analyzer.scanner import columns, kernels
 from analyzer.scanner.decapsulation import IP_PROTOCOLS, MAX_LAYERS, UDP_PORTS, decapsulate
 from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED, Carrier, IpPacket, Reassembler, parse_fragment

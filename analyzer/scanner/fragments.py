@@ -8,10 +8,12 @@ win. The payload of an overlapping IPv6 datagram is not read, as its receiver mu
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
+
+from analyzer.dataclass import dataclass
 
 MAX_PENDING = 4096
 """Maximum incomplete datagrams at a time; above it the oldest is abandoned."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import attrgetter
 
 from analyzer.conversations import Conversation, Conversations
+from analyzer.dataclass import dataclass
 from analyzer.expected import Deployment, ExpectedTable
 from analyzer.protocols import dhcp, dhcp6, dns
 from analyzer.stations.modes import Mode, contradictions_at, detect_mode

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 
 from analyzer.conversations import Conversation, State
+from analyzer.dataclass import dataclass
 from analyzer.expected import ExpectedTable, Occurrence
 from analyzer.services import has_service
 from analyzer.stations.recognition import Station

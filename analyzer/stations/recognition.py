@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from typing import NamedTuple
 
 from analyzer.conversations import Conversation
+from analyzer.dataclass import dataclass
 from analyzer.expected import ExpectedTable, services
 from analyzer.safetext import SafeText
 from analyzer.stations.devices import group_addresses, owned_macs

@@ -7,11 +7,12 @@ import ipaddress
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from operator import attrgetter
 
 from analyzer.conversations import Conversation, State
+from analyzer.dataclass import dataclass
 from analyzer.expected import ExpectedFlow, ExpectedTable, UsageError
 from analyzer.heads import Direction
 from analyzer.messages import messages

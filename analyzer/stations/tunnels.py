@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from analyzer.conversations import Conversation, State
+from analyzer.dataclass import dataclass
 from analyzer.heads import DIRECTIONS, Datagram, Direction
 from analyzer.services import carries_esp
 

@@ -11,11 +11,12 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from analyzer.capture import CaptureError
+from analyzer.dataclass import dataclass
 from analyzer.tshark import worker
 
 SECONDS = 120

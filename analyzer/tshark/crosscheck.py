@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Conversations, Endpoint
+from analyzer.dataclass import dataclass
 from analyzer.findings import frames_filter
 from analyzer.flows import transport_name
 from analyzer.heads import Frame

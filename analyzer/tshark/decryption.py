@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Conversations, KeyUse
+from analyzer.dataclass import dataclass
 from analyzer.expected import UsageError
 from analyzer.heads import DIRECTIONS, Direction, Frame
 from analyzer.messages import Item

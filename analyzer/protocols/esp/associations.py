@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
 from analyzer.protocols.esp.cipher import Cipher, infer_cipher, lengths_of_association, lengths_of_packets

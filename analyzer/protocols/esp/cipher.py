@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import Association
 from analyzer.protocols.esp.packets import ALIGNMENT
 from analyzer.safetext import SafeText

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from analyzer.dataclass import dataclass
 from analyzer.protocols.esp.packets import ALIGNMENT
 from analyzer.safetext import SafeText
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import Direction, Frame
 from analyzer.messages import Item
 from analyzer.protocols import esp

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from analyzer.dataclass import dataclass
 from analyzer.messages import Facts, Item
 from analyzer.protocols import esp
 from analyzer.protocols.ike.messages import VendorId

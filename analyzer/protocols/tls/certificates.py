@@ -6,11 +6,11 @@ What the library refuses to read becomes a fact here; no exception of it leaves 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from sys import intern
 from typing import TYPE_CHECKING, Final
 
+from analyzer.dataclass import dataclass
 from analyzer.protocols.tls import der
 from analyzer.safetext import SafeText, decode_text
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.protocols.tls.registry import (
     EXTENSION_NAMES,
     SSL_2_0,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import Direction, Head, Stream
 from analyzer.protocols.tls.handshake import (
     BODY_READERS,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from analyzer.dataclass import dataclass
 from analyzer.heads import DIRECTIONS, Direction
 from analyzer.messages import Facts, Item, messages
 from analyzer.protocols.tls.certificates import X509Certificate, is_signed_by, read_certificate
