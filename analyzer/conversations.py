@@ -127,6 +127,10 @@ class Conversation(NamedTuple):
     head: Head
     """Kept payload. It may hold passwords and tokens: no text shows it."""
     dissection: Dissection
+    destination_macs: tuple[str | None, str | None] = (None, None)
+    """Destination MAC of the first frame from originator and from responder."""
+    times_to_live: tuple[int, int] = (0, 0)
+    """Time to live, or hop limit, of the first packet from originator and from responder; 0: there is none."""
     icmp_errors: tuple[IcmpError, ...] = ()
     refused: Frame | None = None
     """The responder's TCP reset."""
@@ -478,6 +482,8 @@ class ConversationBuilder:
             first_frame=Frame(row.first_capture, row.first_frame),
             last_frame=Frame(row.last_capture, row.last_frame),
             macs=(self.mac(originator.mac), self.mac(responder.mac)),
+            destination_macs=(self.mac(originator.destination_mac), self.mac(responder.destination_mac)),
+            times_to_live=(originator.time_to_live, responder.time_to_live),
             head=head,
             dissection=self.dissect(record, head, side, content_class),
             icmp_errors=errors,

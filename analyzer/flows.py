@@ -50,7 +50,7 @@ TRANSPORTS = {1: "icmp", 6: "tcp", 17: "udp", 50: "esp", 58: "icmpv6"}
 
 SIDE_COLUMNS = [
     *("packets", "bytes", "copies", "payload", "retransmitted"),
-    *("mac", "ending", "flags", "begins", "acknowledged"),
+    *("mac", "destination_mac", "time_to_live", "ending", "flags", "begins", "acknowledged"),
     *("contiguous", "newest", "peer_payload", "first_acknowledged", "acknowledged_to"),
 ]
 """Columns of :data:`analyzer.scanner.columns.SIDE` that conversations need; the others are state of the scanner."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 
@@ -15,7 +14,7 @@ from analyzer.messages import messages
 from analyzer.protocols import dns, esp, ftp, icmp, ike, ssh
 from analyzer.protocols.ike.messages import NO_SPI
 from analyzer.scanner.fragments import FIRST_FRAGMENT_MISSING
-from analyzer.stations import UNKNOWN, Hosts, Mode, Station, carries_esp, has_service
+from analyzer.stations import UNKNOWN, Hosts, Mode, Station, carries_esp, has_service, is_group_address
 from analyzer.timeline import Timeline
 
 
@@ -195,7 +194,7 @@ class RowMatcher:
         """The rows that a conversation matches. DNS over TCP matches the row of DNS; a check judges its transport."""
         key = (
             *(conversation.transport, conversation.originator.address, conversation.responder),
-            *(conversation.protocol, carries_esp(conversation)),
+            *(conversation.protocol, carries_esp(conversation), self.station.end(conversation)),
         )
         if key not in self.known_rows:
             self.known_rows[key] = tuple(
@@ -213,26 +212,28 @@ class RowMatcher:
 
     def has_direction(self, row: ExpectedFlow, conversation: Conversation) -> bool:
         """Whether the base station is at the end that the row requires."""
-        if row.bidirectional or conversation.originator.address in self.station.addresses:
+        end = self.station.end(conversation)
+        if row.bidirectional or end is Direction.ORIGINATOR:
             return True
         # Before a base station has an address, it sends DHCP from 0.0.0.0.
-        return row.peer is Peer.DHCP and conversation.responder.address not in self.station.addresses
+        return row.peer is Peer.DHCP and end is None
 
     def has_destination(self, row: ExpectedFlow, conversation: Conversation) -> bool:
         """Whether the other end is TPE or not, if the row requires either."""
         if row.peer is not Peer.TPE and row.decided_by != "peer":
             return True
-        originator, responder = conversation.originator.address, conversation.responder.address
-        peer = responder if originator in self.station.addresses else originator
+        from_station = self.station.end(conversation) is Direction.ORIGINATOR
+        peer = (conversation.responder if from_station else conversation.originator).address
         return (peer in self.tpe) == (row.peer is Peer.TPE)
 
     def unexpected(self, conversation: Conversation) -> UnexpectedFlow:
         """The unexpected flow of a conversation that matches no row."""
         originator, responder = conversation.originator.address, conversation.responder.address
-        inbound = originator not in self.station.addresses
+        end = self.station.end(conversation)
+        inbound = end is not Direction.ORIGINATOR
         key = (
             *(conversation.transport, conversation.responder.port, conversation.protocol, carries_esp(conversation)),
-            *(inbound, responder in self.station.addresses, originator in self.tpe, responder in self.tpe),
+            *(end, originator in self.tpe, responder in self.tpe),
         )
         if key not in self.known_nearest:
             self.known_nearest[key] = self.nearest(conversation)
@@ -266,9 +267,10 @@ def seen_directions(station: Station, conversations: Iterable[Conversation]) -> 
     complete: set[str] = set()
     lacking: dict[str, Direction] = {}
     for conversation in conversations:
-        from_station = conversation.originator.address in station.addresses
+        end = station.end(conversation)
+        from_station = end is Direction.ORIGINATOR
         peer = (conversation.responder if from_station else conversation.originator).address
-        if is_group_address(peer) or not (from_station or conversation.responder.address in station.addresses):
+        if end is None or is_group_address(peer):
             continue
         if all(conversation.packets):
             complete.add(peer)
@@ -295,12 +297,6 @@ def missing_direction(conversation: Conversation) -> Direction | None:
         return Direction.RESPONDER if acknowledges else None
     headers = messages(conversation.dissection.items, ike.IkeHeader)
     return Direction.RESPONDER if any(header.responder_spi != NO_SPI for _, header in headers) else None
-
-
-def is_group_address(address: str) -> bool:
-    """Whether an address is that of a multicast or broadcast group, or unspecified."""
-    parsed = ipaddress.ip_address(address)
-    return parsed.is_multicast or parsed.is_unspecified or address == "255.255.255.255"
 
 
 def is_dns_over_tcp(row: ExpectedFlow, conversation: Conversation) -> bool:

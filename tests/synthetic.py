@@ -53,11 +53,13 @@ class Traffic:
     Directions: ``">"`` from the client, ``"<"`` from the server.
     """
 
-    def __init__(self, macs: Mapping[str, str] | None = None) -> None:
-        """``macs``: MAC addresses by IP address, where they are not derived from it."""
+    def __init__(self, macs: Mapping[str, str] | None = None, times_to_live: Mapping[str, int] | None = None) -> None:
+        """``macs``: MAC addresses by IP address, where they are not derived from it. ``times_to_live``: those of
+        packets by source address, where they are not 64."""
         self.packets: list[tuple[float, bytes]] = []
         """Time in seconds since the epoch, and frame."""
         self.macs = dict(macs or {})
+        self.times_to_live = dict(times_to_live or {})
         self.clock = 0.0
         """Seconds from :data:`START` to the next packet."""
 
@@ -70,10 +72,11 @@ class Traffic:
         """One IP packet between two addresses of one version."""
         family = socket.AF_INET6 if ":" in source else socket.AF_INET
         ends = socket.inet_pton(family, source) + socket.inet_pton(family, destination)
+        hops = self.times_to_live.get(source, 64)
         if family == socket.AF_INET:
-            header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), len(self.packets), 0, 64, protocol, 0)
+            header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), len(self.packets), 0, hops, protocol, 0)
         else:
-            header = struct.pack(">IHBB", 6 << 28, len(payload), protocol, 64)
+            header = struct.pack(">IHBB", 6 << 28, len(payload), protocol, hops)
         link = self.mac(destination) + self.mac(source) + (b"\x86\xdd" if family == socket.AF_INET6 else b"\x08\x00")
         self.packets.append((START + self.clock, link + header + ends + payload))
         self.clock += TICK

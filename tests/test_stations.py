@@ -13,7 +13,7 @@ from analyzer import audit
 from analyzer.expected import load
 from analyzer.findings import Severity
 from analyzer.scanner.columns import ACK, SYN
-from analyzer.stations import NamedHosts, Station, find_stations, owned_macs
+from analyzer.stations import Interfaces, NamedHosts, Station, find_stations
 from tests import build
 from tests.synthetic import (
     ESP,
@@ -207,12 +207,13 @@ def test_addresses_with_one_mac_address_are_one_station(tmp_path: Path) -> None:
 
 
 def test_addresses_behind_a_router_are_separate_stations(tmp_path: Path) -> None:
-    traffic = Traffic({STATION: ROUTER, SECOND: ROUTER, V6: ROUTER})
+    macs = {STATION: ROUTER, SECOND: ROUTER, V6: ROUTER}
+    traffic = Traffic(macs, dict.fromkeys(macs, 63))
     traffic.tcp(STATION, 40000, TPE, 3001, TLS).tcp(SECOND, 40000, TPE, 3001, TLS).tcp(V6, 40000, TPE6, 3001, TLS)
     found = stations(traffic, tmp_path)
     assert [station.addresses for station in found] == [(STATION,), (SECOND,), (V6,)]
     assert [station.mac for station in found] == [None, None, None]
-    assert ROUTER not in owned_macs(traffic.conversations(tmp_path)).values()
+    assert ROUTER not in Interfaces(traffic.conversations(tmp_path)).owners.values()
 
 
 def test_addresses_of_a_moved_ike_sa_are_one_station(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from analyzer import naming
@@ -34,6 +34,8 @@ DISCOVERY_NAMES = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}
 """Name discovery by UDP port; on the other ports it is NetBIOS."""
 PORTS_SHOWN = 12
 """Maximum ports of a scan that a sentence lists."""
+HOSTS_SHOWN = 12
+"""Maximum hosts that a sentence lists."""
 FIRST_HIGH_PORT = 1024
 """First port that is not reserved for well-known services (RFC 6335, section 6)."""
 FTP_DATA_CLAUSE = "probably the data channel of an FTP session whose commands the capture does not show"
@@ -310,6 +312,48 @@ def name_discovery(context: AuditContext) -> Iterator[Issue]:
         verb = "received" if group.inbound else "sent"
         name = DISCOVERY_NAMES.get(group.first.responder.port or 0, "NetBIOS")
         yield unexpected_issue(group, f"{group.station.address} {verb} {name} {count_clause(group)}.")
+
+
+@check("TPE106", "forwarded-flows", Severity.MEDIUM, scope=CAPTURE, kind=Kind.UNEXPECTED)
+def forwarded_flows(context: AuditContext) -> Iterator[Issue]:
+    """Flags: The base station's MAC address sends packets of other hosts, as a router does.
+
+    Severity: medium.
+
+    Why: A base station forwards for nobody. Packets whose time to live was decremented come from hosts behind it, or
+    from itself in the guise of one.
+
+    Evidence: The conversations whose packets came from its MAC address with a time to live with which no host begins,
+    and from an address that is not its own.
+
+    Remedy: Switch forwarding off on the base station, and find out which host is behind it. Name the MAC address with
+    --base-station, if all of its addresses are the base station's.
+    """
+    for station in context.stations:
+        conversations = context.hosts.forwarded.get(station.address, ())
+        if not conversations:
+            continue
+        hosts: dict[str, None] = {}
+        peers: dict[str, None] = {}
+        for conversation in conversations:
+            ends = (conversation.originator.address, conversation.responder.address)
+            way = station.station.end(conversation) or Direction.ORIGINATOR
+            hosts[ends[way]] = peers[ends[1 - way]] = None
+        count = sum(conversation.flow_count for conversation in conversations)
+        flows = "1 flow" if count == 1 else f"{count} flows"
+        selected = " || ".join(f"{family(host)} == {host}" for host in list(hosts)[:HOSTS_SHOWN])
+        yield Issue(
+            f"{station.address} forwards packets of {hosts_clause(hosts)} to {hosts_clause(peers)} in {flows}.",
+            base_station=station.address,
+            conversations=conversations,
+            filter=f"eth.addr == {station.station.mac} && ({selected})" if station.station.mac else None,
+        )
+
+
+def hosts_clause(hosts: Mapping[str, None]) -> str:
+    """The addresses of hosts; of many, the first and how many there are."""
+    listed = ", ".join(list(hosts)[:HOSTS_SHOWN])
+    return listed if len(hosts) <= HOSTS_SHOWN else f"{len(hosts)} hosts ({listed}, …)"
 
 
 # -- missing ----------------------------------------------------------------------------------------------------
@@ -683,6 +727,7 @@ CHECKS: tuple[Check, ...] = (
     port_scan,
     other_modes_flow,
     name_discovery,
+    forwarded_flows,
     missing_flow,
     blocked_flow,
     wrong_protocol,

@@ -139,9 +139,7 @@ def control(match: Match) -> Iterator[Issue]:
 
 def station_direction(match: Match) -> Direction:
     """The direction in which the base station sends."""
-    return (
-        Direction.RESPONDER if match.conversation.responder.address in match.station.addresses else Direction.ORIGINATOR
-    )
+    return match.station.end(match.conversation) or Direction.ORIGINATOR
 
 
 def control_messages(match: Match) -> list[tuple[Frame, str, Direction]]:

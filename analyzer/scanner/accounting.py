@@ -50,6 +50,8 @@ def count_packet(
         return 0
     if side.packets == 0:
         side.mac = packet.source_mac
+        side.destination_mac = packet.destination_mac
+        side.time_to_live = packet.time_to_live
     side.packets += 1
     side.bytes += packet.wire
     flow.first = min(flow.first, packet.time)

@@ -118,6 +118,7 @@ SIDE = np.dtype(
         ("payload", np.int64),  # bytes above the transport header, without retransmissions
         ("retransmitted", np.int64),  # packets
         ("mac", np.int64),  # source of the first frame of this side; -1: none
+        ("destination_mac", np.int64),  # destination of that frame; -1: none
         ("tag", np.int64),  # of the newest packet that the slow path has added to the notes of the flow
         ("base", np.uint32),  # TCP sequence number of the first byte of the head
         ("initial", np.uint32),  # TCP sequence number of the SYN
@@ -132,6 +133,7 @@ SIDE = np.dtype(
         ("peer_payload", np.int64),  # payload of the other side when ``protected`` was set; -1: it is not
         ("first_acknowledged", np.uint32),  # TCP: acknowledgement number of the first ACK, and of the newest one
         ("acknowledged_to", np.uint32),
+        ("time_to_live", np.uint8),  # of the first packet of this side
         ("flags", np.uint8),  # union of all TCP flags
         ("based", np.uint8),  # ``base`` is set
         ("begins", np.uint8),  # ``base`` follows a SYN

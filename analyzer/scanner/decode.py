@@ -206,6 +206,8 @@ def decode_ip(data: Buffer, packet: Record, tunnels: Any) -> Number:
         packet.time_to_live = data[offset + 8]
         packet.identification = u16(data, offset + 4)
         read_addresses4(data, offset, packet)
+        if packet.source_low == IPV4_MAPPED:  # 0.0.0.0: its MAC address tells hosts without an address apart
+            packet.source_high = np.uint64(packet.source_mac + 1)
         if u16(data, offset + 6) & 0x3FFF:  # a fragment: more fragments, or an offset
             return SLOW_PATH
         limit = offset + total if total else limit

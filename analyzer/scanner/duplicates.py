@@ -336,6 +336,7 @@ def same_side(one: Record, two: Record) -> Number:
         and one.payload == two.payload
         and one.retransmitted == two.retransmitted
         and one.mac == two.mac
+        and one.destination_mac == two.destination_mac
         and one.flags == two.flags
         and one.acknowledged == two.acknowledged
         and one.begins == two.begins

@@ -113,6 +113,7 @@ def open_flow(packet: Record, flow: Record, flow_index: Number, sides: Any, capt
     flow.fin_side = -1
     for side in range(2):
         sides[2 * flow_index + side].mac = -1
+        sides[2 * flow_index + side].destination_mac = -1
         sides[2 * flow_index + side].ending = -1
         sides[2 * flow_index + side].peer_payload = -1
 

@@ -5,8 +5,8 @@ several addresses; the signatures of a base station show its mode; their servers
 """
 
 from analyzer.services import carries_esp, has_service
-from analyzer.stations.devices import owned_macs
 from analyzer.stations.hosts import Hosts, addresses, identify_hosts, stations_by_flow
+from analyzer.stations.interfaces import Interfaces, is_group_address
 from analyzer.stations.modes import UNKNOWN, Mode, detect_mode
 from analyzer.stations.recognition import Station, Stranger, find_stations
 from analyzer.stations.signatures import NamedHosts, Signature, is_named
@@ -14,6 +14,7 @@ from analyzer.stations.signatures import NamedHosts, Signature, is_named
 __all__ = [
     "UNKNOWN",
     "Hosts",
+    "Interfaces",
     "Mode",
     "NamedHosts",
     "Signature",
@@ -25,7 +26,7 @@ __all__ = [
     "find_stations",
     "has_service",
     "identify_hosts",
+    "is_group_address",
     "is_named",
-    "owned_macs",
     "stations_by_flow",
 ]

@@ -4,43 +4,27 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from analyzer.conversations import Conversation
+from analyzer.expected import Occurrence
 from analyzer.heads import Direction
-from analyzer.protocols import ike
+from analyzer.messages import messages
+from analyzer.protocols import iec104, ike, tls
+from analyzer.stations.interfaces import MAX_HOST_ADDRESSES, Interfaces
 from analyzer.stations.signatures import Candidate, Signature
 
-MAX_HOST_ADDRESSES = 64
-"""Addresses above which a MAC address is a router's. A host has one per version, and some link-local ones."""
-
-
-def owned_macs(conversations: Iterable[Conversation]) -> dict[str, str]:
-    """Address → MAC address, where it is the host's own.
-
-    A MAC address that is used with several addresses of one IP version (except link-local ones) is a router's.
-    """
-    users: dict[str, dict[str, None]] = defaultdict(dict)
-    for conversation in conversations:
-        for end, mac in zip((conversation.originator, conversation.responder), conversation.macs, strict=True):
-            if mac is not None:
-                users[mac][end.address] = None
-    owned: dict[str, str] = {}
-    for mac, addresses in users.items():
-        if len(addresses) > MAX_HOST_ADDRESSES:
-            continue
-        parsed = [ipaddress.ip_address(address) for address in addresses]
-        lasting = [address for address in parsed if not (address.is_link_local or address.is_unspecified)]
-        if all(sum(address.version == version for address in lasting) <= 1 for version in (4, 6)):
-            owned.update((str(address), mac) for address in parsed if not address.is_unspecified)
-    return owned
+MAX_DEVICES = 3
+"""Devices that are told apart behind one MAC address above which it is a bridge's or a router's: then each address is
+a device."""
 
 
 def group_addresses(
     accepted: Sequence[str],
-    macs: Mapping[str, str],
+    interfaces: Interfaces,
     candidates: Mapping[str, Candidate],
     translated: Mapping[str, str],
+    conversations: Iterable[Conversation],
 ) -> list[list[str]]:
     """The addresses of each device: those with one MAC address, those between which an IKE SA or an ESP SA moved, and
     the two of a host behind a NAT. ``translated``: outer → inner address of such hosts."""
@@ -51,14 +35,10 @@ def group_addresses(
             address = parent[address]
         return address
 
-    first: dict[str, str] = {}
-    for address in accepted:
-        if address in macs:
-            parent[root(address)] = root(first.setdefault(macs[address], address))
-    # The device's other addresses need no signature of their own.
-    for address, mac in macs.items():
-        if mac in first and address not in parent:
-            parent[address] = root(first[mac])
+    for addresses in addresses_by_interface(accepted, interfaces, candidates, conversations):
+        first, *others = addresses
+        for address in others:
+            parent[root(parent.setdefault(address, address))] = root(first)
     for moves in [*addresses_by_ike_sa(candidates), *addresses_by_esp_sa(candidates), *translated.items()]:
         known = next((address for address in moves if address in parent), None)
         if known is not None:
@@ -68,6 +48,124 @@ def group_addresses(
     for address in parent:
         devices.setdefault(root(address), []).append(address)
     return [sorted(addresses, key=address_order) for addresses in devices.values()]
+
+
+# -- one MAC address --------------------------------------------------------------------------------------------
+
+
+def addresses_by_interface(
+    accepted: Sequence[str],
+    interfaces: Interfaces,
+    candidates: Mapping[str, Candidate],
+    conversations: Iterable[Conversation],
+) -> Iterator[list[str]]:
+    """The addresses with one MAC address of each host: first those of base stations, then its others, which need no
+    signature of their own."""
+    by_mac: dict[str, list[str]] = defaultdict(list)
+    for address in accepted:
+        if address in interfaces.owners:
+            by_mac[interfaces.owners[address]].append(address)
+    if not by_mac:
+        return
+    at_home = interfaces.addresses()
+    talking = conversing(interfaces, by_mac, conversations)
+    for mac, stations in by_mac.items():
+        first, *others = tell_apart(stations, candidates, talking)
+        known, strange = set(stations), {end for station in stations for end in talking.get(station, ())}
+        further = [address for address in at_home[mac] if address not in known and address not in strange]
+        yield [*first, *further[:MAX_HOST_ADDRESSES]] if len(others) < MAX_DEVICES else first
+        yield from others
+
+
+def conversing(
+    interfaces: Interfaces, macs: Mapping[str, object], conversations: Iterable[Conversation]
+) -> dict[str, set[str]]:
+    """Address → the addresses with the same MAC address with which it exchanged packets: no host does so with itself
+    over a wire, whatever single packets claim."""
+    found: dict[str, set[str]] = defaultdict(set)
+    owners = interfaces.owners
+    for conversation in conversations:
+        one, other = conversation.originator.address, conversation.responder.address
+        mac = owners.get(one)
+        if mac in macs and owners.get(other) == mac and all(conversation.packets):
+            found[one].add(other)
+            found[other].add(one)
+    return found
+
+
+def tell_apart(
+    addresses: Sequence[str], candidates: Mapping[str, Candidate], talking: Mapping[str, set[str]]
+) -> list[list[str]]:
+    """The addresses of base stations with one MAC address, by device: LRR-ID, client certificate or IKE identity tell
+    them apart, and links to one service of TPE at the same time."""
+    devices: list[list[str]] = []
+    for address in addresses:
+        for device in devices:
+            if not any(are_apart(address, other, candidates) or other in talking.get(address, ()) for other in device):
+                device.append(address)
+                break
+        else:
+            devices.append([address])
+        if len(devices) > MAX_DEVICES:
+            return [[address] for address in addresses]
+    return devices
+
+
+def are_apart(one: str, other: str, candidates: Mapping[str, Candidate]) -> bool:
+    """Whether two addresses belong to different devices."""
+    if one not in candidates or other not in candidates:
+        return False
+    ids = [set(identities(candidates[address].signatures)) for address in (one, other)]
+    if ids[0] - ids[1] and ids[1] - ids[0]:
+        return True
+    links = [list(lasting_links(candidates[address].signatures)) for address in (one, other)]
+    return any(overlap(link, second) for link in links[0] for second in links[1])
+
+
+def identities(signatures: Iterable[Signature]) -> Iterator[object]:
+    """What names the device in its conversations: LRR-IDs, its certificates, IKE identities of either side."""
+    for signature in signatures:
+        conversation = signature.conversation
+        facts = conversation.dissection.facts
+        if isinstance(facts, iec104.Iec104Facts):
+            yield from facts.lrr_ids
+        elif isinstance(facts, ike.IkeFacts):
+            yield from (identity for sa in facts._sas for identity in sa.identities)
+        elif isinstance(facts, tls.TlsFacts) and facts.client_certificate:
+            client = Direction(int(conversation.originator.address != signature.client))
+            for item, entry in messages(conversation.dissection.items, tls.CertificateEntry):
+                if item.direction is client and not entry.position:
+                    yield entry.data
+
+
+Link = tuple[object, int, int]
+"""A continuous conversation: row and server with its port, the beginning, and the newest payload of the side that fell
+silent first."""
+
+MAX_LINKS = 16
+"""Continuous conversations of an address that are compared: a base station has one per LRC, and those after it."""
+
+
+def lasting_links(signatures: Iterable[Signature]) -> Iterator[Link]:
+    """The conversations of continuous rows in which both sides sent content."""
+    count = 0
+    for signature in signatures:
+        conversation = signature.conversation
+        if signature.row.occurrence is Occurrence.CONTINUOUS and all(conversation.newest):
+            service = conversation.responder.port if conversation.transport != "esp" else None
+            yield (signature.row.id, signature.server, service), conversation.first, min(conversation.newest)
+            count += 1
+            if count == MAX_LINKS:
+                return
+
+
+def overlap(one: Link, other: Link) -> bool:
+    """Whether both sides of two links to one service sent content while the other link was up: a base station has one
+    link with each."""
+    return one[0] == other[0] and max(one[1], other[1]) < min(one[2], other[2])
+
+
+# -- security associations --------------------------------------------------------------------------------------
 
 
 def addresses_by_ike_sa(candidates: Mapping[str, Candidate]) -> list[list[str]]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from operator import attrgetter
+from typing import NamedTuple
 
 from analyzer.conversations import Conversation, Conversations
 from analyzer.dataclass import dataclass
 from analyzer.expected import Deployment, ExpectedTable
+from analyzer.heads import DIRECTIONS
 from analyzer.protocols import dhcp, dhcp6, dns
+from analyzer.stations.interfaces import Interfaces
 from analyzer.stations.modes import Mode, contradictions_at, detect_mode
 from analyzer.stations.recognition import Station, Stranger, find_stations
 from analyzer.stations.signatures import NamedHosts, Rank, Signature, best_by_row_and_server
@@ -42,6 +45,8 @@ class Hosts:
     """Address of TPE → its name, of addresses that are TPE only because DNS gave them to the name of another one."""
     translated: frozenset[int] = frozenset()
     """Ids of conversations that the capture shows on the inner side of a NAT, too, and that are judged there."""
+    forwarded: Mapping[str, tuple[Conversation, ...]] = field(default_factory=dict)
+    """Address of a base station → conversations of other hosts whose packets its MAC address forwarded."""
 
 
 def identify_hosts(
@@ -58,10 +63,12 @@ def identify_hosts(
     translated, copies = find_translation(outside, tables, table)
     if copies:
         outside = [conversation for conversation in outside if conversation.id not in copies]
-    stations, unjudged, strangers = find_stations(outside, tables, named, translated)
+    interfaces = Interfaces(outside, named.macs)
+    stations, unjudged, strangers = find_stations(outside, tables, named, translated, interfaces)
     modes = [detect_mode(station, tables, mode) for station in stations]
     seen = addresses(outside)
     tpe = find_tpe(modes, stations, named, seen, deployment)
+    owned = conversations_by_station(stations, outside, interfaces)
     names = {} if named.tpe else find_other_addresses(tpe, stations, seen, outside)
     tpe |= names.keys()
     return Hosts(
@@ -70,11 +77,12 @@ def identify_hosts(
         unjudged,
         tuple(contradictions_at(mode, tpe) for mode in modes),
         tpe,
-        conversations_by_station(stations, outside),
+        owned.conversations,
         inside,
         strangers,
         names,
         copies,
+        owned.forwarded,
     )
 
 
@@ -83,16 +91,32 @@ def addresses(conversations: Iterable[Conversation]) -> dict[str, None]:
     return {end.address: None for flow in conversations for end in (flow.originator, flow.responder)}
 
 
+class Owned(NamedTuple):
+    """The conversations of a capture, by the base station whose they are.
+
+    A conversation is a base station's by the IP address of an end; else by its MAC address, from which a packet came
+    with the time to live of a host, or at which one arrived. So every captured frame from or to a base station's
+    address or MAC address belongs to it, or is in ``forwarded``.
+    """
+
+    conversations: dict[str, list[Conversation]]
+    """Address of a base station → its conversations."""
+    forwarded: dict[str, tuple[Conversation, ...]]
+    """Address of a base station → conversations of other hosts whose packets its MAC address forwarded."""
+
+
 def conversations_by_station(
-    stations: Sequence[Station], conversations: Iterable[Conversation]
-) -> dict[str, list[Conversation]]:
-    """Address of a base station → its conversations.
+    stations: Sequence[Station], conversations: Iterable[Conversation], interfaces: Interfaces
+) -> Owned:
+    """Assign conversations to base stations.
 
     Before a base station has an IP address, DHCP counts by its MAC address, or by the address that it is given.
     """
     by_address = {address: station.address for station in stations for address in station.addresses}
+    by_own_mac = {mac: station.address for station in stations for mac in station.macs}
     by_mac = {station.mac: station.address for station in stations if station.mac is not None}
     found: dict[str, list[Conversation]] = {station.address: [] for station in stations}
+    forwarded: dict[str, list[Conversation]] = {}
     for conversation in conversations:
         ends = conversation.originator.address, conversation.responder.address
         owners = {by_address[address]: None for address in ends if address in by_address}
@@ -102,9 +126,28 @@ def conversations_by_station(
             owners = {by_mac[client]: None} if client in by_mac else {}
             if not owners and isinstance(facts, dhcp.DhcpFacts):
                 owners = {by_address[address]: None for address in facts.offered if address in by_address}
+        if not owners and by_own_mac:
+            owners = {by_own_mac[mac]: None for mac in sending_or_receiving(conversation, interfaces, by_own_mac)}
+            for mac in conversation.macs if not owners else ():
+                if mac in by_own_mac:
+                    forwarded.setdefault(by_own_mac[mac], []).append(conversation)
         for owner in owners:
             found[owner].append(conversation)
-    return found
+    return Owned(found, {address: tuple(flows) for address, flows in forwarded.items()})
+
+
+def sending_or_receiving(
+    conversation: Conversation, interfaces: Interfaces, macs: Container[str | None]
+) -> Iterator[str]:
+    """Those of some MAC addresses from which an end of a conversation sends as its own, or at which it receives
+    without ever sending."""
+    ends = conversation.originator.address, conversation.responder.address
+    for way in DIRECTIONS:
+        mac, towards = conversation.macs[way], conversation.destination_macs[1 - way]
+        if mac is not None and mac in macs and interfaces.is_own(conversation, way):
+            yield mac
+        elif mac is None and towards is not None and towards in macs and ends[way] not in interfaces.owners:
+            yield towards
 
 
 def stations_by_flow(conversations: dict[str, list[Conversation]]) -> dict[int, str]:

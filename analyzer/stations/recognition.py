@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from operator import attrgetter
 from typing import NamedTuple
@@ -11,8 +13,10 @@ from typing import NamedTuple
 from analyzer.conversations import Conversation
 from analyzer.dataclass import dataclass
 from analyzer.expected import ExpectedTable, services
+from analyzer.heads import DIRECTIONS, Direction
 from analyzer.safetext import SafeText
-from analyzer.stations.devices import group_addresses, owned_macs
+from analyzer.stations.devices import MAX_DEVICES, group_addresses
+from analyzer.stations.interfaces import LINK_PREFIXES, Interfaces
 from analyzer.stations.signatures import Candidate, NamedHosts, Rank, Signature, find_candidates, furthest, is_kept_out
 
 MAX_STATIONS = 8192
@@ -22,9 +26,6 @@ PERSISTENT_ATTEMPTS = 3
 """Attempts from which on a host that is kept out counts as a base station."""
 PERSISTENT_TIME = 30_000_000_000
 """Minimum nanoseconds between the first and the last of them."""
-
-LINK_PREFIXES = {4: 24, 6: 64}
-"""Prefix lengths of the usual network of one link, by IP version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,25 @@ class Station:
     """Why the host is taken for a base station, one clause each."""
     signatures: tuple[Signature, ...] = ()
     """Its conversations that fit a signature row of any table, ascending by id."""
+    macs: frozenset[str] = frozenset()
+    """Its own MAC addresses: whatever they send or receive is the station's, whatever IP address it claims."""
+
+    def end(self, conversation: Conversation) -> Direction | None:
+        """The end of a conversation that is the base station's, by IP address, else by MAC address; ``None``: neither.
+
+        The originator, if both are.
+        """
+        if conversation.originator.address in self.addresses:
+            return Direction.ORIGINATOR
+        if conversation.responder.address in self.addresses:
+            return Direction.RESPONDER
+        for way in DIRECTIONS:
+            if conversation.macs[way] in self.macs:
+                return way
+        for way in DIRECTIONS:
+            if conversation.destination_macs[1 - way] in self.macs:
+                return way
+        return None
 
 
 class Stranger(NamedTuple):
@@ -72,12 +92,14 @@ def find_stations(
     tables: Mapping[str, ExpectedTable],
     named: NamedHosts,
     translated: Mapping[str, str] | None = None,
+    interfaces: Interfaces | None = None,
 ) -> Recognised:
     """The base stations that the user named, or those that are recognised by their flows if the user named none.
 
     ``translated``: outer → inner address of hosts that the capture shows on both sides of a NAT.
     """
-    macs = owned_macs(conversations)
+    interfaces = interfaces or Interfaces(conversations, named.macs)
+    macs = interfaces.owners
     candidates = find_candidates(conversations, tables, named)
     strangers: list[str] = []
     if named.base_stations:
@@ -85,8 +107,9 @@ def find_stations(
         accepted = [address for address in seen if named.is_station(address, macs.get(address))]
     else:
         accepted, strangers = Recognition(conversations, tables, macs).recognise(candidates)
-    devices = group_addresses(accepted[:MAX_STATIONS], macs, candidates, translated or {})
+    devices = group_addresses(accepted[:MAX_STATIONS], interfaces, candidates, translated or {}, conversations)
     stations = tuple(station(addresses, candidates, macs, named) for addresses in devices)
+    stations = with_macs(stations, interfaces)
     own = {address for device in devices for address in device}
     return Recognised(
         stations,
@@ -190,6 +213,22 @@ def station(
     else:
         evidence = tuple(clauses(signatures))
     return Station(address, tuple(addresses), macs.get(address), bool(named_addresses), evidence, tuple(signatures))
+
+
+def with_macs(stations: Sequence[Station], interfaces: Interfaces) -> tuple[Station, ...]:
+    """The base stations with their own MAC addresses. Of several that are told apart behind one MAC address, the first
+    has it; of more than :data:`~analyzer.stations.devices.MAX_DEVICES`, none."""
+    owners = interfaces.owners
+    users = [dict.fromkeys(owners[address] for address in found.addresses if address in owners) for found in stations]
+    shared = Counter(mac for macs in users for mac in macs)
+    taken = {mac for mac, count in shared.items() if count > MAX_DEVICES}
+    result = []
+    for found, macs in zip(stations, users, strict=True):
+        own = [mac for mac in macs if mac not in taken]
+        taken |= macs.keys()
+        mac = found.mac if found.mac in own else None
+        result.append(replace(found, mac=mac, macs=frozenset(own) & interfaces.proven))
+    return tuple(result)
 
 
 def clauses(signatures: Iterable[Signature]) -> Iterator[str]:

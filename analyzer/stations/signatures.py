@@ -44,6 +44,11 @@ class NamedHosts:
                 except ValueError:
                     raise UsageError(f"{name!r} is no address, network or MAC address") from None
 
+    @property
+    def macs(self) -> frozenset[str]:
+        """MAC addresses that the user named as base stations', as the capture has them."""
+        return frozenset(name.lower().replace("-", ":") for name in self.base_stations if MAC.fullmatch(name))
+
     def is_station(self, address: str, mac: str | None) -> bool:
         return any(is_named(name, address, mac) for name in self.base_stations)
 

@@ -111,6 +111,7 @@ PRECONDITIONS: dict[str, Callable[[Audit], bool]] = {
     "port-scan": has_unexpected_flow,
     "other-modes-flow": has_unexpected_flow,
     "name-discovery": has_unexpected_flow,
+    "forwarded-flows": has_base_station,
     "missing-flow": has_required_row,
     "blocked-flow": has_flow_of_required_row,
     "preamble": has_base_station,
