@@ -161,7 +161,7 @@ class RowJudge:
         ) -> RowVerdict:
             return RowVerdict(row, requirement, status, certainty, reason, flows, served_until)
 
-        if not malformed.isdisjoint(flows):
+        if malformed and matches:  # the flow that shows the break may be another row's: IKE negotiates ESP
             return verdict(Status.MALFORMED)
         if not matches:
             if requirement is Requirement.OPTIONAL or not self.applies(row) or not self.mode_known:

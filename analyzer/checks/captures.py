@@ -288,7 +288,8 @@ def keys_used(context: AuditContext) -> Iterator[Issue]:
 
     Evidence: How many messages of how many flows tshark opened; never the keys.
 
-    Remedy: Where keys opened nothing, write them anew while the capture is made, from before the first connection.
+    Remedy: None is needed where the keys opened something; otherwise write them anew while the capture is made, from
+    before the first connection.
     """
     for use in context.keys:
         if use.kind in ("ESP", "IKEv1"):

@@ -664,7 +664,7 @@ def several_tpe(context: AuditContext) -> Iterator[Issue]:
 
     Why: A standalone TPE is one node. A second one may be a second interface, or an impostor.
 
-    Evidence: Each address with the rows that it serves.
+    Evidence: Each address with the rows that it serves, and the addresses from which one IKE SA is answered (MOBIKE).
 
     Remedy: Name the addresses of your TPE with --tpe, and look into any other.
     """
@@ -676,10 +676,28 @@ def several_tpe(context: AuditContext) -> Iterator[Issue]:
             for end in (match.conversation.originator, match.conversation.responder):
                 if end.address in served:
                     served[end.address].update(row.id for row in match.rows)
-    listed = "; ".join(
+    rows_served = "; ".join(
         f"{address} serves {', '.join(sorted(rows)) or 'none'}" for address, rows in sorted(served.items())
     )
-    yield Issue(f"{len(context.hosts.tpe)} addresses act as TPE in a standalone deployment: {listed}.")
+    shared = "".join(
+        f"; one IKE SA answers from {listed(addresses)}" for addresses in shared_ike_addresses(context, served)
+    )
+    yield Issue(f"{len(served)} addresses act as TPE in a standalone deployment: {rows_served}{shared}.")
+
+
+def shared_ike_addresses(context: AuditContext, tpe: Collection[str]) -> list[list[str]]:
+    """The addresses of TPE that answer for the same IKE SA, one list per set of addresses."""
+    found: dict[str, dict[str, None]] = {}
+    for station in context.stations:
+        for match in station.matches:
+            conversation = match.conversation
+            facts = conversation.dissection.facts
+            address = conversation.responder.address
+            if isinstance(facts, ike.IkeFacts) and address in tpe and conversation.packets[Direction.RESPONDER]:
+                for sa in facts._sas:
+                    found.setdefault(sa.initiator_spi, {})[address] = None
+    several = {tuple(sorted(addresses)) for addresses in found.values() if len(addresses) > 1}
+    return [list(addresses) for addresses in sorted(several)]
 
 
 @check("TPE134", "midstream", Severity.INFO, protocol=ANY, kind=Kind.NOTICE)

@@ -6,14 +6,15 @@ import dataclasses
 import struct
 from hashlib import sha1, sha256
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from analyzer.checks.ike import CHECKS
-from analyzer.checks.ike.negotiation import proposal_not_seen
 from analyzer.findings import Kind, Scope, Severity
 from analyzer.heads import Direction
 from analyzer.protocols import ike
+from tests import samples
 from tests.checks.matches import STATION, TPE, issues_by_check, match_of
 from tests.protocols.ike_messages import (
     AES128,
@@ -40,6 +41,7 @@ from tests.protocols.ike_messages import (
     notify,
     proposal,
 )
+from tests.synthetic import Traffic, findings_of
 
 
 def issues_of(
@@ -163,16 +165,25 @@ def test_chosen_proposal_never_offered() -> None:
     assert found["TPE209"][0] is Severity.HIGH and found["TPE209"][2] == (1, 2)
 
 
-def test_tunnel_older_than_the_capture_is_a_notice() -> None:
+def test_tunnel_older_than_the_capture_is_a_notice(tmp_path: Path) -> None:
     dpd = bytes(4) + message(37, (46, bytes(52)), flags=0x20, spi_r=SPI_R, message_id=2)
-    found = issues_of((RESPONDER, dpd), (ORIGINATOR, dpd), (ORIGINATOR, ESP_BYTES), ports=(4500, 4500))
-    assert set(found) == {"TPE211"} and found["TPE211"][0] is Severity.INFO
-    assert proposal_not_seen.kind is Kind.NOTICE
+    traffic = Traffic().udp(STATION, 4500, TPE, 4500, ("<", dpd), (">", dpd), (">", ESP_BYTES), ("<", ESP_BYTES))
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE211")
+    assert (finding.kind, finding.severity, finding.rows) == (Kind.NOTICE, Severity.INFO, ("i1",))
 
 
-def test_proposal_not_seen_counts_rekeyings() -> None:
-    found = issues_of((ORIGINATOR, encrypted(36, 7)), (RESPONDER, encrypted(36, 7, flags=0x20)), ports=(4500, 4500))
-    assert set(found) == {"TPE211"} and found["TPE211"][1].endswith("; 1 rekeying in it is encrypted, too.")
+def test_proposal_not_seen_counts_rekeyings(tmp_path: Path) -> None:
+    rekeyed = ((">", encrypted(36, 7)), ("<", encrypted(36, 7, flags=0x20)))
+    (finding,) = findings_of(Traffic().udp(STATION, 4500, TPE, 4500, *rekeyed).audit(tmp_path), "TPE211")
+    assert finding.summary.endswith("; 1 rekeying in it is encrypted, too.")
+
+
+def test_proposal_is_seen_where_another_flow_of_the_sa_shows_it() -> None:
+    """MOBIKE moves the SA to other addresses; TPE133 says that it is one."""
+    result = samples.audit_of("ipsec-mobike")
+    assert not findings_of(result, "TPE211")
+    (finding,) = findings_of(result, "TPE133")
+    assert "one IKE SA answers from 172.16.40.10, 172.16.40.11 and 172.16.40.12" in finding.summary
 
 
 def test_allowed_proposal_among_many_combinations_is_found() -> None:

@@ -83,6 +83,20 @@ def test_version_names(number: int, name: str) -> None:
     assert facts.version == name
 
 
+def test_version_of_an_unreadable_server_hello_is_unknown() -> None:
+    """The versions in record headers are no choice: TLS 1.3 writes that of TLS 1.0 there."""
+    hello = record(22, b"\2\0\0\4\x03\x03\0\0")
+    head = head_of(record(22, client_hello()), hello + record(23, bytes(40), 0x0301))
+    assert facts_of(head).version is None
+    assert facts_of(head_of(b"", record(23, bytes(40), 0x0301))).version == "TLS 1.0", "its handshake is not captured"
+    client = record(22, client_hello()) + record(23, bytes(40), 0x0301)
+    assert facts_of(head_of(client, hello)).version is None
+
+
+def test_version_that_nobody_knows_keeps_its_number() -> None:
+    assert facts_of(head_of(b"", record(22, server_hello(version_chosen(0xFB1A))))).version == "0xfb1a"
+
+
 def test_ssl_2_shows_the_cipher_kind_that_the_client_chose() -> None:
     assert tls.probe(SSL2)
     facts = facts_of(SSL2)

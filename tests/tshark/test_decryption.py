@@ -57,8 +57,12 @@ def tunnelled(
     keys: str | None = TABLE,
     fragments: int = 0,
     later: tuple[tuple[str, bytes], ...] = (),
+    raw: bool = False,
 ) -> Audit:
-    """Audit a base station that brings up a tunnel, with keys; ``later``: more datagrams on UDP/4500."""
+    """Audit a base station that brings up a tunnel, with keys.
+
+    ``later``: more datagrams on UDP/4500. ``raw``: ESP is IP protocol 50 instead of inside UDP.
+    """
     requests = auth_in_fragments(request, fragments) if fragments else [auth(request)]
     traffic = Traffic().exchange(STATION, 500, TPE, 500, IKE_INIT)
     traffic.udp(
@@ -70,7 +74,10 @@ def tunnelled(
         ("<", auth(response, response=True)),
         *later,
     )
-    traffic.udp(STATION, 4500, TPE, 4500, *((direction, ESP) for direction in "><><"))
+    if raw:
+        traffic.packet(STATION, TPE, 50, ESP).packet(TPE, STATION, 50, ESP)
+    else:
+        traffic.udp(STATION, 4500, TPE, 4500, *((direction, ESP) for direction in "><><"))
     path = folder / "ikev2_decryption_table"
     path.write_text(keys or "")
     return traffic.audit(folder, ike_keys=path if keys is not None else None)
@@ -123,6 +130,17 @@ def test_disallowed_esp_proposal_is_high_and_makes_its_row_malformed(tmp_path: P
     assert [frame.number for frame in chosen.frames] == [4] and chosen.filter == "frame.number == 4"
     (offered,) = findings_of(result, "TPE229")
     assert offered.severity.name == "HIGH" and "only ESP proposals that are not allowed" in offered.summary
+    assert statuses(result)["i2"] == "malformed"
+
+
+@pytest.mark.tshark
+def test_disallowed_esp_proposal_names_the_flow_that_negotiates_it(tmp_path: Path) -> None:
+    proposals = (CBC, SHA256, NO_ESN)
+    result = tunnelled(tmp_path, (tunnel(REQUEST_SPI, proposals),), (tunnel(RESPONSE_SPI, proposals),), raw=True)
+    (chosen,) = findings_of(result, "TPE228")
+    (flow,) = (flow for flow in result.flows if flow.id == chosen.flow)
+    assert flow.responder.port == 4500 and flow.first_frame <= chosen.frames[0] <= flow.last_frame
+    assert (chosen.rows, chosen.count) == (("i2",), 2)
     assert statuses(result)["i2"] == "malformed"
 
 

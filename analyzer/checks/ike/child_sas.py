@@ -153,13 +153,13 @@ def negotiations(context: AuditContext) -> Iterator[tuple[StationMatches, Expect
 def carriers(
     matches: StationMatches, row: ExpectedFlow, negotiated_in: Conversation, child: Child
 ) -> tuple[Conversation, ...]:
-    """The flows of the row that carry the ESP of a child SA; the negotiating flow, if the capture has none."""
+    """The flow that negotiates a child SA, whose frames are cited, and the flows of the row that carry its ESP."""
     found = [
         match.conversation
         for match in matches.matches
         if row in match.rows and not set(spis_of(match.conversation)).isdisjoint(child.spis)
     ]
-    return tuple(found) or (negotiated_in,)
+    return (negotiated_in, *(conversation for conversation in found if conversation.id != negotiated_in.id))
 
 
 def spis_of(conversation: Conversation) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from itertools import chain
 
 from analyzer.checks.ike.policy import (
@@ -17,10 +17,10 @@ from analyzer.checks.ike.policy import (
     sas_of,
     weak_keywords,
 )
-from analyzer.findings import Issue, Kind, Severity, check, cited_frames
+from analyzer.findings import CAPTURE, AuditContext, Issue, Kind, Severity, check, cited_frames, frames_filter
 from analyzer.heads import Frame
 from analyzer.matching import Match
-from analyzer.protocols.ike import IKE_AUTH, IKE_SA_INIT, KE, IkeSa, Proposal
+from analyzer.protocols.ike import IKE_AUTH, IKE_SA_INIT, KE, NAME, IkeSa, Proposal
 from analyzer.protocols.ike.proposals import alternatives, notation
 from analyzer.protocols.ike.registry import (
     AGGRESSIVE_MODE,
@@ -207,26 +207,47 @@ def is_choice_from(choice: Proposal, offer: Proposal) -> bool:
     return set(choice.transforms) <= set(offer.transforms) and required <= chosen
 
 
-@check("TPE211", "ike-proposal-not-seen", Severity.INFO, protocol="ike", kind=Kind.NOTICE)
-def proposal_not_seen(match: Match) -> Iterator[Issue]:
-    """Flags: an IKE flow in which the SA was set up before the capture or on other addresses, so no proposal is seen.
+@check("TPE211", "ike-proposal-not-seen", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
+def proposal_not_seen(context: AuditContext) -> Iterator[Issue]:
+    """Flags: an IKE SA that was set up before the capture, so that its proposal is not seen.
 
     Why: Only the first exchange of IKE shows in clear what protects the tunnel; its absence is nobody's fault.
 
-    Evidence: The exchange types of the flow: neither IKE_SA_INIT nor IKE_AUTH is among them.
+    Evidence: The flows of the SA: none of the base station's flows with its SPI has IKE_SA_INIT or IKE_AUTH.
 
     Remedy: Capture while the tunnel is set up to see the proposals.
     """
-    sas = [sa for sa in sas_of(match) if sa.major == 2]
-    if sas and not any(exchange in sa.exchanges for sa in sas for exchange in (IKE_SA_INIT, IKE_AUTH)):
-        rekeys = sum(sa.rekeys for sa in sas)
-        counted = "1 rekeying in it is" if rekeys == 1 else f"{rekeys} rekeyings in it are"
-        clause = f"; {counted} encrypted, too" if rekeys else ""
+    for station in context.stations:
+        matches = [match for match in station.matches if sas_of(match) and match.row.protocol == NAME]
+        seen = {sa.initiator_spi for match in matches for sa in sas_of(match) if is_set_up_in(sa)}
+        late = [match for match in matches if is_set_up_before(match, seen)]
+        if not late:
+            continue
+        sas = [sa for match in late for sa in sas_of(match)]
+        hidden = sum(sa.hidden_rekeys for sa in sas)
+        counted = "1 rekeying in it is" if hidden == 1 else f"{hidden} rekeyings in it are"
+        clause = f"; {counted} encrypted, too" if hidden else ""
+        frames = cited_frames(frame for sa in sas for frame in sa.frames[:1])
         yield Issue(
-            "The flow begins after its IKE SA was set up, so the proposal that protects it cannot be seen here"
+            "The IKE SA was set up before its flow begins here, so the proposal that protects it cannot be seen"
             f"{clause}.",
-            cited_frames(frame for sa in sas for frame in sa.frames[:1]),
+            base_station=station.address,
+            rows=tuple(dict.fromkeys(row.id for match in late for row in match.rows)),
+            conversations=tuple(match.conversation for match in late),
+            frames=frames,
+            filter=frames_filter(frames),
         )
+
+
+def is_set_up_in(sa: IkeSa) -> bool:
+    """Whether a flow shows how an IKEv2 SA was set up."""
+    return sa.major == 2 and any(exchange in sa.exchanges for exchange in (IKE_SA_INIT, IKE_AUTH))
+
+
+def is_set_up_before(match: Match, seen: Set[str]) -> bool:
+    """Whether a flow holds an IKEv2 SA, and no flow shows how it was set up; ``seen``: initiator SPIs of those."""
+    sas = [sa for sa in sas_of(match) if sa.major == 2]
+    return any(sa.initiator_spi not in seen for sa in sas) and not any(map(is_set_up_in, sas))
 
 
 @check("TPE219", "ike-choice-ambiguous", Severity.MEDIUM, protocol="ike")

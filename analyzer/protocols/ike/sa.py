@@ -249,6 +249,8 @@ class IkeSa:
     identities: dict[str, None] = field(default_factory=dict)
     """Identities sent in clear."""
     children: dict[MessageKey, Child] = field(default_factory=dict)
+    opened: set[MessageKey] = field(default_factory=set)
+    """Exchanges of which a message was decrypted."""
     inner_notifies: list[InnerNotify] = field(default_factory=list)
 
     @property
@@ -276,6 +278,11 @@ class IkeSa:
         """CREATE_CHILD_SA exchanges. Encryption hides whether each rekeys the SA or a child SA, or adds a child SA."""
         keys = dict.fromkeys((*self.requests, *self.responses))
         return sum(1 for key in keys if key.exchange == CREATE_CHILD_SA)
+
+    @property
+    def hidden_rekeys(self) -> int:
+        """:attr:`rekeys` that keys did not open."""
+        return self.rekeys - sum(1 for key in self.opened if key.exchange == CREATE_CHILD_SA)
 
     @property
     def mobike(self) -> bool | None:
@@ -308,6 +315,7 @@ class IkeSa:
         if header.responder_spi != NO_SPI:
             self.responder_spi = header.responder_spi.hex()
         if message.decrypted:
+            self.opened.add(key)
             self.add_decrypted(message, key)
         self.add_clear(message, key)
         self.add_nat_hashes(message)

@@ -215,9 +215,9 @@ class Session:
         return version_name(hello.version) if is_certain else None
 
     def version(self) -> int | None:
-        """The version that the server chose; ``None``: unknown.
+        """The version that the server chose; ``None``: unknown, as with a ServerHello that could not be read.
 
-        Without a hello, the records of application data show it, up to TLS 1.1.
+        Of a conversation whose handshake is not in the capture, the records of application data show it, up to TLS 1.1.
         """
         if self.chosen_versions:
             return self.chosen_versions[-1]
@@ -229,6 +229,8 @@ class Session:
             return TLS_1_3 if hello.cipher_suite is not None and hello.cipher_suite >> 8 == 0x13 else None
         if self.master_keys:
             return SSL_2_0
+        if self.client_hellos or any(isinstance(message, Handshake) for message in self.from_server):
+            return None
         return next((record.version for record in self.application_data if record.version < TLS_1_2), None)
 
     def cipher_suite(self) -> str | None:
