@@ -25,7 +25,7 @@ from analyzer.heads import Direction, Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.naming import protocol_name
 from analyzer.outcomes import content_truncated, cut, outcome
-from analyzer.protocols import ftp, http, icmp, ike, resemblance, server_greeting
+from analyzer.protocols import ParseError, ftp, http, icmp, ike, resemblance, server_greeting
 from analyzer.stations import UNKNOWN
 from analyzer.unexpected import Pattern, UnexpectedGroup, answered
 from analyzer.verdicts import INSIDE_TUNNEL, Certainty, RowVerdict, Status
@@ -36,6 +36,8 @@ PORTS_SHOWN = 12
 """Maximum ports of a scan that a sentence lists."""
 HOSTS_SHOWN = 12
 """Maximum hosts that a sentence lists."""
+PLACES_SHOWN = 4
+"""Maximum fields that one flow is reported to break, of both senders together."""
 FIRST_HIGH_PORT = 1024
 """First port that is not reserved for well-known services (RFC 6335, section 6)."""
 FTP_DATA_CLAUSE = "probably the data channel of an FTP session whose commands the capture does not show"
@@ -591,7 +593,7 @@ def broken_protocol(match: Match) -> Iterator[Issue]:
     Why: A sound implementation does not send this: it is a broken one, an attempt at breaking the other end, or
     something that only begins like the protocol. What the capture merely cut off is never reported here.
 
-    Evidence: The frame that holds the field, the field's name and its offset in the stream or datagram.
+    Evidence: The frames that hold the field, and its name; one finding for each field and sender.
 
     Remedy: Look at the frame in Wireshark, and replace or update the software that sent it.
     """
@@ -601,15 +603,16 @@ def broken_protocol(match: Match) -> Iterator[Issue]:
         return
     if outcome(conversation, match.row).refused:
         return  # a service that refuses in its own words blocks the row
-    first = errors[0]
-    by_originator = first.direction is Direction.ORIGINATOR
-    sender = conversation.originator if by_originator else conversation.responder
-    others = f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""
-    yield Issue(
-        f"{protocol_name(conversation.protocol)} from {sender} is broken at {first.anomaly.field}, byte "
-        f"{first.anomaly.offset}: {first.anomaly.reason}{others}.",
-        tuple(dict.fromkeys(error.frame for error in errors))[:CITED],
-    )
+    by_place: dict[tuple[Direction, str], list[ParseError]] = {}
+    for error in errors:
+        by_place.setdefault((error.direction, error.anomaly.field), []).append(error)
+    for (direction, field), found in list(by_place.items())[:PLACES_SHOWN]:
+        sender = conversation.originator if direction is Direction.ORIGINATOR else conversation.responder
+        yield Issue(
+            f"{protocol_name(conversation.protocol)} from {sender.address} is broken at {field}: "
+            f"{found[0].anomaly.reason}.",
+            tuple(dict.fromkeys(error.frame for error in found))[:CITED],
+        )
 
 
 # -- notices ----------------------------------------------------------------------------------------------------

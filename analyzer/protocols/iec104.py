@@ -34,6 +34,8 @@ SHORT, LONG = 0x68, 0x69
 SHORT_LENGTHS = range(4, 253 + 1)
 LONG_LENGTHS = range(254, 16 * 1024 + 1)
 
+FT12_STARTS = (0x10, 0xE5)
+"""Start of a frame of fixed length, and the single character that acknowledges (IEC 60870-5-1, section 6.2.4)."""
 APCI = struct.Struct("<BBHH")
 """Short APDU: start byte, length, and the two halves of the control field."""
 LRR_HEADER = struct.Struct("<BHHHIIHBB")
@@ -344,7 +346,7 @@ def read_apdu(reader: Reader) -> UFrame | SFrame | IFrame:
         if length not in LONG_LENGTHS:
             reader.malformed("APDU length", bad_length(length, True), at + 1)
     else:
-        reader.malformed("start byte", f"0x{start:02x} is neither 0x68 nor 0x69", at)
+        reader.malformed("start byte", bad_start(start), at)
     body = reader.fenced(length, "APDU")
     one, two, three, four = body.take(4, "control field")
     frame: UFrame | SFrame | IFrame
@@ -540,7 +542,7 @@ def break_anomaly(event: Event) -> Anomaly:
     """The anomaly of a break that the scanner found; worded as in :func:`read_apdu`."""
     reason, value, other = event.value & 0xFF, event.value >> 8, event.other
     field, text = {
-        columns.BAD_START: ("start byte", f"0x{value:02x} is neither 0x68 nor 0x69"),
+        columns.BAD_START: ("start byte", bad_start(value)),
         columns.BAD_LENGTH: ("APDU length", bad_length(value, other == LONG)),
         columns.BAD_FIXED: ("APDU length", f"{value} for an S or U frame, which always has 4"),
         columns.BAD_FUNCTION: ("control field", f"0x{value:02x} is no function of a U frame"),
@@ -561,6 +563,13 @@ def break_anomaly(event: Event) -> Anomaly:
         ),
     }[reason]
     return Anomaly(Cause.MALFORMED, field, event.offset, text)
+
+
+def bad_start(start: int) -> str:
+    """What is wrong with a start byte, and what begins with it instead: a frame of FT 1.2 (IEC 60870-5-1), or text."""
+    if start in FT12_STARTS:
+        return f"0x{start:02x} is neither 0x68 nor 0x69, but begins a frame of FT 1.2, as of IEC 60870-5-101"
+    return f"0x{start:02x} is neither 0x68 nor 0x69{', and may begin text' if 0x20 <= start < 0x7F else ''}"
 
 
 def bad_length(length: int, long: bool) -> str:

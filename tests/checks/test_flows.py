@@ -282,13 +282,28 @@ def test_connection_without_content_is_no_wrong_protocol(tmp_path: Path) -> None
     assert not findings_of(result, "TPE121")
 
 
-def test_broken_protocol_names_the_byte(tmp_path: Path) -> None:
+def test_broken_protocol_names_sender_and_field(tmp_path: Path) -> None:
+    """However often it is retried, from whatever port, it is one finding."""
     hello = bytearray(TLS[0])
     hello[6:9] = (len(hello) + 99).to_bytes(3, "big")
-    result = Traffic().tcp(STATION, 40000, TPE, 3001, (bytes(hello), TLS[1])).audit(tmp_path)
+    traffic = Traffic()
+    for port in range(40000, 40003):
+        traffic.tcp(STATION, port, TPE, 3001, (bytes(hello), TLS[1]))
+    result = traffic.audit(tmp_path)
     (finding,) = findings_of(result, "TPE122")
-    assert "10.0.0.2:40000" in finding.summary and "byte" in finding.summary
+    assert finding.summary.startswith("TLS from 10.0.0.2 is broken at handshake message: ")
+    assert finding.count == 3
     assert statuses(result)["i38"] == "malformed"
+
+
+def test_each_sides_break_is_a_finding(tmp_path: Path) -> None:
+    ft12, text = bytes.fromhex("1049014a16"), b"\x68\4\7\0\0\0HELO"
+    result = Traffic().tcp(STATION, 40000, TPE, 2404, (ft12, text)).audit(tmp_path)
+    assert {finding.summary for finding in findings_of(result, "TPE122")} == {
+        "IEC 104 in clear from 10.0.0.2 is broken at start byte: 0x10 is neither 0x68 nor 0x69, but begins a frame of "
+        "FT 1.2, as of IEC 60870-5-101.",
+        "IEC 104 in clear from 10.0.9.1 is broken at start byte: 0x48 is neither 0x68 nor 0x69, and may begin text.",
+    }
 
 
 def test_truncated_content_is_not_broken(tmp_path: Path) -> None:

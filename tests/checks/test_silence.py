@@ -119,6 +119,7 @@ PRECONDITIONS: dict[str, Callable[[Audit], bool]] = {
     "mode-unknown": has_base_station,
     "several-tpe": has_standalone_tpe,
     "inside-the-tunnel": has_esp,
+    "ike-proposal-not-seen": has_facts(IkeFacts),
     "esp-chosen-proposal-not-allowed": has_facts(IkeFacts, lambda facts: any(sa.children for sa in facts._sas)),
     "esp-proposal-offered-not-allowed": has_facts(IkeFacts, lambda facts: any(sa.children for sa in facts._sas)),
     "icmp-tunnel-spread": has_facts(IcmpFacts, lambda facts: (facts.largest_payload or 0) >= 128),
