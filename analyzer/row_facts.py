@@ -123,6 +123,8 @@ def collect_esp(found: DistinctValues, facts: Facts, conversation: Conversation,
     if isinstance(facts, esp.EspFacts):
         found.add("spis", *facts.spis)
         found.add("udp_encapsulated", facts.udp_encapsulated)
+        if facts.cipher is not None:
+            found.add("cipher_inferred", f"{facts.cipher.kind} ({facts.cipher.words})")
 
 
 def collect_tls(found: DistinctValues, facts: Facts, conversation: Conversation, row: ExpectedFlow) -> None:

@@ -47,7 +47,11 @@ def test_every_protocol_of_the_rows_has_a_collector() -> None:
     ("name", "row", "expected"),
     [
         ("ipsec-full-raw-esp", "i1", {"version": "2.0", "chosen": "aes128-sha256-ecp256"}),
-        ("ipsec-full-raw-esp", "i2", {"udp_encapsulated": False}),
+        (
+            "ipsec-full-raw-esp",
+            "i2",
+            {"udp_encapsulated": False, "cipher_inferred": "counter mode, as AES-GCM (certain)"},
+        ),
         ("tls-http-on-3001", "i3", {"targets": ["172.16.40.10"]}),
         ("tls-http-on-3001", "i38", {}),
         ("tls-http-on-3001", "i39", {"version": "TLS 1.2", "client_certificate": True}),

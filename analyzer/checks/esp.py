@@ -158,8 +158,8 @@ def not_encrypted(match: Match) -> Iterator[Issue]:
     else:
         clause = "" if cleartext.icv is None else "; nothing authenticates them either"
     yield Issue(
-        f"ESP carries its payload unencrypted: {headers} can be read in {cleartext.packets} of {total}"
-        f" packets{clause}.",
+        f"ESP carries its payload unencrypted: {headers} can be read in {cleartext.packets} of the {total} packets"
+        f" whose payload was kept{clause}.",
         cited_frames(sent.frame for sa in facts._readable for sent in sa.sent if sent.beginning),
     )
 

@@ -24,7 +24,7 @@ TARGETS_SHOWN = 3
 """Maximum addresses that a sentence lists."""
 
 
-@check("TPE311", "ftp-active-mode", Severity.INFO, protocol="ftp", kind=Kind.NOTICE)
+@check("TPE311", "ftp-active-mode", Severity.INFO, protocol="ftp", kind=Kind.NOTICE, aggregated=True)
 def active_mode(match: Match) -> Iterator[Issue]:
     """Flags: PORT or EPRT, by which the server opens the data connection towards the client.
 
@@ -36,8 +36,7 @@ def active_mode(match: Match) -> Iterator[Issue]:
     """
     found = commands(match, "PORT", "EPRT")
     if found:
-        verbs = " and ".join(dict.fromkeys(command.verb for _, command in found))
-        yield Issue(f"The client asks for active mode ({verbs}).", cited_frames(frame for frame, _ in found))
+        yield Issue("The client asks for active mode (PORT or EPRT).", cited_frames(frame for frame, _ in found))
 
 
 @check("TPE312", "ftp-auth-tls", Severity.INFO, protocol="ftp", kind=Kind.NOTICE)

@@ -84,6 +84,7 @@ def fact_text(row: ExpectedFlow, name: str, values: Sequence[Any], more: int) ->
 
 FACT_LABELS: Mapping[str, str] = {
     "certificates": "certificate",
+    "cipher_inferred": "packet lengths of",
     "chosen": "proposal",
     "client_banner": "client",
     "dialect": "dialect",

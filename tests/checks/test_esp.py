@@ -103,7 +103,7 @@ def test_not_encrypted_tunnel_mode(iv: bytes, clause: str) -> None:
     found = issues_of(head_of([(plain[:KEPT], 112 + len(iv))]))
     assert set(found) == {"TPE224"}
     severity, sentence, _ = found["TPE224"]
-    assert severity is Severity.HIGH and "1 of 1" in sentence and clause in sentence
+    assert severity is Severity.HIGH and "1 of the 1" in sentence and clause in sentence
 
 
 @pytest.mark.parametrize("icv", [0, 12])
@@ -116,7 +116,7 @@ def test_not_encrypted_transport_mode(icv: int) -> None:
         )
     found = issues_of(head_of(sent))
     assert set(found) == {"TPE224"}
-    assert "UDP headers can be read in 5 of 5 packets" in found["TPE224"][1]
+    assert "UDP headers can be read in 5 of the 5 packets" in found["TPE224"][1]
     assert ("nothing authenticates them" if icv == 0 else "HMAC-SHA-1-96") in found["TPE224"][1]
 
 

@@ -26,7 +26,7 @@ def test_no_issue_with_passive_session(check: Check) -> None:
 def test_active_mode_to_own_address_is_no_bounce() -> None:
     head = talk(*LOGIN, ("C", "PORT 10,20,30,10,198,55"), ("S", "200 ok"), ("C", "EPRT |1|10.20.30.10|4000|"))
     assert checks.active_mode.kind is Kind.NOTICE
-    assert issues_of(checks.active_mode, head) == [(Severity.INFO, "The client asks for active mode (PORT and EPRT).")]
+    assert issues_of(checks.active_mode, head) == [(Severity.INFO, "The client asks for active mode (PORT or EPRT).")]
     assert issues_of(checks.bounce, head) == []
     assert issues_of(checks.bounce, talk(*LOGIN, ("C", "EPRT |2|::ffff:10.20.30.10|4000|")), "10.20.30.10") == []
     assert issues_of(checks.bounce, talk(*LOGIN, ("C", "PORT 10,20,30,10,1,1")), "::ffff:10.20.30.10") == []

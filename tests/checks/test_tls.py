@@ -144,6 +144,17 @@ def test_handshake_refused_names_sender_and_reason(alert: int, word: str) -> Non
     assert issue.sentence.startswith("The client")
 
 
+@pytest.mark.parametrize("alert", [40, 70, 71])
+def test_server_that_accepts_no_offer_says_what_was_offered(alert: int) -> None:
+    refused = head_of(record(22, client_hello()), record(21, bytes([2, alert])))
+    sentence = only_issue(refused, "tls-handshake-refused").sentence
+    assert (
+        sentence.startswith("The server refuses the handshake") and "; the client offered TLS 1.2 at most" in sentence
+    )
+    unknown_name = head_of(record(22, client_hello()), record(21, bytes([2, 112])))
+    assert "offered" not in only_issue(unknown_name, "tls-handshake-refused").sentence
+
+
 @pytest.mark.parametrize("alert", [b"\x01\x00", b"\x02\x00", b"\x01\x70"])
 def test_close_notify_and_warnings_are_no_refusal(alert: bytes) -> None:
     assert "tls-handshake-refused" not in issues_of(handshake(answer=record(21, alert)))

@@ -18,7 +18,7 @@ from analyzer.findings import Issue, Kind, Severity, check
 from analyzer.matching import Match
 from analyzer.messages import messages
 from analyzer.protocols.tls import ClientHello, EncryptedRecord, Handshake, ServerHello
-from analyzer.protocols.tls.registry import ALERTS, ContentType, HandshakeType
+from analyzer.protocols.tls.registry import ALERTS, ContentType, HandshakeType, cipher_suite_name, is_grease
 
 MEANINGS: Final = {
     10: "a message came that does not belong there",
@@ -59,7 +59,8 @@ def handshake_refused(match: Match) -> Iterator[Issue]:
 
     Why: the connection fails, and with it the service of the row; the alert says what its sender objects to.
 
-    Evidence: the alert record. Alerts behind the change to encryption cannot be read without keys.
+    Evidence: the alert record, and what was offered, if nothing of it suits. Alerts behind the change to encryption
+    cannot be read without keys.
 
     Remedy: Correct what the alert objects to, on the side that did not send it.
     """
@@ -71,7 +72,28 @@ def handshake_refused(match: Match) -> Iterator[Issue]:
         frames = frames_of(
             item for item, alert in alerts if (item.direction, alert.description) == (direction, description)
         )
-        yield Issue(f"The {sender} refuses the handshake with the alert {name}{meaning}.", frames)
+        offer = offered(match) if sender == "server" and description in NOTHING_SUITS else ""
+        yield Issue(f"The {sender} refuses the handshake with the alert {name}{meaning}{offer}.", frames)
+
+
+NOTHING_SUITS: Final = frozenset({40, 70, 71})
+"""Alerts that object to the versions and cipher suites that were offered."""
+SUITES_SHOWN: Final = 3
+"""Maximum cipher suites of an offer that a sentence lists."""
+SIGNALLING_SUITES: Final = frozenset({0x00FF, 0x5600})
+"""Values in the place of cipher suites that signal renegotiation and fallback (RFC 5746, RFC 7507)."""
+
+
+def offered(match: Match) -> str:
+    """What the client offered: its highest version and its first cipher suites."""
+    hello = next((hello for _, hello in messages(match.conversation.dissection.items, ClientHello)), None)
+    if hello is None or hello.ssl2:
+        return ""
+    suites = [suite for suite in hello.cipher_suites if not is_grease(suite) and suite not in SIGNALLING_SUITES]
+    more = f" and {len(suites) - SUITES_SHOWN} more" if len(suites) > SUITES_SHOWN else ""
+    version = facts_of(match).offered_version
+    at_most = f" {version} at most," if version else ""
+    return f"; the client offered{at_most} with {', '.join(map(cipher_suite_name, suites[:SUITES_SHOWN]))}{more}"
 
 
 @check("TPE265", "tls-handshake-abandoned", Severity.LOW, protocol="tls")
