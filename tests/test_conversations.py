@@ -173,6 +173,21 @@ def test_a_retransmitted_syn_opens_no_flow() -> None:
     assert build.conversation([sent(SYN), answered(RST | ACK, 0)] * 3).packets == (3, 3)
 
 
+@pytest.mark.parametrize("number", [900, 100, 3_000_000_000], ids=["same", "lower", "far"])
+def test_numbers_used_again_after_the_close_are_a_new_connection(number: int) -> None:
+    again = [sent(SYN), answered(SYN | ACK, number), sent(ACK, 101), sent(ACK, 101, b"GET / ")]
+    first, second = build.conversations([*OPENED, sent(ACK, 101, b"\x16first"), *CLOSED, *again])
+    assert (first.head.streams[0].data, second.head.streams[0].data) == (b"\x16first", b"GET / ")
+    assert second.head.streams[0].begins
+    assert (second.state, second.originator) == (State.ESTABLISHED, first.originator)
+
+
+def test_a_syn_with_the_old_number_long_after_the_close_is_an_attempt() -> None:
+    packets = build.timed([*OPENED, *CLOSED]) + build.timed([sent(SYN)], 1_700_000_002 * build.SECOND)
+    first, second = build.dissect_flows(build.read_files(build.pcap(packets, nanoseconds=True))).expand()
+    assert (first.packets, second.packets, second.state) == ((4, 2), (1, 0), State.ATTEMPTED)
+
+
 def test_refused_attempts_with_different_sequence_numbers_are_flows() -> None:
     frames = [frame for n in range(3) for frame in (sent(SYN, 100 + n), answered(RST | ACK, 0))]
     assert [conversation.state for conversation in build.conversations(frames)] == [State.REJECTED] * 3

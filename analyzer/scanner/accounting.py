@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from analyzer.scanner.columns import (
     ACK,
     DECODED,
@@ -15,6 +17,7 @@ from analyzer.scanner.columns import (
     RST,
     SINGLE,
     SYN,
+    SYN_REPEATED,
     TCP,
     TRUNCATED,
 )
@@ -23,7 +26,7 @@ from analyzer.scanner.duplicates import is_copy
 from analyzer.scanner.jit import Buffer, Number, Record, compiled
 from analyzer.scanner.payload import describe_piece, has_room, keep_datagram, store_piece
 from analyzer.scanner.table import find_flow, merge_ports, open_flow, sender_of
-from analyzer.scanner.tcp import track_tcp
+from analyzer.scanner.tcp import begin_stream, track_tcp
 
 QUOTED_BYTES = 128
 """Bytes kept of an ICMP error, from its IP header on."""
@@ -89,11 +92,13 @@ def count_packet(
 def find_or_open(packet: Record, slots: Any, flows: Any, sides: Any, state: Record) -> Number:
     """Index of the packet's flow, which it may open; -1: there are too many flows."""
     slot, flow_index = find_flow(slots, flows, packet, state.secret)
-    if flow_index >= 0 and packet.protocol == TCP and packet.flags & (SYN | ACK | RST) == SYN:
-        side = sides[2 * flow_index + sender_of(flows[flow_index], packet)]
-        # A SYN opens a new connection if the one on these ports is closed, or if its sender has restarted.
-        over = flows[flow_index].closed or side.acknowledged
-        if over and (not side.flags & SYN or side.initial != packet.sequence):
+    reopened = np.int64(-1)
+    if flow_index >= 0 and packet.protocol == TCP and packet.flags & (SYN | RST) == SYN:
+        flow = flows[flow_index]
+        sender = sender_of(flow, packet)
+        if packet.flags & ACK and flow.reopening:
+            reopened = np.int64(sides[2 * flow_index + 1 - sender].initial)
+        if reopened >= 0 or opens_another(packet, flow, sides[2 * flow_index + sender]):
             flow_index = -1
     if flow_index < 0 and state.flows >= state.limit:
         merge_ports(packet)
@@ -105,7 +110,24 @@ def find_or_open(packet: Record, slots: Any, flows: Any, sides: Any, state: Reco
         state.flows += 1
         slots[slot] = flow_index
         open_flow(packet, flows[flow_index], flow_index, sides, state.capture)
+        if reopened >= 0:  # the SYN was counted in the previous flow
+            begin_stream(sides[2 * flow_index + 1], np.uint32(reopened + 1))
     return flow_index
+
+
+@compiled
+def opens_another(packet: Record, flow: Record, side: Record) -> Number:
+    """Whether a packet with SYN opens a new connection on the ports of ``flow``, whose sender is ``side``.
+
+    A SYN does if the flow is closed, or if the sender has restarted. One that follows the previous one closely and has
+    its number may be a copy that was under way: the peer's answer will tell.
+    """
+    if packet.flags & ACK:
+        return False
+    if side.flags & SYN and side.initial == packet.sequence:
+        flow.reopening = flow.closed
+        return flow.closed and packet.time - side.opened > SYN_REPEATED
+    return flow.closed or side.acknowledged
 
 
 @compiled

@@ -94,6 +94,7 @@ FLOW = np.dtype(
         ("reset_side", np.int8),  # sender of the first RST
         ("fin_side", np.int8),  # sender of the first FIN; -1: none
         ("closed", np.uint8),  # RST captured, or FIN of both sides
+        ("reopening", np.uint8),  # closed, and then the SYN was repeated: it opens a connection if it is answered
         ("tracking", np.int32),  # TCP: index of its LINK; ESP: of its newest ASSOCIATION; -1: none; UNTRACKED
         ("last_capture", np.int32),
         ("first", np.int64),  # earliest and latest time: time stamps may go backwards
@@ -130,6 +131,7 @@ SIDE = np.dtype(
         ("pieces", np.int32),
         ("ending", np.int64),  # TCP: length of the stream, known from a FIN; -1: unknown
         ("newest", np.int64),  # time of the newest payload, without retransmissions; 0: none
+        ("opened", np.int64),  # TCP: time of the newest SYN
         ("peer_payload", np.int64),  # payload of the other side when ``protected`` was set; -1: it is not
         ("first_acknowledged", np.uint32),  # TCP: acknowledgement number of the first ACK, and of the newest one
         ("acknowledged_to", np.uint32),
@@ -199,6 +201,9 @@ ECHO_SAMPLE, ECHO_STAMP = 48, 24
 
 # -- duplicates -------------------------------------------------------------------------------------------------
 
+SYN_REPEATED = 1_000_000_000
+"""Nanoseconds within which a SYN with the number of the previous one repeats it, though the connection is closed: a
+client that retries a refused connection does so after half a second."""
 RECENT_PACKETS = 1 << 12
 """Packets of which copies are recognised, in sets of four by digest; a power of two."""
 COPY_OTHER_PATH, COPY_SAME_PATH = 20_000_000, 1_000_000

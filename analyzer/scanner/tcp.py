@@ -44,12 +44,10 @@ def track_tcp(
         if flow.syn_side < 0:
             flow.syn_side = sender if not flags & ACK else 1 - sender
         side.initial = packet.sequence
+        side.opened = packet.time
         packet.sequence = np.uint32(packet.sequence + np.uint32(1))
         if side.pieces == 0 and not (side.begins and peer.acknowledged):
-            side.base = packet.sequence
-            side.next = packet.sequence
-            side.based = 1
-            side.begins = 1
+            begin_stream(side, packet.sequence)
         if packet.length == 0:
             return 0
     elif flags & ACK:
@@ -74,6 +72,16 @@ def track_tcp(
         if flow.tracking >= 0 or is_link(data, packet, flow, state):
             return TRACK_APDUS
     return 0
+
+
+@compiled
+def begin_stream(side: Record, sequence: Number) -> None:
+    """Set the TCP sequence number of the first byte that a side sends."""
+    side.initial = np.uint32(sequence - np.uint32(1))
+    side.base = sequence
+    side.next = sequence
+    side.based = 1
+    side.begins = 1
 
 
 @compiled
