@@ -147,6 +147,13 @@ class Conversation(NamedTuple):
     peer_payload: tuple[int, int] = (-1, -1)
     """TLS: what the peer had sent when this direction sent its first record of application data, in bytes; -1: it has
     sent none."""
+    unlike: tuple[int, int] = (0, 0)
+    """ICMP, DNS, NTP, IKE and DHCP: datagrams of each direction that were unlike all before them; see
+    :mod:`analyzer.scanner.datagrams`."""
+    mismatched: int = 0
+    """ICMP: echo replies whose data behind the time stamp no request had."""
+    rapid: tuple[int, int] = (0, 0)
+    """Datagrams of each direction within four seconds after another one."""
     notes: tuple[SafeText, ...] = ()
     """Encapsulation and fragmentation: ``vlan 7``, ``vxlan 42``, ``fragments``."""
     retransmissions: int = 0
@@ -496,6 +503,9 @@ class ConversationBuilder:
                 originator.contiguous if originator.begins else -1,
                 responder.contiguous if responder.begins else -1,
             ),
+            unlike=(originator.unlike, responder.unlike),
+            mismatched=originator.mismatched + responder.mismatched,
+            rapid=(originator.rapid, responder.rapid),
             notes=self.notes(row),
             retransmissions=originator.retransmitted + responder.retransmitted,
             copies=(originator.copies, responder.copies),

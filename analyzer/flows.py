@@ -52,6 +52,7 @@ SIDE_COLUMNS = [
     *("packets", "bytes", "copies", "payload", "retransmitted"),
     *("mac", "destination_mac", "time_to_live", "ending", "flags", "begins", "acknowledged"),
     *("contiguous", "newest", "peer_payload", "first_acknowledged", "acknowledged_to"),
+    *("unlike", "mismatched", "rapid"),
 ]
 """Columns of :data:`analyzer.scanner.columns.SIDE` that conversations need; the others are state of the scanner."""
 
@@ -89,6 +90,8 @@ class PacketCounts:
     """Flows that stand for several, because there were too many flows."""
     payload_dropped: int
     """Packets whose payload was not kept, because too much was kept before."""
+    unlike_dropped: int
+    """Of the packets with payload that was not kept, datagrams unlike all that were kept before."""
     untracked_links: int
     """IEC 104 links of which only the heads are read, because there were too many links."""
     untracked_esp_packets: int
@@ -301,6 +304,7 @@ class Flows:
                     spi=spi,
                     folded=bool(record["folded"]),
                     packets=int(record["packets"]),
+                    readable=int(record["readable"]),
                     bytes=int(record["bytes"]),
                     first=int(record["first"]),
                     last=int(record["last"]),
@@ -559,6 +563,7 @@ def packet_counts(scan: Scan) -> PacketCounts:
             np.count_nonzero((flow["port0"] == columns.MERGED_PORT) | (flow["port1"] == columns.MERGED_PORT))
         ),
         payload_dropped=int(state["payload_dropped"]),
+        unlike_dropped=int(state["unlike_dropped"]),
         untracked_links=int(
             np.count_nonzero((flow["tracking"] == columns.UNTRACKED) & (flow["protocol"] == columns.TCP))
         ),

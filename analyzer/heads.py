@@ -284,6 +284,8 @@ class Association(NamedTuple):
     folded: bool
     """Stands for all further SPIs of the flow, for which the table had no room: only packets and bytes count."""
     packets: int
+    readable: int
+    """Packets whose payload begins with an IP header, at an IV of 0, 8 or 16 bytes, or with text."""
     bytes: int
     """Bytes of the ESP packets as the headers declare them."""
     first: int

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 
 from analyzer.conversations import FOLDED, Conversation
 from analyzer.findings import CAPTURE, CITED, AuditContext, Check, Issue, Kind, Severity, check, family, frames_filter
 from analyzer.heads import Direction
 from analyzer.matching import first_fragment_missing, missing_direction
-from analyzer.protocols import TOO_MANY_MESSAGES
+from analyzer.protocols import TOO_MANY_MESSAGES, dns
 from analyzer.protocols.tls import TlsFacts
+from analyzer.scanner.columns import MAX_UNLIKE
 from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED
 from analyzer.stations import is_named
 from analyzer.timeline import RunKind
@@ -320,9 +322,13 @@ def has_hidden_certificates(context: AuditContext) -> bool:
 def content_not_read(context: AuditContext) -> Iterator[Issue]:
     """Flags: The capture holds more content than is read.
 
+    Severity: low for DNS and for SPIs above those that are told apart in one flow, which are also counted as a whole;
+    medium otherwise.
+
     Why: So that no capture exhausts the memory, there is a limit to the payload and the messages that are kept, and to
     the IEC 104 links and the ESP associations that are followed to their end. What is above it counts as packets and
-    bytes, and is judged by what was read before. Floods make such captures, also to hide something there.
+    bytes, and is judged by what was read before. Of the datagrams of a flow the first ones are kept, and later ones
+    that are unlike them. Floods make such captures, also to hide something there.
 
     Evidence: How much was left out.
 
@@ -331,6 +337,7 @@ def content_not_read(context: AuditContext) -> Iterator[Issue]:
     counts = context.counts
     if counts.payload_dropped:
         yield Issue(f"The payload of {counts.payload_dropped} packets was left out: too much of it was kept before.")
+    yield from unlike_datagrams(context)
     crowded = tuple(
         conversation
         for conversation in context.conversations
@@ -344,6 +351,44 @@ def content_not_read(context: AuditContext) -> Iterator[Issue]:
         yield Issue(
             f"{counts.untracked_esp_packets} ESP packets belong to associations above those that are told apart."
         )
+
+
+def unlike_datagrams(context: AuditContext) -> Iterator[Issue]:
+    """Issues about flows with packets that were not kept, though they were unlike those before, or of a new SPI."""
+    count = context.counts.unlike_dropped
+    for of_dns in (False, True) if count else ():
+        crowded = tuple(
+            conversation
+            for conversation in context.conversations
+            if (conversation.protocol == dns.NAME) is of_dns and is_crowded(conversation)
+        )
+        if crowded:
+            yield Issue(
+                "Of these conversations datagrams were left out that are unlike those that were read.",
+                conversations=crowded,
+                severity=Severity.LOW if of_dns else None,
+            )
+    folded = tuple(
+        conversation
+        for conversation in context.conversations
+        if any(association.folded for association in conversation.head.associations)
+    )
+    if folded:
+        packets = sum(sa.packets for conversation in folded for sa in conversation.head.associations if sa.folded)
+        yield Issue(
+            f"{packets} ESP packets belong to SPIs above those that are told apart in one flow: they were looked "
+            "through for readable payload only.",
+            conversations=folded,
+            severity=Severity.LOW,
+        )
+
+
+def is_crowded(conversation: Conversation) -> bool:
+    """Whether the limit of kept datagrams was reached in a direction of a conversation."""
+    if max(conversation.packets) <= MAX_UNLIKE or not any(conversation.unlike):
+        return False
+    kept = Counter(datagram.direction for datagram in conversation.head.datagrams)
+    return any(kept[way] >= MAX_UNLIKE < conversation.packets[way] for way in Direction)
 
 
 @check("TPE017", "base-stations-not-judged", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)

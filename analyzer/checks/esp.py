@@ -10,8 +10,18 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from analyzer.findings import CITED, Check, Issue, Severity, check, cited_frames
+from analyzer.heads import Direction
 from analyzer.matching import Match
-from analyzer.protocols.esp import AES_CBC, TDES_CBC, Association, EspFacts, SentPacket, cipher_of_flow
+from analyzer.protocols.esp import (
+    AES_CBC,
+    TDES_CBC,
+    Association,
+    Cleartext,
+    EspFacts,
+    SentPacket,
+    cipher_of_flow,
+    readable_associations,
+)
 from analyzer.protocols.ike import IkeFacts
 from analyzer.scanner import columns
 
@@ -135,33 +145,64 @@ def sequence_zero(match: Match) -> Iterator[Issue]:
 
 @check("TPE224", "esp-not-encrypted", Severity.HIGH, protocol="esp")
 def not_encrypted(match: Match) -> Iterator[Issue]:
-    """Flags: ESP whose payload begins with readable headers: NULL encryption, or authentication only.
+    """Flags: ESP whose payload is readable: NULL encryption, authentication only, or text.
 
     Why: Everybody on the way can read what the tunnel carries; the row demands AES-GCM.
 
     Evidence: Inner IPv4 headers with a right checksum or IPv6 headers, or in transport mode TCP, UDP or ICMP headers,
-    whose lengths match (RFC 5879), and the length of the ICV behind them.
+    whose lengths match (RFC 5879), and the length of the ICV behind them; or text, or bytes that are all the same. IP
+    headers and text are looked for in all packets of each SPI.
 
     Remedy: Set esp= on both ends to the proposals of the row, and remove "null" from it.
     """
     facts = facts_of(match)
-    if facts is None or facts.cleartext is None:
+    if facts is None:
         return
     cleartext = facts.cleartext
-    total = sum(1 for sa in facts._associations for sent in sa.sent if sent.beginning)
-    headers = "inner IP headers" if cleartext.inner.startswith("IP") else f"{cleartext.inner} headers"
-    if cleartext.iv == 8 and cleartext.icv == 16:
-        clause = "; behind an IV of 8 bytes and before an ICV of 16, as AES-GMAC leaves them"
-    elif cleartext.icv:
-        algorithm = INTEGRITY.get(cleartext.icv, "no usual algorithm")
-        clause = f"; the ICV behind them has {cleartext.icv} bytes, as of {algorithm}"
+    whole = readable_associations(match.conversation.head)
+    readable = readable_spis(match)
+    if not readable:
+        return
+    if cleartext is None:
+        headers, clause = "inner IP headers or text", ""
     else:
-        clause = "" if cleartext.icv is None else "; nothing authenticates them either"
+        headers = "inner IP headers" if cleartext.inner.startswith("IP") else f"{cleartext.inner} headers"
+        clause = authentication_clause(cleartext)
+    if whole:
+        count, total = sum(sa.readable for sa in whole), sum(sa.packets for sa in whole)
+    else:
+        count = 0 if cleartext is None else cleartext.packets
+        total = sum(1 for sa in facts._readable for sent in sa.sent if sent.beginning)
+    spis = sorted({spi for _, spi in readable})
+    named = ", ".join(f"{spi:#010x}" for spi in spis[:CITED]) + (", …" if len(spis) > CITED else "")
     yield Issue(
-        f"ESP carries its payload unencrypted: {headers} can be read in {cleartext.packets} of the {total} packets"
-        f" whose payload was kept{clause}.",
-        cited_frames(sent.frame for sa in facts._readable for sent in sa.sent if sent.beginning),
+        f"ESP carries its payload unencrypted: {headers} can be read in {count} of the {total}"
+        f" packets with SPI {named}{clause}.",
+        cited_frames(
+            sent.frame
+            for sa in facts._associations
+            if (sa.direction, sa.spi) in readable
+            for sent in (sa.sent if sa in facts._readable else sa.sent[-columns.MAX_READABLE :])
+            if sent.beginning
+        ),
     )
+
+
+def readable_spis(match: Match) -> set[tuple[Direction, int]]:
+    """Direction and SPI of the SAs whose payload is readable, in their first packets or anywhere."""
+    facts = facts_of(match)
+    found = {(sa.direction, sa.spi) for sa in facts._readable} if facts else set()
+    return found | {(sa.direction, sa.spi) for sa in readable_associations(match.conversation.head)}
+
+
+def authentication_clause(cleartext: Cleartext) -> str:
+    """What stands behind the readable payload."""
+    if cleartext.iv == 8 and cleartext.icv == 16:
+        return "; behind an IV of 8 bytes and before an ICV of 16, as AES-GMAC leaves them"
+    if cleartext.icv:
+        algorithm = INTEGRITY.get(cleartext.icv, "no usual algorithm")
+        return f"; the ICV behind them has {cleartext.icv} bytes, as of {algorithm}"
+    return "" if cleartext.icv is None else "; nothing authenticates them either"
 
 
 @check("TPE225", "esp-length-impossible-for-gcm", Severity.MEDIUM, protocol="esp")
@@ -201,10 +242,10 @@ def block_cipher_padding(match: Match) -> Iterator[Issue]:
     they have 40 or 52 bytes, and most short packets of a tunnel are such; where their length fits CBC only, steps of 8
     are medium.
 
-    Evidence: All packets of each SA: at least 16, with at least 6 different lengths in steps of 16, or 12 in steps of
-    8, or 6 where the commonest short length holds an acknowledgement under CBC and none under AES-GCM. The confidence
-    holds CBC and AES-GCM for as likely beforehand, and rests on how often the packets of real conversations would
-    look so in AES-GCM.
+    Evidence: All packets of each SA, and beside SAs in counter mode those of one SPI alone: at least 16, with at least
+    6 different lengths in steps of 16, or 12 in steps of 8, or 6 where the commonest short length holds an
+    acknowledgement under CBC and none under AES-GCM. The confidence holds CBC and AES-GCM for as likely beforehand, and
+    rests on how often the packets of real conversations would look so in AES-GCM.
 
     Remedy: Set esp= on both ends to the proposals of the row, or confirm by the log of an end that AES-GCM is in use.
     """
@@ -221,11 +262,15 @@ def block_cipher_padding(match: Match) -> Iterator[Issue]:
             if cipher.acknowledgement
             else ""
         )
+        alone = cipher._association
+        whose = "" if alone is None else f" with SPI {alone.spi:#010x}"
         yield Issue(
-            f"All {cipher.packets} ESP packets, of {cipher.lengths} different lengths, are padded to {cipher.padding}"
-            f" bytes{acknowledgements}: this is {cipher.words} {cipher.kind} (confidence {cipher.confidence:.1%});"
-            f" AES-GCM looks so once in about {cipher.odds} captures.",
-            cited_frames(sent.frame for sent in encrypted_packets(match)),
+            f"All {cipher.packets} ESP packets{whose}, of {cipher.lengths} different lengths, are padded to"
+            f" {cipher.padding} bytes{acknowledgements}: this is {cipher.words} {cipher.kind} (confidence"
+            f" {cipher.confidence:.1%}); AES-GCM looks so once in about {cipher.odds} captures.",
+            cited_frames(
+                sent.frame for sent in encrypted_packets(match) if alone is None or sent.packet.spi == alone.spi
+            ),
             Severity.LOW if cipher.kind == TDES_CBC and not cipher.acknowledgement else None,
         )
 
@@ -241,7 +286,7 @@ def unaligned_packets(match: Match) -> int:
     facts = facts_of(match)
     if facts is None:
         return 0
-    readable = {(sa.direction, sa.spi) for sa in facts._readable}
+    readable = readable_spis(match)
     return sum(
         count
         for sa in match.conversation.head.associations
@@ -254,7 +299,10 @@ def unaligned_packets(match: Match) -> int:
 def encrypted_packets(match: Match) -> list[SentPacket]:
     """The packets from whose lengths the cipher is inferred: those of all SAs without cleartext."""
     facts = facts_of(match)
-    return [sent for sa in facts._associations if sa not in facts._readable for sent in sa.sent] if facts else []
+    if facts is None:
+        return []
+    readable = readable_spis(match)
+    return [sent for sa in facts._associations if (sa.direction, sa.spi) not in readable for sent in sa.sent]
 
 
 CHECKS: Final[tuple[Check, ...]] = (

@@ -14,6 +14,7 @@ from analyzer.scanner.columns import (
     ICMP_ERROR,
     MAX_ICMP_ERRORS,
     MERGED_PORT,
+    RAPID,
     RST,
     SINGLE,
     SYN,
@@ -21,10 +22,11 @@ from analyzer.scanner.columns import (
     TCP,
     TRUNCATED,
 )
+from analyzer.scanner.datagrams import keep_datagram
 from analyzer.scanner.decode import decode_quoted
 from analyzer.scanner.duplicates import is_copy
 from analyzer.scanner.jit import Buffer, Number, Record, compiled
-from analyzer.scanner.payload import describe_piece, has_room, keep_datagram, store_piece
+from analyzer.scanner.payload import describe_piece, has_room, store_piece
 from analyzer.scanner.table import find_flow, merge_ports, open_flow, sender_of
 from analyzer.scanner.tcp import begin_stream, track_tcp
 
@@ -83,8 +85,10 @@ def count_packet(
             flow.closed = 1
     else:
         side.payload += packet.length
+        side.rapid += side.newest > 0 and packet.time - side.newest <= RAPID
         side.newest = packet.time
-        remains = keep_datagram(data, packet, side, flow_index, sender, pieces, arena, state)
+        peer = sides[2 * flow_index + 1 - sender]
+        remains = keep_datagram(data, packet, side, peer, flow_index, sender, pieces, arena, state)
     return remains + sender if remains else 0
 
 

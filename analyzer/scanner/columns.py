@@ -142,7 +142,10 @@ SIDE = np.dtype(
         ("acknowledged", np.uint8),  # has sent an ACK without SYN and RST
         ("closed", np.uint8),  # no more of the head is kept
         ("protected", np.uint8),  # TLS: has sent a record of application data
-        ("echo_lengths", np.uint16, 4),  # ICMP: payload lengths of kept echoes; 0: unused
+        ("classes", np.uint32, 16),  # datagrams of a row's protocol: the classes that came first; 0: unused
+        ("unlike", np.int32),  # datagrams of none of the classes before: the number of classes, or more
+        ("mismatched", np.int32),  # echo replies whose data behind the time stamp no request had
+        ("rapid", np.int32),  # datagrams that followed another one of this side within RAPID
     ]
 )
 
@@ -182,16 +185,24 @@ MAX_DATAGRAM_BYTES = 4096
 """Maximum bytes kept of one datagram."""
 MAX_DIRECTION_BYTES = 65536
 """Maximum bytes of datagrams kept per direction."""
+MAX_OPENINGS, MAX_UNLIKE = 96, 128
+"""Datagrams kept per direction after which no further message of a known class that opens an IKE SA is kept, and after
+which none of a new class is; see :func:`analyzer.scanner.datagrams.datagram_class`."""
 NTP_REPETITIONS, NTP_VARIANTS = 4, 48
 """Datagrams kept per direction after which plain NTP requests and answers are not kept, and after which no client or
 server messages of NTP are."""
 ECHO_REPETITIONS, ECHO_VARIANTS = 16, 48
-"""Datagrams kept per direction after which echoes of a known length are not kept, and after which no echoes are."""
+"""Datagrams kept per direction after which echoes of a known class are not kept, and after which no echoes are."""
 RESERVED_BYTES = 16384
 """Bytes of MAX_DIRECTION_BYTES that are reserved, like the datagrams from the VARIANTS to MAX_DATAGRAMS, for what is
 neither an echo nor NTP: no flood of those can hide it."""
-MAX_ESP_PACKETS = 16
-"""Maximum ESP packets kept per direction."""
+UNLIKE_BYTES = 65536
+"""Bytes kept per direction beyond MAX_DIRECTION_BYTES of datagrams of new classes."""
+RAPID = 4_000_000_000
+"""Nanoseconds between two requests of a client that no protocol of a row repeats more than a few times: NTP sends
+bursts of 8 packets, 2 seconds apart, and polls in 16 seconds or more (RFC 5905, section 13)."""
+MAX_ESP_PACKETS, MAX_READABLE = 16, 8
+"""Maximum ESP packets kept per direction and SPI, and of readable ones besides."""
 MAX_ESP_BYTES = 64
 """Maximum bytes kept of one ESP packet."""
 MAX_ICMP_ERRORS = 8
@@ -367,6 +378,8 @@ ASSOCIATION = np.dtype(
         ("side", np.uint8),
         ("folded", np.uint8),  # it stands for all SPIs of the flow that there was no room to keep apart
         ("packets", np.int64),
+        ("kept", np.int64),  # pieces
+        ("readable", np.int64),  # packets whose payload begins with an IP header, or with text
         ("bytes", np.int64),  # of ESP packets, as declared
         ("first", np.uint32),  # sequence numbers
         ("last", np.uint32),
@@ -489,6 +502,7 @@ STATE = np.dtype(
         ("copies", np.int64),
         ("untracked", np.int64),  # in no flow: there are too many, even with merged ports
         ("payload_dropped", np.int64),  # in a flow, but their payload is not kept because of the limits
+        ("unlike_dropped", np.int64),  # of those, datagrams of new classes; echoes and NTP do not count
         ("esp_untracked", np.int64),  # in a flow, but under no SPI: there are too many
         ("not_ip", np.int64),
         ("headers_truncated", np.int64),

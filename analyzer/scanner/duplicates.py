@@ -343,6 +343,9 @@ def same_side(one: Record, two: Record) -> Number:
         and one.ending == two.ending
         and acknowledged_bytes(one) == acknowledged_bytes(two)
         and one.copies == two.copies
+        and one.unlike == two.unlike
+        and one.mismatched == two.mismatched
+        and one.rapid == two.rapid
     )
 
 

@@ -132,7 +132,9 @@ def scan(
         if outcome == DECODED:
             remains = count_packet(data, packet, slots, flows, sides, pieces, arena, state)
             if remains >= TRACK_ESP:
-                track_esp(data, packet, flows[state.flow], remains - TRACK_ESP, associations, events, state)
+                sender = remains - TRACK_ESP
+                side = sides[2 * state.flow + sender]
+                track_esp(data, packet, flows[state.flow], side, sender, pieces, arena, associations, events, state)
             elif remains:
                 track_apdus(data, packet, flows[state.flow], sides, remains - TRACK_APDUS, arena, state, tables)
         elif outcome == NOT_IP:

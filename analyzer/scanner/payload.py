@@ -1,8 +1,4 @@
-"""Kept payload: the heads of TCP streams, and the first datagrams of everything else.
-
-Limits are per direction, and every limit on ordinary messages (echoes, NTP, one length of ping) leaves room for
-unusual ones, so that no flood of ordinary messages can hide them.
-"""
+"""Kept payload: pieces of it in the arena, and the heads of TCP streams. Limits are per direction."""
 
 from __future__ import annotations
 
@@ -17,25 +13,9 @@ from analyzer.scanner.columns import (
     CONTENT_SSH,
     CONTENT_TEXT,
     CONTENT_TLS,
-    ECHO_REPETITIONS,
-    ECHO_VARIANTS,
     HEAD_LIMITS,
-    ICMP,
-    ICMPV6,
-    MAX_DATAGRAM_BYTES,
-    MAX_DATAGRAMS,
-    MAX_DIRECTION_BYTES,
-    MAX_ESP_BYTES,
-    MAX_ESP_PACKETS,
     MAX_HEAD_PIECES,
-    NTP_REPETITIONS,
-    NTP_VARIANTS,
-    RESERVED_BYTES,
-    TRACK_ESP,
-    UDP,
 )
-from analyzer.scanner.decode import is_echo
-from analyzer.scanner.esp import is_esp
 from analyzer.scanner.integers import distance
 from analyzer.scanner.jit import Buffer, Number, Record, compiled
 
@@ -44,9 +24,6 @@ MAX_FTP_PIECES = 8 * MAX_HEAD_PIECES
 
 APPLICATION_DATA_BYTES = 32
 """Bytes kept of the first TLS record of application data: its header is evidence enough."""
-
-NTP_PORT, NTP_BYTES = 123, 48
-"""Length of an NTP message without extension fields and message authentication code (RFC 5905, section 7.3)."""
 
 
 @compiled
@@ -163,74 +140,3 @@ def keep_segment(
 def is_application_data(data: Buffer, offset: Number, size: Number) -> Number:
     """Whether a TLS record of application data begins at ``offset``, of which there are ``size`` bytes."""
     return size > 2 and data[offset] == 23 and data[offset + 1] == 3 and data[offset + 2] <= 4
-
-
-@compiled
-def keep_datagram(
-    data: Buffer,
-    packet: Record,
-    side: Record,
-    flow_index: Number,
-    sender: Number,
-    pieces: Any,
-    arena: Any,
-    state: Record,
-) -> Number:
-    """Keep a datagram of anything but TCP, within the limits of its direction; returns TRACK_ESP or 0."""
-    begin = packet.payload
-    captured = min(packet.length, packet.end - begin)
-    max_bytes = MAX_DATAGRAM_BYTES
-    limit = MAX_DATAGRAMS
-    remains = 0
-    if is_esp(data, packet):
-        max_bytes = MAX_ESP_BYTES
-        limit = MAX_ESP_PACKETS
-        if captured >= 8:
-            remains = TRACK_ESP
-    if captured <= 0 or side.pieces >= limit or side.kept >= MAX_DIRECTION_BYTES:
-        return remains
-    if packet.protocol == ICMP or packet.protocol == ICMPV6:
-        limit = echo_limit(data, packet, side, captured)
-    elif packet.protocol == UDP and (packet.source_port == NTP_PORT or packet.destination_port == NTP_PORT):
-        limit = ntp_limit(data, packet, captured)
-    if side.pieces >= limit or (limit < MAX_DATAGRAMS and side.kept >= MAX_DIRECTION_BYTES - RESERVED_BYTES):
-        return remains
-    if not has_room(state):
-        return remains
-    index = store_piece(data, begin, min(captured, max_bytes), pieces, arena, state)
-    describe_piece(pieces[index], packet, state, flow_index, sender, 0, 0)
-    side.pieces += 1
-    side.kept += min(captured, max_bytes)
-    return remains
-
-
-@compiled
-def echo_limit(data: Buffer, packet: Record, side: Record, captured: Number) -> Number:
-    """Number of datagrams up to which an ICMP message is kept: few echoes of one length, many of anything else."""
-    if not is_echo(packet.protocol, data[packet.payload]) or captured < 8 or data[packet.payload + 1] != 0:
-        return MAX_DATAGRAMS
-    for index in range(len(side.echo_lengths)):
-        if side.echo_lengths[index] == packet.length:
-            return ECHO_REPETITIONS
-        if side.echo_lengths[index] == 0:
-            if side.pieces < ECHO_VARIANTS:
-                side.echo_lengths[index] = packet.length
-            break
-    return ECHO_VARIANTS
-
-
-@compiled
-def ntp_limit(data: Buffer, packet: Record, captured: Number) -> Number:
-    """Number of datagrams up to which one on the port of NTP is kept (RFC 5905, section 7.3).
-
-    Few plain requests, and few plain answers of a synchronised clock; more of those with a kiss code or more fields;
-    most of anything else, such as control messages.
-    """
-    if captured < 2 or packet.length < NTP_BYTES:
-        return MAX_DATAGRAMS
-    first, stratum = data[packet.payload], data[packet.payload + 1]
-    leap, version, mode = first >> 6, first >> 3 & 7, first & 7
-    if mode < 3 or mode > 4 or version < 3 or version > 4:
-        return MAX_DATAGRAMS
-    synchronised = leap != 3 and 0 < stratum < 16
-    return NTP_REPETITIONS if packet.length == NTP_BYTES and (mode == 3 or synchronised) else NTP_VARIANTS

@@ -210,3 +210,23 @@ def test_no_length_issue_where_the_row_allows_other_ciphers() -> None:
     for proposals in ((), ("aes128gcm128", "aes128-sha256")):
         other = dataclasses.replace(match, rows=(dataclasses.replace(match.row, esp_proposals=proposals),))
         assert issues_by_check(other, checks.CHECKS) == {}
+
+
+def test_an_sa_behind_another_is_judged_alone() -> None:
+    gcm = [(packet(number, length), length) for number, length in enumerate(GCM * 4, 1)]
+    cbc = [120 + 16 * (number % 13) for number in range(60)]
+    second = [(packet(number, length, spi=0xC0FFEE02), length) for number, length in enumerate(cbc, 1)]
+    assert issues_of(scanned(head_of(gcm))) == {}
+    found = issues_of(scanned(head_of([*gcm, *second])))
+    assert set(found) == {"TPE226"}
+    assert "SPI 0xc0ffee02" in found["TPE226"][1] and found["TPE226"][2][0] == len(gcm) + 1
+
+
+def test_readable_payload_behind_encrypted_packets_names_its_spi() -> None:
+    sent = [(packet(number, 108), 108) for number in range(1, 200)]
+    text = [(packet(number, 108, spi=0xC0FFEE02, body=b"clear text " * 6), 108) for number in range(1, 9)]
+    found = issues_of(scanned(head_of([*sent, *text])))
+    assert set(found) == {"TPE224"}
+    severity, sentence, frames = found["TPE224"]
+    assert severity is Severity.HIGH and "8 of the 8 packets with SPI 0xc0ffee02" in sentence
+    assert frames == tuple(range(200, 208))

@@ -11,8 +11,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from analyzer.heads import Direction, Head
-from analyzer.protocols.esp.associations import Association, EspFacts, SentPacket, cipher_of_flow, facts
+from analyzer.protocols.esp.associations import (
+    Association,
+    EspFacts,
+    SentPacket,
+    cipher_of_flow,
+    facts,
+    readable_associations,
+)
 from analyzer.protocols.esp.cipher import AES_CBC, TDES_CBC
+from analyzer.protocols.esp.cleartext import Cleartext
 from analyzer.protocols.esp.packets import (
     NAT_TRAVERSAL_PORT,
     EspPacket,
@@ -29,6 +37,7 @@ __all__ = [
     "NAT_TRAVERSAL_PORT",
     "TDES_CBC",
     "Association",
+    "Cleartext",
     "EspFacts",
     "EspPacket",
     "EspPayload",
@@ -40,6 +49,7 @@ __all__ = [
     "probe",
     "read_keepalive",
     "read_packet",
+    "readable_associations",
 ]
 
 NAME: Final = "esp"

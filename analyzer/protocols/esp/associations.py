@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Final, NamedTuple
 
+from analyzer import heads
 from analyzer.dataclass import dataclass
 from analyzer.heads import Direction, Frame, Head
 from analyzer.messages import Facts, Item
@@ -21,6 +22,9 @@ MAX_REORDERED: Final = 2
 """Packets of an SA that may still arrive, reordered, after another SA has replaced it."""
 MAX_FIRST_SEQUENCE: Final = 64
 """Highest sequence number that the first captured packet of a new SA may have."""
+LEAST_READABLE, LEAST_SHARE = 3, 1 << 12
+"""Readable packets that show an SA to be unencrypted, and the share of its packets, one in that many: of random bytes,
+one packet in 200,000 is readable."""
 
 
 class SentPacket(NamedTuple):
@@ -122,8 +126,14 @@ def facts(items: Sequence[Item]) -> EspFacts:
 def cipher_of_flow(head: Head, found: EspFacts) -> Cipher | None:
     """The cipher inferred from all packets of the flow's SAs without cleartext, not only from those of the head."""
     readable = {(sa.direction, sa.spi) for sa in found._readable}
+    readable |= {(sa.direction, sa.spi) for sa in readable_associations(head)}
     counted = [sa for sa in head.associations if not sa.folded and (sa.direction, sa.spi) not in readable]
     return infer_cipher([lengths_of_association(sa) for sa in counted]) if counted else found.cipher
+
+
+def readable_associations(head: Head) -> list[heads.Association]:
+    """The SAs of a flow with readable payload anywhere in it, by all of their packets."""
+    return [sa for sa in head.associations if sa.readable >= LEAST_READABLE and sa.readable * LEAST_SHARE >= sa.packets]
 
 
 def collect_associations(items: Sequence[Item]) -> list[Association]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from analyzer.dataclass import dataclass
@@ -66,6 +67,8 @@ class Cipher:
     """All lengths differ by a multiple of this many bytes."""
     acknowledgement: int = 0
     """Length of the commonest short packet, if only the block cipher makes it a bare acknowledgement of TCP; else 0."""
+    _association: Association | None = None
+    """The SA of which it is inferred, where the others of the flow use counter mode; ``None``: all SAs."""
 
 
 class SaLengths(NamedTuple):
@@ -78,6 +81,12 @@ class SaLengths(NamedTuple):
     """Different lengths modulo 16."""
     short: Mapping[int, int]
     """Length below :data:`SHORT` → packets."""
+    association: Association | None = None
+
+    @property
+    def in_counter_mode(self) -> bool:
+        """Whether the lengths differ by less than any block."""
+        return len({remainder % 8 for remainder in self.remainders}) > 1
 
 
 def lengths_of_packets(lengths: Sequence[int]) -> SaLengths:
@@ -92,17 +101,35 @@ def lengths_of_association(association: Association) -> SaLengths:
         frozenset(ALIGNMENT * bit for bit in range(association.lengths.bit_length()) if association.lengths >> bit & 1),
         frozenset(remainder for remainder, count in enumerate(association.remainders) if count),
         {ALIGNMENT * index: count for index, count in enumerate(association.short) if count},
+        association,
     )
 
 
 def infer_cipher(sas: Sequence[SaLengths]) -> Cipher | None:
-    """Infer the cipher from the packet lengths of each SA; ``None``: too few lengths, or no known cipher."""
-    lengths = frozenset[int]().union(*(sa.lengths for sa in sas))
-    if len(lengths) < 2 or any(remainder % ALIGNMENT for sa in sas for remainder in sa.remainders):
+    """Infer the cipher from the packet lengths of each SA; ``None``: too few lengths, or no known cipher.
+
+    An SA in counter mode says nothing of the others: beside it, each is looked at alone, and the odds of a coincidence
+    grow with their number.
+    """
+    aligned = [sa for sa in sas if not any(remainder % ALIGNMENT for remainder in sa.remainders)]
+    in_blocks = [sa for sa in aligned if not sa.in_counter_mode]
+    if len(in_blocks) == len(aligned) == len(sas):
+        return infer_block_cipher(sas, 1)
+    for sa in in_blocks:
+        cipher = infer_block_cipher([sa], len(sas))
+        if cipher is not None:
+            return replace(cipher, _association=sa.association)
+    if len(aligned) < len(sas):
         return None
-    packets = sum(sa.packets for sa in sas)
-    if any(len({remainder % 8 for remainder in sa.remainders}) > 1 for sa in sas):
-        return Cipher(COUNTER_MODE, packets, len(lengths), 1.0, "certain", None, ALIGNMENT)
+    lengths = frozenset[int]().union(*(sa.lengths for sa in sas))
+    return Cipher(COUNTER_MODE, sum(sa.packets for sa in sas), len(lengths), 1.0, "certain", None, ALIGNMENT)
+
+
+def infer_block_cipher(sas: Sequence[SaLengths], candidates: int) -> Cipher | None:
+    """The block cipher to whose size all packets of some SAs are padded, chosen among ``candidates`` groups of SAs."""
+    lengths = frozenset[int]().union(*(sa.lengths for sa in sas))
+    if len(lengths) < 2:
+        return None
     for block_size, possible_remainders, name in BLOCK_CIPHERS:
         remainders = {remainder % block_size for sa in sas for remainder in sa.remainders}
         if len(remainders) != 1 or not remainders <= set(possible_remainders):
@@ -114,10 +141,12 @@ def infer_cipher(sas: Sequence[SaLengths]) -> Cipher | None:
         acknowledgement = commonest if in_blocks and not in_counter_mode else 0
         if acknowledgement:
             odds *= ACKNOWLEDGEMENT_ODDS
+        odds //= candidates
         confidence = round(odds / (odds + 1), 4)
         words = next((words for least, words in CONFIDENCE_WORDS if confidence >= least), None)
         if words is None:
             return None
+        packets = sum(sa.packets for sa in sas)
         return Cipher(name, packets, len(lengths), confidence, words, odds, block_size, acknowledgement)
     return None
 
