@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, overload
@@ -33,12 +33,15 @@ from analyzer.heads import DIRECTIONS, Direction, Frame, Head
 from analyzer.messages import Item
 from analyzer.protocols import Dissection, tls
 from analyzer.safetext import SafeText
+from analyzer.scanner import columns
 from analyzer.scanner.columns import (
     CONTENT_FTP,
     CONTENT_IEC104,
     CONTENT_SSH,
     CONTENT_TLS,
+    HOUSEKEEPING_PORT,
     MERGED_PORT,
+    ODD_PACKET,
     SYN,
     TCP,
 )
@@ -92,6 +95,41 @@ class IcmpError:
     def unreachable(self) -> bool:
         """Whether no packet reaches the destination, of whatever size (RFC 792; RFC 4443, section 3.1)."""
         return self.type == 1 if ":" in self.sender else self.type == 3 and self.code != 4
+
+
+class Oddity(enum.Enum):
+    """What packets have that no packet needs."""
+
+    SOURCE_ROUTE = columns.SOURCE_ROUTE
+    OPTION_DATA = columns.OPTION_DATA
+    """Options of IPv4, hop-by-hop options or destination options of IPv6 that carry data."""
+    SURPLUS = columns.SURPLUS
+    """Bytes between the end of a UDP datagram and that of its IP packet."""
+    TAIL = columns.TAIL
+    """Bytes behind the IP packet that are neither padding nor a frame check sequence."""
+    MANY_EXTENSIONS = columns.MANY_EXTENSIONS
+    """More than 16 extension headers of IPv6."""
+
+
+class OddPackets(NamedTuple):
+    """Packets of one direction that have an oddity."""
+
+    oddity: Oddity
+    direction: Direction
+    bytes: int
+    """Of SURPLUS or TAIL, in all packets."""
+    frame: Frame
+    """The first such frame."""
+
+
+class Layer(enum.Enum):
+    """What the packets of a conversation are to those of others."""
+
+    PLAIN = columns.PLAIN
+    TUNNELLED = columns.TUNNELLED
+    """Carried by a tunnel that one of the conversation's own ends opened."""
+    TUNNEL = columns.TUNNEL
+    """They carry the packets of other conversations."""
 
 
 class Conversation(NamedTuple):
@@ -164,6 +202,10 @@ class Conversation(NamedTuple):
     """FTP data: id of the control connection whose command opened the flow."""
     side: int = 0
     """Side of the originator in the flow table, 0 or 1."""
+    layer: Layer = Layer.PLAIN
+    housekeeping: bool = False
+    """Group management or neighbour discovery, by destination, hop limit, size and content."""
+    odd_packets: tuple[OddPackets, ...] = ()
     repeats: tuple[int, ...] = ()
     """Ids of the further flows of the group, ascending."""
     repeat_frames: tuple[Frame, ...] = ()
@@ -292,27 +334,36 @@ class Conversations(Sequence[Conversation]):
         """The same flows with other conversations, given in the same order."""
         return Conversations(conversations, self.table)
 
+    def without(self, ids: Collection[int]) -> Conversations:
+        """All conversations but some; their flows are not listed either."""
+        if not ids:
+            return self
+        return Conversations((conversation for conversation in self if conversation.id not in ids), self.table)
+
     def flows(self) -> Iterator[Flow]:
-        """Every flow, ascending by id."""
+        """Every flow of the conversations, ascending by id."""
         if self.table is None:
             yield from map(only_flow, self.conversations)
             return
         table = self.table.flow
-        owners = np.zeros(len(table), np.int32)
+        owners = np.full(len(table), -1, np.int32)
         for index, conversation in enumerate(self.conversations):
             owners[conversation.id - 1] = index
             if conversation.repeats:
                 owners[np.array(conversation.repeats) - 1] = index
         sides = np.array([conversation.side for conversation in self.conversations], np.bool_)
         portless = np.array([conversation.originator.port is None for conversation in self.conversations], np.bool_)
-        ports = np.where(sides[owners], table["port1"], table["port0"]).astype(object)
+        listed = np.flatnonzero(owners >= 0)
+        owners = owners[listed]
+        ports = np.where(sides[owners], table["port1"][listed], table["port0"][listed]).astype(object)
         ports[portless[owners]] = None
-        columns = (ports, *(table[name] for name in FLOW_COLUMNS))
-        for start in range(0, len(table), BATCH):
+        columns = (ports, *(table[name][listed] for name in FLOW_COLUMNS))
+        for start in range(0, len(listed), BATCH):
             batch = slice(start, start + BATCH)
+            ids = (listed[batch] + 1).tolist()
             conversations = map(self.conversations.__getitem__, owners[batch].tolist())
             values = (column[batch].tolist() for column in columns)
-            yield from map(Flow._make, zip(range(start + 1, len(table) + 1), conversations, *values, strict=False))
+            yield from map(Flow._make, zip(ids, conversations, *values, strict=True))
 
     def expand(self) -> Iterator[Conversation]:
         """Every flow as a conversation of its own, ascending by id."""
@@ -510,6 +561,9 @@ class ConversationBuilder:
             retransmissions=originator.retransmitted + responder.retransmitted,
             copies=(originator.copies, responder.copies),
             side=side,
+            layer=Layer(row.layer),
+            housekeeping=row.port0 == HOUSEKEEPING_PORT,
+            odd_packets=self.odd_packets(record, side) if originator.odd or responder.odd else (),
             repeats=tuple((repeats + 1).tolist()) if len(repeats) else (),
             repeat_frames=self.repeat_frames(repeats, refused) if len(repeats) else (),
             repeats_from=int(self.flows.flow["first"][repeats].max()) if len(repeats) else 0,
@@ -590,6 +644,17 @@ class ConversationBuilder:
             kind, code = packet[piece.offset : piece.offset + 2]
             frame = Frame(piece.capture, piece.frame)
             found.append(IcmpError(kind, code, sender, frame, piece.time, Direction(piece.side ^ side)))
+        return tuple(found)
+
+    def odd_packets(self, record: FlowRecord, side: int) -> tuple[OddPackets, ...]:
+        """The oddities of a flow's packets; ``side``: the originator's."""
+        found = []
+        for event in self.flows.events_of(record.flow, side):
+            if event.kind == ODD_PACKET:
+                sender = record.sides[event.direction ^ side]
+                oddity = Oddity(event.value)
+                size = {Oddity.SURPLUS: sender.surplus, Oddity.TAIL: sender.tail}.get(oddity, 0)
+                found.append(OddPackets(oddity, event.direction, size, event.frame))
         return tuple(found)
 
     def notes(self, row: Row) -> tuple[str, ...]:

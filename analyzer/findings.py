@@ -22,7 +22,7 @@ from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, KeyUse
 from analyzer.dataclass import dataclass
 from analyzer.expected import Deployment
-from analyzer.flows import PacketCounts
+from analyzer.flows import PacketCounts, StrayFrames
 from analyzer.heads import Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.safetext import SafeText
@@ -156,6 +156,8 @@ class AuditContext:
     """The unexpected flows of all base stations."""
     keys: tuple[KeyUse, ...] = ()
     """The use of the keys that the user provided."""
+    strays: tuple[StrayFrames, ...] = ()
+    """Frames in no flow."""
     verdicts: tuple[StationVerdict, ...] = ()
     """In the order of ``stations``. Empty for checks of kind malformed, on whose findings the verdicts depend."""
     names: Mapping[str, Collection[str]] = field(default_factory=dict)

@@ -7,9 +7,10 @@ of one. Memory is O(flows), not O(packets).
 
 from __future__ import annotations
 
+import enum
 import itertools
 from collections import Counter, namedtuple
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,6 +54,7 @@ SIDE_COLUMNS = [
     *("mac", "destination_mac", "time_to_live", "ending", "flags", "begins", "acknowledged"),
     *("contiguous", "newest", "peer_payload", "first_acknowledged", "acknowledged_to"),
     *("unlike", "mismatched", "rapid"),
+    *("odd", "surplus", "tail"),
 ]
 """Columns of :data:`analyzer.scanner.columns.SIDE` that conversations need; the others are state of the scanner."""
 
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     Row = Any
     Side = Any
     Piece = Any
+    Stray = Any
 else:
     Row = namedtuple("Row", columns.FLOW.names)
     """A record of :data:`analyzer.scanner.columns.FLOW` as Python numbers."""
@@ -67,6 +70,8 @@ else:
     """The :data:`SIDE_COLUMNS` of a record of :data:`analyzer.scanner.columns.SIDE` as Python numbers."""
     Piece = namedtuple("Piece", columns.PIECE.names)
     """A record of :data:`analyzer.scanner.columns.PIECE` as Python numbers."""
+    Stray = namedtuple("Stray", columns.STRAY.names)
+    """A record of :data:`analyzer.scanner.columns.STRAY` as Python numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,37 @@ class PacketCounts:
     """Fragmented datagrams that never became complete."""
     abandoned_datagrams: int
     """Incomplete datagrams given up early, because too many were pending."""
+
+
+class FrameKind(enum.Enum):
+    """What frames are that belong to no flow."""
+
+    HOUSEKEEPING = columns.NEIGHBOURLY
+    """ARP, LLDP, 802.1X, spanning trees and the like, by destination, size and content."""
+    MISUSED = columns.MISUSED
+    """Of a type of housekeeping, but not like it."""
+    OTHER = columns.OTHER_TYPE
+    """Any other Ethernet type."""
+    UNREADABLE = columns.UNREADABLE
+    """A header contradicts itself or is truncated."""
+
+
+class StrayFrames(NamedTuple):
+    """Frames in no flow that agree in their ends, type and kind."""
+
+    kind: FrameKind
+    name: str
+    """What the frames carry: ``ARP``, ``Ethernet type 0x88b5``."""
+    macs: tuple[int, int]
+    """Source and destination; -1: none."""
+    addresses: tuple[bytes, bytes] | None
+    """IP addresses of source and destination, where the frames show any."""
+    packets: int
+    bytes: int
+    """Frame lengths on the wire."""
+    first_frame: Frame
+    time: int
+    """Of the first frame, nanoseconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +196,10 @@ class Flows:
     """Dtype :data:`analyzer.scanner.columns.ASSOCIATION`; for ESP ``flow["tracking"]`` is an index into it."""
     events: Records
     """By flow; dtype :data:`analyzer.scanner.columns.EVENT`."""
+    strays: tuple[StrayFrames, ...]
+    """Frames in no flow."""
+    carried: Mapping[tuple[int, int, int], int]
+    """Packets inside of tunnels: by the flow of the tunnel, their own flow and their side of it."""
 
     def __len__(self) -> int:
         return len(self.flow)
@@ -528,7 +568,38 @@ def flow_table(scan: Scan, captures: tuple[CaptureFile, ...]) -> Flows:
         link_directions=scan.link_directions[: 2 * links].reshape(-1, 2),
         associations=scan.associations[: int(state["associations"])],
         events=events[np.argsort(events["flow"], kind="stable")],
+        strays=tuple(stray_frames(scan.strays)),
+        carried=scan.carried,
     )
+
+
+def stray_frames(strays: Records) -> Iterator[StrayFrames]:
+    """The frames in no flow, by their first frame."""
+    used = strays[strays["packets"] > 0]
+    for record in used[np.lexsort((used["frame"], used["capture"]))].tolist():
+        stray = Stray._make(record)
+        name = ethertype_name(stray.ethertype) if stray.ethertype else "IEEE 802.2 or another link protocol"
+        addresses = None
+        if stray.version:
+            size = 4 if stray.version == 4 else 16
+            source, destination = (
+                (high << 64 | low).to_bytes(16, "big")[-size:]
+                for high, low in (
+                    (stray.source_high, stray.source_low),
+                    (stray.destination_high, stray.destination_low),
+                )
+            )
+            addresses = source, destination
+        yield StrayFrames(
+            FrameKind(stray.kind),
+            name,
+            (stray.source_mac, stray.destination_mac),
+            addresses,
+            stray.packets,
+            stray.bytes,
+            Frame(stray.capture, stray.frame),
+            stray.time,
+        )
 
 
 def runs(state: Any) -> list[Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 
@@ -13,7 +14,7 @@ from analyzer.heads import DIRECTIONS, Direction
 from analyzer.messages import messages
 from analyzer.protocols import dns, esp, ftp, icmp, ike, ssh
 from analyzer.protocols.ike.messages import NO_SPI
-from analyzer.scanner.fragments import FIRST_FRAGMENT_MISSING
+from analyzer.scanner.fragments import FIRST_FRAGMENT_MISSING, FRAGMENTED
 from analyzer.stations import UNKNOWN, Hosts, Mode, Station, carries_esp, has_service, is_group_address
 from analyzer.timeline import Timeline
 
@@ -144,11 +145,13 @@ def match_flows(
         if conversation.control is not None:
             continue  # FTP data takes the rows of its control connection, below
         shared = matcher.rows_of(conversation)
+        if shared and is_error_flow(conversation) and not timeline.begins_near(conversation.first):
+            shared = ()  # an error about a packet that the capture would hold
         if shared:
             decided = decide(conversation, shared, first_protected)
             matches += (Match(station, conversation, group) for group in decided)
             rows_of_control[conversation.id] = tuple(row for group in decided for row in group)
-        elif not is_housekeeping(conversation) and not (
+        elif not conversation.housekeeping and not (
             mode.name == UNKNOWN and any(matcher.fits(row, conversation) for row in all_rows(tables))
         ):
             unexpected.append(matcher.unexpected(conversation))
@@ -308,34 +311,43 @@ def is_dns_over_tcp(row: ExpectedFlow, conversation: Conversation) -> bool:
     )
 
 
-def is_housekeeping(conversation: Conversation) -> bool:
-    """Whether a conversation is IGMP, neighbour discovery (ICMPv6 types 133 to 136) or multicast listener discovery
-    (130 to 132, 143), which every host has and no router forwards."""
-    if conversation.transport == "ip-2":
-        return True
-    if conversation.transport != "icmpv6":
-        return False
-    types = {message.type for _, message in messages(conversation.dissection.items, icmp.IcmpMessage)}
-    return bool(types) and all(130 <= kind <= 136 or kind == 143 for kind in types)
+def is_error_flow(conversation: Conversation) -> bool:
+    """Whether a conversation consists of ICMP errors: they are about no packet of the capture, are longer than what
+    they quote, or go to somebody who did not send it."""
+    facts = conversation.dissection.facts
+    return isinstance(facts, icmp.IcmpFacts) and bool(facts.types) and facts.types.keys() <= icmp.ERRORS
 
 
 # -- fragments --------------------------------------------------------------------------------------------------
+
+
+LOST_FRAGMENTS = 2
+"""Frames of datagrams without their first fragment that a capture may have between two hosts that it watches; more,
+where ten times as many frames of whole datagrams are there."""
 
 
 def without_orphaned_fragments(conversations: Sequence[Conversation]) -> Iterable[Conversation]:
     """The conversations, without fragments that may belong to another of them.
 
     Without its first fragment, a datagram has no ports: it may be part of any conversation with its hosts and
-    transport.
+    transport, if the capture lost the fragment or began after it. Many such fragments are lost by nobody.
     """
     if not any(map(first_fragment_missing, conversations)):
         return conversations
-    known = {hosts(conversation) for conversation in conversations if not first_fragment_missing(conversation)}
-    return [
-        conversation
-        for conversation in conversations
-        if not (first_fragment_missing(conversation) and hosts(conversation) in known)
-    ]
+    known: set[tuple[str, frozenset[str]]] = set()
+    whole: dict[tuple[str, frozenset[str]], int] = defaultdict(int)
+    for conversation in conversations:
+        if not first_fragment_missing(conversation):
+            known.add(hosts(conversation))
+            if FRAGMENTED in conversation.notes:
+                whole[hosts(conversation)] += sum(conversation.packets)
+
+    def is_orphaned(conversation: Conversation) -> bool:
+        if not first_fragment_missing(conversation) or hosts(conversation) not in known:
+            return False
+        return sum(conversation.packets) <= max(LOST_FRAGMENTS, whole[hosts(conversation)] // 10)
+
+    return [conversation for conversation in conversations if not is_orphaned(conversation)]
 
 
 def first_fragment_missing(conversation: Conversation) -> bool:

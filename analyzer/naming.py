@@ -33,6 +33,14 @@ PROTOCOL_NAMES = {
     "wireguard": "WireGuard",
 }
 """Protocols whose name in sentences is not their own in upper case."""
+TRANSPORT_NAMES = {
+    "ip-2": "IGMP (ip-2)",
+    "ip-4": "IP in IP (ip-4)",
+    "ip-41": "IPv6 in IP (ip-41)",
+    "ip-47": "GRE (ip-47)",
+    "ip-97": "Ethernet in IP (ip-97)",
+}
+"""IP protocols that base stations' tables do not name."""
 APPLICATIONS = {
     "ntske/1": "NTS key establishment",
     "dot": "DNS over TLS",
@@ -73,7 +81,7 @@ def protocol_name(protocol: str) -> str:
 
 def service_name(protocol: str | None, transport: str, port: int | None, facts: Facts | None = None) -> str:
     """A service in sentences: ``HTTP in clear on tcp/80``, ``HTTPS on tcp/443 (server name x)``, ``tcp/8883``."""
-    place = transport if port is None else f"{transport}/{port}"
+    place = TRANSPORT_NAMES.get(transport, transport) if port is None else f"{transport}/{port}"
     known = named_services().get((transport, port or 0))
     if protocol is None:
         if known is None or known.name is None:

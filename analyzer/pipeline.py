@@ -19,11 +19,12 @@ from analyzer.conversations import Conversations, KeyUse, dissect_flows
 from analyzer.expected import Deployment, ExpectedTable, UsageError, parse_version, services
 from analyzer.findings import AuditContext, Severity
 from analyzer.flows import Flows, Progress
+from analyzer.frame_totals import count_frames
 from analyzer.ftp_data import identify_data_connections
 from analyzer.matching import match_stations, rows_by_flow, with_transfer_rows
 from analyzer.naming import resolved_names
 from analyzer.result import Audit, FlowListing, count_totals
-from analyzer.stations import NamedHosts, identify_hosts, stations_by_flow
+from analyzer.stations import NamedHosts, capture_tunnels, identify_hosts, stations_by_flow
 from analyzer.unexpected import group_unexpected
 from analyzer.verdicts import judge
 
@@ -78,13 +79,14 @@ def audit(
 
     # conversations → base stations, modes, TPE → rows, or unexpected
     hosts = identify_hosts(conversations, tables, named, deployment, mode)
+    conversations = conversations.without(capture_tunnels(conversations, hosts.stations))
     matching = progress("matching", len(hosts.stations), "base stations")
     matches = tuple(counted(match_stations(hosts, tables, table.timeline), matching))
 
     # rows → status; checks → findings
-    unexpected = group_unexpected(matches)
+    unexpected = group_unexpected(matches, conversations)
     capture = table.captures, table.counts, table.timeline
-    context = AuditContext(*capture, deployment, conversations, hosts, matches, unexpected, keys)
+    context = AuditContext(*capture, deployment, conversations, hosts, matches, unexpected, keys, table.strays)
     row_findings = run_flow_checks(counted(matches, progress("judging", len(matches), "base stations")))
     row_findings += run_capture_checks(context, malformed=True)
     verdicts = judge(matches, deployment, malformed_flows(row_findings), lrr, hosts.tpe)
@@ -103,6 +105,7 @@ def audit(
         flow_rows,
         flow_stations,
         count_totals(table.counts, conversations, flow_stations),
+        count_frames(table, conversations, hosts, matches),
         fail_on,
     )
 
@@ -115,7 +118,7 @@ def list_flows(
 ) -> FlowListing:
     """List the flows of captures without judging them. Raises the exceptions of :func:`audit`."""
     table, conversations = read_conversations(captures, expected.load(profile), progress or no_progress)
-    return FlowListing(table.captures, conversations)
+    return FlowListing(table.captures, conversations.without(capture_tunnels(conversations)))
 
 
 def crosscheck(captures: CapturePath | Sequence[CapturePath]) -> Crosscheck:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from analyzer.dataclass import dataclass
 from analyzer.expected import Deployment
 from analyzer.findings import Finding, Severity
 from analyzer.flows import PacketCounts
+from analyzer.frame_totals import StationFrames
 from analyzer.heads import Frame
 from analyzer.protocols import dhcp
 from analyzer.row_facts import RowFacts, row_facts
@@ -95,6 +97,8 @@ class Audit:
     flow_stations: Mapping[int, str]
     """Flow id → address of the flow's base station."""
     totals: AuditTotals
+    station_frames: Mapping[str, StationFrames] = field(default_factory=dict)
+    """Address of a base station → its frames, by what became of them."""
     fail_on: Severity = Severity.MEDIUM
     """Minimum severity of a finding that fails the audit."""
 

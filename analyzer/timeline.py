@@ -13,6 +13,9 @@ from typing import NamedTuple
 from analyzer.heads import Frame
 from analyzer.scanner.columns import PAUSE, RUN_AFTER_PAUSE, RUN_AFTER_STEP, RUN_OF_FILE
 
+BEGINNING = 10_000_000_000
+"""Nanoseconds after a capture's beginning within which packets may be about others from before it."""
+
 
 class RunKind(enum.IntEnum):
     """Why a run begins."""
@@ -54,6 +57,10 @@ class Timeline:
     def watched_since(self, time: int) -> int:
         """Beginning of the interval that contains a time; the time itself if none does."""
         return next((first for first, last in self.intervals if first <= time <= last), time)
+
+    def begins_near(self, time: int) -> bool:
+        """Whether a time is so soon after the beginning of its interval that what came before may explain it."""
+        return time - self.watched_since(time) < BEGINNING
 
     def watched_until(self, time: int) -> int:
         """End of the interval that contains a time; the time itself if none does."""

@@ -10,13 +10,19 @@ from typing import NamedTuple
 from analyzer.conversations import Conversation
 from analyzer.dataclass import dataclass
 from analyzer.expected import ExpectedFlow
-from analyzer.matching import StationMatches, UnexpectedFlow
+from analyzer.matching import StationMatches, UnexpectedFlow, first_fragment_missing, is_error_flow
+from analyzer.protocols import dns
 from analyzer.stations import UNKNOWN, Station
+from analyzer.wire import Cause
 
 
 class Pattern(enum.Enum):
     """What the flows of a group have in common. Each group has exactly one pattern."""
 
+    FRAGMENTS = "fragments"
+    """Fragments whose first one, with the ports, is not in the capture."""
+    ERRORS = "errors"
+    """ICMP errors about packets that the capture does not hold, or that are no errors by size or destination."""
     SCAN = "scan"
     """Unanswered flows to at least :data:`SCANNED_PORTS` service ports of one host."""
     NAME_DISCOVERY = "name discovery"
@@ -109,12 +115,26 @@ class GroupKey(NamedTuple):
     """The flows go to many ports."""
 
 
-def group_unexpected(stations: Iterable[StationMatches]) -> tuple[UnexpectedGroup, ...]:
-    """The unexpected flows of all base stations, in groups: by base station, then by the first conversation."""
-    return tuple(group for matches in stations for group in groups_of(matches))
+Asked = frozenset[tuple[int, str]]
+"""Ports of name discovery at which hosts asked their link, with the address of each host."""
 
 
-def groups_of(matches: StationMatches) -> list[UnexpectedGroup]:
+def group_unexpected(
+    stations: Iterable[StationMatches], conversations: Iterable[Conversation] = ()
+) -> tuple[UnexpectedGroup, ...]:
+    """The unexpected flows of all base stations, in groups: by base station, then by the first conversation.
+
+    ``conversations``: all of the capture, in which hosts may have asked for what they are then answered.
+    """
+    asked = frozenset(
+        (conversation.responder.port or 0, conversation.originator.address)
+        for conversation in conversations
+        if is_discovery_port(conversation) and is_group(conversation.responder.address)
+    )
+    return tuple(group for matches in stations for group in groups_of(matches, asked))
+
+
+def groups_of(matches: StationMatches, asked: Asked = frozenset()) -> list[UnexpectedGroup]:
     """The groups of one base station, ascending by the first conversation."""
     contradicting = {signature.conversation.id: signature.row for signature in matches.mode.contradicting}
     known = matches.mode.name != UNKNOWN
@@ -123,7 +143,7 @@ def groups_of(matches: StationMatches) -> list[UnexpectedGroup]:
         first = flows[0]
         rows = (contradicting.get(flow.conversation.id) for flow in flows)
         other_mode = next(filter(None, rows), None) if known and not first.inbound else None
-        pattern = pattern_of(flows, other_mode)
+        pattern = pattern_of(flows, other_mode, asked)
         groups.append(UnexpectedGroup(matches.station, matches.mode.name, tuple(flows), pattern, other_mode))
     return sorted(groups, key=lambda group: group.first.id)
 
@@ -171,11 +191,15 @@ def join(groups: Groups, joined: dict[GroupKey, list[GroupKey]]) -> Groups:
     return result
 
 
-def pattern_of(flows: Sequence[UnexpectedFlow], other_mode: ExpectedFlow | None) -> Pattern:
+def pattern_of(flows: Sequence[UnexpectedFlow], other_mode: ExpectedFlow | None, asked: Asked) -> Pattern:
     """The first pattern that fits, in the order of :class:`Pattern`."""
+    if all(first_fragment_missing(flow.conversation) for flow in flows):
+        return Pattern.FRAGMENTS
+    if all(is_error_flow(flow.conversation) for flow in flows):
+        return Pattern.ERRORS
     if len({flow.conversation.responder.port for flow in flows if flow.conversation.control is None}) >= SCANNED_PORTS:
         return Pattern.SCAN
-    if is_name_discovery(flows[0].conversation):
+    if all(is_name_discovery(flow.conversation, asked) for flow in flows):
         return Pattern.NAME_DISCOVERY
     if flows[0].inbound:
         return Pattern.INBOUND
@@ -191,9 +215,47 @@ def answered(conversation: Conversation) -> bool:
     return any(conversation.payload) and not conversation.silent
 
 
-def is_name_discovery(conversation: Conversation) -> bool:
-    """Whether a conversation is NetBIOS, SSDP, mDNS or LLMNR on a link or in a private network."""
-    if conversation.transport != "udp" or conversation.responder.port not in DISCOVERY_PORTS:
+# -- name discovery ---------------------------------------------------------------------------------------------
+
+NETBIOS_NAMES, NETBIOS_DATAGRAMS, SSDP = 137, 138, 1900
+SSDP_BEGINNINGS = (b"M-SEARCH ", b"NOTIFY ", b"HTTP/1.1 ")
+NETBIOS_TYPES = range(0x10, 0x17)
+"""First bytes of NetBIOS datagrams (RFC 1002, section 4.4)."""
+NETBIOS_NAME = b"\x20"
+"""Length of an encoded NetBIOS name, behind a header of 12 bytes (RFC 1002, section 4.2)."""
+
+
+def is_name_discovery(conversation: Conversation, asked: Asked) -> bool:
+    """Whether a conversation is NetBIOS, SSDP, mDNS or LLMNR by content, and goes to a group of the link or answers
+    what one of its ends asked there."""
+    if not is_discovery_port(conversation):
         return False
-    address = ipaddress.ip_address(conversation.responder.address)
-    return address.is_multicast or not address.is_global
+    port, ends = conversation.responder.port or 0, (conversation.originator.address, conversation.responder.address)
+    on_link = is_group(ends[1]) or any((port, end) in asked for end in ends)
+    return on_link and has_discovery_content(conversation)
+
+
+def is_discovery_port(conversation: Conversation) -> bool:
+    return conversation.transport == "udp" and conversation.responder.port in DISCOVERY_PORTS
+
+
+def is_group(address: str) -> bool:
+    """Whether an address is a multicast group or a broadcast; of a private network, whose prefix is not known, the last
+    address of 256."""
+    parsed = ipaddress.ip_address(address)
+    if parsed.is_multicast:
+        return True
+    return parsed.version == 4 and not parsed.is_global and int(parsed) & 0xFF == 0xFF
+
+
+def has_discovery_content(conversation: Conversation) -> bool:
+    """Whether all that was kept of a conversation is what its port of name discovery is for."""
+    port, datagrams = conversation.responder.port, conversation.head.datagrams
+    if port == SSDP:
+        return all(datagram.data.startswith(SSDP_BEGINNINGS) for datagram in datagrams)
+    if port == NETBIOS_DATAGRAMS:
+        return all(datagram.data[:1] and datagram.data[0] in NETBIOS_TYPES for datagram in datagrams)
+    if port == NETBIOS_NAMES:
+        return all(datagram.data[12:13] == NETBIOS_NAME for datagram in datagrams)
+    broken = any(error.anomaly.cause is Cause.MALFORMED for error in conversation.dissection.parse_errors)
+    return not datagrams or (conversation.protocol == dns.NAME and not broken)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from analyzer import flows
-from analyzer.conversations import NO_SERVICES, Conversation, dissect_flows
+from analyzer.conversations import NO_SERVICES, Conversation, Conversations, dissect_flows
 from analyzer.flows import Flows
 from analyzer.ftp_data import identify_data_connections
-from analyzer.scanner import driver
+from analyzer.scanner import columns, driver
+from analyzer.stations import capture_tunnels
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 SECOND = 10**9
@@ -83,10 +84,12 @@ def ip4(
     return header[:10] + struct.pack(">H", checksum(header)) + header[12:] + payload
 
 
-def ip6(source: str, destination: str, following: int, payload: bytes, *, length: int | None = None) -> bytes:
+def ip6(
+    source: str, destination: str, following: int, payload: bytes, *, length: int | None = None, ttl: int = 64
+) -> bytes:
     addresses = b"".join(socket.inet_pton(socket.AF_INET6, address) for address in (source, destination))
     return (
-        struct.pack(">IHBB", 6 << 28, len(payload) if length is None else length, following, 64) + addresses + payload
+        struct.pack(">IHBB", 6 << 28, len(payload) if length is None else length, following, ttl) + addresses + payload
     )
 
 
@@ -344,8 +347,14 @@ def read(frames: Iterable[bytes], linktype: int = 1, buffer_size: int = driver.B
 def conversations(
     frames: Iterable[bytes], linktype: int = 1, services: Mapping[tuple[str, int], str] = NO_SERVICES
 ) -> tuple[Conversation, ...]:
-    """The conversations of frames, a millisecond apart."""
-    return tuple(identify_data_connections(dissect_flows(read(frames, linktype), services)).expand())
+    """The conversations of frames, a millisecond apart, without tunnels between capture points."""
+    return tuple(peeled(read(frames, linktype), services).expand())
+
+
+def peeled(found: Flows, services: Mapping[tuple[str, int], str] = NO_SERVICES) -> Conversations:
+    """The conversations of flows, without tunnels between capture points."""
+    conversations = identify_data_connections(dissect_flows(found, services))
+    return conversations.without(capture_tunnels(conversations))
 
 
 def conversation(frames: Iterable[bytes], linktype: int = 1) -> Conversation:
@@ -364,5 +373,5 @@ def accounted(found: Flows) -> bool:
         + sum(counts.not_ip.values())
         + sum(counts.unreadable.values())
     )
-    in_flows = int(found.side["packets"].sum())
+    in_flows = int(found.side["packets"][found.flow["layer"] != columns.TUNNEL].sum())
     return counts.packets == parts == sum(capture.packets for capture in found.captures) and in_flows == counts.in_flows

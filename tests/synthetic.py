@@ -68,11 +68,11 @@ class Traffic:
         self.clock = seconds
         return self
 
-    def packet(self, source: str, destination: str, protocol: int, payload: bytes) -> Traffic:
+    def packet(self, source: str, destination: str, protocol: int, payload: bytes, ttl: int | None = None) -> Traffic:
         """One IP packet between two addresses of one version."""
         family = socket.AF_INET6 if ":" in source else socket.AF_INET
         ends = socket.inet_pton(family, source) + socket.inet_pton(family, destination)
-        hops = self.times_to_live.get(source, 64)
+        hops = self.times_to_live.get(source, 64) if ttl is None else ttl
         if family == socket.AF_INET:
             header = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), len(self.packets), 0, hops, protocol, 0)
         else:

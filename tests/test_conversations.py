@@ -229,14 +229,14 @@ def test_first_and_last_are_the_extremes_where_time_goes_back() -> None:
     [(QUERY, ROUTER, STATION, 3), (QUERY6, ROUTER6, STATION6, 1), (OPENED[0], ROUTER, STATION, 3)],
 )
 def test_an_icmp_error_belongs_to_the_quoted_flow(query: bytes, router: str, station: str, kind: int) -> None:
-    found = build.read([query, *[build.icmp_error(router, station, kind, 1, query)] * 10])
-    assert (found.counts.in_flows, found.counts.icmp_errors) == (1, 10)
+    found = build.read([*[query] * 10, *[build.icmp_error(router, station, kind, 1, query)] * 10])
+    assert (found.counts.in_flows, found.counts.icmp_errors) == (10, 10)
     (conversation,) = build.dissect_flows(found)
     error = conversation.icmp_errors[0]
     assert (error.type, error.code, error.sender, error.quoted) == (kind, 1, router, Direction.ORIGINATOR)
-    assert (error.frame, error.unreachable) == (Frame(0, 2), True)
+    assert (error.frame, error.unreachable) == (Frame(0, 11), True)
     assert len(conversation.icmp_errors) == 8
-    assert conversation.packets == (1, 0)
+    assert conversation.packets == (10, 0)
 
 
 def test_an_icmp_error_after_extension_headers_is_read() -> None:
@@ -274,14 +274,14 @@ def test_an_icmp_error_that_quotes_a_later_fragment_belongs_to_no_flow_with_port
 
 def test_other_icmp_errors_do_not_hide_a_redirect() -> None:
     errors = [build.icmp_error(ROUTER, STATION, kind, 1, QUERY) for kind in [3] * 40 + [5]]
-    found = build.conversation([QUERY, *errors])
+    found = build.conversation([*[QUERY] * 41, *errors])
     assert [error.type for error in found.icmp_errors] == [3] * 8 + [5]
 
 
 def test_notes_name_the_vlan_once() -> None:
     tagged = build.ethernet(QUERY[14:], vlans=[(0x8100, 7)])
     assert build.conversation([tagged]).notes == ("vlan 7",)
-    tunnel = build.ip4(STATION, SERVER, 47, b"\0\0\x08\0" + QUERY[14:])
+    tunnel = build.ip4("10.0.0.1", "10.0.0.2", 47, b"\0\0\x08\0" + QUERY[14:])
     assert build.conversation([build.ethernet(tunnel, vlans=[(0x8100, 7)])]).notes == ("vlan 7", "gre")
 
 

@@ -246,9 +246,9 @@ def test_other_content_on_tcp_53_is_unexpected(tmp_path: Path) -> None:
 
 def test_link_local_housekeeping_is_not_judged(tmp_path: Path) -> None:
     traffic = tls(Traffic({STATION: "02:00:00:00:00:aa", "fe80::2": "02:00:00:00:00:aa"}))
-    traffic.packet("fe80::2", "ff02::1:ff00:1", 58, bytes((135, 0)) + bytes(22))
-    traffic.packet("fe80::2", "ff02::16", 58, bytes((143, 0)) + bytes(26))
-    traffic.packet(STATION, "224.0.0.22", 2, bytes((0x22, 0)) + bytes(14))
+    traffic.packet("fe80::2", "ff02::1:ff00:1", 58, bytes((135, 0)) + bytes(22), ttl=255)
+    traffic.packet("fe80::2", "ff02::16", 58, bytes((143, 0)) + bytes(26), ttl=1)
+    traffic.packet(STATION, "224.0.0.22", 2, bytes((0x22, 0, 0, 0, 0, 0, 0, 1)) + bytes(8), ttl=1)
     result = traffic.audit(tmp_path)
     assert len(result.flow_stations) == 4
     assert not unexpected(result)

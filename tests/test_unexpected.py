@@ -16,7 +16,7 @@ from analyzer.timeline import Timeline
 from analyzer.unexpected import CROWD, SCANNED_PORTS, Pattern, UnexpectedGroup, group_unexpected
 from tests.checks.matches import base_station
 from tests.reports.audits import flow
-from tests.synthetic import HTTP, IEC104, OTHER, STATION, TLS, TPE, Traffic
+from tests.synthetic import DNS, HTTP, IEC104, OTHER, STATION, TLS, TPE, Traffic
 
 TABLES = load()
 
@@ -48,7 +48,7 @@ def test_a_group_has_one_pattern(tmp_path: Path) -> None:
     traffic = (
         Traffic().tcp(STATION, 1, OTHER, 80, HTTP).tcp(OTHER, 2, STATION, 80, HTTP).tcp(STATION, 3, TPE, 2404, IEC104)
     )
-    traffic.udp(STATION, 5353, "224.0.0.251", 5353, (">", b"x"))
+    traffic.udp(STATION, 5353, "224.0.0.251", 5353, (">", DNS[0]))
     assert patterns(traffic, tmp_path) == [
         *(Pattern.OUTBOUND, Pattern.INBOUND, Pattern.OTHER_MODE, Pattern.NAME_DISCOVERY),
     ]

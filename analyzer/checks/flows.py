@@ -722,14 +722,16 @@ def midstream(match: Match) -> Iterator[Issue]:
 
 @check("TPE135", "inside-the-tunnel", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
 def seen_inside(context: AuditContext) -> Iterator[Issue]:
-    """Flags: Conversations that were captured inside of the IPsec tunnel, at one of its ends.
+    """Flags: Conversations that were captured inside of a tunnel, at one of its ends.
 
-    Why: They travel encrypted; a capture on all interfaces of the base station shows them a second time, in clear.
-    They are judged neither as cleartext beside the tunnel nor as rows of the table.
+    Why: What IPsec carries travels encrypted; a capture on all interfaces of the base station shows it a second time,
+    in clear. It is judged neither as cleartext beside the tunnel nor as rows of the table. What a base station puts
+    into another tunnel goes wherever that leads, whatever addresses it has: the tunnel is judged, not its inside.
 
-    Evidence: Packets without link-layer addresses, between addresses that are no ends of the tunnel, in a capture whose
-    ESP packets have link-layer addresses; or packets in one direction, each straight after an ESP packet of the same
-    sender that can have held it, as a kernel hands them back to its network card.
+    Evidence: Packets in a tunnel of which one of their own addresses is an end. For IPsec: packets without link-layer
+    addresses, between addresses that are no ends of the tunnel, in a capture whose ESP packets have link-layer
+    addresses; or packets in one direction, each straight after an ESP packet of the same sender that can have held it,
+    as a kernel hands them back to its network card.
 
     Remedy: Capture at the gateway, or on the network card alone, to see what everybody else sees.
     """

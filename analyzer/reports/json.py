@@ -14,6 +14,7 @@ from analyzer.capture import CaptureFile
 from analyzer.community_id import community_ids
 from analyzer.conversations import Conversation, Conversations
 from analyzer.findings import Finding, fingerprints
+from analyzer.frame_totals import NO_FRAMES
 from analyzer.messages import Facts, to_json
 from analyzer.reports.document import Lines, capture_json, document, encode, frame_json, heading, line, lines
 from analyzer.reports.times import finding_time, iso, iso_all, most_digits
@@ -100,6 +101,7 @@ def station_json(audit: Audit, verdict: StationVerdict) -> dict[str, Any]:
         "mode": verdict.mode,
         "mode_evidence": line(verdict.mode_evidence),
         "tpe": line(verdict.tpe),
+        "frames": line(audit.station_frames.get(station.address, NO_FRAMES)._asdict()),
         "rows": lines(
             row_json(row, audit.row_facts[station.address, row.row.id], audit.captures) for row in verdict.rows
         ),

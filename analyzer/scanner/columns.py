@@ -39,6 +39,28 @@ LARGEST_PACKET = 262144
 
 MERGED_PORT = -2
 """Port of the client in a flow that merges all client ports, because there are too many flows."""
+HOUSEKEEPING_PORT = -3
+"""Port of both ends in a flow of link-local housekeeping, see :mod:`analyzer.scanner.housekeeping`."""
+
+# What the packets of a flow are to those of other flows.
+PLAIN = 0
+TUNNELLED = 1
+"""Carried by a tunnel that one of its own ends opened: kept apart from what these ends exchange outside it."""
+TUNNEL = 2
+"""Carries the packets of other flows; counted beside them."""
+
+# What a packet has that no packet needs: bits of ``odd``. Beyond them the packet is accounted for like any other.
+SOURCE_ROUTE = 1
+"""A source route of IPv4 (RFC 791), or a routing header of IPv6 with segments left (RFC 8200, section 4.4)."""
+OPTION_DATA = 2
+"""Options of IPv4, hop-by-hop options or destination options of IPv6 that carry data."""
+SURPLUS = 4
+"""Bytes between the end of a UDP datagram and that of its IP packet."""
+TAIL = 8
+"""Bytes behind the IP packet that are neither padding nor a frame check sequence."""
+MANY_EXTENSIONS = 16
+"""More extension headers of IPv6 than a packet needs."""
+ODDITIES = (SOURCE_ROUTE, OPTION_DATA, SURPLUS, TAIL, MANY_EXTENSIONS)
 
 IPV4_MAPPED = np.uint64(0x0000FFFF00000000)
 """Low half of ::ffff:0:0/96, the IPv6 prefix under which IPv4 addresses are kept."""
@@ -52,6 +74,7 @@ PACKET = np.dtype(
         ("end", np.int64),  # end offset (exclusive) of the captured bytes, without frame check sequence
         ("trailer", np.int64),  # bytes of frame check sequence in ``wire``
         ("network", np.int64),  # offset of the IP header
+        ("finish", np.int64),  # end of the IP packet as its header declares it; 0: it does not
         ("source_high", np.uint64),  # IPv6 address, or IPv4 mapped into ::ffff:0:0/96
         ("source_low", np.uint64),
         ("destination_high", np.uint64),
@@ -69,10 +92,14 @@ PACKET = np.dtype(
         ("sequence", np.uint32),  # TCP
         ("acknowledgement", np.uint32),
         ("protocol", np.uint8),  # IP protocol number after all extension headers
-        ("version", np.uint8),  # IP version, 4 or 6
+        ("version", np.uint8),  # IP version, 4 or 6; 0: the addresses are not known
         ("flags", np.uint8),  # TCP
         ("time_to_live", np.uint8),
         ("identification", np.uint16),  # IPv4; 0 in IPv6
+        ("layer", np.uint8),  # PLAIN, TUNNELLED or TUNNEL
+        ("odd", np.uint8),  # bits of ODDITIES
+        ("surplus", np.int64),  # bytes of SURPLUS and of TAIL
+        ("tail", np.int64),
     ]
 )
 
@@ -95,6 +122,7 @@ FLOW = np.dtype(
         ("fin_side", np.int8),  # sender of the first FIN; -1: none
         ("closed", np.uint8),  # RST captured, or FIN of both sides
         ("reopening", np.uint8),  # closed, and then the SYN was repeated: it opens a connection if it is answered
+        ("layer", np.uint8),  # PLAIN, TUNNELLED or TUNNEL
         ("tracking", np.int32),  # TCP: index of its LINK; ESP: of its newest ASSOCIATION; -1: none; UNTRACKED
         ("last_capture", np.int32),
         ("first", np.int64),  # earliest and latest time: time stamps may go backwards
@@ -146,6 +174,12 @@ SIDE = np.dtype(
         ("unlike", np.int32),  # datagrams of none of the classes before: the number of classes, or more
         ("mismatched", np.int32),  # echo replies whose data behind the time stamp no request had
         ("rapid", np.int32),  # datagrams that followed another one of this side within RAPID
+        ("odd", np.uint8),  # bits of ODDITIES that any packet had
+        ("surplus", np.int64),  # bytes of SURPLUS and of TAIL
+        ("tail", np.int64),
+        ("largest", np.int64),  # payload of the largest packet
+        ("errors", np.int64),  # ICMP errors that quote a packet of this side
+        ("peer_errors", np.int64),  # those of them that the other side sent
     ]
 )
 
@@ -434,11 +468,47 @@ UNANSWERED_TESTFR = 7  # nanoseconds until the next TESTFR act
 CAPTURE_GAP = 8  # cites the first APDU after the gap
 NEW_LRR_ID = 9  # LRR-ID
 ESP_REUSED, ESP_REPLAYED, ESP_LATE = 10, 11, 12  # sequence number (the highest before)
+ODD_PACKET = 13  # one of ODDITIES, of which it is the side's first (bytes of SURPLUS or TAIL)
 
 MAX_EVENTS = 8
 """Maximum events kept per kind and direction."""
 MAX_PACKET_EVENTS = 96
 """Maximum events caused by one packet."""
+
+# -- frames in no flow --------------------------------------------------------------------------------------------
+
+# What a frame is that belongs to no flow.
+NEIGHBOURLY = 0
+"""Housekeeping of the link: ARP, LLDP, 802.1X and the like, by destination, size and content."""
+MISUSED = 1
+"""Of a type of housekeeping, but not like it."""
+OTHER_TYPE = 2
+"""Any other Ethernet type."""
+UNREADABLE = 3
+"""A header contradicts itself or is truncated."""
+
+STRAY = np.dtype(
+    [
+        ("source_mac", np.int64),  # -1: the link layer has none
+        ("destination_mac", np.int64),
+        ("source_high", np.uint64),  # addresses as in PACKET; all 0 where the frame shows none
+        ("source_low", np.uint64),
+        ("destination_high", np.uint64),
+        ("destination_low", np.uint64),
+        ("ethertype", np.int32),
+        ("version", np.uint8),  # IP version; 0: no addresses
+        ("kind", np.uint8),  # NEIGHBOURLY, …
+        ("capture", np.int32),  # of the first frame
+        ("frame", np.int64),
+        ("time", np.int64),
+        ("packets", np.int64),  # 0: the record is free
+        ("bytes", np.int64),  # frame lengths on the wire
+    ]
+)
+"""Frames in no flow that agree in their ends, type and kind: a hash table of its own."""
+MAX_STRAYS = 1 << 14
+"""Records of frames in no flow, a power of two (1.6 MB). Where three of four are in use, the ends of further frames are
+not kept apart any more."""
 
 # -- the state of a scan ----------------------------------------------------------------------------------------
 
@@ -494,7 +564,8 @@ STATE = np.dtype(
         ("secret", np.uint64, 3),  # odd factors of the flow hash
         ("first", np.int64),  # earliest and latest time in this file
         ("last", np.int64),
-        ("flow", np.int64),  # out: flow of the newest packet
+        ("flow", np.int64),  # out: flow of the newest packet, and the side that sent it
+        ("sender", np.int64),
         ("lost", np.int64),  # snoop: packets that the capturing machine reports as lost
         ("count_only", np.int64),  # SINGLE: count the packet without reading its payload
         ("in_flows", np.int64),  # packets by fate, over all files
@@ -504,6 +575,8 @@ STATE = np.dtype(
         ("payload_dropped", np.int64),  # in a flow, but their payload is not kept because of the limits
         ("unlike_dropped", np.int64),  # of those, datagrams of new classes; echoes and NTP do not count
         ("esp_untracked", np.int64),  # in a flow, but under no SPI: there are too many
+        ("tunnels", np.int64),  # packets that carry those of other flows, counted beside them
+        ("strays", np.int64),  # used records
         ("not_ip", np.int64),
         ("headers_truncated", np.int64),
         ("malformed", np.int64),

@@ -19,6 +19,8 @@ MAX_EXTENSIONS = 16
 """Maximum nested layers. VXLAN in GRE in IP takes seven; deeper nesting is only made to exhaust a reader."""
 
 IPV4, IPV6 = 0x0800, 0x86DD
+FIRST_ETHERTYPE = 1536
+"""Below it, the field is the length of a frame with an 802.2 header."""
 
 HEADERS_TRUNCATED = "headers cut by the snap length"
 
@@ -35,7 +37,7 @@ class Layer(NamedTuple):
     note: str | None = None
     """Note about the encapsulation that ends here, such as ``vlan 7``."""
     mac: int = -1
-    """Link-layer address of the sender, for link types that the scanner does not read; else -1."""
+    """Link-layer address of the sender; -1: none."""
 
 
 TRUNCATED = Layer("truncated", 0, 0)
@@ -51,6 +53,8 @@ class Decapsulated:
 
     network: int
     """Offset of the innermost IP header; -1 if there is none."""
+    outer: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    """Offset and notes of each IP header above it, the outermost first: the packets of tunnels."""
     notes: tuple[str, ...] = ()
     mac: int = -1
     """See :attr:`Layer.mac`."""
@@ -58,6 +62,8 @@ class Decapsulated:
     """Name of what the frame carries instead of IP."""
     unreadable: str | None = None
     """Why the content cannot be known."""
+    neighbourly: bool = False
+    """What the frame carries instead of IP is housekeeping of the link."""
 
 
 def decapsulate(frame: bytes, linktype: int, wire: int = 0) -> Decapsulated:
@@ -70,6 +76,8 @@ def decapsulate(frame: bytes, linktype: int, wire: int = 0) -> Decapsulated:
     end = max(wire, len(frame))
     outer: Decapsulated | None = None
     """The innermost complete IP header so far."""
+    tunnels: list[tuple[int, tuple[str, ...]]] = []
+    """Offsets and notes of the IP headers so far."""
     notes: list[str] = []
     mac = -1
     for _ in range(MAX_LAYERS):
@@ -80,7 +88,9 @@ def decapsulate(frame: bytes, linktype: int, wire: int = 0) -> Decapsulated:
                 return Decapsulated(-1, unreadable=HEADERS_TRUNCATED) if size and len(frame) < end else outer
             if layer.code == IPV6 and complete and count_extensions(frame, layer.at) > MAX_EXTENSIONS:
                 notes.append(f"more than {MAX_EXTENSIONS} extension headers")
-            outer = Decapsulated(layer.at, tuple(notes), mac)
+            outer = Decapsulated(layer.at, tuple(tunnels), tuple(notes), mac)
+            tunnels.append((layer.at, tuple(notes)))
+            mac = -1  # what the tunnel carries has another sender
             if not complete:
                 return outer  # the scanner reports what is wrong with the header
             end = min(end, layer.at + ip_packet_length(frame, layer, end))
@@ -91,12 +101,12 @@ def decapsulate(frame: bytes, linktype: int, wire: int = 0) -> Decapsulated:
         if inner is None or inner is TRUNCATED or (outer and inner.kind in ("non_ip", "opaque")):
             return outer or Decapsulated(-1, unreadable="contradictory headers")
         if inner.kind == "non_ip":
-            return Decapsulated(-1, non_ip=inner.note)
+            return Decapsulated(-1, non_ip=inner.note, neighbourly=is_bridge_frame(frame, layer))
         if inner.kind == "opaque":
             return Decapsulated(-1, unreadable=inner.note)
         if inner.note:
             notes.append(inner.note)
-        mac = max(mac, inner.mac)
+        mac = inner.mac if inner.mac >= 0 else mac
         layer = inner
     return Decapsulated(-1, unreadable="too many nested layers")
 
@@ -116,6 +126,25 @@ def next_layer(frame: bytes, layer: Layer) -> Layer | None:
     return function(frame, layer.at)
 
 
+def is_bridge_frame(frame: bytes, layer: Layer) -> bool:
+    """Whether an Ethernet frame with an 802.2 header is housekeeping of bridges: a spanning tree's, or CDP, VTP and the
+    like, to their groups and no longer than the frame says."""
+    if layer.kind != "ethertype" or layer.code >= FIRST_ETHERTYPE or layer.at < 14:
+        return False
+    group, content = frame[layer.at - 14 : layer.at - 8], frame[layer.at :]
+    if len(content) > max(layer.code, SHORT_PAYLOAD) + 4:
+        return False
+    if group in (BRIDGES, PROVIDER_BRIDGES):
+        return content[:3] == b"\x42\x42\x03"
+    return group in CISCO_GROUPS and content[:6] == b"\xaa\xaa\x03\0\0\x0c"
+
+
+SHORT_PAYLOAD = 46
+"""Bytes to which a short Ethernet payload is padded."""
+BRIDGES, PROVIDER_BRIDGES = b"\x01\x80\xc2\0\0\0", b"\x01\x80\xc2\0\0\x08"
+CISCO_GROUPS = (b"\x01\0\x0c\xcc\xcc\xcc", b"\x01\0\x0c\xcc\xcc\xcd")
+
+
 def ip_header_size(frame: bytes, layer: Layer) -> int:
     """Bytes of the IP header, as far as the frame shows it; 0 if it is no header of the announced version."""
     if layer.at >= len(frame):
@@ -132,6 +161,31 @@ def ip_packet_length(frame: bytes, layer: Layer, end: int) -> int:
     """Bytes of an IP packet as declared; up to ``end`` where that is 0 (segmentation offload, jumbograms)."""
     declared = u16(frame, layer.at + 2) if layer.code == IPV4 else u16(frame, layer.at + 4)
     return declared + (40 if layer.code == IPV6 else 0) if declared else end - layer.at
+
+
+def ip_addresses(frame: bytes, at: int) -> tuple[bytes, bytes]:
+    """Source and destination of the IP header at an offset."""
+    begin, size = (at + 12, 4) if frame[at] >> 4 == 4 else (at + 8, 16)
+    return frame[begin : begin + size], frame[begin + size : begin + 2 * size]
+
+
+def with_tunnel_port(frame: bytes, at: int) -> bytes:
+    """The frame, with the port of the tunnel as both ports of the UDP datagram in the IP packet at an offset.
+
+    The other port varies with what the tunnel carries (RFC 7348, section 5). Without UDP, the frame as it is.
+    """
+    if frame[at] >> 4 == 4:
+        protocol, header = frame[at + 9], at + (frame[at] & 15) * 4
+    else:
+        protocol, header = skip_extensions(frame, at)
+    if protocol != UDP or header + 4 > len(frame):
+        return frame
+    source, destination = frame[header : header + 2], frame[header + 2 : header + 4]
+    port = destination if u16(destination, 0) in UDP_PORTS else source
+    return frame[:header] + port + port + frame[header + 4 :]
+
+
+UDP = 17
 
 
 def u16(frame: bytes, at: int) -> int:
@@ -153,7 +207,7 @@ def ethernet(frame: bytes, at: int) -> Layer | None:
     """IEEE 802.3: an Ethernet type, or a length and an 802.2 header."""
     if at + 14 > len(frame):
         return TRUNCATED
-    return Layer("ethertype", u16(frame, at + 12), at + 14)
+    return Layer("ethertype", u16(frame, at + 12), at + 14, None, int.from_bytes(frame[at + 6 : at + 12], "big"))
 
 
 def ppp(frame: bytes, at: int) -> Layer | None:
@@ -407,14 +461,21 @@ def ipv4(frame: bytes, at: int) -> Layer | None:
 
 def ipv6(frame: bytes, at: int) -> Layer | None:
     """RFC 8200: the tunnel above the extension headers. A fragment is left to be reassembled first."""
-    following, at = frame[at + 6], at + 40
-    while following in EXTENSIONS:
-        if at + 8 > len(frame):
-            return TRUNCATED
-        if following == 44 and u16(frame, at + 2) & 0xFFF9:
-            return None
-        following, at = frame[at], at + (8 if following == 44 else (frame[at + 1] + 1) * 8)
+    following, at = skip_extensions(frame, at)
+    if following in EXTENSIONS:
+        return TRUNCATED if at + 8 > len(frame) else None
     return transport(frame, following, at)
+
+
+def skip_extensions(frame: bytes, at: int) -> tuple[int, int]:
+    """Type and offset of the first header that is not skipped, behind the IPv6 header at an offset: the upper layer's,
+    that of a real fragment, or a truncated one."""
+    following, at = frame[at + 6], at + 40
+    while following in EXTENSIONS and at + 8 <= len(frame):
+        if following == 44 and u16(frame, at + 2) & 0xFFF9:
+            break
+        following, at = frame[at], at + (8 if following == 44 else (frame[at + 1] + 1) * 8)
+    return following, at
 
 
 def count_extensions(frame: bytes, at: int) -> int:

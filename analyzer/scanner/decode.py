@@ -8,18 +8,26 @@ import numpy as np
 
 from analyzer.scanner.columns import (
     DECODED,
+    HOUSEKEEPING_PORT,
     ICMP,
     ICMP_ERROR,
     ICMPV6,
     IPV4_MAPPED,
     LARGEST_PACKET,
     MALFORMED,
+    MANY_EXTENSIONS,
     NOT_IP,
+    OPTION_DATA,
+    PLAIN,
     SLOW_PATH,
+    SOURCE_ROUTE,
+    SURPLUS,
+    TAIL,
     TCP,
     TRUNCATED,
     UDP,
 )
+from analyzer.scanner.housekeeping import IGMP, is_group_report, is_neighbourly6
 from analyzer.scanner.integers import host32, u16, u32, u48, u64
 from analyzer.scanner.jit import Buffer, Number, Record, compiled
 
@@ -52,6 +60,11 @@ MAX_EXTENSIONS = 16
 EXTENSION_BYTES = 8
 """Size of the shortest extension header."""
 
+ROUTER_ALERT = 148
+"""Type of the IPv4 option (RFC 2113)."""
+PADDED, FRAME_CHECK = 46, 4
+"""Bytes to which a short Ethernet payload is padded, and of a frame check sequence that the capture may hold."""
+
 
 @compiled
 def decode_link(data: Buffer, packet: Record) -> Number:
@@ -60,6 +73,12 @@ def decode_link(data: Buffer, packet: Record) -> Number:
     packet.destination_mac = -1
     packet.vlan = -1
     packet.tag = 0
+    packet.ethertype = 0
+    packet.version = 0
+    packet.layer = PLAIN
+    packet.odd = 0
+    packet.surplus = 0
+    packet.tail = 0
     offset = packet.start
     end = packet.end
     linktype = packet.linktype
@@ -184,18 +203,19 @@ def decode_ip(data: Buffer, packet: Record, tunnels: Any) -> Number:
     if offset >= packet.end:
         return TRUNCATED
     version = data[offset] >> 4
-    packet.version = version
     packet.source_port = -1
     packet.destination_port = -1
     packet.flags = 0
     packet.payload = offset
     packet.length = 0
+    packet.finish = 0
     # Packets that the network card segments declare the length 0: then they end with the frame.
     limit = min(packet.start + packet.wire - packet.trailer, offset + LARGEST_PACKET)
     many_extensions = False
     if version == 4:
         if offset + 20 > packet.end:
             return TRUNCATED
+        read_addresses4(data, offset, packet)
         header = (np.int64(data[offset]) & 15) * 4
         total = u16(data, offset + 2)
         if header < 20 or 0 < total < header:
@@ -205,22 +225,30 @@ def decode_ip(data: Buffer, packet: Record, tunnels: Any) -> Number:
         packet.protocol = data[offset + 9]
         packet.time_to_live = data[offset + 8]
         packet.identification = u16(data, offset + 4)
-        read_addresses4(data, offset, packet)
         if packet.source_low == IPV4_MAPPED:  # 0.0.0.0: its MAC address tells hosts without an address apart
             packet.source_high = np.uint64(packet.source_mac + 1)
+        if total:
+            limit = offset + total
+            packet.finish = limit
+        if header > 20:
+            packet.odd |= odd_options(data, offset + 20, offset + header)
         if u16(data, offset + 6) & 0x3FFF:  # a fragment: more fragments, or an offset
             return SLOW_PATH
-        limit = offset + total if total else limit
         offset += header
     elif version == 6:
         if offset + 40 > packet.end:
             return TRUNCATED
+        read_addresses6(data, offset, packet)
         declared = u16(data, offset + 4)
-        limit = offset + 40 + declared if declared else limit
+        if declared:
+            limit = offset + 40 + declared
+            packet.finish = limit
         packet.time_to_live = data[offset + 7]
         packet.identification = 0
-        read_addresses6(data, offset, packet)
-        following, offset = skip_extensions(data, np.int64(data[offset + 6]), offset + 40, packet.end)
+        following = np.int64(data[offset + 6])
+        if following in EXTENSIONS:
+            packet.odd |= odd_extensions(data, following, offset + 40, packet.end)
+        following, offset = skip_extensions(data, following, offset + 40, packet.end)
         packet.protocol = following
         if following in EXTENSIONS and offset + 8 > packet.end:
             return TRUNCATED if limit > packet.end else MALFORMED
@@ -233,12 +261,103 @@ def decode_ip(data: Buffer, packet: Record, tunnels: Any) -> Number:
     else:
         return MALFORMED
     outcome = decode_transport(data, packet, offset, limit, tunnels)
-    return SLOW_PATH if many_extensions and outcome == DECODED else outcome
+    if not many_extensions:
+        return outcome
+    packet.odd |= MANY_EXTENSIONS
+    return SLOW_PATH if outcome == DECODED else outcome
+
+
+@compiled
+def odd_options(data: Buffer, offset: Number, end: Number) -> Number:
+    """SOURCE_ROUTE and OPTION_DATA of the IPv4 options in ``data[offset:end]`` (RFC 791, section 3.1).
+
+    Padding (types 0 and 1) and router alerts (RFC 2113) carry no data, unless bytes follow the end of the list.
+    """
+    odd = 0
+    while offset < end:
+        kind = data[offset]
+        if kind == 1:
+            offset += 1
+            continue
+        if kind == 0:
+            while offset < end:
+                if data[offset] != 0:
+                    odd |= OPTION_DATA
+                offset += 1
+            break
+        size = np.int64(data[offset + 1]) if offset + 1 < end else np.int64(0)
+        if kind & 0x7F == 3 or kind & 0x7F == 9:  # loose or strict source route, copied or not
+            odd |= SOURCE_ROUTE
+        elif kind != ROUTER_ALERT or size != 4 or offset + 4 > end or u16(data, offset + 2) != 0:
+            odd |= OPTION_DATA
+        if size < 2:
+            odd |= OPTION_DATA
+            break
+        offset += size
+    return odd
+
+
+@compiled
+def odd_extensions(data: Buffer, following: Number, offset: Number, end: Number) -> Number:
+    """SOURCE_ROUTE and OPTION_DATA of the IPv6 extension headers from ``offset`` on (RFC 8200, section 4)."""
+    odd = 0
+    while following in EXTENSIONS and offset + 8 <= end:
+        if following == FRAGMENT:
+            if u16(data, offset + 2) & 0xFFF9:
+                break
+            size = np.int64(8)
+        else:
+            size = (np.int64(data[offset + 1]) + 1) * 8
+        if following == ROUTING and data[offset + 3] > 0:
+            odd |= SOURCE_ROUTE
+        elif following in (HOP_BY_HOP, DESTINATION) and has_option_data(data, offset + 2, min(offset + size, end)):
+            odd |= OPTION_DATA
+        following = np.int64(data[offset])
+        offset += size
+    return odd
+
+
+@compiled
+def has_option_data(data: Buffer, offset: Number, end: Number) -> Number:
+    """Whether IPv6 options carry more than padding, a router alert, a jumbo length, a tunnel limit or a home address
+    (RFC 8200, section 4.2; RFC 2711, RFC 2675, RFC 2473, RFC 6275)."""
+    while offset < end:
+        kind = data[offset]
+        if kind == 0:
+            offset += 1
+            continue
+        size = np.int64(data[offset + 1]) if offset + 1 < end else np.int64(0)
+        if kind == 1:
+            for place in range(offset + 2, min(offset + 2 + size, end)):
+                if data[place] != 0:
+                    return True
+        elif not (
+            (kind == 5 and size == 2)
+            or (kind == 0xC2 and size == 4)
+            or (kind == 4 and size == 1)
+            or (kind == 0xC9 and size == 16)
+        ):
+            return True
+        offset += 2 + size
+    return False
+
+
+@compiled
+def find_tail(packet: Record) -> None:
+    """Set TAIL and ``packet.tail`` where bytes follow the IP packet that are no padding and no frame check sequence.
+
+    IEEE 802.3 pads the payload of a frame to 46 bytes.
+    """
+    finish = packet.start + packet.wire - packet.trailer
+    if packet.finish and finish - packet.finish > FRAME_CHECK and finish - packet.network > PADDED + FRAME_CHECK:
+        packet.tail = finish - max(packet.finish, packet.network + PADDED)
+        packet.odd |= TAIL
 
 
 @compiled
 def read_addresses4(data: Buffer, offset: Number, packet: Record) -> None:
-    """Addresses of the IPv4 header at ``offset``."""
+    """Version and addresses of the IPv4 header at ``offset``."""
+    packet.version = 4
     packet.source_high = np.uint64(0)
     packet.source_low = IPV4_MAPPED | np.uint64(u32(data, offset + 12))
     packet.destination_high = np.uint64(0)
@@ -247,7 +366,8 @@ def read_addresses4(data: Buffer, offset: Number, packet: Record) -> None:
 
 @compiled
 def read_addresses6(data: Buffer, offset: Number, packet: Record) -> None:
-    """Addresses of the IPv6 header at ``offset``."""
+    """Version and addresses of the IPv6 header at ``offset``."""
+    packet.version = 6
     packet.source_high = u64(data, offset + 8)
     packet.source_low = u64(data, offset + 16)
     packet.destination_high = u64(data, offset + 24)
@@ -301,8 +421,11 @@ def decode_transport(data: Buffer, packet: Record, offset: Number, limit: Number
         declared = u16(data, offset + 4)
         packet.payload = offset + 8
         packet.length = max(0, limit - packet.payload)
-        if declared >= 8:
-            packet.length = min(packet.length, declared - 8)
+        if 8 <= declared < packet.length + 8:
+            if packet.finish:
+                packet.surplus = packet.length + 8 - declared
+                packet.odd |= SURPLUS
+            packet.length = declared - 8
         if tunnels[256 + packet.destination_port] or tunnels[256 + packet.source_port]:
             return SLOW_PATH
     elif protocol in (ICMP, ICMPV6):
@@ -316,6 +439,13 @@ def decode_transport(data: Buffer, packet: Record, offset: Number, limit: Number
                 return TRUNCATED
             packet.source_port = u16(data, offset + 4)
             packet.destination_port = packet.source_port
+        elif protocol == ICMPV6 and is_neighbourly6(data, packet):
+            packet.source_port = HOUSEKEEPING_PORT
+            packet.destination_port = HOUSEKEEPING_PORT
+    elif protocol == IGMP:
+        if is_group_report(data, packet):
+            packet.source_port = HOUSEKEEPING_PORT
+            packet.destination_port = HOUSEKEEPING_PORT
     elif tunnels[protocol]:
         return SLOW_PATH
     return DECODED
@@ -341,9 +471,10 @@ def is_echo(protocol: Number, kind: Number) -> Number:
 def decode_quoted(data: Buffer, error: Record, inner: Record) -> Number:
     """Decode the packet that an ICMP error quotes into ``inner``: addresses, protocol and ports.
 
-    Returns DECODED; TRUNCATED if the capture holds too little of the quotation; NOT_IP if the error itself does, or
-    quotes something else.
+    Its ``payload`` is where the transport header begins. Returns DECODED; TRUNCATED if the capture holds too little of
+    the quotation; NOT_IP if the error itself does, or quotes something else.
     """
+    inner.layer = error.layer
     inner.start = error.payload + 8
     inner.end = error.end
     too_short = TRUNCATED if error.payload + error.length > error.end else NOT_IP
@@ -355,15 +486,15 @@ def decode_quoted(data: Buffer, error: Record, inner: Record) -> Number:
     if offset + 20 > inner.end:
         return too_short
     if data[offset] >> 4 == 4 and not u16(data, offset + 6) & 0x1FFF:
-        inner.version = 4
         inner.protocol = data[offset + 9]
         read_addresses4(data, offset, inner)
+        inner.finish = offset + u16(data, offset + 2)
         offset += (np.int64(data[offset]) & 15) * 4
     elif data[offset] >> 4 == 6:
         if offset + 40 > inner.end:
             return too_short
-        inner.version = 6
         read_addresses6(data, offset, inner)
+        inner.finish = offset + 40 + u16(data, offset + 4)
         following, offset = skip_extensions(data, np.int64(data[offset + 6]), offset + 40, inner.end)
         if following == FRAGMENT and offset + 8 <= inner.end and not u16(data, offset + 2) & 0xFFF8:
             # The first fragment has the ports.
@@ -373,11 +504,14 @@ def decode_quoted(data: Buffer, error: Record, inner: Record) -> Number:
         inner.protocol = following
     else:
         return NOT_IP
+    inner.payload = offset
     if inner.protocol == TCP or inner.protocol == UDP:
         if offset + 4 > inner.end:
             return too_short
         inner.source_port = u16(data, offset)
         inner.destination_port = u16(data, offset + 2)
+        if inner.protocol == TCP and offset + 8 <= inner.end:
+            inner.sequence = u32(data, offset + 4)
     elif inner.protocol == ICMP or inner.protocol == ICMPV6:
         if offset + 6 > inner.end:
             return too_short

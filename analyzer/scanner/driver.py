@@ -23,7 +23,16 @@ from analyzer.capture.pcapng import consume_block
 from analyzer.capture.source import Blocks, Source
 from analyzer.dataclass import dataclass
 from analyzer.scanner import columns, kernels
-from analyzer.scanner.decapsulation import IP_PROTOCOLS, MAX_LAYERS, UDP_PORTS, decapsulate
+from analyzer.scanner.decapsulation import (
+    FIRST_ETHERTYPE,
+    IP_PROTOCOLS,
+    MAX_LAYERS,
+    UDP_PORTS,
+    Decapsulated,
+    decapsulate,
+    ip_addresses,
+    with_tunnel_port,
+)
 from analyzer.scanner.fragments import OVERLAPPING, OVERSIZED, Carrier, IpPacket, Reassembler, parse_fragment
 
 Records = npt.NDArray[Any]
@@ -86,6 +95,10 @@ class Scan:
     events: Records = field(default_factory=lambda: np.zeros(1 << 8, columns.EVENT))
     ethertypes: Records = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
     """Frames without IP, counted by Ethernet type."""
+    strays: Records = field(default_factory=lambda: np.zeros(columns.MAX_STRAYS, columns.STRAY))
+    """Frames in no flow, by their ends."""
+    carried: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+    """Packets inside of tunnels: by the flow of the tunnel, their own flow and their side of it."""
     tunnels: Records = field(default_factory=lambda: np.zeros(256 + (1 << 16), np.bool_))
     """Whether an IP protocol, or (from 256 on) a UDP port, is that of a tunnel."""
     note_index: dict[tuple[str, ...], int] = field(default_factory=dict)
@@ -150,6 +163,7 @@ class Scan:
                     self.pieces,
                     self.arena,
                     self.ethertypes,
+                    self.strays,
                     self.state,
                     self.links,
                     self.link_directions,
@@ -191,15 +205,47 @@ class Scan:
         record = np.frombuffer(bytearray(self.packets[0].tobytes()), columns.PACKET)[0]
         frame = buffer[int(record["start"]) : int(record["end"])].tobytes()
         found = decapsulate(frame, int(record["linktype"]), int(record["wire"] - record["trailer"]))
+        if found.non_ip or found.unreadable:
+            self.count_stray(found)
+            return
+        carriers = (Carrier(record, int(self.state["capture"][0])),)
+        tunnels = self.take_tunnels(frame, carriers, found)
+        if found.mac > 0 or tunnels:
+            record["source_mac"] = found.mac
+        self.take_packet(IpPacket(frame, carriers, found.notes, tunnels=tunnels), found.network)
+
+    def count_stray(self, found: Decapsulated) -> None:
+        """Count the packet at hand as a frame in no flow."""
+        kind = columns.NEIGHBOURLY if found.neighbourly else columns.OTHER_TYPE if found.non_ip else columns.UNREADABLE
         if found.non_ip:
             self.not_ip[found.non_ip] += 1
-        elif found.unreadable:
-            self.unreadable[found.unreadable] += 1
         else:
-            if found.mac >= 0:
-                record["source_mac"] = found.mac
-            carriers = (Carrier(record, int(self.state["capture"][0])),)
-            self.take_packet(IpPacket(frame, carriers, found.notes), found.network)
+            self.unreadable[found.unreadable or ""] += 1
+        if self.packets["ethertype"][0] < FIRST_ETHERTYPE:  # the length of an 802.2 frame
+            self.packets["ethertype"][0] = 0
+        kernels.count_stray_frame(self.packets, self.strays, self.state, kind)
+
+    def take_tunnels(self, data: bytes, carriers: tuple[Carrier, ...], found: Decapsulated) -> tuple[int, ...]:
+        """Account for the packets of the tunnels around a packet, beside it; returns their flows.
+
+        A tunnel's packet is a packet of its ends, whatever it carries. What a tunnel carries from or to one of its own
+        ends is kept apart from what this end exchanges outside of it.
+        """
+        if not found.outer:
+            return ()
+        flows = []
+        for network, notes in found.outer:
+            for carrier in carriers:
+                carrier.record["layer"] = columns.TUNNEL
+            self.account(IpPacket(with_tunnel_port(data, network), carriers, notes, count_only=True), network)
+            flows.append(int(self.state["flow"][0]))
+        inside = set(ip_addresses(data, found.network))
+        own = any(not inside.isdisjoint(ip_addresses(data, network)) for network, _ in found.outer)
+        for carrier in carriers:
+            carrier.record["layer"] = columns.TUNNELLED if own else columns.PLAIN
+            for name in ("odd", "surplus", "tail"):  # counted with the tunnel's packet
+                carrier.record[name] = 0
+        return tuple(flow for flow in flows if flow >= 0)
 
     def take_packet(self, packet: IpPacket, network: int, depth: int = 0) -> None:
         """Account for a packet whose IP header is at ``network``; for a fragment, once its datagram is complete.
@@ -208,7 +254,7 @@ class Scan:
         """
         datagrams = None
         if depth < MAX_LAYERS and not packet.count_only:
-            datagrams = self.reassembler.add(packet.data[network:], packet.carriers, packet.notes)
+            datagrams = self.reassembler.add(packet, network)
         if datagrams is None:
             self.account(packet, network)
         else:
@@ -219,11 +265,15 @@ class Scan:
         for datagram in datagrams:
             found = decapsulate(datagram.data, LINKTYPE_RAW, columns.LARGEST_PACKET)
             if found.unreadable:
-                self.unreadable[found.unreadable] += len(datagram.carriers)
+                for carrier in datagram.carriers:
+                    self.packets[0] = carrier.record
+                    self.count_stray(found)
             elif datagram.count_only and parse_fragment(datagram.data[found.network :]):
                 self.account(datagram, 0)
             else:
-                self.take_packet(datagram._replace(notes=datagram.notes + found.notes), found.network, depth)
+                tunnels = datagram.tunnels + self.take_tunnels(datagram.data, datagram.carriers, found)
+                inner = datagram._replace(notes=datagram.notes + found.notes, tunnels=tunnels)
+                self.take_packet(inner, found.network, depth)
 
     def account(self, packet: IpPacket, network: int) -> None:
         """Account for every captured packet that brought a part of ``packet``, in the file where it was captured."""
@@ -248,8 +298,11 @@ class Scan:
         state["framing"], state["count_only"], state["flow"] = columns.SINGLE, count_only, -1
         self.run_kernel(np.frombuffer(bytearray(packet.data), np.uint8), size, NO_INTERFACES)
         state["framing"], state["position"], state["count_only"] = framing, position, 0
-        if packet.notes and state["flow"] >= 0:
-            self.add_notes(int(state["flow"]), packet.notes)
+        flow = int(state["flow"])
+        if packet.notes and flow >= 0:
+            self.add_notes(flow, packet.notes)
+        for tunnel in packet.tunnels if flow >= 0 else ():
+            self.carried[tunnel, flow, int(state["sender"])] += 1
 
     def add_notes(self, flow: int, notes: tuple[str, ...]) -> None:
         """Add to the notes of a flow. Above the limits only the notes of fragments that attacks are made of."""

@@ -18,9 +18,11 @@ from analyzer.scanner.columns import (
     ECHO_STAMP,
     ESP,
     HEAD_LIMITS,
+    HOUSEKEEPING_PORT,
     ICMP,
     ICMPV6,
     MAX_DATAGRAM_BYTES,
+    PLAIN,
     RECENT_PACKETS,
     TCP,
     UDP,
@@ -116,6 +118,8 @@ def content_kind(flow: Record, one: Record, two: Record, count: Number) -> Numbe
     """
     if flow.errors or flow.tracking >= 0 or flow.protocol == ESP:
         return UNIQUE
+    if flow.layer != PLAIN or flow.port0 == HOUSEKEEPING_PORT or one.odd or two.odd:
+        return UNIQUE  # what is judged is more than the content
     if count == 0:
         return EMPTY if one.payload == 0 and two.payload == 0 else UNIQUE
     if flow.protocol == TCP or count > MAX_DUPLICATE_DATAGRAMS:

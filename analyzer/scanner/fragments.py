@@ -57,6 +57,8 @@ class IpPacket(NamedTuple):
     """The payload is not to be read."""
     unknown_length: bool = False
     """The length of the payload is unknown: the last fragment is missing, and no header above IP declares it."""
+    tunnels: tuple[int, ...] = ()
+    """Flows of the tunnels that carry the packet."""
 
 
 Key = tuple[bytes, int, int]
@@ -142,6 +144,7 @@ class PartialDatagram:
     """Arrival of the first of them, nanoseconds since the epoch."""
     protocol: int
     notes: tuple[str, ...]
+    tunnels: tuple[int, ...] = ()
     carriers: list[Carrier] = field(default_factory=list)
     parts: dict[int, bytes] = field(default_factory=dict)
     """Offset in the payload → bytes; parts do not overlap."""
@@ -242,7 +245,7 @@ class PartialDatagram:
             payload, count_only = payload.ljust(header_size, b"\0"), True
         data = with_length(self.header, self.payload_length(payload)) + payload
         unknown_length = self.total is None and self.protocol in (1, 58)
-        return IpPacket(data, tuple(self.carriers), notes, count_only, unknown_length)
+        return IpPacket(data, tuple(self.carriers), notes, count_only, unknown_length, self.tunnels)
 
 
 class Reassembler:
@@ -261,11 +264,13 @@ class Reassembler:
         self.abandoned = 0
         """Incomplete datagrams given up early, while more of their fragments might have come."""
 
-    def add(self, packet: bytes, carriers: tuple[Carrier, ...], notes: tuple[str, ...]) -> list[IpPacket] | None:
-        """Add an IP packet. Returns the packets to account for now, or ``None`` if it is no fragment."""
-        fragment = parse_fragment(packet)
+    def add(self, packet: IpPacket, network: int = 0) -> list[IpPacket] | None:
+        """Add a packet whose IP header is at ``network``. Returns the packets to account for now, or ``None`` if it is
+        no fragment."""
+        fragment = parse_fragment(packet.data[network:])
         if fragment is None:
             return None
+        carriers = packet.carriers
         time = int(carriers[-1].record["time"])
         found: list[IpPacket] = []
         key = fragment.key
@@ -276,8 +281,8 @@ class Reassembler:
                 datagram, repeated = self.recent[key]
                 is_copy = fragment.payload and datagram.parts.get(fragment.offset) == fragment.payload
                 if is_copy and abs(time - datagram.time) <= TIMEOUT:
-                    return [*found, repeated._replace(carriers=carriers)]
-            self.pending[key] = PartialDatagram(time, fragment.protocol, notes)
+                    return [*found, repeated._replace(carriers=carriers, tunnels=packet.tunnels)]
+            self.pending[key] = PartialDatagram(time, fragment.protocol, packet.notes, packet.tunnels)
         datagram = self.pending[key]
         before = datagram.held
         datagram.add(fragment)
@@ -324,7 +329,8 @@ class Reassembler:
         if datagram.header:
             return datagram.to_packet()
         notes = (*datagram.notes, FIRST_FRAGMENT_MISSING, *datagram.violations)
-        return IpPacket(blank_packet(key[0], datagram.protocol), tuple(datagram.carriers), notes, count_only=True)
+        blank = blank_packet(key[0], datagram.protocol)
+        return IpPacket(blank, tuple(datagram.carriers), notes, count_only=True, tunnels=datagram.tunnels)
 
 
 def with_length(header: bytes, payload: int) -> bytes:

@@ -45,12 +45,14 @@ from analyzer.scanner.columns import (
     SINGLE,
     SLOW_PATH,
     STATE,
+    STRAY,
     TABLES_FULL,
     TRACK_APDUS,
     TRACK_ESP,
     TRUNCATED,
+    UNREADABLE,
 )
-from analyzer.scanner.decode import decode_ip, decode_link
+from analyzer.scanner.decode import decode_ip, decode_link, find_tail
 from analyzer.scanner.duplicates import (
     content_digest,
     content_kind,
@@ -60,16 +62,17 @@ from analyzer.scanner.duplicates import (
     service_side,
 )
 from analyzer.scanner.esp import track_esp
+from analyzer.scanner.housekeeping import frame_kind
 from analyzer.scanner.iec104 import skip_gap, track_apdus
 from analyzer.scanner.jit import Buffer, Library, Number, Record, compiled
 from analyzer.scanner.records import read_record
-from analyzer.scanner.table import find_slot, flow_ends, is_tag_noted, mix
+from analyzer.scanner.table import count_stray, find_slot, flow_ends, is_tag_noted, mix
 
 LIBRARY = Library(__file__, columns.__file__)
 
 
 @LIBRARY.kernel(
-    *(np.uint8, int, PACKET, INTERFACE, np.bool_, np.int32, FLOW, SIDE, PIECE, np.uint8, np.int64, STATE),
+    *(np.uint8, int, PACKET, INTERFACE, np.bool_, np.int32, FLOW, SIDE, PIECE, np.uint8, np.int64, STRAY, STATE),
     *(LINK, LINK_DIRECTION, REORDER, ASSOCIATION, EVENT),
 )
 def scan(
@@ -84,6 +87,7 @@ def scan(
     pieces: Any,
     arena: Any,
     ethertypes: Any,
+    strays: Any,
     states: Any,
     links: Any,
     directions: Any,
@@ -125,12 +129,14 @@ def scan(
             outcome = decode_ip(data, packet, tunnels)
             if state.framing == SINGLE:
                 outcome = DECODED if outcome == SLOW_PATH else outcome  # it comes from there
-            elif packet.tag and not (outcome == DECODED and is_tag_noted(slots, flows, sides, packet, state.secret)):
-                outcome = SLOW_PATH
+            else:
+                find_tail(packet)
+                if packet.tag and not (outcome == DECODED and is_tag_noted(slots, flows, sides, packet, state.secret)):
+                    outcome = SLOW_PATH
         if outcome == ICMP_ERROR:
-            outcome = count_icmp_error(data, packet, packets[1], slots, flows, pieces, arena, state)
+            outcome = count_icmp_error(data, packet, packets[1], slots, flows, sides, pieces, arena, state)
         if outcome == DECODED:
-            remains = count_packet(data, packet, slots, flows, sides, pieces, arena, state)
+            remains = count_packet(data, packet, slots, flows, sides, pieces, arena, events, state)
             if remains >= TRACK_ESP:
                 sender = remains - TRACK_ESP
                 side = sides[2 * state.flow + sender]
@@ -140,12 +146,13 @@ def scan(
         elif outcome == NOT_IP:
             state.not_ip += 1
             ethertypes[packet.ethertype] += 1
+            count_stray(packet, frame_kind(data, packet), strays, state)
         elif outcome == SLOW_PATH:
             return NEEDS_SLOW_PATH
-        elif outcome == TRUNCATED:
-            state.headers_truncated += 1
-        elif outcome == MALFORMED:
-            state.malformed += 1
+        elif outcome in (TRUNCATED, MALFORMED):
+            state.headers_truncated += outcome == TRUNCATED
+            state.malformed += outcome == MALFORMED
+            count_stray(packet, UNREADABLE, strays, state)
         if state.framing == SINGLE:
             return END_OF_BUFFER
 
@@ -196,6 +203,13 @@ def track_run(time: Number, state: Record) -> None:
         state.run_end[run] = max(state.run_end[run], time)
 
 
+@LIBRARY.kernel(PACKET, STRAY, STATE, int)
+def count_stray_frame(packets: Any, strays: Any, states: Any, kind: Number) -> Number:
+    """Count the packet that took the slow path as a frame in no flow; returns the number of such records."""
+    count_stray(packets[0], kind, strays, states[0])
+    return states[0].strays
+
+
 @LIBRARY.kernel(np.uint8, LINK, LINK_DIRECTION, REORDER, EVENT, STATE, int)
 def flush(arena: Any, links: Any, directions: Any, reorders: Any, events: Any, states: Any, start: Number) -> Number:
     """After the last packet, read the segments that still wait for earlier ones, from link ``start`` on.
@@ -220,7 +234,7 @@ def fill_slots(slots: Any, flows: Any, count: Number, secret: Any) -> Number:
     for flow_index in range(count):
         flow = flows[flow_index]
         one, two = flow_ends(flow)
-        slots[find_slot(slots, flows, flow.version, flow.protocol, one, two, secret)] = flow_index
+        slots[find_slot(slots, flows, flow, one, two, secret)] = flow_index
     return count
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.scanner.columns import ACK, ICMP, ICMPV6, MERGED_PORT, SYN, TCP
+from analyzer.scanner.columns import ACK, ICMP, ICMPV6, MERGED_PORT, SYN, TCP, UNREADABLE
 from analyzer.scanner.jit import Number, Record, compiled
 
 
@@ -66,16 +66,17 @@ def sender_of(flow: Record, packet: Record) -> Number:
 
 
 @compiled
-def find_slot(slots: Any, flows: Any, version: Number, protocol: Number, one: Any, two: Any, secret: Any) -> Number:
+def find_slot(slots: Any, flows: Any, like: Record, one: Any, two: Any, secret: Any) -> Number:
     """Slot of the flow between two ends; if there is no such flow, the free slot where it belongs.
 
-    The IP version keeps IPv4 apart from IPv6 with IPv4-mapped addresses, which the table writes alike.
+    ``like``: a packet of the flow, or a record of it. The IP version keeps IPv4 apart from IPv6 with IPv4-mapped
+    addresses, which the table writes alike.
     """
     mask = np.uint64(len(slots) - 1)
-    slot = flow_hash(protocol, one, two, secret) & mask
+    slot = flow_hash(like.protocol, one, two, secret) & mask
     while slots[slot] >= 0:
         flow = flows[slots[slot]]
-        same_kind = flow.protocol == protocol and flow.version == version
+        same_kind = flow.protocol == like.protocol and flow.version == like.version and flow.layer == like.layer
         if same_kind and (has_ends(flow, one, two) or has_ends(flow, two, one)):
             break
         slot = (slot + np.uint64(1)) & mask
@@ -86,7 +87,7 @@ def find_slot(slots: Any, flows: Any, version: Number, protocol: Number, one: An
 def find_flow(slots: Any, flows: Any, packet: Record, secret: Any) -> Number:
     """(slot, index) of the packet's flow; the index is -1 if there is none yet."""
     source, destination = packet_ends(packet)
-    slot = find_slot(slots, flows, packet.version, packet.protocol, source, destination, secret)
+    slot = find_slot(slots, flows, packet, source, destination, secret)
     return slot, np.int64(slots[slot])
 
 
@@ -101,6 +102,7 @@ def open_flow(packet: Record, flow: Record, flow_index: Number, sides: Any, capt
     flow.port1 = packet.destination_port
     flow.protocol = packet.protocol
     flow.version = packet.version
+    flow.layer = packet.layer
     flow.first = packet.time
     flow.last = packet.time
     flow.first_frame = packet.frame
@@ -140,6 +142,81 @@ def merge_ports(packet: Record) -> None:
             packet.source_port = MERGED_PORT
         else:
             packet.destination_port = MERGED_PORT
+
+
+@compiled
+def count_stray(packet: Record, kind: Number, strays: Any, state: Record) -> None:
+    """Count a frame that belongs to no flow, with those of the same ends, type and kind."""
+    addressed = kind == UNREADABLE and packet.version != 0
+    source_mac, destination_mac = packet.source_mac, packet.destination_mac
+    slot = find_stray(packet, kind, addressed, source_mac, destination_mac, strays, state.secret)
+    if strays[slot].packets == 0 and state.strays >= 3 * len(strays) // 4:  # only the kinds are still kept apart
+        source_mac = np.int64(-1)
+        destination_mac = np.int64(-1)
+        addressed = False
+        packet.ethertype = 0
+        slot = find_stray(packet, kind, addressed, source_mac, destination_mac, strays, state.secret)
+    stray = strays[slot]
+    if stray.packets == 0:
+        state.strays += 1
+        stray.source_mac = source_mac
+        stray.destination_mac = destination_mac
+        stray.ethertype = packet.ethertype
+        stray.kind = kind
+        stray.capture = state.capture
+        stray.frame = packet.frame
+        stray.time = packet.time
+        if addressed:
+            stray.version = packet.version
+            stray.source_high = packet.source_high
+            stray.source_low = packet.source_low
+            stray.destination_high = packet.destination_high
+            stray.destination_low = packet.destination_low
+    stray.packets += 1
+    stray.bytes += packet.wire
+
+
+@compiled
+def find_stray(
+    packet: Record,
+    kind: Number,
+    addressed: Number,
+    source_mac: Number,
+    destination_mac: Number,
+    strays: Any,
+    secret: Any,
+) -> Number:
+    """Index of the record for a frame in no flow, or of the free one where it belongs."""
+    digest = np.uint64(source_mac) * secret[0] + np.uint64(destination_mac) * secret[1]
+    digest += np.uint64(packet.ethertype << 3 | kind) * secret[2]
+    if addressed:
+        digest += mix(packet.source_high ^ mix(packet.source_low * secret[0]))
+        digest += mix(packet.destination_high ^ mix(packet.destination_low * secret[1]))
+    slot = mix(digest) & np.uint64(len(strays) - 1)
+    while strays[slot].packets:
+        stray = strays[slot]
+        if (
+            stray.source_mac == source_mac
+            and stray.destination_mac == destination_mac
+            and stray.ethertype == packet.ethertype
+            and stray.kind == kind
+            and stray.version == (packet.version if addressed else np.uint8(0))
+            and (not addressed or has_addresses(stray, packet))
+        ):
+            break
+        slot = (slot + np.uint64(1)) & np.uint64(len(strays) - 1)
+    return np.int64(slot)
+
+
+@compiled
+def has_addresses(stray: Record, packet: Record) -> Number:
+    """Whether a record has the addresses of a packet."""
+    return (
+        stray.source_low == packet.source_low
+        and stray.destination_low == packet.destination_low
+        and stray.source_high == packet.source_high
+        and stray.destination_high == packet.destination_high
+    )
 
 
 @compiled

@@ -5,7 +5,7 @@ several addresses; the signatures of a base station show its mode; their servers
 """
 
 from analyzer.services import carries_esp, has_service
-from analyzer.stations.hosts import Hosts, addresses, identify_hosts, stations_by_flow
+from analyzer.stations.hosts import Hosts, addresses, capture_tunnels, identify_hosts, stations_by_flow
 from analyzer.stations.interfaces import Interfaces, is_group_address
 from analyzer.stations.modes import UNKNOWN, Mode, detect_mode
 from analyzer.stations.recognition import Station, Stranger, find_stations
@@ -21,6 +21,7 @@ __all__ = [
     "Station",
     "Stranger",
     "addresses",
+    "capture_tunnels",
     "carries_esp",
     "detect_mode",
     "find_stations",

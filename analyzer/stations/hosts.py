@@ -8,7 +8,7 @@ from dataclasses import field
 from operator import attrgetter
 from typing import NamedTuple
 
-from analyzer.conversations import Conversation, Conversations
+from analyzer.conversations import Conversation, Conversations, Layer
 from analyzer.dataclass import dataclass
 from analyzer.expected import Deployment, ExpectedTable
 from analyzer.heads import DIRECTIONS
@@ -16,7 +16,7 @@ from analyzer.protocols import dhcp, dhcp6, dns
 from analyzer.stations.interfaces import Interfaces
 from analyzer.stations.modes import Mode, contradictions_at, detect_mode
 from analyzer.stations.recognition import Station, Stranger, find_stations
-from analyzer.stations.signatures import NamedHosts, Rank, Signature, best_by_row_and_server
+from analyzer.stations.signatures import NamedHosts, Rank, Signature, best_by_row_and_server, find_candidates
 from analyzer.stations.translation import find_translation
 from analyzer.stations.tunnels import inside_tunnel
 
@@ -58,7 +58,7 @@ def identify_hosts(
 ) -> Hosts:
     """Find base stations, their modes and TPE. ``mode`` overrides the detected modes."""
     table = conversations.table if isinstance(conversations, Conversations) else None
-    inside = inside_tunnel(conversations)
+    inside = inside_tunnel(conversations) | inside_own_tunnel(conversations, tables, named)
     outside = [conversation for conversation in conversations if conversation.id not in inside]
     translated, copies = find_translation(outside, tables, table)
     if copies:
@@ -83,6 +83,37 @@ def identify_hosts(
         names,
         copies,
         owned.forwarded,
+    )
+
+
+def inside_own_tunnel(
+    conversations: Iterable[Conversation], tables: Mapping[str, ExpectedTable], named: NamedHosts
+) -> frozenset[int]:
+    """Ids of conversations inside a tunnel of one of their own ends which is a base station by what it does outside.
+
+    The tunnel's packets are what it sent, and to whom; what it put inside acquits or accuses nobody. Where an end
+    shows nothing else, as in a mirror that a base station makes of its own traffic, the inside is judged.
+    """
+    tunnelled = [conversation for conversation in conversations if conversation.layer is Layer.TUNNELLED]
+    if not tunnelled:
+        return frozenset()
+    plain = (conversation for conversation in conversations if conversation.layer is Layer.PLAIN)
+    candidates = find_candidates(plain, tables, named)
+    return frozenset(
+        conversation.id
+        for conversation in tunnelled
+        if conversation.originator.address in candidates or conversation.responder.address in candidates
+    )
+
+
+def capture_tunnels(conversations: Sequence[Conversation], stations: Sequence[Station] = ()) -> frozenset[int]:
+    """Ids of the tunnels of which no end is a base station."""
+    own = {address for station in stations for address in station.addresses}
+    return frozenset(
+        conversation.id
+        for conversation in conversations
+        if conversation.layer is Layer.TUNNEL
+        and own.isdisjoint((conversation.originator.address, conversation.responder.address))
     )
 
 

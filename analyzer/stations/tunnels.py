@@ -6,13 +6,17 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from analyzer.conversations import Conversation, State
+from analyzer.conversations import FOLDED, Conversation, State
 from analyzer.dataclass import dataclass
 from analyzer.heads import DIRECTIONS, Datagram, Direction
+from analyzer.scanner.fragments import FIRST_FRAGMENT_MISSING, FRAGMENTED, OVERLAPPING, OVERSIZED
 from analyzer.services import carries_esp
 
 HANDED_BACK = 1_000_000
 """Nanoseconds within which a kernel hands back the inside of an ESP packet."""
+
+OWN_NOTES = frozenset({FOLDED, FRAGMENTED, FIRST_FRAGMENT_MISSING, OVERLAPPING, OVERSIZED})
+"""Notes of conversations that name no encapsulation."""
 
 MIN_OVERHEAD = 28
 """Bytes that ESP carries at least beside the inner payload: headers of IPv4 and UDP."""
@@ -32,7 +36,7 @@ def inside_tunnel(conversations: Sequence[Conversation]) -> frozenset[int]:
 
 
 def on_virtual_interface(conversations: Sequence[Conversation], tunnels: Sequence[Conversation]) -> frozenset[int]:
-    """Ids of conversations without link-layer addresses.
+    """Ids of conversations without link-layer addresses, in no other tunnel.
 
     Packets to or from an end of the tunnel itself never travel inside it, even if the uplink has no such addresses.
     """
@@ -40,7 +44,9 @@ def on_virtual_interface(conversations: Sequence[Conversation], tunnels: Sequenc
     return frozenset(
         flow.id
         for flow in conversations
-        if flow.macs == (None, None) and ends.isdisjoint((flow.originator.address, flow.responder.address))
+        if flow.macs == (None, None)
+        and OWN_NOTES.issuperset(flow.notes)
+        and ends.isdisjoint((flow.originator.address, flow.responder.address))
     )
 
 

@@ -11,6 +11,7 @@ from analyzer.findings import Kind, Severity
 from tests.protocols import test_dns
 from tests.synthetic import (
     DISCOVER,
+    DNS,
     HTTP,
     IEC104,
     NTP,
@@ -27,6 +28,9 @@ from tests.synthetic import (
 )
 
 ATTACKER = "10.0.0.66"
+
+
+NETBIOS_QUERY = bytes.fromhex("000101100001000000000000") + b"\x20" + b"CA" * 16 + bytes.fromhex("0000200001")
 
 
 def tls() -> Traffic:
@@ -203,23 +207,42 @@ def test_attempt_at_another_modes_row_is_medium(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "port", "name"),
+    ("group", "port", "name", "content"),
     [
-        ("224.0.0.251", 5353, "mDNS"),
-        ("239.255.255.250", 1900, "SSDP"),
-        ("224.0.0.252", 5355, "LLMNR"),
-        ("10.0.0.255", 137, "NetBIOS"),
-        ("10.0.0.255", 138, "NetBIOS"),
+        ("224.0.0.251", 5353, "mDNS", DNS[0]),
+        ("239.255.255.250", 1900, "SSDP", b"M-SEARCH * HTTP/1.1\r\n\r\n"),
+        ("224.0.0.252", 5355, "LLMNR", DNS[0]),
+        ("10.0.0.255", 137, "NetBIOS", NETBIOS_QUERY),
+        ("10.0.0.255", 138, "NetBIOS", b"\x11" + bytes(100)),
     ],
 )
-def test_name_discovery_is_low(tmp_path: Path, group: str, port: int, name: str) -> None:
+def test_name_discovery_is_low(tmp_path: Path, group: str, port: int, name: str, content: bytes) -> None:
     traffic = tls()
     for number in range(3):
-        traffic.udp(STATION, 40000 + number, group, port, (">", b"hello"))
+        traffic.udp(STATION, 40000 + number, group, port, (">", content))
     result = traffic.audit(tmp_path)
     (finding,) = (finding for finding in result.findings if finding.kind is Kind.UNEXPECTED)
     assert (finding.check, finding.severity, finding.count) == ("TPE105", Severity.LOW, 3)
     assert name in finding.summary
+
+
+@pytest.mark.parametrize("port", [137, 138, 1900, 5353, 5355])
+@pytest.mark.parametrize("peer", ["224.0.0.251", "10.0.0.66"])
+def test_anything_else_on_a_port_of_name_discovery_is_unexpected(tmp_path: Path, port: int, peer: str) -> None:
+    traffic = tls().exchange(STATION, 40000, peer, port, (b"id;uname -a", b"uid=0(root)"))
+    (finding,) = (finding for finding in traffic.audit(tmp_path).findings if finding.kind is Kind.UNEXPECTED)
+    assert (finding.check, finding.severity) == ("TPE101", Severity.MEDIUM)
+    assert peer in finding.summary
+
+
+@pytest.mark.parametrize(("asks", "check"), [(True, "TPE105"), (False, "TPE101")])
+def test_a_unicast_answer_of_name_discovery_needs_a_question(tmp_path: Path, asks: bool, check: str) -> None:
+    traffic = tls()
+    if asks:
+        traffic.udp("10.0.0.66", 5353, "224.0.0.251", 5353, (">", DNS[0]))
+    traffic.udp(STATION, 5353, "10.0.0.66", 5353, (">", DNS[1]))
+    (finding,) = (finding for finding in traffic.audit(tmp_path).findings if finding.kind is Kind.UNEXPECTED)
+    assert finding.check == check
 
 
 def test_discovery_port_towards_the_internet_is_unexpected(tmp_path: Path) -> None:

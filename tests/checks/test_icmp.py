@@ -238,7 +238,7 @@ def test_headless_fragments_from_an_unknown_host_are_unexpected(tmp_path: Path) 
     traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS)
     part = build.fragments(build.udp(STATION, 7, OTHER, 7, bytes(3000))[14:], 1480)[1]
     traffic.packets.append((traffic.packets[-1][0] + 0.01, build.ethernet(part)))
-    (finding,) = findings_of(traffic.audit(tmp_path), "TPE101")
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE108")
     assert OTHER in finding.summary
 
 

@@ -358,8 +358,7 @@ def test_only_packets_with_new_notes_take_the_slow_path(
     if notes is None:
         assert found.counts.unreadable == {"contradictory headers": len(frames)}
     else:
-        conversations = build.dissect_flows(found)
-        assert {conversation.notes for conversation in conversations} == {notes}
+        assert {conversation.notes for conversation in build.peeled(found)} == {notes}
         assert found.counts.in_flows == len(frames)
 
 
@@ -442,7 +441,7 @@ def test_frames_truncated_at_every_byte(name: str) -> None:
     assert build.accounted(found)
     assert set(found.counts.unreadable) == {HEADERS_TRUNCATED}
     assert found.counts.not_ip == {}
-    (only,) = build.dissect_flows(found)
+    (only,) = build.peeled(found)
     ends = (only.originator.address, only.originator.port, only.responder.address, only.responder.port)
     assert ends == (EXPECTED6 if ":" in ends[0] else EXPECTED)
 

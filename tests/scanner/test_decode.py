@@ -20,7 +20,7 @@ UDP6 = build.ip6(STATION6, SERVER6, 17, build.udp_datagram(40000, 5353, b"questi
 
 
 def ends(found: Flows) -> list[tuple[int, str, int, str, int]]:
-    """Protocol and both endpoints of each flow, first sender first."""
+    """Protocol and both endpoints of each flow but those of tunnels, first sender first."""
     return [
         (
             int(row["protocol"]),
@@ -30,6 +30,7 @@ def ends(found: Flows) -> list[tuple[int, str, int, str, int]]:
             int(row["port1"]),
         )
         for row in found.flow
+        if row["layer"] != columns.TUNNEL
     ]
 
 

@@ -184,7 +184,7 @@ def test_atomic_fragments_are_whole_packets(version: int) -> None:
     """RFC 6946; also on the slow path, inside a tunnel."""
     atomic = fragment(0, DATAGRAM, False, version=version)
     tunnel = build.ethernet(
-        build.ip4(STATION, SERVER, 47, struct.pack(">HH", 0, 0x800 if version == 4 else 0x86DD) + atomic[14:])
+        build.ip4("10.0.0.1", "10.0.0.2", 47, struct.pack(">HH", 0, 0x800 if version == 4 else 0x86DD) + atomic[14:])
     )
     found = build.conversation([atomic, tunnel])
     assert (found.packets, found.notes) == ((2, 0), ("gre",))
@@ -316,7 +316,7 @@ def test_memory_of_pending_datagrams_is_limited() -> None:
     packet = build.ip4(STATION, SERVER, 17, bytes(60000), fragment=1 << 13)
     carriers = (fragments.Carrier(np.zeros(1, columns.PACKET)[0], 0),)
     for number in range(3000):
-        pending.add(packet[:4] + number.to_bytes(2, "big") + packet[6:], carriers, ())
+        pending.add(fragments.IpPacket(packet[:4] + number.to_bytes(2, "big") + packet[6:], carriers, ()))
     assert pending.held <= fragments.MAX_PENDING_BYTES
     assert pending.abandoned == pending.incomplete == 3000 - len(pending.pending)
     waiting = pending.pending.values()
@@ -332,7 +332,7 @@ def test_memory_of_empty_fragments_is_limited() -> None:
     packet = build.ip4(STATION, SERVER, 17, b"", fragment=1 << 13 | 1)
     carriers = (fragments.Carrier(np.zeros(1, columns.PACKET)[0], 0),)
     for number in range(150_000):
-        pending.add(packet[:4] + (number % 3000).to_bytes(2, "big") + packet[6:], carriers, ())
+        pending.add(fragments.IpPacket(packet[:4] + (number % 3000).to_bytes(2, "big") + packet[6:], carriers, ()))
     assert (
         sum(len(datagram.carriers) for datagram in pending.pending.values())
         <= fragments.MAX_PENDING_BYTES / fragments.FRAGMENT_OVERHEAD

@@ -16,6 +16,7 @@ TITLES = {
     "captures": "The capture",
     "hosts": "Who is who",
     "flows": "Flows and rows",
+    "frames": "Frames beside the rows",
     "preambles": "Proxies and other preambles",
     "icmp": "ICMP",
     "ike": "IKE",
