@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from analyzer.conversations import Conversation, Conversations
+from analyzer.conversations import Conversation, Conversations, State
 from analyzer.dataclass import dataclass
 from analyzer.messages import Facts
 from analyzer.protocols import Dissection, ftp
@@ -15,6 +15,9 @@ from analyzer.safetext import SafeText
 
 MAX_CANDIDATES = 64
 """Announcements of one endpoint, before and after the beginning of a data connection, that are compared with it."""
+
+OPEN_CONTROL = 10_000_000_000
+"""Nanoseconds after the last packet of an open control connection in which its data connections still begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,20 @@ def with_command(data: Conversation, by_endpoint: Mapping[EndpointKey, Sequence[
         at = bisect_right(announced, data.first, key=announcement_time)
         before, after = announced[max(0, at - MAX_CANDIDATES) : at], announced[at : at + MAX_CANDIDATES]
         for control, connection in (*reversed(before), *after):
-            if data.last >= control.first and data.first <= control.last:
+            if in_lifetime(data, control):
                 return as_data_connection(data, control, connection)
     return data
+
+
+def in_lifetime(data: Conversation, control: Conversation) -> bool:
+    """Whether a connection was open while a control connection was, as far as the capture tells.
+
+    A control connection that began before the capture has no known beginning, and one that was not closed goes on.
+    """
+    if control.state is not State.MIDSTREAM and data.last < control.first:
+        return False
+    closed = control.closed_by is not None or control.refused is not None
+    return data.first <= control.last + (0 if closed else OPEN_CONTROL)
 
 
 def identify_by_time(conversations: list[Conversation], unnamed: Sequence[Announcement]) -> None:

@@ -12,6 +12,7 @@ from analyzer.expected import ExpectedFlow, ExpectedTable, Peer
 from analyzer.ftp_data import FtpDataFacts
 from analyzer.heads import DIRECTIONS, Direction
 from analyzer.messages import messages
+from analyzer.outcomes import content_truncated
 from analyzer.protocols import dns, esp, ftp, icmp, ike, ssh
 from analyzer.protocols.ike.messages import NO_SPI
 from analyzer.scanner.fragments import FIRST_FRAGMENT_MISSING, FRAGMENTED
@@ -69,6 +70,8 @@ class SeenDirections:
     """
 
     one_sided_peers: frozenset[str] = frozenset()
+    sent: bool = True
+    """The capture holds packets that the station sent."""
     lacks: Direction | None = None
     """No flow of the station is complete: ``ORIGINATOR`` if the capture lacks what the station sent, ``RESPONDER`` if
     it lacks what the station received."""
@@ -197,7 +200,12 @@ class RowMatcher:
         """The rows that a conversation matches. DNS over TCP matches the row of DNS; a check judges its transport."""
         key = (
             *(conversation.transport, conversation.originator.address, conversation.responder),
-            *(conversation.protocol, carries_esp(conversation), self.station.end(conversation)),
+            *(
+                conversation.protocol,
+                carries_esp(conversation),
+                is_unread(conversation),
+                self.station.end(conversation),
+            ),
         )
         if key not in self.known_rows:
             self.known_rows[key] = tuple(
@@ -267,11 +275,13 @@ class RowMatcher:
 
 def seen_directions(station: Station, conversations: Iterable[Conversation]) -> SeenDirections:
     """Find the peers of which the capture shows one direction only."""
+    sent = False
     complete: set[str] = set()
     lacking: dict[str, Direction] = {}
     for conversation in conversations:
         end = station.end(conversation)
         from_station = end is Direction.ORIGINATOR
+        sent = sent or (end is not None and bool(conversation.packets[end]))
         peer = (conversation.responder if from_station else conversation.originator).address
         if end is None or is_group_address(peer):
             continue
@@ -281,9 +291,9 @@ def seen_directions(station: Station, conversations: Iterable[Conversation]) -> 
             lacking[peer] = missing if from_station else DIRECTIONS[1 - missing]
     one_sided = {peer: missing for peer, missing in lacking.items() if peer not in complete}
     if not one_sided or complete:
-        return SeenDirections(frozenset(one_sided))
+        return SeenDirections(frozenset(one_sided), sent)
     ways = set(one_sided.values())
-    return SeenDirections(frozenset(one_sided), ways.pop() if len(ways) == 1 else None)
+    return SeenDirections(frozenset(one_sided), sent, ways.pop() if len(ways) == 1 else None)
 
 
 def missing_direction(conversation: Conversation) -> Direction | None:
@@ -303,11 +313,12 @@ def missing_direction(conversation: Conversation) -> Direction | None:
 
 
 def is_dns_over_tcp(row: ExpectedFlow, conversation: Conversation) -> bool:
-    """Whether a conversation is DNS over TCP on the port of a DNS row (RFC 7766 section 5)."""
+    """Whether a conversation is DNS over TCP on the port of a DNS row (RFC 7766 section 5), as far as it was read."""
     return (
-        row.protocol == dns.NAME == conversation.protocol
+        row.protocol == dns.NAME
         and conversation.transport == "tcp"
         and conversation.responder.port in row.ports
+        and (conversation.protocol == dns.NAME or is_unread(conversation))
     )
 
 
@@ -316,6 +327,11 @@ def is_error_flow(conversation: Conversation) -> bool:
     they quote, or go to somebody who did not send it."""
     facts = conversation.dissection.facts
     return isinstance(facts, icmp.IcmpFacts) and bool(facts.types) and facts.types.keys() <= icmp.ERRORS
+
+
+def is_unread(conversation: Conversation) -> bool:
+    """Whether the snap length cut off the content of a conversation before it could be named."""
+    return conversation.protocol is None and content_truncated(conversation)
 
 
 # -- fragments --------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from analyzer.expected import ExpectedFlow
 from analyzer.heads import Direction
 from analyzer.messages import Item, messages
 from analyzer.protocols import dhcp, dhcp6, dns, esp, ftp, icmp, iec104, ntp, ssh, tls
+from analyzer.protocols.preambles import ends_within
 from analyzer.protocols.tls.records import ApplicationData
 from analyzer.protocols.tls.registry import TLS_1_3
 
@@ -89,6 +90,8 @@ def tcp_outcome(conversation: Conversation, row: ExpectedFlow) -> Outcome:
     if conversation.refused is not None and not received:
         after = "after the first request" if sent else "before a byte was sent"
         return Outcome(Stage.TRIED, f"{server} reset the connection {after}", refused=True)
+    if not received and conversation.state is State.MIDSTREAM and not conversation.retransmissions:
+        return Outcome(Stage.TRIED, "nothing but its end is in the capture", unseen=True)
     if not received:
         return unanswered_outcome(conversation)
     if conversation.state is State.MIDSTREAM:
@@ -147,11 +150,18 @@ def midstream_outcome(conversation: Conversation, row: ExpectedFlow) -> Outcome:
     """The outcome of a connection whose beginning is not in the capture, and whose responder sent payload."""
     if not conversation.payload[SENT] and conversation.acknowledged[RECEIVED] <= 0:
         return Outcome(Stage.ANSWERED, "its beginning is not in the capture", unseen=True)
+    if is_protected_ftp(conversation, row):
+        return Outcome(Stage.SERVED, "its beginning is not in the capture: it is encrypted, as from AUTH TLS on")
     known = conversation.protocol is not None
     if known and conversation.protocol != row.protocol:
         return Outcome(Stage.ANSWERED, f"the content is not {row.service}")
     limit = "only what follows was judged" if known else "what its content is cannot be told from what follows"
     return Outcome(Stage.SERVED, f"its beginning is not in the capture: {limit}")
+
+
+def is_protected_ftp(conversation: Conversation, row: ExpectedFlow) -> bool:
+    """Whether a control connection of FTP is encrypted where the capture begins, as it is after AUTH TLS."""
+    return row.protocol == ftp.NAME and conversation.protocol == tls.NAME and conversation.state is State.MIDSTREAM
 
 
 def content_truncated(conversation: Conversation) -> bool:
@@ -164,6 +174,8 @@ def content_truncated(conversation: Conversation) -> bool:
         datagrams = conversation.head.datagrams
         return any(len(datagram.data) < min(datagram.length, NAMEABLE_BYTES) for datagram in datagrams)
     streams = conversation.head.streams
+    if ends_within(streams[SENT].data) and len(streams[SENT].data) < conversation.payload[SENT]:
+        return True
     return any(
         len(stream.data) < min(payload, NAMEABLE_BYTES)
         for stream, payload in zip(streams, conversation.payload, strict=True)
@@ -373,8 +385,10 @@ def esp_outcome(conversation: Conversation) -> Outcome:
     """ESP in both directions serves."""
     if conversation.transport == "udp":
         directions = {item.direction for item, _ in messages(conversation.dissection.items, esp.EspPacket)}
-        all_kept = sum(conversation.packets) == len(conversation.head.datagrams)
-        both = len(directions) == 2 or not all_kept
+        datagrams = conversation.head.datagrams
+        all_kept = sum(conversation.packets) == len(datagrams)
+        cut_off = any(len(datagram.data) < min(datagram.length, ESP_HEADER_BYTES) for datagram in datagrams)
+        both = len(directions) == 2 or cut_off or not all_kept
     else:
         both = True
     if all(conversation.packets) and both:
@@ -382,6 +396,9 @@ def esp_outcome(conversation: Conversation) -> Outcome:
     began = min((association.first_time for association in conversation.head.associations), default=None)
     return Outcome(Stage.TRIED, "ESP packets go in one direction only", progress=began)
 
+
+ESP_HEADER_BYTES = 8
+"""SPI and sequence number (RFC 4303, section 2)."""
 
 BY_STREAM: dict[str, Callable[[Conversation], Outcome]] = {
     tls.NAME: tls_outcome,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
-from analyzer.conversations import Conversation
+from analyzer.conversations import Conversation, Endpoint, State
 from analyzer.dataclass import dataclass
 from analyzer.expected import ExpectedFlow
+from analyzer.ftp_data import in_lifetime
+from analyzer.heads import Direction
 from analyzer.matching import StationMatches, UnexpectedFlow, first_fragment_missing, is_error_flow
-from analyzer.protocols import dns
+from analyzer.outcomes import content_truncated, cut
+from analyzer.protocols import dns, ftp
 from analyzer.stations import UNKNOWN, Station
 from analyzer.wire import Cause
 
@@ -259,3 +263,63 @@ def has_discovery_content(conversation: Conversation) -> bool:
         return all(datagram.data[12:13] == NETBIOS_NAME for datagram in datagrams)
     broken = any(error.anomaly.cause is Cause.MALFORMED for error in conversation.dissection.parse_errors)
     return not datagrams or (conversation.protocol == dns.NAME and not broken)
+
+
+# -- explained by what the capture hides -----------------------------------------------------------------------
+
+FIRST_HIGH_PORT = 1024
+"""First port that is not reserved for well-known services (RFC 6335, section 6)."""
+FTP_DATA_PORT = 20
+MAX_CONTROLS = 256
+"""Control connections of a base station with which each unexpected connection is compared."""
+
+
+def is_hidden_ftp_data(group: UnexpectedGroup, controls: Sequence[Conversation], tpe: Collection[str]) -> bool:
+    """Whether all flows of a group are probably data channels of FTP sessions whose commands the capture hides.
+
+    That is: TCP between high ports of the same two hosts, or another address of TPE, in the lifetime of one of
+    ``controls``; see :func:`hidden_controls`.
+    """
+    return bool(controls) and all(
+        any(may_be_data_of(conversation, control, tpe) for control in controls) for conversation in group.conversations
+    )
+
+
+def hidden_controls(matches: StationMatches) -> list[Conversation]:
+    """The first :data:`MAX_CONTROLS` FTP control connections of a base station whose commands the capture hides."""
+    controls = (match.conversation for match in matches.matches if match.row.protocol == ftp.NAME)
+    return list(islice(filter(hides_commands, controls), MAX_CONTROLS))
+
+
+def hides_commands(control: Conversation) -> bool:
+    """Whether the capture hides commands of an FTP control connection: encrypted, or cut off."""
+    facts = control.dissection.facts
+    if control.protocol not in (None, ftp.NAME, "tls"):
+        return False
+    if control.state is State.MIDSTREAM or not all(control.packets):
+        return True
+    if not isinstance(facts, ftp.FtpFacts):
+        return control.protocol is None and content_truncated(control)
+    return facts.auth_tls or any(cut(control, way) for way in Direction)
+
+
+def may_be_data_of(data: Conversation, control: Conversation, tpe: Collection[str]) -> bool:
+    """Whether a connection may be a data channel of a control connection, by its ends and its time."""
+    client, server = control.originator.address, control.responder.address
+    servers = {server, *tpe} if server in tpe else {server}
+    ends = {data.originator.address, data.responder.address}
+    return (
+        data.transport == "tcp"
+        and data.protocol in (None, "tls", "ftp-data")
+        and all(
+            (end.port or 0) >= FIRST_HIGH_PORT or is_data_port(end, client) for end in (data.originator, data.responder)
+        )
+        and client in ends
+        and bool((ends - {client}) & servers)
+        and in_lifetime(data, control)
+    )
+
+
+def is_data_port(end: Endpoint, client: str) -> bool:
+    """Whether an end of a connection is that from which FTP servers open data connections (RFC 959, section 3.2)."""
+    return end.address != client and end.port == FTP_DATA_PORT

@@ -24,10 +24,10 @@ from analyzer.findings import (
 from analyzer.heads import Direction, Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.naming import protocol_name
-from analyzer.outcomes import content_truncated, cut, outcome
-from analyzer.protocols import ParseError, ftp, http, icmp, ike, resemblance, server_greeting
+from analyzer.outcomes import content_truncated, is_protected_ftp, outcome
+from analyzer.protocols import ParseError, http, icmp, ike, resemblance, server_greeting
 from analyzer.stations import UNKNOWN
-from analyzer.unexpected import Pattern, UnexpectedGroup, answered
+from analyzer.unexpected import Pattern, UnexpectedGroup, answered, hidden_controls, is_hidden_ftp_data
 from analyzer.verdicts import INSIDE_TUNNEL, Certainty, RowVerdict, Status
 
 DISCOVERY_NAMES = {5353: "mDNS", 1900: "SSDP", 5355: "LLMNR"}
@@ -38,8 +38,6 @@ HOSTS_SHOWN = 12
 """Maximum hosts that a sentence lists."""
 PLACES_SHOWN = 4
 """Maximum fields that one flow is reported to break, of both senders together."""
-FIRST_HIGH_PORT = 1024
-"""First port that is not reserved for well-known services (RFC 6335, section 6)."""
 FTP_DATA_CLAUSE = "probably the data channel of an FTP session whose commands the capture does not show"
 ECHO_TYPES = {"echo-request", "echo-reply"}
 """Types of ICMP and ICMPv6 messages that make a ping."""
@@ -142,8 +140,9 @@ def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Find out what on the base station opens this conversation, and stop it or block it at the gateway.
     """
+    controls = {matches.address: hidden_controls(matches) for matches in context.stations}
     for group in context.unexpected(Pattern.OUTBOUND):
-        ftp_data = is_hidden_ftp_data(context, group)
+        ftp_data = is_hidden_ftp_data(group, controls[group.station.address], context.hosts.tpe)
         clause = FTP_DATA_CLAUSE if ftp_data else nearest_clause(group)
         yield unexpected_issue(
             group,
@@ -169,10 +168,11 @@ def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Block new conversations towards the base station at the gateway and look into who opened this one.
     """
+    controls = {matches.address: hidden_controls(matches) for matches in context.stations}
     for group in context.unexpected(Pattern.INBOUND):
         certain = any(conversation.originator_certain for conversation in group.conversations)
         redirects, pinged = has_redirects(group), all(map(is_ping, group.conversations))
-        ftp_data = is_hidden_ftp_data(context, group)
+        ftp_data = is_hidden_ftp_data(group, controls[group.station.address], context.hosts.tpe)
         severity: Severity | None
         if ftp_data:
             severity = Severity.LOW
@@ -189,51 +189,10 @@ def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
         yield unexpected_issue(
             group,
             f"{peers_clause(context, group)} {what}{', with ICMP redirects' if redirects else ''} "
-            f"({progress_clause(group)}): {FTP_DATA_CLAUSE if ftp_data else nearest_clause(group)}.",
+            f"({progress_clause(group)}): "
+            f"{FTP_DATA_CLAUSE if ftp_data else nearest_clause(group)}.",
             severity,
         )
-
-
-def is_hidden_ftp_data(context: AuditContext, group: UnexpectedGroup) -> bool:
-    """Whether all flows of a group are probably data channels of FTP sessions whose commands the capture hides.
-
-    That is: TCP between high ports of the same two hosts, or another address of TPE, in the lifetime of a control
-    connection that is encrypted from AUTH TLS on or of which the capture lacks a part.
-    """
-    controls = [
-        match.conversation
-        for matches in context.stations
-        if matches.station is group.station
-        for match in matches.matches
-        if match.row.protocol == ftp.NAME and hides_commands(match.conversation)
-    ]
-    return bool(controls) and all(
-        any(may_be_data_of(conversation, control, context.hosts.tpe) for control in controls)
-        for conversation in group.conversations
-    )
-
-
-def hides_commands(control: Conversation) -> bool:
-    """Whether the capture hides commands of an FTP control connection: encrypted, or cut off."""
-    facts = control.dissection.facts
-    if not isinstance(facts, ftp.FtpFacts):
-        return False
-    return facts.auth_tls or any(cut(control, way) for way in Direction)
-
-
-def may_be_data_of(data: Conversation, control: Conversation, tpe: Collection[str]) -> bool:
-    """Whether a connection may be a data channel of a control connection, by its ends and its time."""
-    client, server = control.originator.address, control.responder.address
-    servers = {server, *tpe} if server in tpe else {server}
-    ends = {data.originator.address, data.responder.address}
-    return (
-        data.transport == "tcp"
-        and data.protocol in (None, "tls", "ftp-data")
-        and min(data.originator.port or 0, data.responder.port or 0) >= FIRST_HIGH_PORT
-        and client in ends
-        and bool((ends - {client}) & servers)
-        and control.first <= data.first <= control.last
-    )
 
 
 def has_redirects(group: UnexpectedGroup) -> bool:
@@ -534,7 +493,7 @@ def wrong_protocol(match: Match) -> Iterator[Issue]:
             severity=Severity.HIGH,
         )
         return
-    if match.has_row_protocol or conversation.protocol == "ftp-data":
+    if match.has_row_protocol or conversation.protocol == "ftp-data" or is_protected_ftp(conversation, row):
         return
     frames = first_content_frames(conversation)
     ids = " and ".join(row.id for row in match.rows)
@@ -546,7 +505,7 @@ def wrong_protocol(match: Match) -> Iterator[Issue]:
         yield Issue(
             f"{expected}, but the content is {content_name(conversation)}.", frames, Severity.HIGH if exposed else None
         )
-    elif frames and has_beginning(conversation):
+    elif frames and has_beginning(conversation) and not is_preamble_only(conversation):
         looks = resemblance(conversation.head)
         yield Issue(f"{expected}, but the content is no protocol known here: it looks like {looks}.", frames)
 
@@ -574,7 +533,15 @@ def has_beginning(conversation: Conversation) -> bool:
     if conversation.transport == "tcp":
         begins = any(stream.begins and stream.data for stream in conversation.head.streams)
         return begins and not content_truncated(conversation)
-    return any(len(datagram.data) >= min(datagram.length, OPENING) for datagram in conversation.head.datagrams)
+    return all(len(datagram.data) >= min(datagram.length, OPENING) for datagram in conversation.head.datagrams)
+
+
+def is_preamble_only(conversation: Conversation) -> bool:
+    """Whether a preamble is all that the capture holds of a conversation's content."""
+    preamble = conversation.dissection.preamble
+    return preamble is not None and all(
+        payload <= size for payload, size in zip(conversation.payload, preamble.sizes, strict=True)
+    )
 
 
 def first_content_frames(conversation: Conversation) -> tuple[Frame, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from analyzer.conversations import Conversation, Oddity, OddPackets
 from analyzer.findings import (
@@ -22,6 +24,9 @@ from analyzer.findings import (
 from analyzer.flows import FrameKind, StrayFrames
 from analyzer.frame_totals import StrayOwners
 from analyzer.heads import Direction
+from analyzer.matching import StationMatches
+from analyzer.messages import messages
+from analyzer.protocols import icmp
 from analyzer.unexpected import Pattern, UnexpectedGroup
 
 KINDS_SHOWN = 4
@@ -197,6 +202,9 @@ def headless_fragments(context: AuditContext) -> Iterator[Issue]:
 def unfounded_errors(context: AuditContext) -> Iterator[Issue]:
     """Flags: ICMP errors from or to a base station that no packet of the capture explains.
 
+    Severity: medium; low where they quote what the base station sent shortly before the capture began, or the capture
+    lacks all that it sent.
+
     Why: An error goes to the sender of the packet that it quotes, and quotes no more than that packet. Others quote
     what was not sent, or not captured, go to somebody else, or carry more: they are a way to pass data unseen.
 
@@ -204,9 +212,24 @@ def unfounded_errors(context: AuditContext) -> Iterator[Issue]:
 
     Remedy: Find out what makes these errors. If a capture filter left out what they quote, capture without it.
     """
+    stations = {matches.address: matches for matches in context.stations}
     for group in context.unexpected(Pattern.ERRORS):
         what = "ICMP errors that quote no packet of the capture, or more than it, or go to another host"
-        yield group_issue(group, what)
+        unseen = quotes_unseen(stations[group.station.address], group)
+        yield replace(group_issue(group, what), severity=Severity.LOW if unseen else None)
+
+
+def quotes_unseen(matches: StationMatches, group: UnexpectedGroup) -> bool:
+    """Whether ICMP errors quote what the capture cannot show: packets of the base station from before its beginning, or
+    any, if it holds none of them."""
+    own = set(matches.station.addresses)
+    for conversation in group.conversations:
+        quoted = [found for _, found in messages(conversation.dissection.items, icmp.Quoted)]
+        if not quoted or any(str(ipaddress.ip_address(found.source)) not in own for found in quoted):
+            return False
+        if matches.seen.sent and not matches.timeline.begins_near(conversation.latest):
+            return False
+    return True
 
 
 def group_issue(group: UnexpectedGroup, what: str) -> Issue:

@@ -60,6 +60,10 @@ PROXY_V1 = re.compile(rb"PROXY (?:UNKNOWN[^\r\n]{0,100}|TCP([46]) ([0-9A-Fa-f.:]
 PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
 """Signature of the binary header."""
 
+MAX_PROXY_BYTES = 256
+"""Longest header of the PROXY protocol that is waited for: version 1 has 107 bytes at most, version 2 with IPv6 52 and
+its extensions."""
+
 STARTTLS_COMMAND = re.compile(rb"(?:^|\n)(?:[A-Za-z0-9]{1,16} )?ST(?:ART)?TLS\r?\n", re.IGNORECASE)
 TLS_AFTER_LINE = re.compile(rb"\n(?=[\x14-\x17]\x03[\x00-\x04])")
 GREETINGS = (b"220", b"* OK", b"* PREAUTH", b"+OK")
@@ -79,6 +83,13 @@ def find_preamble(head: Head) -> Preamble | None:
     if not client and server.startswith(b"HTTP/1."):
         return connect_response(server)
     return None
+
+
+def ends_within(client: bytes) -> bool:
+    """Whether the bytes of a client begin a header of the PROXY protocol and end before it does."""
+    if client.startswith(PROXY_V2):
+        return len(client) < min(16 + int.from_bytes(client[14:16], "big"), MAX_PROXY_BYTES)
+    return client.startswith(b"PROXY ") and b"\n" not in client and len(client) < MAX_PROXY_BYTES
 
 
 def strip_preamble(head: Head, preamble: Preamble) -> Head:

@@ -24,6 +24,9 @@ ICMP_HEADER = 8
 """Bytes of an ICMP echo header, of which a NAT changes identifier and checksum."""
 
 
+BEGUN = 1 << 20
+"""Weight of a conversation whose beginning is in the capture, above that of any number of others."""
+
 RANDOM = (tls.NAME, ssh.NAME, ike.NAME, esp.NAME)
 """Protocols whose content no two conversations share, as both sides put random bytes into it."""
 
@@ -51,17 +54,21 @@ def find_translation(
         (row.transport, port) for table in tables.values() for row in table.flows if row.signature for port in row.ports
     }
     signatures = (flow for flow in conversations if (flow.transport, flow.responder.port) in services)
-    pairs: dict[tuple[str, str], None] = {}
+    pairs: dict[tuple[str, str], int] = {}
+    """(outer, inner) address → weight of the conversations that show it."""
     for flows in by_server(flow for flow in signatures if all(flow.payload)).values():
         for index, flow in enumerate(flows):
             for other in flows[index + 1 : index + 1 + NEIGHBOURS]:
                 if is_same(flow, other, table):
-                    pairs[outer_and_inner(flow, other)] = None
+                    pair = outer_and_inner(flow, other)
+                    pairs[pair] = pairs.get(pair, 0) + (BEGUN if flow.originator_certain else 1)
     if not pairs:
         return NONE
     inner: dict[str, set[str]] = defaultdict(set)
-    for outside, inside in pairs:
-        inner[outside].add(inside)
+    for (outside, inside), weight in pairs.items():
+        # Of a conversation without its beginning, a packet of the server may come first, which is outside first.
+        if weight > pairs.get((inside, outside), 0):
+            inner[outside].add(inside)
     alone = {outside: min(insides) for outside, insides in inner.items() if len(insides) == 1}
     ends = {address for pair in pairs for address in pair}
     own = by_server(flow for flow in conversations if flow.originator.address in ends)

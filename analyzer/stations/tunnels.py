@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from analyzer.conversations import FOLDED, Conversation, State
 from analyzer.dataclass import dataclass
@@ -20,6 +20,9 @@ OWN_NOTES = frozenset({FOLDED, FRAGMENTED, FIRST_FRAGMENT_MISSING, OVERLAPPING, 
 
 MIN_OVERHEAD = 28
 """Bytes that ESP carries at least beside the inner payload: headers of IPv4 and UDP."""
+
+MAX_PACKET = 65535
+"""Bytes of the longest IP packet."""
 
 
 def inside_tunnel(conversations: Sequence[Conversation]) -> frozenset[int]:
@@ -77,7 +80,14 @@ def handed_back(conversations: Sequence[Conversation], tunnels: Sequence[Convers
     one of these that can have held it. Where the times of the ESP packets are not kept any more, and beside another one
     that was proven, a conversation belongs to them if it answers what the capture does not hold.
     """
-    received = received_by_mac(tunnels)
+    senders = {
+        end.address
+        for flow in conversations
+        for end, packets in zip((flow.originator, flow.responder), flow.packets, strict=True)
+        if packets
+    }
+    start = min(flow.first for flow in conversations)
+    received = received_by_mac(tunnels, senders, start)
     within: dict[str, list[Conversation]] = {mac: [] for mac in received}
     for flow in conversations:
         if is_one_way(flow) and flow.transport != "esp" and not carries_esp(flow):
@@ -118,13 +128,19 @@ def answers_unseen(conversation: Conversation) -> bool:
     return way is Direction.RESPONDER or bool(conversation.acknowledged[way])
 
 
-def received_by_mac(tunnels: Sequence[Conversation]) -> dict[str, Received]:
-    """Source MAC address → the ESP packets from it, of tunnels that have packets in both directions."""
+def received_by_mac(tunnels: Sequence[Conversation], senders: Set[str], start: int) -> dict[str, Received]:
+    """Source MAC address → the ESP packets from it, of tunnels that have packets in both directions.
+
+    One direction suffices where the capture lacks the other: no packet of the receiver is in it. ``senders``: all
+    addresses that sent a packet. ``start``: of the capture, nanoseconds since the epoch; just before it, there may have
+    been an ESP packet of any size.
+    """
     kept: dict[str, list[tuple[int, int]]] = defaultdict(list)
     spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
     known_until: dict[str, int] = {}
     for tunnel in tunnels:
-        for direction in DIRECTIONS if all(tunnel.packets) else ():
+        ends = tunnel.originator.address, tunnel.responder.address
+        for direction in DIRECTIONS if all(tunnel.packets) or not senders >= {*ends} else ():
             mac = tunnel.macs[direction]
             own = [sa for sa in tunnel.head.associations if sa.direction is direction]
             if mac is None or not own:
@@ -145,7 +161,7 @@ def received_by_mac(tunnels: Sequence[Conversation]) -> dict[str, Received]:
         first, last = min(first for first, _ in spans[mac]), max(last for _, last in spans[mac])
         times_kept, sizes = tuple(time for time, _ in packets), tuple(length for _, length in packets)
         until = known_until.get(mac, last) + HANDED_BACK
-        found[mac] = Received(first, last, times_kept, sizes, until)
+        found[mac] = Received(min(first, start), last, (start, *times_kept), (MAX_PACKET, *sizes), until)
     return found
 
 

@@ -14,6 +14,7 @@ from analyzer.protocols.ike.registry import (
     NO_PROPOSAL_CHOSEN,
     REDIRECT,
 )
+from analyzer.wire import Cause
 
 OTHER_CHECKS = (NO_PROPOSAL_CHOSEN, INVALID_KE_PAYLOAD, AUTHENTICATION_FAILED)
 """Errors that have a check of their own."""
@@ -48,7 +49,9 @@ def invalid_ke_without_recovery(match: Match) -> Iterator[Issue]:
     sas = sas_of(match)
     refusals = [frame for sa in sas if sa.major == 2 for frame in sa.notified(INVALID_KE_PAYLOAD)]
     frames = cited_frames(refusals)
-    if frames and not any(frame > frames[0] for sa in sas for frame in sa.choice_frames):
+    errors = match.conversation.dissection.parse_errors
+    unread = any(error.anomaly.cause is Cause.TRUNCATED and error.frame > frames[0] for error in errors if frames)
+    if frames and not unread and not any(frame > frames[0] for sa in sas for frame in sa.choice_frames):
         yield Issue(
             "The responder refused the key exchange group with INVALID_KE_PAYLOAD, and nothing was agreed afterwards.",
             frames,

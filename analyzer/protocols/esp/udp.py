@@ -21,13 +21,20 @@ SHORTEST_PACKET: Final = 12
 """Bytes of the shortest ESP packet: SPI, sequence number, and at least 4 bytes of payload and trailer."""
 HIGHEST_RESERVED_SPI: Final = b"\x00\x00\x00\xff"
 """RFC 4303, section 2.1."""
+NON_ESP_MARKER: Final = bytes(4)
+"""Precedes an IKE message, where an ESP packet has its SPI (RFC 3948, section 2.2)."""
+SHORTEST_IKE: Final = 32
+"""Bytes of the marker and of an IKE header, by which :mod:`analyzer.protocols.ike` recognises a message."""
 
 
 def probe(head: Head) -> bool:
     """Whether a UDP flow on port 4500 carries ESP. Encrypted packets look random, so their shape has to decide."""
     if head.transport != "udp" or NAT_TRAVERSAL_PORT not in head.ports or not head.datagrams:
         return False
-    packets = [datagram for datagram in head.datagrams if not (datagram.length == 1 and datagram.data == KEEPALIVE)]
+    others = [datagram for datagram in head.datagrams if not (datagram.length == 1 and datagram.data == KEEPALIVE)]
+    packets = [datagram for datagram in others if not is_cut_ike(datagram.data, datagram.length)]
+    if others and not packets:
+        return False
     plausible = sum(map(has_esp_shape, packets))
     return 2 * plausible >= len(packets) and not all_begin_with_text(packets)
 
@@ -48,5 +55,12 @@ def all_begin_with_text(datagrams: Sequence[Datagram]) -> bool:
     )
 
 
+def is_cut_ike(data: bytes, length: int) -> bool:
+    """Whether a datagram of ``length`` bytes begins as IKE does, and the capture cut it off within the header."""
+    return data[:4] == NON_ESP_MARKER and len(data) < min(length, SHORTEST_IKE)
+
+
 def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
+    if is_cut_ike(reader.data, reader.fence):
+        reader.take(SHORTEST_IKE, "IKE header")
     return read_keepalive(reader) if reader.fence == 1 else read_packet(reader, udp_encapsulated=True)
