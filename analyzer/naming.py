@@ -11,6 +11,7 @@ from analyzer.conversations import Conversation
 from analyzer.dataclass import dataclass
 from analyzer.expected import rules_folder
 from analyzer.messages import Facts
+from analyzer.protocols import dtls
 from analyzer.protocols.coap import CoapFacts
 from analyzer.protocols.dns import MAX_NAMES_PER_ADDRESS, MULTICAST_PORTS, DnsFacts
 from analyzer.protocols.ftp import FtpFacts
@@ -91,6 +92,8 @@ def service_name(protocol: str | None, transport: str, port: int | None, facts: 
     if isinstance(facts, TlsFacts):
         agreed = next((APPLICATIONS[offered] for offered in facts.alpn if offered in APPLICATIONS), None)
         name = agreed or (known.tls if known else None) or name
+    elif protocol == dtls.NAME and known is not None and "DTLS" in (known.name or ""):
+        name = known.name or name
     details = ", ".join(service_details(facts))
     return f"{name} on {place}" + (f" ({details})" if details else "")
 
@@ -104,6 +107,8 @@ HOST_NAME = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z_.-]{0,251}[0-9A-Za-z_])?", re
 def service_details(facts: Facts | None) -> list[str]:
     """What the content says of the service and of who offers or uses it: names, banners, identifiers."""
     known: Sequence[str | None] = ()
+    if isinstance(facts, TlsFacts) and facts.client_hint is not None:
+        known = (f"hello of {facts.client_hint}",)
     name: tuple[str, str | None] = ("", None)
     match facts:
         case TlsFacts(server_name=str(host)):

@@ -19,6 +19,7 @@ SCENARIOS = sorted(path.stem for path in (LAB / "scenarios").glob("*.toml"))
 WITHOUT_SCENARIO = {
     "basics-real-station-2.0.6": "the station is not in Debian",
     "tls-other-services": "built packet by packet",
+    "tls-preambles": "built packet by packet",
 }
 """Captures that the recorder cannot record, and the reason, which their descriptions state too."""
 

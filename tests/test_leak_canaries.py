@@ -18,6 +18,8 @@ from analyzer.pipeline import list_flows
 from analyzer.reports import FORMATS, Format
 from tests import build, injection
 from tests.protocols import ike_messages, test_dhcp
+from tests.protocols.test_preambles import LDAP as LDAP_MESSAGES
+from tests.protocols.test_preambles import SSL_REQUEST
 from tests.reports.rendering import joined, rendered
 from tests.synthetic import OTHER, STATION, TLS, TPE, Traffic
 
@@ -33,6 +35,8 @@ ENCODINGS = {
 """The encodings in which a report could leak the canary."""
 
 SECRET = CANARY.encode()
+COMMUNITY = b"0\x37\2\1\1\4\x13" + SECRET + b"\xa0\x1d\2\1\1\2\1\0\2\1\0000\x12" + bytes(18)
+"""A message of SNMP version 2c."""
 BASIC = base64.b64encode(b":" + SECRET)
 PORTS = (21, 22, 80, 443, 2404, 3001, 3002, 3003, 4443, 5000)
 """Service ports of rows, and others."""
@@ -48,6 +52,18 @@ DIALOGUES: dict[str, tuple[tuple[str, bytes], ...]] = {
     "IMAP": (("<", b"* OK IMAP\r\n"), (">", b"a1 LOGIN bs " + SECRET + b"\r\n"), ("<", b"a1 NO " + SECRET + b"\r\n")),
     "SMTP": (("<", b"220 mail ESMTP\r\n"), (">", b"EHLO x\r\n"), ("<", b"250 AUTH\r\n"), (">", b"AUTH PLAIN " + BASIC)),
     "MQTT": ((">", b"\x10\x2a\0\4MQTT\4\xc2\0\x3c\0\2bs\0\2bs\0\x13" + SECRET),),
+    "a proxy": (
+        (">", b"CONNECT bs:" + SECRET + b"@h:1 HTTP/1.1\r\nProxy-Authorization: Basic " + BASIC + b"\r\n\r\n"),
+    ),
+    "SOCKS 4": ((">", b"\4\1\x0b\xb9\1\2\3\4" + SECRET + b"\0"), ("<", b"\0\x5a" + bytes(6))),
+    "SOCKS 5": (
+        (">", b"\5\1\2"), ("<", b"\5\2"), (">", b"\1\2bs\x13" + SECRET), ("<", b"\1\1"),
+    ),
+    "TR-069": ((">", b"POST / HTTP/1.1\r\n\r\n<cwmp urn:dslforum-org:cwmp-1-0><Password>" + SECRET + b"</Password>"),),
+    "LDAP": ((">", b"0\x22\2\1\1\x60\x1d\2\1\3\4\3a=b\x80\x13" + SECRET), (">", LDAP_MESSAGES[0])),
+    "XMPP": ((">", b"<stream:stream><auth>" + BASIC + b"</auth><starttls/>"), ("<", b"<proceed/>")),
+    "PostgreSQL": ((">", SSL_REQUEST), ("<", b"N"), (">", b"p\0\0\0\x18" + SECRET + b"\0")),
+    "syslog": ((">", b"<13>Oct 11 22:14:15 bs login: password " + SECRET + b"\n"),),
     "Redis": ((">", b"*2\r\n$4\r\nAUTH\r\n$19\r\n" + SECRET + b"\r\n"), ("<", b"-ERR " + SECRET + b"\r\n")),
     "a shell": ((">", b"sshpass -p " + SECRET + b" ssh bs\n"),),
     "a private key": ((">", b"-----BEGIN OPENSSH PRIVATE KEY-----\n" + base64.b64encode(SECRET) + b"\n"),),
@@ -76,6 +92,8 @@ def canary_traffic() -> Traffic:
             port += 1
     for service in (53, 67, 123, 161, 500, 4500, 5000):
         traffic.udp(STATION, port, TPE, service, (">", SECRET), ("<", b"\0\0\0\0" + SECRET + bytes(40)))
+    for service in (161, 162, 5000):
+        traffic.udp(STATION, port, TPE, service, (">", COMMUNITY))
     options = b"".join(bytes([code, len(SECRET)]) + SECRET for code in (90, 43, 125))
     traffic.udp(STATION, 68, "255.255.255.255", 67, (">", test_dhcp.message(test_dhcp.DISCOVER + options)))
     traffic.udp(STATION, 500, TPE, 500, (">", ike_messages.message(34, (40, SECRET), (34, b"\0\x13\0\0" + SECRET))))
@@ -104,7 +122,16 @@ def test_canaries_are_read() -> None:
     result = audited()
     assert len(result.conversations) > len(DIALOGUES) * len(PORTS)
     protocols = {conversation.protocol for conversation in result.conversations}
-    assert {"ftp", "http", "ike", "dhcp", "icmp", None} <= protocols
+    assert {"ftp", "http", "ike", "dhcp", "icmp", "mqtt", "snmp", "syslog", None} <= protocols
+    preambles = {conversation.dissection.preamble for conversation in result.conversations}
+    assert {
+        "HTTP CONNECT",
+        "SOCKS 4",
+        "SOCKS 5",
+        "StartTLS of LDAP",
+        "STARTTLS of XMPP",
+        "SSLRequest of PostgreSQL",
+    } == {preamble.name for preamble in preambles if preamble}
     assert {"TPE012", "TPE121", "TPE351"} <= {finding.check for finding in result.findings}
     heads = [conversation.head for conversation in result.conversations]
     assert any(SECRET in head.first(direction) for head in heads for direction in (0, 1))

@@ -31,6 +31,16 @@ from analyzer.protocols.tls import TlsFacts
         (None, "tcp", 8291, None, "tcp/8291, a port often used for MikroTik's Winbox"),
         (None, "udp", 5684, None, "udp/5684, the port of CoAP over DTLS"),
         (None, "udp", 40000, None, "udp/40000"),
+        ("dtls", "udp", 5684, None, "CoAP over DTLS on udp/5684"),
+        ("dtls", "udp", 853, None, "DTLS on udp/853"),
+        (
+            "tls",
+            "tcp",
+            8887,
+            TlsFacts(server_name="lns.example", client_hint="Basics Station 2.0.6 with mbedTLS 2.28.0"),
+            "Basics Station's LNS of The Things Stack over TLS on tcp/8887 "
+            "(hello of Basics Station 2.0.6 with mbedTLS 2.28.0, server name lns.example)",
+        ),
     ],
 )
 def test_service_name(protocol: str | None, transport: str, port: int | None, facts: Facts | None, name: str) -> None:

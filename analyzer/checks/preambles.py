@@ -10,10 +10,23 @@ from analyzer.findings import CAPTURE, CITED, AuditContext, Check, Issue, Kind, 
 from analyzer.heads import DIRECTIONS, Frame
 from analyzer.matching import StationMatches
 from analyzer.naming import protocol_name
-from analyzer.protocols.preambles import CONNECT, SOCKS4, SOCKS5, STARTTLS, UNANSWERED, Preamble
+from analyzer.protocols.preambles import (
+    ACCEPTED,
+    CONNECT,
+    LDAP,
+    POSTGRESQL,
+    SOCKS4,
+    SOCKS5,
+    STARTTLS,
+    UNANSWERED,
+    XMPP,
+    Preamble,
+)
 
 PROXIES = frozenset({CONNECT, SOCKS4, SOCKS5})
 """Preambles that ask a proxy."""
+SWITCHES = frozenset({STARTTLS, LDAP, XMPP, POSTGRESQL})
+"""Preambles that ask the server to go on in TLS."""
 TARGETS_SHOWN = 4
 """Maximum targets that a sentence lists."""
 
@@ -26,8 +39,8 @@ class GroupKey(NamedTuple):
     """Of a proxy; ``None``: services of several ports, behind one load balancer, are one group."""
     name: str
     outcome: str
-    protocol: str | None
-    """Of the content after the preamble."""
+    follows: str | None
+    """Name of the next preamble, or of the protocol after the last one."""
 
 
 Group = list[tuple[Conversation, Preamble]]
@@ -36,9 +49,9 @@ Group = list[tuple[Conversation, Preamble]]
 @check("TPE141", "preamble", Severity.INFO, scope=CAPTURE, kind=Kind.NOTICE)
 def named_preamble(context: AuditContext) -> Iterator[Issue]:
     """Flags: A connection begins with a preamble: a request to a proxy (HTTP CONNECT, SOCKS 4 or 5), the header of a
-    load balancer (PROXY protocol) or STARTTLS.
+    load balancer (PROXY protocol) or STARTTLS (also of LDAP, XMPP and PostgreSQL). Each of several is named.
 
-    Severity: low where it asks a proxy, which may refuse; info otherwise.
+    Severity: low where it asks a proxy, which may refuse, or the server does not go on in TLS; info otherwise.
 
     Why: What follows the preamble is judged as if it stood alone, but the address to which the connection goes is that
     of the proxy, and the real destination is known only by the name in the preamble. A proxy that refuses keeps the
@@ -56,7 +69,7 @@ def named_preamble(context: AuditContext) -> Iterator[Issue]:
             yield Issue(
                 sentence(station.station.address, key, found),
                 frames=frames_of(found),
-                severity=Severity.LOW if key.name in PROXIES else None,
+                severity=Severity.LOW if key.name in PROXIES or key.outcome != ACCEPTED else None,
                 base_station=station.station.address,
                 conversations=conversations,
                 filter=flow_filter(conversations[0]),
@@ -67,12 +80,18 @@ def by_preamble(station: StationMatches) -> dict[GroupKey, Group]:
     """A base station's connections with preambles, by server and kind."""
     groups: dict[GroupKey, Group] = {}
     for conversation, _ in station.conversations():
-        preamble = conversation.dissection.preamble
-        if preamble is not None:
+        outermost = conversation.dissection.preamble
+        for preamble in outermost.chain if outermost else ():
             server = conversation.responder
-            follows = None if preamble.refused else conversation.protocol
-            port = server.port if preamble.name in PROXIES else None
-            key = GroupKey(server.address, port, preamble.name, preamble.outcome, follows)
+            content = conversation.protocol and protocol_name(conversation.protocol)
+            follows = preamble.inner.name if preamble.inner else content
+            key = GroupKey(
+                server.address,
+                server.port if preamble.name in PROXIES else None,
+                preamble.name,
+                preamble.outcome,
+                None if preamble.refused else follows,
+            )
             groups.setdefault(key, []).append((conversation, preamble))
     return groups
 
@@ -84,9 +103,12 @@ def sentence(station: str, key: GroupKey, found: Group) -> str:
     else:
         place = f"{key.server}, tcp/{key.port}"
     server = f"{place},"
-    follows = protocol_name(key.protocol) if key.protocol else "content of unknown protocol"
-    if key.name == STARTTLS:
-        return f"{station} and {place} switched to TLS with STARTTLS."
+    follows = key.follows or "content of unknown protocol"
+    refused = found[0][1].refused
+    if key.name in SWITCHES and (refused or key.outcome == UNANSWERED):
+        return f"{place} {'refused' if refused else 'did not answer'} the {key.name} of {station}."
+    if key.name in SWITCHES:
+        return f"{station} and {place} switched to TLS with {key.name}."
     if key.name.startswith("PROXY"):
         sources = listed(preamble.source for _, preamble in found)
         client = f", which names {sources} as the client" if sources else ""
@@ -95,7 +117,7 @@ def sentence(station: str, key: GroupKey, found: Group) -> str:
     to_targets = f" to {targets}" if targets else ""
     if key.outcome == UNANSWERED:
         return f"The proxy {server} did not answer the request of {station} to connect{to_targets} ({key.name})."
-    if found[0][1].refused:
+    if refused:
         reason = key.outcome.removeprefix("refused: ")
         return f"The proxy {server} refused to connect {station}{to_targets} ({key.name}): {reason}."
     return f"{station} connects{to_targets} through the proxy {place} ({key.name}); {follows} follows."

@@ -41,6 +41,7 @@ from analyzer.protocols import (
     dhcp,
     dhcp6,
     dns,
+    dtls,
     esp,
     ftp,
     http,
@@ -79,7 +80,7 @@ class ProtocolModule(Protocol):
 
 EXPECTED = (icmp, ike, esp_in_udp, esp, tls, ssh, iec104, ftp, http, dhcp, dhcp6, dns, ntp)
 """Protocols of the rows."""
-OTHERS = (ike_tcp, mqtt, syslog, semtech_udp, wireguard, quic, openvpn, snmp, coap)
+OTHERS = (ike_tcp, mqtt, syslog, semtech_udp, wireguard, quic, dtls, openvpn, snmp, coap)
 """Protocols of no row, which are named because traffic in them leaves to somebody else."""
 PROTOCOLS = cast(tuple[ProtocolModule, ...], EXPECTED + OTHERS)
 
@@ -201,11 +202,13 @@ def recognise(head: Head, recall: tls.Recall | None = None) -> Recognised:
     preamble = find_preamble(head) if head.transport == "tcp" else None
     if preamble is None:
         return recognise_begin(head, recall)
-    rest = strip_preamble(head, preamble)
-    if preamble.refused or not any(stream.data for stream in rest.streams):
+    passed = [part for part in preamble.chain if not part.refused]
+    sizes = passed[-1].sizes if passed else (0, 0)
+    rest = strip_preamble(head, sizes)
+    if not passed or not any(stream.data for stream in rest.streams):
         return recognise_begin(head, recall)._replace(preamble=preamble)
     protocol, rest, offsets, _ = recognise_begin(rest, recall)
-    first, second = (size + offset for size, offset in zip(preamble.sizes, offsets, strict=True))
+    first, second = (size + offset for size, offset in zip(sizes, offsets, strict=True))
     return Recognised(protocol, rest, (first, second), preamble)
 
 

@@ -1,8 +1,9 @@
 """Preambles: what precedes the protocol of a TCP connection that passes a proxy, a load balancer or STARTTLS.
 
 HTTP CONNECT (RFC 9110, section 9.3.6), SOCKS 4 and 5 (RFC 1928, RFC 1929), the PROXY protocol versions 1 and 2
-(HAProxy, proxy-protocol.txt), and STARTTLS of SMTP, IMAP and POP3 (RFC 3207, RFC 9051, RFC 2595). User names and
-passwords are skipped and never kept.
+(HAProxy, proxy-protocol.txt), and the dialogues before TLS of SMTP, IMAP and POP3 (RFC 3207, RFC 9051, RFC 2595), LDAP
+(RFC 4511, section 4.14), XMPP (RFC 6120, section 5) and PostgreSQL (its documentation, section 53.2.10). One may follow
+another. User names and passwords are skipped and never kept.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import NamedTuple
 from analyzer.heads import Direction, Head
 from analyzer.safetext import SafeText, decode_text
 
-CONNECT, SOCKS4, SOCKS5, PROXY1, PROXY2, STARTTLS = (
-    "HTTP CONNECT", "SOCKS 4", "SOCKS 5", "PROXY protocol v1", "PROXY protocol v2", "STARTTLS",
+CONNECT, SOCKS4, SOCKS5, PROXY1, PROXY2 = (
+    "HTTP CONNECT", "SOCKS 4", "SOCKS 5", "PROXY protocol v1", "PROXY protocol v2",
 )  # fmt: skip
+STARTTLS, LDAP, XMPP, POSTGRESQL = "STARTTLS", "StartTLS of LDAP", "STARTTLS of XMPP", "SSLRequest of PostgreSQL"
 ACCEPTED, UNANSWERED = "accepted", "unanswered"
 
 
@@ -36,16 +38,25 @@ class Preamble(NamedTuple):
     outcome: SafeText
     """``accepted``, ``unanswered``, or ``refused: HTTP 403``."""
     sizes: tuple[int, int]
-    """Bytes of the preamble that originator and responder sent."""
+    """Bytes that originator and responder sent up to the end of the preamble."""
+    inner: Preamble | None = None
+    """The preamble that follows this one, as CONNECT after the header of a load balancer."""
 
     @property
     def refused(self) -> bool:
         return self.outcome.startswith("refused")
 
+    @property
+    def chain(self) -> tuple[Preamble, ...]:
+        """This preamble and those that follow it."""
+        return (self, *(self.inner.chain if self.inner else ()))
+
 
 MAX_HEADER_BYTES = 8192
 """Longest header section of HTTP that is looked for, and longest dialogue before STARTTLS: the scanner's limit of a
 head that begins with text."""
+MAX_CHAINED = 4
+"""Preambles that are looked for on one connection."""
 MAX_CONNECTS = 4
 """Attempts of CONNECT on one connection, as with a proxy that demands authentication first."""
 
@@ -63,6 +74,17 @@ PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
 MAX_PROXY_BYTES = 256
 """Longest header of the PROXY protocol that is waited for: version 1 has 107 bytes at most, version 2 with IPv6 52 and
 its extensions."""
+LDAP_START_TLS = b"1.3.6.1.4.1.1466.20037"
+"""Object identifier of the extended operation."""
+LDAP_EXTENDED_RESPONSE, LDAP_SUCCESS = 0x78, b"\n\1\0"
+"""Tag of the response, and its result code (ENUMERATED 0)."""
+MAX_LDAP_MESSAGES = 16
+"""Messages before StartTLS, such as a search of the root DSE."""
+XMPP_START_TLS = re.compile(rb"<starttls\b[^>]{0,200}?(?:/>|>.{0,100}?</starttls>)\s*", re.DOTALL)
+XMPP_PROCEED = re.compile(rb"<proceed\b[^>]{0,200}?(?:/>|></proceed>)\s*")
+XMPP_FAILURE = re.compile(rb"<failure\b")
+SSL_REQUEST, GSS_REQUEST = bytes.fromhex("0000000804d2162f"), bytes.fromhex("0000000804d21630")
+"""PostgreSQL's requests for encryption by TLS and by GSSAPI; the server answers with one letter."""
 
 STARTTLS_COMMAND = re.compile(rb"(?:^|\n)(?:[A-Za-z0-9]{1,16} )?ST(?:ART)?TLS\r?\n", re.IGNORECASE)
 TLS_AFTER_LINE = re.compile(rb"\n(?=[\x14-\x17]\x03[\x00-\x04])")
@@ -71,8 +93,24 @@ GREETINGS = (b"220", b"* OK", b"* PREAUTH", b"+OK")
 
 
 def find_preamble(head: Head) -> Preamble | None:
-    """The preamble of a TCP head; ``None``: there is none."""
+    """The preamble of a TCP head, with those that follow it; ``None``: there is none."""
     client, server = head.streams[Direction.ORIGINATOR].data, head.streams[Direction.RESPONDER].data
+    found: list[Preamble] = []
+    sent = received = 0
+    while len(found) < MAX_CHAINED and (preamble := begin(client[sent:], server[received:])):
+        sizes = sent + preamble.sizes[0], received + preamble.sizes[1]
+        found.append(preamble._replace(sizes=sizes))
+        if preamble.outcome != ACCEPTED or sizes == (sent, received):
+            break
+        sent, received = sizes
+    outermost: Preamble | None = None
+    for preamble in reversed(found):
+        outermost = preamble._replace(inner=outermost)
+    return outermost
+
+
+def begin(client: bytes, server: bytes) -> Preamble | None:
+    """The preamble with which two streams begin."""
     for starts, find in FINDERS:
         if client.startswith(starts):
             preamble = find(client, server)
@@ -92,9 +130,9 @@ def ends_within(client: bytes) -> bool:
     return client.startswith(b"PROXY ") and b"\n" not in client and len(client) < MAX_PROXY_BYTES
 
 
-def strip_preamble(head: Head, preamble: Preamble) -> Head:
-    """The head without its preamble."""
-    client, server = (stream.from_offset(size) for stream, size in zip(head.streams, preamble.sizes, strict=True))
+def strip_preamble(head: Head, sizes: tuple[int, int]) -> Head:
+    """The head without the first bytes of both streams."""
+    client, server = (stream.from_offset(size) for stream, size in zip(head.streams, sizes, strict=True))
     return head._replace(streams=(client, server))
 
 
@@ -285,11 +323,72 @@ def starttls(client: bytes, server: bytes) -> Preamble | None:
     return Preamble(STARTTLS, None, None, None, ACCEPTED, (end, answer.end() if answer else len(server)))
 
 
+def ldap(client: bytes, server: bytes) -> Preamble | None:
+    """LDAP messages up to StartTLS."""
+    sent = end_of_ldap(client, lambda message: LDAP_START_TLS in message)
+    if not sent:
+        return None
+    answered = end_of_ldap(server, lambda message: LDAP_EXTENDED_RESPONSE in message[2:12])
+    if not answered:
+        outcome = ACCEPTED if len(client) > sent else UNANSWERED  # the answer is not in the capture
+        return Preamble(LDAP, None, None, None, outcome, (sent, len(server)))
+    accepted = LDAP_SUCCESS in server[:answered][-64:]
+    return Preamble(LDAP, None, None, None, ACCEPTED if accepted else "refused: LDAP error", (sent, answered))
+
+
+def end_of_ldap(data: bytes, is_last: Callable[[bytes], bool]) -> int:
+    """End of the first message (SEQUENCE) of LDAP that is the wanted one; 0: it is not there."""
+    at = 0
+    for _ in range(MAX_LDAP_MESSAGES):
+        if data[at : at + 1] != b"0" or len(data) < at + 2:
+            return 0
+        size = data[at + 1] & 0x7F if data[at + 1] & 0x80 else 0
+        length = int.from_bytes(data[at + 2 : at + 2 + size], "big") if size else data[at + 1]
+        end = at + 2 + size + length
+        if size > 4 or end > len(data):
+            return 0
+        if is_last(data[at:end]):
+            return end
+        at = end
+    return 0
+
+
+def xmpp(client: bytes, server: bytes) -> Preamble | None:
+    """A stream of XMPP up to its TLS."""
+    command = XMPP_START_TLS.search(client, 0, MAX_HEADER_BYTES)
+    if command is None:
+        return None
+    proceed = XMPP_PROCEED.search(server, 0, MAX_HEADER_BYTES)
+    if proceed is not None:
+        return Preamble(XMPP, None, None, None, ACCEPTED, (command.end(), proceed.end()))
+    refused = XMPP_FAILURE.search(server, 0, MAX_HEADER_BYTES)
+    outcome = "refused: failure" if refused else ACCEPTED if len(client) > command.end() else UNANSWERED
+    return Preamble(XMPP, None, None, None, outcome, (command.end(), len(server)))
+
+
+def postgresql(client: bytes, server: bytes) -> Preamble | None:
+    """PostgreSQL's requests for encryption; a client may ask for GSSAPI first."""
+    sent = received = 0
+    while client.startswith(GSS_REQUEST, sent) and server[received : received + 1] == b"N":
+        sent, received = sent + len(GSS_REQUEST), received + 1
+    if not client.startswith(SSL_REQUEST, sent):
+        return None
+    sent += len(SSL_REQUEST)
+    answer = server[received : received + 1]
+    outcome = {b"S": ACCEPTED, b"N": "refused: no TLS", b"": ACCEPTED if len(client) > sent else UNANSWERED}.get(answer)
+    if outcome is None:
+        return None
+    return Preamble(POSTGRESQL, None, None, None, outcome, (sent, min(received + 1, len(server))))
+
+
 FINDERS: tuple[tuple[bytes, Callable[[bytes, bytes], Preamble | None]], ...] = (
     (b"CONNECT ", connect),
     (b"PROXY ", proxy1),
     (PROXY_V2, proxy2),
     (b"\4\1", socks4),
     (b"\5", socks5),
+    (b"0", ldap),
+    (b"<", xmpp),
+    (SSL_REQUEST[:7], postgresql),
 )
 """First bytes of a client, and what reads the preamble that begins with them."""

@@ -16,6 +16,7 @@ from analyzer.conversations import Conversation, Conversations
 from analyzer.findings import Finding, fingerprints
 from analyzer.frame_totals import NO_FRAMES
 from analyzer.messages import Facts, to_json
+from analyzer.protocols.preambles import Preamble
 from analyzer.reports.document import Lines, capture_json, document, encode, frame_json, heading, line, lines
 from analyzer.reports.times import finding_time, iso, iso_all, most_digits
 from analyzer.row_facts import RowFacts
@@ -250,8 +251,13 @@ def preamble_text(conversation: Conversation) -> str:
     preamble = conversation.dissection.preamble
     if preamble is None:
         return ""
-    shown = {name: value for name, value in preamble._asdict().items() if value is not None and name != "sizes"}
-    return f'"preamble": {encode(shown)}, '
+    return f'"preamble": {encode(preamble_json(preamble))}, '
+
+
+def preamble_json(preamble: Preamble) -> dict[str, Any]:
+    """A preamble, and inside of it the one that follows."""
+    fields = preamble._asdict() | {"inner": preamble.inner and preamble_json(preamble.inner)}
+    return {name: value for name, value in fields.items() if value is not None and name != "sizes"}
 
 
 @lru_cache(maxsize=1 << 10)

@@ -5,13 +5,25 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from analyzer.findings import Severity
-from analyzer.reports import html, text
+from analyzer.reports import FORMATS, Format, html, text
 from analyzer.reports import json as json_report
 from tests import samples
-from tests.protocols.test_preambles import CONNECT, ESTABLISHED, FORBIDDEN, PROXY_V1, SMTP, SOCKS5, SOCKS5_OK
+from tests.protocols.test_preambles import (
+    CONNECT,
+    ESTABLISHED,
+    FORBIDDEN,
+    LDAP,
+    PROXY_V1,
+    SMTP,
+    SOCKS5,
+    SOCKS5_OK,
+    SSL_REQUEST,
+)
+from tests.reports.rendering import rendered
 from tests.synthetic import OTHER, STATION, TLS, TPE, Traffic, findings_of
 
 SERVER = f"{OTHER}, tcp/3128"
@@ -58,6 +70,14 @@ SERVER = f"{OTHER}, tcp/3128"
             "203.0.113.7 as the client.",
         ),
         (*SMTP, TLS, Severity.INFO, f"{STATION} and {OTHER} on tcp/3128 switched to TLS with STARTTLS."),
+        (*LDAP, TLS, Severity.INFO, f"{STATION} and {OTHER} on tcp/3128 switched to TLS with StartTLS of LDAP."),
+        (
+            SSL_REQUEST,
+            b"N",
+            (b"", b""),
+            Severity.LOW,
+            f"{OTHER} on tcp/3128 refused the SSLRequest of PostgreSQL of {STATION}.",
+        ),
     ],
 )
 def test_preamble_is_named(
@@ -79,6 +99,19 @@ def test_services_behind_one_load_balancer_are_one_notice(tmp_path: Path) -> Non
     assert not findings_of(result, "TPE121")
 
 
+def test_each_of_several_preambles_is_named(tmp_path: Path) -> None:
+    traffic = Traffic().tcp(STATION, 40000, OTHER, 3128, (PROXY_V1 + CONNECT + TLS[0], ESTABLISHED + TLS[1]))
+    result = traffic.audit(tmp_path, base_stations=[STATION])
+    assert [finding.summary for finding in findings_of(result, "TPE141")] == [
+        f"{STATION} connects to tpe.example:3001 through the proxy {SERVER} (HTTP CONNECT); TLS follows.",
+        f"A PROXY protocol v1 header precedes the HTTP CONNECT between {STATION} and {OTHER} on tcp/3128, which names "
+        "203.0.113.7 as the client.",
+    ]
+    report = json.loads(json_report.render(result))
+    jsonschema.Draft202012Validator(json_report.schema()).validate(report)
+    assert report["flows"][0]["preamble"]["inner"]["name"] == "HTTP CONNECT"
+
+
 def test_flows_of_the_json_report_show_the_preamble_without_credentials(tmp_path: Path) -> None:
     traffic = Traffic().tcp(STATION, 40000, OTHER, 3128, (CONNECT + TLS[0], ESTABLISHED + TLS[1]))
     result = traffic.audit(tmp_path, base_stations=[STATION])
@@ -93,9 +126,10 @@ def test_flows_of_the_json_report_show_the_preamble_without_credentials(tmp_path
         assert "hunter2" not in report.render(result)
 
 
-def test_secrets_of_other_protocols_reach_no_report() -> None:
-    """The capture holds an MQTT password, an SNMP community, and passwords of TR-069 and SOCKS."""
-    capture = samples.capture("tls-other-services")
-    assert capture.read_bytes().count(b"hunter2") > 8
-    for report in (json_report, text, html):
-        assert "hunter" not in report.render(samples.audit_of("tls-other-services"))
+@pytest.mark.parametrize("name", ["tls-other-services", "tls-preambles"])
+@pytest.mark.parametrize("report", FORMATS, ids=lambda report: report.name)
+def test_secrets_of_other_protocols_reach_no_report(report: Format, name: str) -> None:
+    """The captures hold an MQTT password, an SNMP community, and passwords of TR-069, SOCKS and an HTTP proxy."""
+    assert samples.capture(name).read_bytes().count(b"hunter2") > 3
+    content = rendered(report, samples.audit_of(name))
+    assert "hunter" not in (content if isinstance(content, str) else content.decode("latin-1"))

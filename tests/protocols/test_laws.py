@@ -90,6 +90,7 @@ def truncated(head: Head, length: int) -> Head:
 
 COMPLETE_AT_MANY_LENGTHS = {
     "coap": "options and payload are optional",
+    "dtls": "a datagram may end after any of its records",
     "dhcp": "padding of any length follows the end option, or a BOOTP header",
     "ike": "eight bytes or more on its port are ESP",
     "openvpn": "what follows an opcode is encrypted",

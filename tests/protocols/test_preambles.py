@@ -28,6 +28,15 @@ SOCKS4A = b"\4\1" + struct.pack(">H4s", 3001, b"\0\0\0\1") + b"hunter2\0tpe.exam
 SOCKS5 = b"\5\1\2" + b"\1\4user\7hunter2" + b"\5\1\0\3\x0btpe.example" + struct.pack(">H", 3001)
 SOCKS5_OK = b"\5\2" + b"\1\0" + b"\5\0\0\1\0\0\0\0\0\0"
 SMTP = (b"EHLO a\r\nSTARTTLS\r\n", b"220 mail ESMTP\r\n250-mail\r\n250 STARTTLS\r\n220 go ahead\r\n")
+EXTENDED = b"0\x1d\2\1\1\x77\x18\x80\x16" + b"1.3.6.1.4.1.1466.20037"
+LDAP = (b"0\5\2\1\1\x42\0" + EXTENDED, b"0\x0c\2\1\1\x78\7\n\1\0\4\0\4\0")
+LDAP_REFUSED = b"0\x0c\2\1\1\x78\7\n\1\x34\4\0\4\0"
+XMPP = (
+    b"<?xml version='1.0'?><stream:stream to='a'><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+    b"<stream:features/><proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
+)
+SSL_REQUEST = bytes.fromhex("0000000804d2162f")
+GSS_REQUEST = bytes.fromhex("0000000804d21630")
 IMAP = (b"a1 STARTTLS\r\n", b"* OK ready\r\na1 OK begin\r\n")
 
 PREAMBLES = [
@@ -41,6 +50,12 @@ PREAMBLES = [
     (SOCKS5, SOCKS5_OK, ("SOCKS 5", "tpe.example", 3001, None, "accepted")),
     (*SMTP, ("STARTTLS", None, None, None, "accepted")),
     (*IMAP, ("STARTTLS", None, None, None, "accepted")),
+    (*LDAP, ("StartTLS of LDAP", None, None, None, "accepted")),
+    (*XMPP, ("STARTTLS of XMPP", None, None, None, "accepted")),
+    (SSL_REQUEST, b"S", ("SSLRequest of PostgreSQL", None, None, None, "accepted")),
+    (GSS_REQUEST + SSL_REQUEST, b"NS", ("SSLRequest of PostgreSQL", None, None, None, "accepted")),
+    (PROXY_V1 + CONNECT, ESTABLISHED, ("PROXY protocol v1", "172.16.40.10", 3001, "203.0.113.7", "accepted")),
+    (CONNECT + SMTP[0], ESTABLISHED + SMTP[1], ("HTTP CONNECT", "tpe.example", 3001, None, "accepted")),
 ]
 
 
@@ -90,10 +105,29 @@ def test_a_preamble_before_ssh() -> None:
         (b"\5\1\0", b"\5\xff", "refused: no acceptable method"),
         (SOCKS5[:15], b"\5\2\1\1", "refused: authentication failed"),
         (SOCKS5, b"\5\2\1\0\5\2\0\1\0\0\0\0\0\0", "refused: not allowed by the ruleset"),
+        (LDAP[0], LDAP_REFUSED, "refused: LDAP error"),
+        (LDAP[0], b"", "unanswered"),
+        (XMPP[0], b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "refused: failure"),
+        (SSL_REQUEST, b"N", "refused: no TLS"),
+        (SSL_REQUEST, b"", "unanswered"),
     ],
 )
 def test_outcome_of_a_request_to_a_proxy(client: bytes, server: bytes, outcome: str) -> None:
     assert preamble_of(client, server).outcome == outcome
+
+
+def test_preambles_follow_each_other() -> None:
+    client, server = PROXY_V1 + CONNECT + SMTP[0], ESTABLISHED + SMTP[1]
+    chain = preamble_of(client + TLS[0], server + TLS[1]).chain
+    assert [part.name for part in chain] == ["PROXY protocol v1", "HTTP CONNECT", "STARTTLS"]
+    assert chain[-1].sizes == (len(client), len(server))
+
+
+def test_content_before_a_refused_preamble_is_read() -> None:
+    """What follows the load balancer's header is a request to a proxy, which refuses it."""
+    found = dissect(head_of(PROXY_V1 + CONNECT, FORBIDDEN, (40000, 3128)))
+    assert found.protocol == "http"
+    assert found.preamble and [part.outcome for part in found.preamble.chain] == ["accepted", "refused: HTTP 403"]
 
 
 def test_a_refused_request_is_still_http() -> None:
@@ -125,6 +159,10 @@ def test_content_of_unknown_protocol_after_a_preamble_has_none() -> None:
         (b"\4\1" + bytes(30), b""),
         (b"EHLO a\r\nMAIL FROM:<a>\r\n", b"220 mail\r\n250 ok\r\n"),
         (b"\5", b""),
+        (b"0\5\2\1\1\x42\0", b"0\5\2\1\1\x42\0"),
+        (b"0" * 40, b""),
+        (b"<?xml?><stream:stream>", b"<stream:features/>"),
+        (SSL_REQUEST, b"E"),
         (b"", b""),
     ],
 )
