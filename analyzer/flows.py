@@ -208,6 +208,18 @@ class Flows:
         """Bytes of the arena."""
         return bytes(self.arena[offset : offset + count])
 
+    def first_payloads(self, indexes: Indexes, size: int) -> list[bytes]:
+        """Up to ``size`` bytes of the first kept payload of each flow; none if the first piece is an ICMP error."""
+        if not len(self.pieces):
+            return [b""] * len(indexes)
+        starts = self.piece_starts[indexes]
+        first = self.pieces[np.minimum(starts, len(self.pieces) - 1)]
+        is_payload = (starts < self.piece_starts[indexes + 1]) & (first["error"] == 0)
+        sizes = np.where(is_payload, np.minimum(first["kept"], size), 0)
+        return [
+            self.payload(offset, count) for offset, count in zip(first["arena"].tolist(), sizes.tolist(), strict=True)
+        ]
+
     def duplicate_groups(self, service_ports: npt.NDArray[np.bool_]) -> DuplicateGroups:
         """Group the flows that repeat each other. ``service_ports``: shape (65536,), whether a port is a service's."""
         count = len(self)

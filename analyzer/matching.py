@@ -283,7 +283,7 @@ def seen_directions(station: Station, conversations: Iterable[Conversation]) -> 
         from_station = end is Direction.ORIGINATOR
         sent = sent or (end is not None and bool(conversation.packets[end]))
         peer = (conversation.responder if from_station else conversation.originator).address
-        if end is None or is_group_address(peer):
+        if end is None or peer in complete or is_group_address(peer):
             continue
         if all(conversation.packets):
             complete.add(peer)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from analyzer.conversations import Conversation, IcmpError, State
 from analyzer.expected import ExpectedFlow
-from analyzer.heads import Direction
+from analyzer.heads import DIRECTIONS, Direction
 from analyzer.messages import Item, messages
 from analyzer.protocols import dhcp, dhcp6, dns, esp, ftp, icmp, iec104, ntp, ssh, tls
 from analyzer.protocols.preambles import ends_within
@@ -198,7 +198,7 @@ def tls_outcome(conversation: Conversation) -> Outcome:
         return tls13_outcome(conversation, facts)
     if all(facts._protected):
         return Outcome(Stage.SERVED)
-    if any(cut(conversation, way) for way in Direction):
+    if is_cut(conversation):
         return Outcome(Stage.SERVED, "its content was seen in part: the capture cut it off")
     if not facts._server_hello:
         alerts = [alert for alert in facts.alerts if alert.endswith("server")]
@@ -234,7 +234,7 @@ def tls13_outcome(conversation: Conversation, facts: tls.TlsFacts) -> Outcome:
     which is inferred.
     """
     finished = peer_payload_at_finished(conversation, facts)
-    if finished < 0 and any(cut(conversation, way) for way in Direction):
+    if finished < 0 and is_cut(conversation):
         return Outcome(Stage.SERVED, "its content was seen in part: the capture cut it off")
     if finished < 0:
         return Outcome(Stage.ANSWERED, "the handshake stopped after the ServerHello: the client never finished it")
@@ -274,9 +274,9 @@ def peer_payload_at_finished(conversation: Conversation, facts: tls.TlsFacts) ->
 def ssh_outcome(conversation: Conversation) -> Outcome:
     """Both banners and both NEWKEYS."""
     items = conversation.dissection.items
-    if all(has(items, ssh.NewKeys, way) for way in Direction):
+    if all(has(items, ssh.NewKeys, way) for way in DIRECTIONS):
         return Outcome(Stage.SERVED)
-    if any(cut(conversation, way) for way in Direction):
+    if is_cut(conversation):
         return Outcome(Stage.SERVED, "its key exchange was seen in part: the capture cut it off")
     if not has(items, ssh.Identification, RECEIVED):
         start = conversation.head.streams[RECEIVED].data[:64]
@@ -306,13 +306,13 @@ def ftp_outcome(conversation: Conversation) -> Outcome:
             failed.pop(transfer.path, None)
     if failed:
         transfer = next(iter(failed.values()))
-        if transfer.reply is None and any(cut(conversation, way) for way in Direction):
+        if transfer.reply is None and is_cut(conversation):
             return Outcome(Stage.SERVED, "replies of the server are missing in the capture")
         if transfer.reply is None:
             return Outcome(Stage.ANSWERED, f"the {transfer.verb} was never confirmed: no transfer was completed")
         clause = f"the server answered the {transfer.verb} with FTP {transfer.reply}"
         return Outcome(Stage.ANSWERED, clause, refused=True)
-    if facts.login == "accepted" or facts.transfers or any(cut(conversation, way) for way in Direction):
+    if facts.login == "accepted" or facts.transfers or is_cut(conversation):
         return Outcome(Stage.SERVED)
     refusal = next((code for code in codes if code >= 400 and facts.login is None), None)
     if refusal is not None:
@@ -326,9 +326,9 @@ def iec104_outcome(conversation: Conversation) -> Outcome:
     if link is not None and all(direction.apdus for direction in link.directions):
         return Outcome(Stage.SERVED)
     items = conversation.dissection.items
-    if all(has_any(items, way) for way in Direction):
+    if all(has_any(items, way) for way in DIRECTIONS):
         return Outcome(Stage.SERVED)
-    if any(cut(conversation, way) for way in Direction):
+    if is_cut(conversation):
         return Outcome(Stage.SERVED, "its content was seen in part: the capture cut it off")
     return Outcome(Stage.ANSWERED, f"no APDU came from {conversation.responder.address}")
 
@@ -424,6 +424,11 @@ def has(items: Sequence[Item], kind: type, way: Direction) -> bool:
 def has_any(items: Sequence[Item], way: Direction) -> bool:
     """Whether a direction sent any message."""
     return any(item.direction is way for item in items)
+
+
+def is_cut(conversation: Conversation) -> bool:
+    """Whether the capture lacks part of what either direction sent before its head ended by itself."""
+    return cut(conversation, SENT) or cut(conversation, RECEIVED)
 
 
 def cut(conversation: Conversation, way: Direction) -> bool:

@@ -12,6 +12,7 @@ from analyzer.conversations import Conversation, Endpoint
 from analyzer.expected import load
 from analyzer.matching import StationMatches, UnexpectedFlow, match_flows
 from analyzer.stations import Mode, NamedHosts, Signature, detect_mode, find_stations
+from analyzer.stations.signatures import make_signature
 from analyzer.timeline import Timeline
 from analyzer.unexpected import CROWD, SCANNED_PORTS, Pattern, UnexpectedGroup, group_unexpected
 from tests.checks.matches import base_station
@@ -101,7 +102,7 @@ def test_the_time_to_group_is_linear_in_the_peers() -> None:
     ends = (Endpoint(f"10.9.{number >> 8}.{number & 255}", 2404) for number in range(20_000))
     conversations = [flow(number, Endpoint(STATION, 40000), end) for number, end in enumerate(ends, 1)]
     signatures = [
-        Signature(row, conversation, STATION, conversation.responder.address) for conversation in conversations
+        make_signature(row, conversation, STATION, conversation.responder.address) for conversation in conversations
     ]
     matches = unexpected(conversations, *signatures)
     began = time.process_time()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from analyzer.conversations import Conversation
 from analyzer.expected import Occurrence
-from analyzer.heads import Direction
+from analyzer.heads import DIRECTIONS, Direction
 from analyzer.messages import messages
 from analyzer.protocols import iec104, ike, tls
 from analyzer.stations.interfaces import MAX_HOST_ADDRESSES, Interfaces
@@ -208,8 +208,11 @@ def addresses_by_esp_sa(candidates: Mapping[str, Candidate]) -> list[list[str]]:
 def esp_sas(signature: Signature) -> Iterable[tuple[bool, int]]:
     """(whether the client sends under it, SPI) of each ESP SA of a conversation."""
     conversation = signature.conversation
-    client = Direction(int(conversation.originator.address != signature.client))
-    return {(sa.direction is client, sa.spi) for sa in conversation.head.associations if not sa.folded}
+    associations = conversation.head.associations
+    if not associations:
+        return ()
+    client = DIRECTIONS[conversation.originator.address != signature.client]
+    return {(sa.direction is client, sa.spi) for sa in associations if not sa.folded}
 
 
 def address_order(address: str) -> tuple[bool, int, int]:

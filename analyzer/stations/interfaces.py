@@ -134,9 +134,10 @@ def is_only_reflected(uses: Collection[Use]) -> bool:
 
 
 def is_group_address(address: str) -> bool:
-    """Whether an address is that of a multicast or broadcast group, or unspecified."""
-    parsed = ipaddress.ip_address(address)
-    return parsed.is_multicast or parsed.is_unspecified or address == "255.255.255.255"
+    """Whether an address, in canonical text form, is that of a multicast or broadcast group, or unspecified."""
+    if ":" in address:
+        return address == "::" or (address.startswith("ff") and address.find(":") == 4)
+    return address in ("0.0.0.0", "255.255.255.255") or 224 <= int(address[: address.index(".")]) < 240
 
 
 def is_alone(addresses: Iterable[IPAddress]) -> bool:

@@ -11,7 +11,7 @@ from analyzer.dataclass import dataclass
 from analyzer.expected import ExpectedTable, Occurrence
 from analyzer.services import has_service
 from analyzer.stations.recognition import Station
-from analyzer.stations.signatures import Rank, Signature, furthest, is_web
+from analyzer.stations.signatures import Rank, Signature, furthest
 
 UNKNOWN = "unknown"
 """Name of the mode of a base station of which the capture shows no signature row."""
@@ -53,10 +53,10 @@ def detect_mode(station: Station, tables: Mapping[str, ExpectedTable], override:
 
 def without_other_websites(signatures: Sequence[Signature]) -> Sequence[Signature]:
     """The signatures, without HTTPS to servers that no other signature shows to be TPE, if there are any others."""
-    servers = {signature.server for signature in signatures if not is_web(signature.conversation)}
+    servers = {signature.server for signature in signatures if signature.rank is not Rank.WEB}
     if not servers:
         return signatures
-    return [signature for signature in signatures if signature.server in servers or not is_web(signature.conversation)]
+    return [signature for signature in signatures if signature.server in servers]
 
 
 def contradictions_at(mode: Mode, tpe: frozenset[str]) -> Mode:
@@ -71,6 +71,8 @@ def contradictions_at(mode: Mode, tpe: frozenset[str]) -> Mode:
 
 def preferred_mode(by_mode: Mapping[str, Sequence[Signature]], tables: Mapping[str, ExpectedTable]) -> str:
     """The mode with the best evidence."""
+    if len(by_mode) == 1:
+        return next(iter(by_mode))
     order = (*PREFERENCE, *sorted(by_mode.keys() - set(PREFERENCE)))
 
     def rank(mode: str) -> tuple[int, int]:
@@ -89,7 +91,7 @@ def weight(signature: Signature, others: Sequence[ExpectedTable]) -> Rank:
     """
     shared = any(has_service(row, signature.conversation) for table in others for row in table.flows)
     if shared and not lives_on(signature):
-        return Rank.WEB if is_web(signature.conversation) else Rank.TRIED
+        return min(signature.rank, Rank.TRIED)
     return signature.rank
 
 

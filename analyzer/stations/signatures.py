@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from functools import cached_property
 from operator import attrgetter
+from typing import NamedTuple
 
 from analyzer.conversations import Conversation, State
 from analyzer.dataclass import dataclass
@@ -22,8 +23,8 @@ from analyzer.services import carries_esp, has_service
 
 MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 
-WEB = ("tcp", 443)
-"""Transport and port of HTTPS, which hosts of every kind use."""
+HTTPS = 443
+"""TCP port of HTTPS, which hosts of every kind use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,7 @@ class Rank(enum.IntEnum):
     """The server did what the row is for."""
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """A conversation whose transport, port and direction identify its client as a base station in the row's mode."""
 
     row: ExpectedFlow
@@ -89,24 +89,22 @@ class Signature:
     client: str
     """Address of the end at which the row has the base station."""
     server: str
+    result: Outcome
+    """How far the conversation came at the row."""
+    outcome: Rank
+    """How far the conversation came: tried, answered or served."""
+    rank: Rank
+    """The weight of the conversation as evidence."""
 
-    @cached_property
-    def result(self) -> Outcome:
-        """How far the conversation came at the row."""
-        return outcome(self.conversation, self.row)
 
-    @cached_property
-    def rank(self) -> Rank:
-        """The weight of the conversation as evidence."""
-        return Rank.WEB if is_web(self.conversation) else self.outcome
-
-    @cached_property
-    def outcome(self) -> Rank:
-        """How far the conversation came: tried, answered or served."""
-        stage = self.result.stage
-        protocol, wanted = self.conversation.protocol, self.row.protocol
-        fits = protocol in (wanted, None) or (wanted == esp.NAME and carries_esp(self.conversation))
-        return RANKS[stage] if fits else min(RANKS[stage], Rank.ANSWERED)
+def make_signature(row: ExpectedFlow, conversation: Conversation, client: str, server: str) -> Signature:
+    """The signature that a conversation with a row's service is."""
+    result = outcome(conversation, row)
+    rank = RANKS[result.stage]
+    if rank is Rank.SERVED and conversation.protocol not in (row.protocol, None):
+        carries_row = row.protocol == esp.NAME and carries_esp(conversation)
+        rank = rank if carries_row else Rank.ANSWERED
+    return Signature(row, conversation, client, server, result, rank, Rank.WEB if is_web(conversation) else rank)
 
 
 RANKS = {Stage.TRIED: Rank.TRIED, Stage.ANSWERED: Rank.ANSWERED, Stage.SERVED: Rank.SERVED}
@@ -114,7 +112,7 @@ RANKS = {Stage.TRIED: Rank.TRIED, Stage.ANSWERED: Rank.ANSWERED, Stage.SERVED: R
 
 def is_web(conversation: Conversation) -> bool:
     """Whether a conversation is on TCP/443 and shows nothing of Basics Station."""
-    if (conversation.transport, conversation.responder.port) != WEB:
+    if conversation.responder.port != HTTPS or conversation.transport != "tcp":
         return False
     facts = conversation.dissection.facts
     if isinstance(facts, tls.TlsFacts):
@@ -143,8 +141,7 @@ def client_and_server(row: ExpectedFlow, conversation: Conversation, named: Name
 
 
 def furthest(signatures: Iterable[Signature], value: Callable[[Signature], Rank]) -> tuple[Rank, Signature]:
-    """The highest value among signatures, with the first that has it. The outcomes after one that was served, which
-    none exceeds, are not looked at."""
+    """The highest value among signatures, with the first that has it."""
     found: tuple[Rank, Signature] | None = None
     for signature in signatures:
         rank = value(signature)
@@ -160,10 +157,12 @@ def best_by_row_and_server(
     signatures: Iterable[Signature], value: Callable[[Signature], Rank]
 ) -> dict[tuple[str, str], Rank]:
     """(row id, server) → the highest value of its signatures."""
-    groups: dict[tuple[str, str], list[Signature]] = defaultdict(list)
+    best: dict[tuple[str, str], Rank] = {}
     for signature in signatures:
-        groups[signature.row.id, signature.server].append(signature)
-    return {key: furthest(own, value)[0] for key, own in groups.items()}
+        key, rank = (signature.row.id, signature.server), value(signature)
+        if key not in best or rank > best[key]:
+            best[key] = rank
+    return best
 
 
 @dataclass
@@ -215,7 +214,7 @@ def find_candidates(
             if has_service(row, conversation):
                 client, server = client_and_server(row, conversation, named)
                 if not named.tpe or named.is_tpe(server):
-                    candidates[client].signatures.append(Signature(row, conversation, client, server))
+                    candidates[client].signatures.append(make_signature(row, conversation, client, server))
     return candidates
 
 

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from analyzer.conversations import Conversation
 from analyzer.expected import ExpectedTable
 from analyzer.flows import Flows
@@ -56,11 +58,12 @@ def find_translation(
     signatures = (flow for flow in conversations if (flow.transport, flow.responder.port) in services)
     pairs: dict[tuple[str, str], int] = {}
     """(outer, inner) address → weight of the conversations that show it."""
-    for flows in by_server(flow for flow in signatures if all(flow.payload)).values():
+    for flows in by_server(flow for flow in signatures if flow.payload[0] and flow.payload[1]).values():
+        begins = first_bytes(flows, table)
         for index, flow in enumerate(flows):
-            for other in flows[index + 1 : index + 1 + NEIGHBOURS]:
-                if is_same(flow, other, table):
-                    pair = outer_and_inner(flow, other)
+            for near in range(index + 1, min(index + 1 + NEIGHBOURS, len(flows))):
+                if begins[index] == begins[near] and is_same(flow, flows[near], table):
+                    pair = outer_and_inner(flow, flows[near])
                     pairs[pair] = pairs.get(pair, 0) + (BEGUN if flow.originator_certain else 1)
     if not pairs:
         return NONE
@@ -97,8 +100,6 @@ def is_same(one: Conversation, other: Conversation, table: Flows | None) -> bool
     numbered = one.transport == "tcp" and one.protocol not in RANDOM
     if numbered and sequence_numbers(one, table) != sequence_numbers(other, table):
         return False
-    if first_bytes(one, table) != first_bytes(other, table):
-        return False
     return all(map(begin_equally, content(one), content(other)))
 
 
@@ -116,15 +117,12 @@ def sequence_numbers(conversation: Conversation, table: Flows | None) -> object:
     return bases[conversation.side], bases[1 - conversation.side]
 
 
-def first_bytes(conversation: Conversation, table: Flows | None) -> bytes:
-    """The beginning of the first kept payload of TCP, which tells most conversations apart at little cost."""
-    if table is None or conversation.transport != "tcp":
-        return b""
-    first = table.piece_starts[conversation.id - 1]
-    if first == table.piece_starts[conversation.id]:
-        return b""
-    piece = table.pieces[first]
-    return b"" if piece["error"] else table.payload(int(piece["arena"]), min(int(piece["kept"]), FIRST_BYTES))
+def first_bytes(flows: Sequence[Conversation], table: Flows | None) -> list[bytes]:
+    """The beginning of the first kept payload of each conversation with one server, if it is of TCP: it tells most of
+    them apart at little cost."""
+    if table is None or not flows or flows[0].transport != "tcp":
+        return [b""] * len(flows)
+    return table.first_payloads(np.array([flow.id - 1 for flow in flows], np.intp), FIRST_BYTES)
 
 
 FIRST_BYTES = 64
@@ -159,15 +157,17 @@ def copies_among(flows: Sequence[Conversation], inner: Mapping[str, set[str]], t
     ``inner``: outer address → inner addresses.
     """
     times = [flow.first for flow in flows]
+    begins = first_bytes(flows, table)
     used: set[int] = set()
-    for flow in flows:
+    for flow, begin in zip(flows, begins, strict=True):
         insides = inner.get(flow.originator.address, set())
         if not insides:
             continue
         index = bisect_left(times, flow.first - NEAR)
         while index < len(flows) and times[index] <= flow.first + NEAR:
             other = flows[index]
-            if other.originator.address in insides and other.id not in used and is_same(flow, other, table):
+            unused = other.originator.address in insides and other.id not in used
+            if unused and begin == begins[index] and is_same(flow, other, table):
                 used.add(other.id)
                 yield flow.id
                 break
