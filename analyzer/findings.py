@@ -158,6 +158,8 @@ class AuditContext:
     """The use of the keys that the user provided."""
     strays: tuple[StrayFrames, ...] = ()
     """Frames in no flow."""
+    unread: Mapping[str, float] = field(default_factory=dict)
+    """Address of a base station → the part of its frames whose headers could not be read."""
     verdicts: tuple[StationVerdict, ...] = ()
     """In the order of ``stations``. Empty for checks of kind malformed, on whose findings the verdicts depend."""
     names: Mapping[str, Collection[str]] = field(default_factory=dict)

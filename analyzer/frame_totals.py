@@ -43,6 +43,11 @@ class StationFrames(NamedTuple):
     other: int
     """In mode unknown: in flows that some mode's table expects."""
 
+    @property
+    def unread_share(self) -> float:
+        """The part of all frames whose headers could not be read."""
+        return self.unread / max(1, self.sent + self.received)
+
 
 NO_FRAMES = StationFrames(*[0] * len(StationFrames._fields))
 

@@ -85,11 +85,13 @@ def audit(
 
     # rows → status; checks → findings
     unexpected = group_unexpected(matches, conversations)
+    frames = count_frames(table, conversations, hosts, matches)
+    unread = {address: found.unread_share for address, found in frames.items()}
     capture = table.captures, table.counts, table.timeline
-    context = AuditContext(*capture, deployment, conversations, hosts, matches, unexpected, keys, table.strays)
+    context = AuditContext(*capture, deployment, conversations, hosts, matches, unexpected, keys, table.strays, unread)
     row_findings = run_flow_checks(counted(matches, progress("judging", len(matches), "base stations")))
     row_findings += run_capture_checks(context, malformed=True)
-    verdicts = judge(matches, deployment, malformed_flows(row_findings), lrr, hosts.tpe)
+    verdicts = judge(matches, deployment, malformed_flows(row_findings), lrr, hosts.tpe, unread)
     names = resolved_names(conversations) if unexpected else {}
     other_findings = run_capture_checks(replace(context, verdicts=verdicts, names=names), malformed=False)
     findings = in_report_order(merge_equal(row_findings, AGGREGATED) + other_findings)
@@ -105,7 +107,7 @@ def audit(
         flow_rows,
         flow_stations,
         count_totals(table.counts, conversations, flow_stations),
-        count_frames(table, conversations, hosts, matches),
+        frames,
         fail_on,
     )
 

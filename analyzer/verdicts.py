@@ -87,14 +87,24 @@ def judge(
     malformed: Mapping[str, Mapping[str, Set[int]]],
     lrr_version: tuple[int, ...] | None,
     tpe: Collection[str],
+    unread: Mapping[str, float],
 ) -> tuple[StationVerdict, ...]:
     """Judge the rows of all base stations.
 
     ``malformed``: address of a base station → row id → flows with a finding of kind malformed and severity medium or
-    above. ``lrr_version``: of the base stations, if known. ``tpe``: addresses of TPE.
+    above. ``lrr_version``: of the base stations, if known. ``tpe``: addresses of TPE. ``unread``: address
+    of a base station → the part of its frames whose headers could not be read.
     """
     return tuple(
-        judge_station(matches, deployment, malformed.get(matches.address, {}), lrr_version, tpe) for matches in stations
+        judge_station(
+            matches,
+            deployment,
+            malformed.get(matches.address, {}),
+            lrr_version,
+            tpe,
+            unread.get(matches.address, 0.0),
+        )
+        for matches in stations
     )
 
 
@@ -104,13 +114,14 @@ def judge_station(
     malformed: Mapping[str, Set[int]],
     lrr_version: tuple[int, ...] | None,
     tpe: Collection[str],
+    unread: float,
 ) -> StationVerdict:
     """Judge the rows of one base station. ``malformed``: row id → flows that break the row's rules."""
     by_row: dict[str, list[Match]] = {row.id: [] for row in matches.rows}
     for match in matches.matches:
         for row in match.rows:
             by_row[row.id].append(match)
-    row_judge = RowJudge(matches, deployment, lrr_version)
+    row_judge = RowJudge(matches, deployment, lrr_version, unread)
     ends = (end for match in matches.matches for end in (match.conversation.originator, match.conversation.responder))
     verdicts = [row_judge.verdict(row, by_row[row.id], malformed.get(row.id, frozenset())) for row in matches.rows]
     return StationVerdict(
@@ -136,8 +147,11 @@ def with_cause(verdict: RowVerdict, verdicts: Sequence[RowVerdict]) -> RowVerdic
 class RowJudge:
     """Judges the rows of one base station."""
 
-    def __init__(self, matches: StationMatches, deployment: Deployment, lrr_version: tuple[int, ...] | None) -> None:
+    def __init__(
+        self, matches: StationMatches, deployment: Deployment, lrr_version: tuple[int, ...] | None, unread: float
+    ) -> None:
         self.deployment = deployment
+        self.unread = unread
         self.lrr_version = lrr_version
         self.mode_known = matches.mode.name != UNKNOWN
         self.watched = matches.watched
@@ -260,7 +274,11 @@ class RowJudge:
                 return attempt.outcome.clause
         if all(self.is_one_sided(attempt.conversation) for attempt in attempts):
             return "the capture shows one direction only, and nothing proves an answer"
-        if not any(attempt.outcome.refused for attempt in attempts) and all(map(self.is_recent, attempts)):
+        if any(attempt.outcome.refused for attempt in attempts):
+            return None
+        if self.unread >= UNREAD_SHARE:
+            return f"{self.unread:.0%} of the station's frames could not be read, and an answer may be among them"
+        if all(map(self.is_recent, attempts)):
             return f"the capture ends, or pauses, before an answer could come: {attempts[-1].outcome.clause}"
         return None
 
@@ -292,6 +310,8 @@ class RowJudge:
         """
         if self.seen.lacks is not None:
             return Certainty.WEAK, "the capture shows one direction only"
+        if self.unread >= UNREAD_SHARE:
+            return Certainty.WEAK, f"{self.unread:.0%} of its frames could not be read"
         if row.tunnelled and self.has_tunnel:
             return Certainty.WEAK, INSIDE_TUNNEL
         if row.protocol == ike.NAME and self.has_tunnel:
@@ -315,6 +335,9 @@ INSIDE_TUNNEL = "the tunnel may carry it inside"
 """Reason of a row that an established tunnel may hide."""
 LOST_ATTEMPTS = 3
 """Failed attempts after which a continuous row that was served before is lost."""
+
+UNREAD_SHARE = 0.05
+"""Part of a base station's frames that could not be read, from which on what is not seen proves nothing."""
 
 PATIENCE = 10_000_000_000
 """Nanoseconds that must pass after the last progress of an exchange before its silence counts as no answer."""

@@ -26,7 +26,7 @@ from analyzer.verdicts import Certainty, StationVerdict, Status
 from tests import cuts, samples
 from tests.cuts import WAYS, Cut, Packet, Way
 
-WHAT_IS_MISSING = {"empty-capture", "no-base-station", "one-sided-capture"}
+WHAT_IS_MISSING = {"empty-capture", "no-base-station", "one-sided-capture", "unreadable-frames-of-base-station"}
 """Notices of medium severity that say what the capture lacks."""
 WEAKER = {
     "icmp-reply-mismatch": "icmp-tunnel",  # fewer pings are left than make a tunnel
@@ -320,6 +320,8 @@ STATUSES = {
     ("tls-ha-two-lrc", Way(Cut.BEGINNING, 9)): {"i4": "undecided", "i38": "present"},
     # the packet of a server comes first, on the outer side of the NAT
     ("tls-both-sides-of-a-nat", Way(Cut.BEGINNING, 4)): {"i38": "present", "i39": "present", "i40": "present"},
+    # TCP's header is cut off behind that of IPv6
+    ("tls-dhcpv6", Way(Cut.SNAP, 60)): {"i3": "present", "i38": "missing"},
     # the inside of a tunnel before its first ESP packet, or without the other direction
     ("ipsec-xfrm-inner-inbound-host", Way(Cut.BEGINNING, 3)): {"i2": "present", "i3": "present"},
     ("ipsec-xfrm-inner-inbound-host", Way(Cut.RECEIVED)): {"i1": "undecided", "i2": "undecided"},

@@ -350,6 +350,30 @@ def test_ike_sa_init_alone_is_no_tunnel(tmp_path: Path) -> None:
     assert statuses(later(traffic, 60).audit(tmp_path))["i1"] == "blocked, weak"
 
 
+# -- frames that could not be read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unread", "expected"),
+    [
+        (0, ("missing, firm", "blocked, weak")),
+        (1, ("missing, firm", "blocked, weak")),
+        (9, ("missing, weak", "undecided")),
+    ],
+)
+def test_unread_frames_prove_no_absence(tmp_path: Path, unread: int, expected: tuple[str, str]) -> None:
+    """Frames of the station with another IP version than their type says; the rest of them is read."""
+    traffic = tls().syn(STATION, 40001, TPE, 3002)
+    for number in range(40):
+        traffic.exchange(STATION, 41000 + number, OTHER, 123, NTP)
+    for _ in range(unread):
+        traffic.packet(STATION, TPE, 17, bytes(40))
+        time_stamp, frame = traffic.packets.pop()
+        traffic.packets.append((time_stamp, frame[:14] + b"\x75" + frame[15:]))
+    result = later(traffic, HOUR).audit(tmp_path)
+    assert (statuses(result)["i3"], statuses(result)["i39"]) == expected
+
+
 # -- time -------------------------------------------------------------------------------------------------------
 
 
@@ -362,7 +386,7 @@ def test_time_to_judge_a_row_is_linear_in_its_flows(row: str, packets: tuple[int
     began = time.process_time()
     (verdict,) = judge(
         [StationMatches(station, Mode("ipsec", (), ()), table.flows, matches, (), ENDLESS)],
-        *(Deployment.STANDALONE, {}, None, ()),
+        *(Deployment.STANDALONE, {}, None, (), {}),
     )
     assert time.process_time() - began < 5
     (judged,) = (judged for judged in verdict.rows if judged.row.id == row)

@@ -28,6 +28,7 @@ from analyzer.matching import StationMatches
 from analyzer.messages import messages
 from analyzer.protocols import icmp
 from analyzer.unexpected import Pattern, UnexpectedGroup
+from analyzer.verdicts import UNREAD_SHARE
 
 KINDS_SHOWN = 4
 """Kinds of frames that a sentence lists."""
@@ -126,7 +127,8 @@ def frames_without_ip(context: AuditContext) -> Iterator[Issue]:
 def unreadable_frames(context: AuditContext) -> Iterator[Issue]:
     """Flags: Frames from or to a base station whose headers contradict themselves.
 
-    Severity: medium; low where the snap length cuts frames of the capture, or where they are too small to carry much.
+    Severity: medium; low where they are few, and the snap length cuts frames of the capture or they are too small to
+    carry much.
 
     Why: No row can be judged by them, and nobody can tell what they carry: a wrong IP version, or lengths that
     contradict each other, are made by damaged equipment or by somebody who hides something.
@@ -138,7 +140,9 @@ def unreadable_frames(context: AuditContext) -> Iterator[Issue]:
     truncated = bool(context.counts.truncated)
     for station, found in strays_by_station(context, FrameKind.UNREADABLE).items():
         small = sum(stray.bytes for stray, _ in found) <= SMALL
-        yield stray_issue(station, found, "that could not be decoded", Severity.LOW if truncated or small else None)
+        few = context.unread.get(station, 0.0) < UNREAD_SHARE
+        low = few and (truncated or small)
+        yield stray_issue(station, found, "that could not be decoded", Severity.LOW if low else None)
 
 
 def strays_by_station(context: AuditContext, kind: FrameKind) -> dict[str, list[tuple[StrayFrames, bool]]]:
