@@ -219,6 +219,12 @@ class Conversation(NamedTuple):
         shown = (f"{name}={value!r}" for name, value in self._asdict().items() if name != "head")
         return f"Conversation({', '.join(shown)})"
 
+    def turned(self) -> Conversation:
+        """The conversation with originator and responder exchanged, in its ends, counts and times; the directions of
+        its content remain."""
+        swapped = {name: getattr(self, name)[::-1] for name in BY_DIRECTION}
+        return self._replace(originator=self.responder, responder=self.originator, side=1 - self.side, **swapped)
+
     @property
     def flows(self) -> tuple[int, ...]:
         """Ids of all flows of the group, ascending."""
@@ -262,6 +268,13 @@ class Conversation(NamedTuple):
         if self.state in (State.ATTEMPTED, State.REJECTED):
             return True
         return self.refused is not None and not self.payload[Direction.RESPONDER]
+
+
+BY_DIRECTION = (
+    *("packets", "bytes", "payload", "macs", "destination_macs", "times_to_live"),
+    *("newest", "acknowledged", "contiguous", "peer_payload", "copies"),
+)
+"""Fields of :class:`Conversation` with one value for each direction."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class UnexpectedFlow:
     """The row that the conversation fails by exactly one field; ``None`` if it fails all rows by more."""
     mismatch: str | None
     """The field of the nearest row that it fails: ``direction``, ``destination``, ``port`` or ``transport``."""
+    excusable: bool = False
+    """It is not certain who opened the conversation, and the other way round it would match a row."""
 
     @property
     def peer(self) -> str:
@@ -238,7 +240,21 @@ class RowMatcher:
         return (peer in self.tpe) == (row.peer is Peer.TPE)
 
     def unexpected(self, conversation: Conversation) -> UnexpectedFlow:
-        """The unexpected flow of a conversation that matches no row."""
+        """The unexpected flow of a conversation that matches no row.
+
+        Ports say little about who opened what fits no row either way: whoever sent first without TCP did.
+        """
+        guessed, excusable = not conversation.originator_certain, False
+        if guessed:
+            turned = conversation.turned()
+            excusable = any(self.fits(row, turned) for row in self.rows)
+            first_sender_responds = conversation.side == 1 and conversation.transport != "tcp"
+            if (
+                not excusable
+                and first_sender_responds
+                and (conversation.transport == "udp" or not conversation.packets[Direction.ORIGINATOR])
+            ):
+                conversation = turned
         originator, responder = conversation.originator.address, conversation.responder.address
         end = self.station.end(conversation)
         inbound = end is not Direction.ORIGINATOR
@@ -248,7 +264,7 @@ class RowMatcher:
         )
         if key not in self.known_nearest:
             self.known_nearest[key] = self.nearest(conversation)
-        return UnexpectedFlow(conversation, inbound, *self.known_nearest[key])
+        return UnexpectedFlow(conversation, inbound, *self.known_nearest[key], excusable)
 
     def nearest(self, conversation: Conversation) -> Nearest:
         """The row that a conversation fails by exactly one field; none where every row fails by more."""

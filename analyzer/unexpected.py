@@ -96,6 +96,16 @@ class UnexpectedGroup:
         return any(answered(flow.conversation) for flow in self.flows)
 
     @property
+    def opener_known(self) -> bool:
+        """The capture shows who opened at least one of the flows."""
+        return any(flow.conversation.originator_certain for flow in self.flows)
+
+    @property
+    def excusable(self) -> bool:
+        """It is not certain who opened the flows, and the other way round all would match a row."""
+        return all(flow.excusable for flow in self.flows)
+
+    @property
     def nearest(self) -> ExpectedFlow | None:
         """The row that the first flow fails by the fewest fields."""
         return self.flows[0].nearest

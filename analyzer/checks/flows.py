@@ -103,7 +103,8 @@ def progress_clause(group: UnexpectedGroup) -> str:
     sent, received = (sum(conversation.payload[way] for conversation in group.conversations) for way in Direction)
     replied = [conversation for conversation in group.conversations if conversation.packets[Direction.RESPONDER]]
     if not replied:
-        return "refused by ICMP" if any(found.icmp_errors for found in group.conversations) else "no answer"
+        refusal = "refused by ICMP" if any(found.icmp_errors for found in group.conversations) else "no answer"
+        return f"{bytes_count(sent)} sent, {refusal}" if sent else refusal
     if not received and all(conversation.refused is not None for conversation in replied):
         return "refused"
     if not sent and not received:
@@ -157,8 +158,8 @@ def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
     """Flags: Another host opened a conversation with the base station, and no row allows that direction.
 
     Severity: high where content was exchanged, other than pings, or ICMP redirects are sent; low where the capture does
-    not show who opened it, or where it is probably the data channel of an FTP session whose commands are hidden; medium
-    otherwise.
+    not show who opened it and a row allows the other direction, or where it is probably the data channel of an FTP
+    session whose commands are hidden; medium otherwise.
 
     Why: A base station opens all of its flows itself; its firewall and the gateway need to let nothing in. What
     comes in is an administrator on a wrong path, or an attacker. Where the capture does not show who opened it, it
@@ -170,7 +171,6 @@ def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
     """
     controls = {matches.address: hidden_controls(matches) for matches in context.stations}
     for group in context.unexpected(Pattern.INBOUND):
-        certain = any(conversation.originator_certain for conversation in group.conversations)
         redirects, pinged = has_redirects(group), all(map(is_ping, group.conversations))
         ftp_data = is_hidden_ftp_data(group, controls[group.station.address], context.hosts.tpe)
         severity: Severity | None
@@ -178,14 +178,16 @@ def unexpected_inbound(context: AuditContext) -> Iterator[Issue]:
             severity = Severity.LOW
         elif redirects:
             severity = Severity.HIGH
-        elif not certain:
+        elif group.excusable:
             severity = Severity.LOW
         else:
-            severity = Severity.HIGH if group.answered and not pinged else None
+            severity = Severity.HIGH if group.opener_known and group.answered and not pinged else None
         if pinged:
             what = f"pinged {group.station.address} {count_clause(group)}"
-        else:
+        elif group.opener_known:
             what = f"opened {service_name(group.first)} towards {group.station.address} {count_clause(group)}"
+        else:
+            what = f"talks to {group.station.address}, {service_name(group.first)}, {count_clause(group)}"
         yield unexpected_issue(
             group,
             f"{peers_clause(context, group)} {what}{', with ICMP redirects' if redirects else ''} "
@@ -205,7 +207,8 @@ def has_redirects(group: UnexpectedGroup) -> bool:
 def port_scan(context: AuditContext) -> Iterator[Issue]:
     """Flags: One host tried many ports of another, the base station being one of them, mostly without an answer.
 
-    Severity: high; low where the capture does not show who opened the conversations.
+    Severity: high; where the capture does not show who opened the conversations, medium, or low if a row allows the
+    other direction.
 
     Why: This is how an attacker looks for a way in, or how a taken-over base station looks for the next victim.
 
@@ -214,7 +217,7 @@ def port_scan(context: AuditContext) -> Iterator[Issue]:
     Remedy: Find the host that scans, and block it before anything else.
     """
     for group in context.unexpected(Pattern.SCAN):
-        certain = not group.inbound or any(conversation.originator_certain for conversation in group.conversations)
+        doubtful = group.inbound and not group.opener_known
         listed = ", ".join(map(str, group.ports[:PORTS_SHOWN])) + (", …" if len(group.ports) > PORTS_SHOWN else "")
         found = sorted(
             {conversation.responder.port or 0 for conversation in group.conversations if is_open(conversation)}
@@ -225,7 +228,7 @@ def port_scan(context: AuditContext) -> Iterator[Issue]:
             group,
             f"{group.first.originator.address} tried {len(group.ports)} {group.first.transport.upper()} ports of "
             f"{group.first.responder.address}: {listed}{opened}.",
-            None if certain else Severity.LOW,
+            (Severity.LOW if group.excusable else Severity.MEDIUM) if doubtful else None,
         )
 
 

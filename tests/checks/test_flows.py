@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.findings import Kind, Severity
+from analyzer.findings import Finding, Kind, Severity
+from analyzer.result import Audit
 from tests.protocols import test_dns
 from tests.synthetic import (
     DISCOVER,
@@ -28,13 +29,20 @@ from tests.synthetic import (
 )
 
 ATTACKER = "10.0.0.66"
+MAC = "70:76:ff:00:aa:10"
+V6, OTHER_V6 = "2001:db8::2", "2001:db8:80::80"
 
 
 NETBIOS_QUERY = bytes.fromhex("000101100001000000000000") + b"\x20" + b"CA" * 16 + bytes.fromhex("0000200001")
 
 
 def tls() -> Traffic:
-    return Traffic().tcp(STATION, 40000, TPE, 3001, TLS)
+    return Traffic({STATION: MAC, V6: MAC}).tcp(STATION, 40000, TPE, 3001, TLS)
+
+
+def unexpected(result: Audit) -> list[Finding]:
+    """The findings about unexpected flows."""
+    return [finding for finding in result.findings if finding.kind is Kind.UNEXPECTED]
 
 
 # -- unexpected -------------------------------------------------------------------------------------------------
@@ -130,19 +138,42 @@ def test_scan_by_the_base_station_is_one_finding(tmp_path: Path) -> None:
     assert not findings_of(result, "TPE101")
 
 
-def test_inbound_flow_with_uncertain_originator_is_low(tmp_path: Path) -> None:
-    chatter = b"\x05\x00\x00\x01"
-    traffic = tls().tcp(ATTACKER, 40000, STATION, 700, (chatter, chatter), begins=False)
-    (finding,) = findings_of(traffic.audit(tmp_path), "TPE102")
-    assert finding.severity is Severity.LOW
+@pytest.mark.parametrize("port", [22, 80, 443, 700, 3389])
+@pytest.mark.parametrize("first", [STATION, ATTACKER])
+def test_flow_that_fits_no_row_either_way_is_medium(tmp_path: Path, port: int, first: str) -> None:
+    """Whatever the ports make of its direction."""
+    ends = ((STATION, port), (ATTACKER, 45555))
+    (one, source), (other, target) = ends if first == STATION else ends[::-1]
+    traffic = tls().tcp(one, source, other, target, (b"uid=0(root) ", b"ls -l "), begins=False)
+    (finding,) = unexpected(traffic.audit(tmp_path))
+    assert finding.severity is Severity.MEDIUM and ATTACKER in finding.summary and "opened" not in finding.summary
 
 
-def test_scan_with_uncertain_originator_is_low(tmp_path: Path) -> None:
+@pytest.mark.parametrize("port", [53, 123, 137, 500, 1000, 1900, 4500, 5353])
+@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize(("station", "stranger"), [(STATION, OTHER), (V6, OTHER_V6)])
+def test_datagrams_from_a_well_known_port_are_outbound(
+    tmp_path: Path, port: int, answered: bool, station: str, stranger: str
+) -> None:
+    noise = bytes(range(7, 207))
+    traffic = tls().udp(station, port, stranger, 40000, *[(">", noise), ("<", noise)][: 1 + answered])
+    (finding,) = unexpected(traffic.audit(tmp_path))
+    assert (finding.check, finding.severity) == ("TPE101", Severity.MEDIUM)
+    assert f"talks to {stranger}" in finding.summary and "200 bytes sent" in finding.summary
+
+
+def test_scan_that_fits_no_row_either_way_is_medium(tmp_path: Path) -> None:
     traffic = tls()
     for port in range(701, 710):
         traffic.segment(ATTACKER, 40000, STATION, port, 0x10)
     (finding,) = findings_of(traffic.audit(tmp_path), "TPE103")
-    assert finding.severity is Severity.LOW
+    assert finding.severity is Severity.MEDIUM
+
+
+def test_flow_that_would_fit_the_other_way_is_low(tmp_path: Path) -> None:
+    """From NTP's port to NTP's port: the server's answer was captured first."""
+    traffic = tls().udp(OTHER, 123, STATION, 123, (">", NTP[1]), ("<", NTP[0]))
+    assert [finding.severity for finding in unexpected(traffic.audit(tmp_path))] == [Severity.LOW]
 
 
 def test_reply_without_captured_request_is_low_at_most(tmp_path: Path) -> None:
