@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import field, replace
 
 from analyzer.conversations import Conversation, Conversations, State
@@ -124,7 +124,8 @@ class StationMatches:
 def match_stations(hosts: Hosts, tables: Mapping[str, ExpectedTable], timeline: Timeline) -> Iterator[StationMatches]:
     """Match the conversations of all base stations."""
     for station, mode in zip(hosts.stations, hosts.modes, strict=True):
-        yield match_flows(station, mode, tables, hosts.tpe, hosts.conversations[station.address], timeline)
+        own, limited = hosts.conversations[station.address], hosts.limited.get(station.address, {})
+        yield match_flows(station, mode, tables, hosts.tpe, own, timeline, limited)
 
 
 def match_flows(
@@ -134,13 +135,14 @@ def match_flows(
     tpe: Iterable[str],
     conversations: Sequence[Conversation],
     timeline: Timeline,
+    limited: Mapping[str, Set[str]] | None = None,
 ) -> StationMatches:
     """Match the conversations of a base station with the rows of its mode.
 
-    ``tpe``: addresses of TPE.
+    ``tpe``: addresses of TPE. ``limited``: those of them that may serve some rows only → ids of these rows.
     """
     rows = common_rows(tables) if mode.name == UNKNOWN else tables[mode.name].flows
-    matcher = RowMatcher(station, rows, frozenset(tpe))
+    matcher = RowMatcher(station, rows, frozenset(tpe), limited or {})
     matches: list[Match] = []
     unexpected: list[UnexpectedFlow] = []
     rows_of_control: dict[int, tuple[ExpectedFlow, ...]] = {}
@@ -195,6 +197,8 @@ class RowMatcher:
     station: Station
     rows: Sequence[ExpectedFlow]
     tpe: frozenset[str]
+    limited: Mapping[str, Set[str]]
+    """Addresses of TPE that may serve some rows only → ids of these rows."""
     known_rows: dict[tuple[object, ...], tuple[ExpectedFlow, ...]] = field(default_factory=dict)
     known_nearest: dict[tuple[object, ...], Nearest] = field(default_factory=dict)
 
@@ -237,7 +241,8 @@ class RowMatcher:
             return True
         from_station = self.station.end(conversation) is Direction.ORIGINATOR
         peer = (conversation.responder if from_station else conversation.originator).address
-        return (peer in self.tpe) == (row.peer is Peer.TPE)
+        is_tpe = peer in self.tpe and row.id in self.limited.get(peer, (row.id,))
+        return is_tpe == (row.peer is Peer.TPE)
 
     def unexpected(self, conversation: Conversation) -> UnexpectedFlow:
         """The unexpected flow of a conversation that matches no row.
@@ -255,12 +260,16 @@ class RowMatcher:
                 and (conversation.transport == "udp" or not conversation.packets[Direction.ORIGINATOR])
             ):
                 conversation = turned
-        originator, responder = conversation.originator.address, conversation.responder.address
+        ends = conversation.originator.address, conversation.responder.address
         end = self.station.end(conversation)
         inbound = end is not Direction.ORIGINATOR
         key = (
             *(conversation.transport, conversation.responder.port, conversation.protocol, carries_esp(conversation)),
-            *(end, originator in self.tpe, responder in self.tpe),
+            *(
+                end,
+                *(address in self.tpe for address in ends),
+                *(address if address in self.limited else "" for address in ends),
+            ),
         )
         if key not in self.known_nearest:
             self.known_nearest[key] = self.nearest(conversation)

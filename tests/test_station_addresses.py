@@ -140,7 +140,7 @@ def test_forged_sender_makes_no_neighbour_part_of_the_station(tmp_path: Path, ho
 def test_station_that_forwards_is_told(tmp_path: Path) -> None:
     """A time to live that was decremented makes it another host's packet, or one in the guise of another host's."""
     result = station(ALIAS, hops=63).tcp(ALIAS, 50000, OTHER, 8080, HTTP).audit(tmp_path)
-    (finding,) = findings_of(result, "TPE106")
+    (finding,) = findings_of(result, "TPE110")
     assert finding.severity is Severity.MEDIUM and finding.base_station == STATION
     assert finding.summary == f"{STATION} forwards packets of {ALIAS} to {OTHER} in 1 flow."
     assert finding.filter == f"eth.addr == {MAC} && (ip.addr == {ALIAS})"
@@ -156,7 +156,7 @@ def test_stations_behind_one_router_are_many(tmp_path: Path, hops: int) -> None:
     result = traffic.tcp("10.0.0.200", 50000, OTHER, 8080, HTTP).audit(tmp_path)
     assert [found.station.addresses for found in result.base_stations] == [(address,) for address in addresses]
     assert not any(found.station.mac for found in result.base_stations)
-    assert not findings_of(result, "TPE106") and not names(result.findings, OTHER)
+    assert not findings_of(result, "TPE110") and not names(result.findings, OTHER)
 
 
 @pytest.mark.parametrize("count", [2, 3, 30])

@@ -25,7 +25,7 @@ from analyzer.heads import Direction, Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.naming import protocol_name
 from analyzer.outcomes import content_truncated, is_protected_ftp, outcome
-from analyzer.protocols import ParseError, http, icmp, ike, resemblance, server_greeting
+from analyzer.protocols import ParseError, http, icmp, ike, resemblance, server_greeting, tls
 from analyzer.stations import UNKNOWN
 from analyzer.unexpected import Pattern, UnexpectedGroup, answered, hidden_controls, is_hidden_ftp_data
 from analyzer.verdicts import INSIDE_TUNNEL, Certainty, RowVerdict, Status
@@ -278,7 +278,7 @@ def name_discovery(context: AuditContext) -> Iterator[Issue]:
         yield unexpected_issue(group, f"{group.station.address} {verb} {name} {count_clause(group)}.")
 
 
-@check("TPE106", "forwarded-flows", Severity.MEDIUM, scope=CAPTURE, kind=Kind.UNEXPECTED)
+@check("TPE110", "forwarded-flows", Severity.MEDIUM, scope=CAPTURE, kind=Kind.UNEXPECTED)
 def forwarded_flows(context: AuditContext) -> Iterator[Issue]:
     """Flags: The base station's MAC address sends packets of other hosts, as a router does.
 
@@ -633,29 +633,44 @@ def mode_unknown(context: AuditContext) -> Iterator[Issue]:
 
 @check("TPE133", "several-tpe", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)
 def several_tpe(context: AuditContext) -> Iterator[Issue]:
-    """Flags: In a standalone deployment, more than one address serves the rows that lead to TPE.
+    """Flags: More than one address serves the rows that lead to TPE, and the user named none.
 
-    Why: A standalone TPE is one node. A second one may be a second interface, or an impostor.
+    Severity: low; info in high availability, where several are normal.
 
-    Evidence: Each address with the rows that it serves, and the addresses from which one IKE SA is answered (MOBIKE).
+    Why: A standalone TPE is one node. A second one may be a second interface, or an impostor: it may serve no more than
+    the mode's own protocol. Only its certificate tells an impostor, and TLS 1.3 hides it.
 
-    Remedy: Name the addresses of your TPE with --tpe, and look into any other.
+    Evidence: Each address with the rows that it serves, the subjects of certificates that differ, and the addresses
+    from which one IKE SA is answered (MOBIKE).
+
+    Remedy: Name the addresses of your TPE with --tpe, and look into any other; or --deployment ha.
     """
-    if context.deployment is not Deployment.STANDALONE or context.hosts.named.tpe or len(context.hosts.tpe) < 2:
+    if context.hosts.named.tpe or len(context.hosts.tpe) < 2:
         return
-    served: dict[str, set[str]] = {address: set() for address in context.hosts.tpe}
-    for station in context.stations:
-        for match in station.matches:
-            for end in (match.conversation.originator, match.conversation.responder):
-                if end.address in served:
-                    served[end.address].update(row.id for row in match.rows)
+    served: dict[str, set[str]] = {address: set() for address in sorted(context.hosts.tpe)}
+    subjects: dict[str, dict[str, None]] = {address: {} for address in served}
+    for match in (match for station in context.stations for match in station.matches):
+        responder, facts = match.conversation.responder.address, match.conversation.dissection.facts
+        for address in (match.conversation.originator.address, responder):
+            if address in served:
+                served[address].update(row.id for row in match.rows)
+        if responder in served and isinstance(facts, tls.TlsFacts) and facts.certificates:
+            subjects[responder][facts.certificates[0].subject or "no subject"] = None
+    differ = len({frozenset(found) for found in subjects.values() if found}) > 1
     rows_served = "; ".join(
-        f"{address} serves {', '.join(sorted(rows)) or 'none'}" for address, rows in sorted(served.items())
+        f"{address} serves {', '.join(sorted(rows)) or 'none'}"
+        + (f" with the certificate of {' and '.join(subjects[address])}" if differ and subjects[address] else "")
+        for address, rows in served.items()
     )
     shared = "".join(
         f"; one IKE SA answers from {listed(addresses)}" for addresses in shared_ike_addresses(context, served)
     )
-    yield Issue(f"{len(served)} addresses act as TPE in a standalone deployment: {rows_served}{shared}.")
+    standalone = context.deployment is Deployment.STANDALONE
+    deployment = "a standalone" if standalone else "a high-availability"
+    yield Issue(
+        f"{len(served)} addresses act as TPE in {deployment} deployment: {rows_served}{shared}.",
+        severity=None if standalone else Severity.INFO,
+    )
 
 
 def shared_ike_addresses(context: AuditContext, tpe: Collection[str]) -> list[list[str]]:

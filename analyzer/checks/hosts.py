@@ -40,6 +40,34 @@ def strangers(context: AuditContext) -> Iterator[Issue]:
     )
 
 
+@check("TPE026", "contested-base-station", Severity.MEDIUM, scope=CAPTURE, kind=Kind.NOTICE)
+def contested_base_station(context: AuditContext) -> Iterator[Issue]:
+    """Flags: A host that was taken for TPE, as it serves a base station, while another host serves it in the same way.
+
+    Severity: medium.
+
+    Why: A proxy in front of TPE looks like that. So does a base station to which somebody opened connections, so that
+    it is taken for TPE and not judged.
+
+    Evidence: The flows in which the host is the client.
+
+    Remedy: Name the base station with --base-station, or the proxy with --tpe.
+    """
+    for host in context.hosts.contested:
+        conversations = {signature.conversation.id: signature.conversation for signature in host.signatures}
+        servers = list(dict.fromkeys(signature.server for signature in host.signatures))
+        listed = ", ".join(servers[:HOSTS_SHOWN]) + (", …" if len(servers) > HOSTS_SHOWN else "")
+        rows = tuple(dict.fromkeys(signature.row.id for signature in host.signatures))
+        yield Issue(
+            f"{host.address} was taken for TPE, which it is for its clients, but {listed} "
+            f"{'serves' if len(servers) == 1 else 'serve'} it as a base station is served (rows {', '.join(rows)}): it "
+            f"was not judged; --base-station {host.address} makes it a base station, --tpe {host.address} a proxy.",
+            rows=rows,
+            conversations=tuple(conversations.values()),
+            filter=f"{family(host.address)} == {host.address}",
+        )
+
+
 @check("TPE019", "tpe-address-unanswered", Severity.LOW, scope=CAPTURE, kind=Kind.NOTICE)
 def tpe_address_unanswered(context: AuditContext) -> Iterator[Issue]:
     """Flags: An address of TPE, which the capture's DNS gives to the name of another one, never answered.
@@ -99,4 +127,4 @@ def is_peer(conversation: Conversation, address: str) -> bool:
     return address in (conversation.originator.address, conversation.responder.address)
 
 
-CHECKS: tuple[Check, ...] = (strangers, tpe_address_unanswered, translated_addresses)
+CHECKS: tuple[Check, ...] = (strangers, contested_base_station, tpe_address_unanswered, translated_addresses)

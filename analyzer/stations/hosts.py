@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from operator import attrgetter
 from typing import NamedTuple
 
 from analyzer.conversations import Conversation, Conversations, Layer
 from analyzer.dataclass import dataclass
 from analyzer.expected import Deployment, ExpectedTable
 from analyzer.heads import DIRECTIONS
-from analyzer.protocols import dhcp, dhcp6, dns
+from analyzer.protocols import dhcp, dhcp6
 from analyzer.stations.interfaces import Interfaces
 from analyzer.stations.modes import Mode, contradictions_at, detect_mode
 from analyzer.stations.recognition import Station, Stranger, find_stations
-from analyzer.stations.signatures import NamedHosts, Rank, Signature, best_by_row_and_server, find_candidates
+from analyzer.stations.signatures import NamedHosts, find_candidates
+from analyzer.stations.tpe import find_other_addresses, find_tpe, limit_tpe
 from analyzer.stations.translation import find_translation
 from analyzer.stations.tunnels import inside_tunnel
 
@@ -47,6 +46,10 @@ class Hosts:
     """Ids of conversations that the capture shows on the inner side of a NAT, too, and that are judged there."""
     forwarded: Mapping[str, tuple[Conversation, ...]] = field(default_factory=dict)
     """Address of a base station → conversations of other hosts whose packets its MAC address forwarded."""
+    contested: tuple[Stranger, ...] = ()
+    """Hosts that are taken for TPE although others serve them as TPE serves base stations."""
+    limited: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    """Address of a base station → address of TPE that nobody explains → ids of the rows that it may serve."""
 
 
 def identify_hosts(
@@ -64,13 +67,18 @@ def identify_hosts(
     if copies:
         outside = [conversation for conversation in outside if conversation.id not in copies]
     interfaces = Interfaces(outside, named.macs)
-    stations, unjudged, strangers = find_stations(outside, tables, named, translated, interfaces)
+    stations, unjudged, strangers, contested = find_stations(outside, tables, named, translated, interfaces)
     modes = [detect_mode(station, tables, mode) for station in stations]
     seen = addresses(outside)
     tpe = find_tpe(modes, stations, named, seen, deployment)
     owned = conversations_by_station(stations, outside, interfaces)
     names = {} if named.tpe else find_other_addresses(tpe, stations, seen, outside)
     tpe |= names.keys()
+    limited: dict[str, Mapping[str, frozenset[str]]] = {}
+    if deployment is Deployment.STANDALONE and not named.tpe:
+        for station, own in zip(stations, modes, strict=True):
+            flows = owned.conversations[station.address]
+            limited[station.address] = limit_tpe(station, own, tables.get(own.name), tpe, names, flows)
     return Hosts(
         named,
         stations,
@@ -83,6 +91,8 @@ def identify_hosts(
         names,
         copies,
         owned.forwarded,
+        contested,
+        limited,
     )
 
 
@@ -188,67 +198,4 @@ def stations_by_flow(conversations: dict[str, list[Conversation]]) -> dict[int, 
         for address in reversed(conversations)
         for conversation in conversations[address]
         for flow in conversation.flows
-    }
-
-
-# -- TPE --------------------------------------------------------------------------------------------------------
-
-
-def find_tpe(
-    modes: Iterable[Mode],
-    stations: Sequence[Station],
-    named: NamedHosts,
-    seen: Iterable[str],
-    deployment: Deployment,
-) -> frozenset[str]:
-    """Addresses of TPE: those that the user named; otherwise the servers of the signature rows of the detected modes.
-
-    Standalone: of each row the servers that came furthest, so that a forged IKE REDIRECT to a host that never answers
-    makes no TPE. HA: any of several nodes may be down; and signature rows of other modes count if the detected mode's
-    table has them, as the node at the tunnel's end need not be the one that answers on port 3001.
-
-    ``seen``: all addresses of the capture, out of which the user's networks select.
-    """
-    if named.tpe:
-        return frozenset(address for address in seen if named.is_tpe(address))
-    own = {address for station in stations for address in station.addresses}
-    servers: set[str] = set()
-    for station, mode in zip(stations, modes, strict=True):
-        # If the user named the mode, the capture may have no flow of it: flows of other modes lead to TPE, too.
-        signatures = mode.signatures or station.signatures
-        if deployment is Deployment.HA:
-            contradicting = set(map(id, mode.contradicting))
-            signatures = tuple(signature for signature in station.signatures if id(signature) not in contradicting)
-            servers.update(signature.server for signature in signatures)
-        else:
-            servers |= best_servers(signatures)
-    return frozenset(servers - own)
-
-
-def best_servers(signatures: Iterable[Signature]) -> set[str]:
-    """The servers at which the signatures of each row came furthest."""
-    outcomes = best_by_row_and_server(signatures, attrgetter("outcome"))
-    best: dict[str, Rank] = {}
-    for (row, _), outcome in outcomes.items():
-        best[row] = max(best.get(row, outcome), outcome)
-    return {server for (row, server), outcome in outcomes.items() if outcome is best[row]}
-
-
-def find_other_addresses(
-    tpe: frozenset[str], stations: Sequence[Station], seen: Mapping[str, None], conversations: Iterable[Conversation]
-) -> dict[str, str]:
-    """Addresses of the capture that its DNS gives to the name of an address of TPE, with that name."""
-    by_name: dict[str, set[str]] = defaultdict(set)
-    for conversation in conversations:
-        facts = conversation.dissection.facts
-        if isinstance(facts, dns.DnsFacts):
-            for address, name in facts.answers.items():
-                by_name[name.lower()].add(address)
-    own = {address for station in stations for address in station.addresses}
-    return {
-        address: name
-        for name, given in by_name.items()
-        if given & tpe
-        for address in sorted(given - tpe - own)
-        if address in seen
     }

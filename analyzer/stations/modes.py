@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 
-from analyzer.conversations import Conversation, State
+from analyzer.conversations import Conversation
 from analyzer.dataclass import dataclass
-from analyzer.expected import ExpectedTable, Occurrence
+from analyzer.expected import ExpectedTable
 from analyzer.services import has_service
 from analyzer.stations.recognition import Station
-from analyzer.stations.signatures import Rank, Signature, furthest
+from analyzer.stations.signatures import PLAIN, Rank, Signature, best_by_row_and_server, furthest, lives_on
 
 UNKNOWN = "unknown"
 """Name of the mode of a base station of which the capture shows no signature row."""
@@ -70,17 +71,34 @@ def contradictions_at(mode: Mode, tpe: frozenset[str]) -> Mode:
 
 
 def preferred_mode(by_mode: Mapping[str, Sequence[Signature]], tables: Mapping[str, ExpectedTable]) -> str:
-    """The mode with the best evidence."""
+    """The mode with the best evidence; of equals, the first by :data:`PREFERENCE`.
+
+    A mode that was served by other hosts gives way to one that more of its rows show: whoever exchanges ESP packets
+    with a base station in mode tls does not change its mode.
+    """
     if len(by_mode) == 1:
         return next(iter(by_mode))
     order = (*PREFERENCE, *sorted(by_mode.keys() - set(PREFERENCE)))
-
-    def rank(mode: str) -> tuple[int, int]:
+    best: dict[str, Rank] = {}
+    for mode, signatures in by_mode.items():
         others = [tables[other] for other in by_mode if other != mode]
-        best, _ = furthest(by_mode[mode], lambda signature: weight(signature, others))
-        return -best, order.index(mode)
+        best[mode], _ = furthest(signatures, partial(weight, others=others))
+    leaders = sorted((mode for mode in by_mode if best[mode] is max(best.values())), key=order.index)
+    first = leaders[0]
+    if best[first] is Rank.SERVED:
+        shares = {mode: served_share(by_mode[mode], tables[mode]) for mode in leaders}
+        for mode in leaders[1:]:
+            apart = shares[mode][1].isdisjoint(shares[first][1])
+            if mode != PLAIN and apart and shares[mode][0] > shares[first][0]:
+                first = mode
+    return first
 
-    return min(by_mode, key=rank)
+
+def served_share(signatures: Iterable[Signature], table: ExpectedTable) -> tuple[float, set[str]]:
+    """The share of a mode's signature rows that were served, and the servers."""
+    ranks = best_by_row_and_server(signatures, attrgetter("outcome"))
+    served = [key for key, rank in ranks.items() if rank is Rank.SERVED]
+    return len({row for row, _ in served}) / sum(row.signature for row in table.flows), {server for _, server in served}
 
 
 def weight(signature: Signature, others: Sequence[ExpectedTable]) -> Rank:
@@ -93,16 +111,6 @@ def weight(signature: Signature, others: Sequence[ExpectedTable]) -> Rank:
     if shared and not lives_on(signature):
         return min(signature.rank, Rank.TRIED)
     return signature.rank
-
-
-def lives_on(signature: Signature) -> bool:
-    """Whether a conversation of a continuous row carries payload after two of the row's periods, or began before the
-    capture."""
-    row, conversation = signature.row, signature.conversation
-    if row.occurrence is not Occurrence.CONTINUOUS or row.period is None:
-        return False
-    carried = (max(conversation.newest) - conversation.first) / 1e9
-    return conversation.state is State.MIDSTREAM or carried > 2 * row.period
 
 
 OUTCOMES = {Rank.TRIED: "attempted", Rank.ANSWERED: "answered", Rank.SERVED: "served"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import field, replace
 from functools import cached_property
 from operator import attrgetter
 from typing import NamedTuple
@@ -14,10 +14,21 @@ from analyzer.conversations import Conversation
 from analyzer.dataclass import dataclass
 from analyzer.expected import ExpectedTable, services
 from analyzer.heads import DIRECTIONS, Direction
+from analyzer.protocols import esp, ftp
 from analyzer.safetext import SafeText
 from analyzer.stations.devices import MAX_DEVICES, group_addresses
 from analyzer.stations.interfaces import LINK_PREFIXES, Interfaces
-from analyzer.stations.signatures import Candidate, NamedHosts, Rank, Signature, find_candidates, furthest, is_kept_out
+from analyzer.stations.signatures import (
+    ALL_ROWS,
+    PLAIN,
+    Candidate,
+    NamedHosts,
+    Rank,
+    Signature,
+    find_candidates,
+    furthest,
+    is_kept_out,
+)
 
 MAX_STATIONS = 8192
 """Maximum addresses of base stations that are judged, those with the best evidence first. More are forged ones."""
@@ -26,6 +37,15 @@ PERSISTENT_ATTEMPTS = 3
 """Attempts from which on a host that is kept out counts as a base station."""
 PERSISTENT_TIME = 30_000_000_000
 """Minimum nanoseconds between the first and the last of them."""
+
+
+VENDORS = frozenset(
+    {
+        *("70:76:ff", "00:08:00", "00:15:58", "00:5f:86", "00:16:c0"),  # Kerlink, MultiTech, Foxconn, Cisco, Semtech
+        *("64:7f:da", "80:02:9c", "ac:1f:09", "24:e1:24", "58:a0:cb"),  # Tektelic, Gemtek, RAK, Milesight, TrackNet
+    }
+)
+"""Vendor halves of the MAC addresses of base stations: dubanoze/actility_gw, com/shells/getid.sh; IEEE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +105,8 @@ class Recognised(NamedTuple):
     unjudged: int
     """Number of addresses beyond :data:`MAX_STATIONS`."""
     strangers: tuple[Stranger, ...]
+    contested: tuple[Stranger, ...] = ()
+    """Hosts that were taken for TPE although others serve them as TPE serves base stations."""
 
 
 def find_stations(
@@ -102,11 +124,14 @@ def find_stations(
     macs = interfaces.owners
     candidates = find_candidates(conversations, tables, named)
     strangers: list[str] = []
+    contested: list[str] = []
     if named.base_stations:
         seen = {end.address: None for flow in conversations for end in (flow.originator, flow.responder)}
         accepted = [address for address in seen if named.is_station(address, macs.get(address))]
     else:
-        accepted, strangers = Recognition(conversations, tables, macs).recognise(candidates)
+        recognition = Recognition(conversations, tables, macs)
+        accepted, strangers = recognition.recognise(candidates)
+        contested = recognition.contested
     devices = group_addresses(accepted[:MAX_STATIONS], interfaces, candidates, translated or {}, conversations)
     stations = tuple(station(addresses, candidates, macs, named) for addresses in devices)
     stations = with_macs(stations, interfaces)
@@ -114,7 +139,10 @@ def find_stations(
     return Recognised(
         stations,
         max(0, len(accepted) - MAX_STATIONS),
-        tuple(Stranger(address, tuple(candidates[address].signatures)) for address in strangers if address not in own),
+        *(
+            tuple(Stranger(address, tuple(candidates[address].signatures)) for address in found if address not in own)
+            for found in (strangers, contested)
+        ),
     )
 
 
@@ -126,22 +154,34 @@ class Recognition:
     tables: Mapping[str, ExpectedTable]
     macs: Mapping[str, str]
     """Address → MAC address, where it is the host's own."""
+    contested: list[str] = field(default_factory=list)
+    """Addresses that were taken for TPE although others serve them as TPE serves base stations."""
 
     def recognise(self, candidates: Mapping[str, Candidate]) -> tuple[list[str], list[str]]:
         """The candidates that are base stations, best evidence first, and those that are strangers.
 
         A host that reaches only base stations is neither: it scans them, or it is the core that manages them. Nor is
-        the core, which base stations reach.
+        the core, which base stations reach; but anybody can open connections to a base station, so that a host which
+        is itself served no worse than its clients is no core.
         """
         accepted: dict[str, Candidate] = {}
         strangers: list[str] = []
         cores: set[str] = set()
+        own: set[str] = set()
+        """Hosts of the accepted addresses."""
         ranks: dict[str, Rank] = {}
         """Server → the best rank of the base stations that use it."""
         vendors: set[object] = set()
-        for address, candidate in sorted(candidates.items(), key=lambda pair: pair[1].order()):
-            servers = {server for server in candidate.servers() if server not in accepted}
-            if not servers or address in cores:
+        for address, candidate in sorted(candidates.items(), key=self.order):
+            servers = {
+                server
+                for server in candidate.servers()
+                if self.host(server) not in own and not self.is_no_core(server, address, candidates)
+            }
+            if not servers:
+                continue
+            if address in cores:
+                self.contested += [address] if is_served_by(candidate, servers) else []
                 continue
             rank = candidate.rank
             used = {signature.server for signature in candidate.signatures}
@@ -156,6 +196,7 @@ class Recognition:
                 strangers.append(address)
                 continue
             accepted[address] = candidate
+            own.add(self.host(address))
             cores |= servers
             for server in used:
                 ranks.setdefault(server, rank)
@@ -163,13 +204,56 @@ class Recognition:
                 vendors.add(vendor)
         return list(accepted), strangers
 
+    def order(self, item: tuple[str, Candidate]) -> tuple[object, ...]:
+        """Sort key of (address, candidate), best evidence first."""
+        address, candidate = item
+        rank, *others = candidate.order()
+        mac = self.macs.get(address, "")
+        return rank, mac[:8] not in VENDORS, *others
+
+    def host(self, address: str) -> str:
+        """What the addresses of one host share: its own MAC address, if the capture shows it; else the address."""
+        return self.macs.get(address, address)
+
+    def is_no_core(self, server: str, client: str, candidates: Mapping[str, Candidate]) -> bool:
+        """Whether a server is itself a base station rather than TPE, as others serve it no worse than it serves its
+        client: by the share of a mode's signature rows, or by a lasting link.
+
+        What comes in protected and goes out plain, equally much, rather shows a proxy in front of TPE; but not if it
+        comes in from the host's own network and goes out to another one.
+        """
+        if server not in candidates:
+            return False
+        above = {
+            mode: {row for row, servers in rows.items() if any(other != client for other in servers)}
+            for mode, rows in candidates[server].served_one_way.items()
+        }
+        weight, mode = self.weight(above)
+        below, mode_below = self.weight(candidates[client].served.get(server, {}))
+        is_proxy = mode == PLAIN and mode_below != PLAIN
+        if is_proxy and network(client) == network(server):
+            targets = {target for rows in candidates[server].served_one_way[mode].values() for target in rows}
+            is_proxy = any(network(target) == network(server) for target in targets)
+        return weight > below or (weight == below > 0 and not is_proxy)
+
+    def weight(self, served: Mapping[str, Set[str]]) -> tuple[float, str]:
+        """The largest share of a mode's signature rows among those that were served, and that mode."""
+        shares = (
+            (1.0 if ALL_ROWS in rows else len(rows) / self.sizes[mode], mode) for mode, rows in served.items() if rows
+        )
+        return max(shares, key=lambda share: (share[0], share[1] != PLAIN), default=(0.0, ""))
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Number of signature rows by mode."""
+        return {mode: sum(row.signature for row in table.flows) for mode, table in self.tables.items()}
+
     def vendor(self, address: str) -> tuple[object, str] | None:
         """Network of an address and vendor half of its MAC address; ``None`` where the capture does not show it."""
         mac = self.macs.get(address)
         if mac is None or int(mac[:2], 16) & 2:
             return None  # a locally administered MAC address names no vendor
-        prefix = LINK_PREFIXES[ipaddress.ip_address(address).version]
-        return ipaddress.ip_network(f"{address}/{prefix}", strict=False), mac[:8]
+        return network(address), mac[:8]
 
     def keeps_trying(self, address: str, candidate: Candidate, servers: set[str]) -> bool:
         """Whether a host is kept out by these servers again and again, and tries nothing else of theirs."""
@@ -196,6 +280,21 @@ class Recognition:
             for flow in self.conversations
             if flow.responder.port is not None and (flow.transport, flow.responder.port) not in listed
         }
+
+
+def network(address: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The usual network of the link that an address belongs to."""
+    parsed = ipaddress.ip_address(address)
+    return ipaddress.ip_network((parsed, LINK_PREFIXES[parsed.version]), strict=False)
+
+
+def is_served_by(candidate: Candidate, servers: Set[str]) -> bool:
+    """Whether some of these servers serve a host as TPE serves base stations; FTP serves anybody."""
+    return any(
+        signature.server in servers and signature.row.protocol not in (ftp.NAME, esp.NAME)
+        for signature in candidate.signatures
+        if candidate.ranks[signature.row.id, signature.server] is Rank.SERVED
+    )
 
 
 def station(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from analyzer.conversations import Conversation, State
 from analyzer.dataclass import dataclass
-from analyzer.expected import ExpectedFlow, ExpectedTable, UsageError
+from analyzer.expected import ExpectedFlow, ExpectedTable, Occurrence, UsageError
 from analyzer.heads import Direction
 from analyzer.messages import messages
 from analyzer.outcomes import Outcome, Stage, outcome
@@ -22,6 +22,9 @@ from analyzer.protocols import esp, http, ike, tls
 from analyzer.services import carries_esp, has_service
 
 MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
+
+PLAIN = "plain"
+"""The mode without protection."""
 
 HTTPS = 443
 """TCP port of HTTPS, which hosts of every kind use."""
@@ -120,6 +123,16 @@ def is_web(conversation: Conversation) -> bool:
     return not (isinstance(facts, http.HttpFacts) and facts.service is not None)
 
 
+def lives_on(signature: Signature) -> bool:
+    """Whether a conversation of a continuous row carries payload after two of the row's periods, or began before the
+    capture."""
+    row, conversation = signature.row, signature.conversation
+    if row.occurrence is not Occurrence.CONTINUOUS or row.period is None:
+        return False
+    carried = (max(conversation.newest) - conversation.first) / 1e9
+    return conversation.state is State.MIDSTREAM or carried > 2 * row.period
+
+
 def client_and_server(row: ExpectedFlow, conversation: Conversation, named: NamedHosts) -> tuple[str, str]:
     """(base station's end, other end) of a conversation that has a row's service.
 
@@ -165,6 +178,10 @@ def best_by_row_and_server(
     return best
 
 
+ALL_ROWS = "*"
+"""Stands for all signature rows of a mode: a base station holds its lasting link, whatever else it uses or does not."""
+
+
 @dataclass
 class Candidate:
     """An address that may be a base station's."""
@@ -180,6 +197,30 @@ class Candidate:
     def rank(self) -> Rank:
         """The rank of the best signature."""
         return max(self.ranks.values())
+
+    @cached_property
+    def served(self) -> dict[str, dict[str, frozenset[str]]]:
+        """Server → mode → the rows that it served; ``*`` stands for all of them, where a lasting link is up."""
+        found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for signature in self.signatures:
+            row, server = signature.row, signature.server
+            if self.ranks[row.id, server] is Rank.SERVED:
+                found[server][row.mode].add(row.id)
+                if lives_on(signature) and signature.outcome is Rank.SERVED:
+                    found[server][row.mode].add(ALL_ROWS)
+        return {server: {mode: frozenset(rows) for mode, rows in modes.items()} for server, modes in found.items()}
+
+    @cached_property
+    def served_one_way(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Mode → row → up to two servers that served it, of rows that base stations alone open."""
+        one_way = {signature.row.id for signature in self.signatures if not signature.row.bidirectional}
+        found: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
+        for server, modes in self.served.items():
+            for mode, rows in modes.items():
+                if rows & one_way:
+                    for row in rows & (one_way | {ALL_ROWS}):
+                        found[mode][row] = (*found[mode].get(row, ()), server)[:2]
+        return found
 
     def servers(self) -> set[str]:
         """Servers of the signatures with the best rank."""

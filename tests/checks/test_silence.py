@@ -87,6 +87,7 @@ PRECONDITIONS: dict[str, Callable[[Audit], bool]] = {
     "damaged-capture": has_packets,
     "one-sided-capture": has_packets,
     "strangers": has_base_station,
+    "contested-base-station": has_base_station,
     "tpe-address-unanswered": has_facts(DnsFacts, lambda facts: facts.answers),
     "translated-addresses": has_base_station,
     "time-not-watched": has_packets,
