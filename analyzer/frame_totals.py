@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import NamedTuple
 
-import numpy as np
-
 from analyzer.conversations import Conversation, format_mac
 from analyzer.dataclass import dataclass
 from analyzer.flows import Flows, FrameKind, StrayFrames
@@ -100,6 +98,17 @@ def places_of(matches: StationMatches, conversations: Iterable[Conversation]) ->
     return places
 
 
+class FlowGroup(NamedTuple):
+    """What the flows have in common that are counted together."""
+
+    place: str
+    """What becomes of their frames."""
+    own: int
+    """The base station's side."""
+    both: bool
+    """Whether the other side is the base station's, too."""
+
+
 @dataclass(slots=True)
 class FrameCounter:
     """Counts the frames of one base station."""
@@ -108,33 +117,38 @@ class FrameCounter:
     station: Station
     places: Mapping[int, str]
     """Id of a conversation → what becomes of its frames."""
+    flows: dict[FlowGroup, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Flows that were added → their indexes."""
     counts: Counter[tuple[str, bool]] = field(default_factory=Counter)
-    """What became of frames, and whether the station sent them → frames."""
-    flows: dict[int, tuple[str, int]] = field(default_factory=dict)
-    """Index of each flow that was counted → what became of its frames, and the station's side of it."""
+    """What became of further frames, and whether the station sent them → frames."""
 
     def add(self, conversation: Conversation, place: str | None = None) -> None:
-        """Count the frames of a conversation's flows, their copies and the ICMP errors about them."""
+        """Add the frames of a conversation's flows, their copies and the ICMP errors about them."""
         place = place or self.places.get(conversation.id, OTHER)
         own = own_side(self.station, conversation)
-        indexes = np.array(conversation.flows, np.int64) - 1
-        names = ("packets", "copies", "errors", "peer_errors")
-        sides = {name: self.table.side[name][indexes].sum(axis=0).tolist() for name in names}
-        for side in range(2):
-            sent = side == own or is_own(self.station, conversation, side)
-            self.counts[place, sent] += sides["packets"][side]
-            self.counts[COPY, sent] += sides["copies"][side]
-        self.counts[ICMP_ERROR, False] += sides["errors"][own]
-        self.counts[ICMP_ERROR, True] += sides["peer_errors"][1 - own]
-        for index in indexes.tolist():
-            self.flows[index] = place, own
+        group = FlowGroup(place, own, is_own(self.station, conversation, 1 - own))
+        self.flows[group] += [flow - 1 for flow in conversation.flows]
 
     def frames(self) -> StationFrames:
         """The counts by name."""
-        sent = sum(count for (_, by_station), count in self.counts.items() if by_station)
-        received = sum(count for (_, by_station), count in self.counts.items() if not by_station)
-        places = (self.counts[place, True] + self.counts[place, False] for place in StationFrames._fields[2:])
+        counts = self.counts.copy()
+        for group, indexes in self.flows.items():
+            self.count_flows(counts, group, indexes)
+        sent = sum(count for (_, by_station), count in counts.items() if by_station)
+        received = sum(count for (_, by_station), count in counts.items() if not by_station)
+        places = (counts[place, True] + counts[place, False] for place in StationFrames._fields[2:])
         return StationFrames(sent, received, *places)
+
+    def count_flows(self, counts: Counter[tuple[str, bool]], group: FlowGroup, indexes: Sequence[int]) -> None:
+        """Count the frames of the flows of a group, which are many, in columns."""
+        names = ("packets", "copies", "errors", "peer_errors")
+        sides = {name: self.table.side[name][indexes].sum(axis=0).tolist() for name in names}
+        for side in range(2):
+            sent = side == group.own or group.both
+            counts[group.place, sent] += sides["packets"][side]
+            counts[COPY, sent] += sides["copies"][side]
+        counts[ICMP_ERROR, False] += sides["errors"][group.own]
+        counts[ICMP_ERROR, True] += sides["peer_errors"][1 - group.own]
 
 
 def own_side(station: Station, conversation: Conversation) -> int:
@@ -187,13 +201,14 @@ class StrayOwners:
 
 def count_carried(table: Flows, counters: Mapping[str, FrameCounter]) -> None:
     """Take back what a base station's tunnels carry of its own: these frames count by the tunnel's packet."""
-    owners: dict[int, list[str]] = defaultdict(list)
+    owners: dict[int, dict[str, FlowGroup]] = defaultdict(dict)
+    """Index of a flow → address of a base station → the group in which it counts."""
     for address, counter in counters.items() if table.carried else ():
-        for index in counter.flows:
-            owners[index].append(address)
+        for group, indexes in counter.flows.items():
+            for index in indexes:
+                owners[index][address] = group
     for (tunnel, inner, side), packets in table.carried.items():
         for address in owners.get(tunnel, ()):
-            counter = counters[address]
-            if inner in counter.flows:
-                place, own = counter.flows[inner]
-                counter.counts[place, side == own] -= packets
+            if address in owners.get(inner, ()):
+                group = owners[inner][address]
+                counters[address].counts[group.place, side == group.own] -= packets

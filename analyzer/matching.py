@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import field, replace
+from functools import cached_property
 
 from analyzer.conversations import Conversation, Conversations, State
 from analyzer.dataclass import dataclass
@@ -81,8 +82,11 @@ class SeenDirections:
 
 ALL_SEEN = SeenDirections()
 
+JudgedConversation = tuple[Conversation, tuple[ExpectedFlow, ...]]
+"""A conversation with the rows that it matches; no rows if it is unexpected."""
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+
+@dataclass(frozen=True, eq=False)
 class StationMatches:
     """The conversations of one base station: matches and unexpected flows. Compared by identity.
 
@@ -108,12 +112,28 @@ class StationMatches:
         """The address under which the station is reported."""
         return self.station.address
 
-    def conversations(self) -> Iterator[tuple[Conversation, tuple[ExpectedFlow, ...]]]:
+    def conversations(self) -> Iterator[JudgedConversation]:
         """Every judged conversation with the rows that it matches; no rows if it is unexpected."""
         for match in self.matches:
             yield match.conversation, match.rows
         for unexpected in self.unexpected:
             yield unexpected.conversation, ()
+
+    @cached_property
+    def by_protocol(self) -> Mapping[str | None, Sequence[JudgedConversation]]:
+        """Name of a protocol → the judged conversations with that content, each with the rows that it matches."""
+        found: dict[str | None, list[JudgedConversation]] = {}
+        for conversation, rows in self.conversations():
+            found.setdefault(conversation.dissection.protocol, []).append((conversation, rows))
+        return found
+
+    @cached_property
+    def matches_by_protocol(self) -> Mapping[str | None, Sequence[Match]]:
+        """Name of a protocol → the matches of conversations with that content."""
+        found: dict[str | None, list[Match]] = {}
+        for match in self.matches:
+            found.setdefault(match.conversation.dissection.protocol, []).append(match)
+        return found
 
     @property
     def watched(self) -> float:

@@ -341,7 +341,8 @@ def content_not_read(context: AuditContext) -> Iterator[Issue]:
     crowded = tuple(
         conversation
         for conversation in context.conversations
-        if any(error.anomaly.reason == TOO_MANY_MESSAGES for error in conversation.dissection.parse_errors)
+        if conversation.dissection.parse_errors
+        and any(error.anomaly.reason == TOO_MANY_MESSAGES for error in conversation.dissection.parse_errors)
     )
     if crowded:
         yield Issue("Of these conversations only the first messages were read.", conversations=crowded)
@@ -371,7 +372,7 @@ def unlike_datagrams(context: AuditContext) -> Iterator[Issue]:
     folded = tuple(
         conversation
         for conversation in context.conversations
-        if any(association.folded for association in conversation.head.associations)
+        if conversation.head.associations and any(association.folded for association in conversation.head.associations)
     )
     if folded:
         packets = sum(sa.packets for conversation in folded for sa in conversation.head.associations if sa.folded)

@@ -206,7 +206,7 @@ def rival_servers(context: AuditContext) -> Iterator[Issue]:
     Remedy: Find the DHCP server that does not belong there and switch it off.
     """
     for station in context.stations:
-        matches = [match for match in station.matches if match.conversation.protocol == NAME]
+        matches = station.matches_by_protocol.get(NAME, ())
         with_leases = [(match, found) for match in matches if (found := leases(match))]
         servers = frames_by_server([lease for _, found in with_leases for lease in found])
         if len(servers) < 2 or any(len(frames_by_server(found)) >= len(servers) for _, found in with_leases):

@@ -147,7 +147,7 @@ class DomainTexts(Evidence):
 
 def lookups(station: StationMatches) -> Iterator[tuple[Conversation, tuple[ExpectedFlow, ...], DnsFacts]]:
     """The DNS conversations of a base station with their rows; multicast name discovery is left out."""
-    for conversation, rows in station.conversations():
+    for conversation, rows in station.by_protocol.get(NAME, ()):
         facts = conversation.dissection.facts
         if isinstance(facts, DnsFacts) and conversation.responder.port not in MULTICAST_PORTS:
             yield conversation, rows, facts
@@ -489,11 +489,7 @@ def may_lack_truncation(station: StationMatches, conversation: Conversation) -> 
 
 def tcp_without_truncation(station: StationMatches) -> dict[str, list[Match]]:
     """A base station's DNS conversations over TCP that no truncated answer precedes, by server."""
-    over_tcp = [
-        match
-        for match in station.matches
-        if match.conversation.transport == "tcp" and match.conversation.protocol == NAME
-    ]
+    over_tcp = [match for match in station.matches_by_protocol.get(NAME, ()) if match.conversation.transport == "tcp"]
     truncated = truncated_questions(match.conversation for match in station.matches) if over_tcp else {}
     found: dict[str, list[Match]] = {}
     for match in over_tcp:

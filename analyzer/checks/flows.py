@@ -441,11 +441,11 @@ def failed_attempts(station: StationMatches, verdict: RowVerdict) -> tuple[Conve
 
     Of a row that was lost, those since; of IKE, those that came to IKE_AUTH, if any did.
     """
-    since = verdict.served_until or 0
+    since, flows = verdict.served_until or 0, set(verdict.flows)
     attempts = tuple(
         match.conversation
         for match in station.matches
-        if verdict.row in match.rows and match.conversation.latest_start >= since
+        if match.conversation.id in flows and verdict.row in match.rows and match.conversation.latest_start >= since
     )
     authenticating = tuple(filter(reached_ike_auth, attempts))
     return authenticating or attempts

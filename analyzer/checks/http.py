@@ -20,7 +20,7 @@ from analyzer.findings import (
 from analyzer.heads import Frame
 from analyzer.matching import StationMatches
 from analyzer.messages import messages
-from analyzer.protocols.http import CREDENTIALS, FieldLine, HttpFacts
+from analyzer.protocols.http import CREDENTIALS, NAME, FieldLine, HttpFacts
 
 
 @check("TPE351", "http-credentials-in-clear", Severity.HIGH, scope=CAPTURE, kind=Kind.MALFORMED)
@@ -55,7 +55,7 @@ def with_credentials(
 ) -> dict[tuple[str, tuple[str, ...]], list[tuple[Conversation, tuple[ExpectedFlow, ...]]]]:
     """A base station's conversations that carry credentials, with their rows, by server and names of the fields."""
     found: dict[tuple[str, tuple[str, ...]], list[tuple[Conversation, tuple[ExpectedFlow, ...]]]] = {}
-    for conversation, rows in station.conversations():
+    for conversation, rows in station.by_protocol.get(NAME, ()):
         facts = conversation.dissection.facts
         if isinstance(facts, HttpFacts) and facts.credentials:
             found.setdefault((conversation.responder.address, facts.credentials), []).append((conversation, rows))

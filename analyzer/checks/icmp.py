@@ -21,7 +21,7 @@ from analyzer.findings import (
 from analyzer.heads import Direction, Frame, cache_last
 from analyzer.matching import Match, StationMatches
 from analyzer.messages import Item, messages
-from analyzer.protocols.icmp import ECHO_REQUEST, Echo, EchoData, ErrorMessage, IcmpFacts, IcmpMessage
+from analyzer.protocols.icmp import ECHO_REQUEST, NAME, Echo, EchoData, ErrorMessage, IcmpFacts, IcmpMessage
 from analyzer.scanner import columns
 
 GATEWAYS_SHOWN = 4
@@ -345,7 +345,7 @@ def tunnel_spread(context: AuditContext) -> Iterator[Issue]:
 def large_pings_by_peer(station: StationMatches) -> dict[str, list[Match]]:
     """The conversations of a base station with large echoes, by the other end's address."""
     found: dict[str, list[Match]] = {}
-    for match in station.matches:
+    for match in station.matches_by_protocol.get(NAME, ()):
         facts = match.conversation.dissection.facts
         if isinstance(facts, IcmpFacts) and (facts.largest_payload or 0) >= TUNNEL_BYTES:
             ends = {match.conversation.originator.address, match.conversation.responder.address}

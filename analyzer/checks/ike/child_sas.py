@@ -11,7 +11,7 @@ from analyzer.findings import CAPTURE, AuditContext, Issue, Kind, Severity, chec
 from analyzer.heads import Frame
 from analyzer.matching import Match, StationMatches
 from analyzer.protocols.esp import EspFacts
-from analyzer.protocols.ike import IKE_AUTH, IkeFacts
+from analyzer.protocols.ike import IKE_AUTH, NAME, IkeFacts
 from analyzer.protocols.ike.registry import GROUPS
 from analyzer.protocols.ike.sa import Child
 
@@ -141,7 +141,7 @@ def negotiations(context: AuditContext) -> Iterator[tuple[StationMatches, Expect
         if row is None:
             continue
         seen: set[int] = set()  # a flow that matches several rows has a match for each
-        for match in matches.matches:
+        for match in matches.matches_by_protocol.get(NAME, ()):
             if match.conversation.id in seen:
                 continue
             seen.add(match.conversation.id)

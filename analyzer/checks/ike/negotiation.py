@@ -218,7 +218,9 @@ def proposal_not_seen(context: AuditContext) -> Iterator[Issue]:
     Remedy: Capture while the tunnel is set up to see the proposals.
     """
     for station in context.stations:
-        matches = [match for match in station.matches if sas_of(match) and match.row.protocol == NAME]
+        matches = [
+            match for match in station.matches_by_protocol.get(NAME, ()) if sas_of(match) and match.row.protocol == NAME
+        ]
         seen = {sa.initiator_spi for match in matches for sa in sas_of(match) if is_set_up_in(sa)}
         late = [match for match in matches if is_set_up_before(match, seen)]
         if not late:
