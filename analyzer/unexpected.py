@@ -316,8 +316,8 @@ def hides_commands(control: Conversation) -> bool:
 def may_be_data_of(data: Conversation, control: Conversation, tpe: Collection[str]) -> bool:
     """Whether a connection may be a data channel of a control connection, by its ends and its time."""
     client, server = control.originator.address, control.responder.address
-    servers = {server, *tpe} if server in tpe else {server}
     ends = {data.originator.address, data.responder.address}
+    others = ends - {client}
     return (
         data.transport == "tcp"
         and data.protocol in (None, "tls", "ftp-data")
@@ -325,9 +325,18 @@ def may_be_data_of(data: Conversation, control: Conversation, tpe: Collection[st
             (end.port or 0) >= FIRST_HIGH_PORT or is_data_port(end, client) for end in (data.originator, data.responder)
         )
         and client in ends
-        and bool((ends - {client}) & servers)
+        and (server in others or (server in tpe and any(end in tpe or is_near(end, server) for end in others)))
         and in_lifetime(data, control)
     )
+
+
+def is_near(one: str, other: str) -> bool:
+    """Whether two addresses are probably in one network: a reply may name another address of its server."""
+    addresses = ipaddress.ip_address(one), ipaddress.ip_address(other)
+    if addresses[0].version != addresses[1].version:
+        return False
+    suffix = addresses[0].max_prefixlen - (24 if addresses[0].version == 4 else 64)
+    return int(addresses[0]) >> suffix == int(addresses[1]) >> suffix
 
 
 def is_data_port(end: Endpoint, client: str) -> bool:

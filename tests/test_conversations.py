@@ -110,6 +110,15 @@ def test_tcp_states(frames: list[bytes], state: State) -> None:
     assert build.conversation(frames).state is state
 
 
+def test_an_icmp_error_may_quote_eight_bytes_of_tcp() -> None:
+    """RFC 792 demands no more; they do not show the options of a SYN, which are no payload."""
+    options = bytes([2, 4, 5, 180, 1, 3, 3, 7, 4, 2, 1, 1])
+    header = build.tcp_header(PORT, SERVICE, SYN, 100)
+    packet = build.ip(STATION, SERVER, 6, header[:12] + b"\x80" + header[13:] + options)
+    error = build.icmp_error(ROUTER, STATION, 3, 13, build.ethernet(packet)[: 14 + 20 + 8])
+    assert build.conversation([build.ethernet(packet), error]).state is State.REJECTED
+
+
 QUERY = build.udp(STATION, 40000, RESOLVER, 5353, b"question")
 ANSWER = build.udp(RESOLVER, 5353, STATION, 40000, b"answer")
 

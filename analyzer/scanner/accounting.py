@@ -46,6 +46,8 @@ and its version (RFC 4884, section 7)."""
 ERROR_COPIES = 4
 """Errors per packet above which they are not about the flow's packets: a capture on several interfaces holds each error
 two or three times."""
+LONGEST_TCP_HEADER = 60
+"""Bytes, with 40 of options."""
 LARGEST_WINDOW = 1 << 20
 """Bytes by which a quoted segment may lie before the first captured one of its connection."""
 
@@ -244,7 +246,9 @@ def is_about(data: Buffer, packet: Record, inner: Record, flow: Record, side: Re
         return True
     # Of a connection that began before the capture, older segments may be quoted, too.
     oldest = side.initial if side.flags & SYN else side.base - np.uint32(LARGEST_WINDOW)
-    header = np.int64(data[inner.payload + 12] >> 4) * 4 if inner.payload + 12 < inner.end else np.int64(20)
+    # Many routers quote 8 bytes of TCP only (RFC 792), which do not tell how long its header is.
+    known = inner.payload + 12 < inner.end
+    header = np.int64(data[inner.payload + 12] >> 4) * 4 if known else np.int64(LONGEST_TCP_HEADER)
     size = max(np.int64(0), inner.finish - inner.payload - header)
     return distance(inner.sequence, oldest) >= 0 and distance(side.next, inner.sequence) >= size
 

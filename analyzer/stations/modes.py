@@ -65,7 +65,10 @@ def contradictions_at(mode: Mode, tpe: frozenset[str]) -> Mode:
     contradicting = tuple(
         signature
         for signature in mode.contradicting
-        if signature.server in tpe and (signature.outcome is not Rank.ANSWERED or not signature.conversation.protocol)
+        if signature.server in tpe
+        and (
+            signature.outcome is not Rank.ANSWERED or signature.conversation.protocol in (None, signature.row.protocol)
+        )
     )
     return replace(mode, contradicting=contradicting)
 

@@ -58,7 +58,7 @@ def find_translation(
     signatures = (flow for flow in conversations if (flow.transport, flow.responder.port) in services)
     pairs: dict[tuple[str, str], int] = {}
     """(outer, inner) address → weight of the conversations that show it."""
-    for flows in by_server(flow for flow in signatures if flow.payload[0] and flow.payload[1]).values():
+    for flows in by_server(filter(is_comparable, signatures)).values():
         begins = first_bytes(flows, table)
         for index, flow in enumerate(flows):
             for near in range(index + 1, min(index + 1 + NEIGHBOURS, len(flows))):
@@ -76,6 +76,11 @@ def find_translation(
     ends = {address for pair in pairs for address in pair}
     own = by_server(flow for flow in conversations if flow.originator.address in ends)
     return Translation(alone, frozenset(flow for flows in own.values() for flow in copies_among(flows, inner, table)))
+
+
+def is_comparable(conversation: Conversation) -> bool:
+    """Whether both directions of a conversation have payload, or the capture lacks one of them."""
+    return all(conversation.payload) or (any(conversation.payload) and not all(conversation.packets))
 
 
 def by_server(conversations: Iterable[Conversation]) -> dict[object, list[Conversation]]:
