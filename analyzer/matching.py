@@ -162,11 +162,17 @@ def match_flows(
     ``tpe``: addresses of TPE. ``limited``: those of them that may serve some rows only → ids of these rows.
     """
     rows = common_rows(tables) if mode.name == UNKNOWN else tables[mode.name].flows
-    matcher = RowMatcher(station, rows, frozenset(tpe), limited or {})
+    tpe = frozenset(tpe)
+    matcher = RowMatcher(station, rows, tpe, limited or {})
     matches: list[Match] = []
     unexpected: list[UnexpectedFlow] = []
     rows_of_control: dict[int, tuple[ExpectedFlow, ...]] = {}
-    protected = (flow.first for flow in conversations if flow.protocol in ("tls", "ike", "esp"))
+    protected = (
+        flow.first
+        for flow in conversations
+        if flow.protocol in ("tls", "ike", "esp")
+        and not {flow.originator.address, flow.responder.address}.isdisjoint(tpe)
+    )
     first_protected = min(protected, default=timeline.end)
     for conversation in without_orphaned_fragments(conversations):
         if conversation.control is not None:

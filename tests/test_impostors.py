@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from pathlib import Path
 
 import pytest
 
 from analyzer.findings import Finding, Kind, Severity
 from analyzer.result import Audit
+from tests.protocols import test_dns
 from tests.synthetic import (
     ESP,
     HTTP,
@@ -82,6 +85,14 @@ def test_client_of_a_base_station_takes_no_place(
     assert unexpected(result, evil) and unexpected(result, neighbour[:-1])
 
 
+def test_copy_of_a_tunnel_towards_a_base_station_is_not_its_own(tmp_path: Path) -> None:
+    """The same SPIs between other hosts, before the tunnel: no MOBIKE."""
+    traffic = tunnel(serve(tunnel(Traffic(), NEIGHBOUR, STATION), STATION, TPE, *TLS_PORTS), STATION, TPE)
+    result = traffic.tcp(STATION, 50000, EVIL, 8080, HTTP).audit(tmp_path)
+    assert [found.station.addresses for found in result.base_stations] == [(STATION,)]
+    assert unexpected(result, EVIL) and unexpected(result, NEIGHBOUR)
+
+
 def test_client_that_reaches_tpe_too_takes_no_place(tmp_path: Path) -> None:
     traffic = serve(serve(Traffic(), NEIGHBOUR, STATION, *TLS_PORTS), NEIGHBOUR, TPE, *TLS_PORTS, first=50000)
     result = serve(traffic, STATION, TPE, *TLS_PORTS).tcp(STATION, 50000, EVIL, 8080, HTTP).audit(tmp_path)
@@ -120,6 +131,7 @@ def test_impostor_serves_no_more_than_the_modes_protocol(tmp_path: Path, before:
     assert TPE in found.tpe
     assert sorted(finding.rows for finding in unexpected(result, EVIL)) == [("i3",), ("i4",)]
     assert not unexpected(result, TPE)
+    assert all(f"--tpe {EVIL}" in finding.summary for finding in unexpected(result, EVIL))
     assert EVIL in findings_of(result, "TPE133")[0].summary
     assert not unexpected(traffic.audit(tmp_path, tpe=[TPE, EVIL]), EVIL)
 
@@ -139,3 +151,23 @@ def test_esp_of_a_stranger_makes_no_other_host_unexpected(tmp_path: Path) -> Non
     result = traffic.audit(tmp_path)
     assert not unexpected(result, TPE) and TPE in result.base_stations[0].tpe
     assert any(EVIL in finding.summary for finding in result.findings)
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_dns_makes_no_impostor_tpe(tmp_path: Path, six: bool) -> None:
+    """A second address of TPE's name may be tried, as its rows are, but serves nothing else; of the other IP version it
+    is the same node."""
+    name, evil = test_dns.NAME, V6[EVIL] if six else EVIL
+    kind, data = (28, socket.inet_pton(socket.AF_INET6, evil)) if six else (1, socket.inet_aton(evil))
+    own = "2001:db8::2" if six else STATION
+    mac = "70:76:ff:00:aa:10"
+    traffic = Traffic({STATION: mac, own: mac})
+    for number, (record, address) in enumerate(((1, socket.inet_aton(TPE)), (kind, data))):
+        asked = test_dns.message(question=name + struct.pack(">HH", record, 1), flags=0x0100)
+        answer = test_dns.message(test_dns.record(record, address), question=name + struct.pack(">HH", record, 1))
+        traffic.exchange(STATION, 5000 + number, "192.0.2.53", 53, (asked, answer))
+    serve(traffic, STATION, TPE, *TLS_PORTS).tcp(own, 41000, evil, 22, SSH)
+    result = traffic.audit(tmp_path)
+    (found,) = result.base_stations
+    assert bool(unexpected(result, evil)) is not six and TPE in found.tpe
+    assert evil in findings_of(result, "TPE133")[0].summary

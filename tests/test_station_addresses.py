@@ -178,6 +178,15 @@ def test_links_to_one_service_at_the_same_time_tell_stations_apart(tmp_path: Pat
     assert found == [(address,) for address in addresses]
 
 
+def test_many_addresses_that_use_tpe_are_many_stations(tmp_path: Path) -> None:
+    """One after another, with the time to live of hosts."""
+    addresses = [f"10.0.0.{number}" for number in range(2, 32)]
+    traffic = Traffic(dict.fromkeys(addresses, ROUTER))
+    for address in addresses:
+        traffic.tcp(address, 40000, TPE, 3001, TLS, duration=1)
+    assert len(traffic.audit(tmp_path).base_stations) == 30
+
+
 def test_addresses_of_one_link_behind_one_mac_address_are_one_station(tmp_path: Path) -> None:
     """One link after another: the station took another address."""
     traffic = Traffic({STATION: MAC, ALIAS: MAC})

@@ -145,6 +145,8 @@ def unexpected_outbound(context: AuditContext) -> Iterator[Issue]:
     for group in context.unexpected(Pattern.OUTBOUND):
         ftp_data = is_hidden_ftp_data(group, controls[group.station.address], context.hosts.tpe)
         clause = FTP_DATA_CLAUSE if ftp_data else nearest_clause(group)
+        if group.mismatch == "destination" and group.peers[0] in context.hosts.tpe:
+            clause += f", as it is not the first TPE (--tpe {group.peers[0]} makes it one)"
         yield unexpected_issue(
             group,
             f"{group.station.address} talks to {peers_clause(context, group)}, {service_name(group.first)}, "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from analyzer.conversations import Conversation
+from analyzer.dataclass import dataclass
 from analyzer.expected import Occurrence
 from analyzer.heads import DIRECTIONS, Direction
 from analyzer.messages import messages
@@ -17,6 +18,9 @@ from analyzer.stations.signatures import Candidate, Signature
 MAX_DEVICES = 3
 """Devices that are told apart behind one MAC address above which it is a bridge's or a router's: then each address is
 a device."""
+
+MAX_STATION_ADDRESSES = 8
+"""IPv4 addresses with signature rows above which a MAC address is a bridge's: no base station uses TPE from so many."""
 
 
 def group_addresses(
@@ -93,33 +97,58 @@ def conversing(
     return found
 
 
+Link = tuple[object, int, int]
+"""A continuous conversation: row and server with its port, the beginning, and the newest payload of the side that fell
+silent first."""
+
+MAX_LINKS = 16
+"""Continuous conversations of an address that are compared: a base station has one per LRC, and those after it."""
+
+
 def tell_apart(
     addresses: Sequence[str], candidates: Mapping[str, Candidate], talking: Mapping[str, set[str]]
 ) -> list[list[str]]:
     """The addresses of base stations with one MAC address, by device: LRR-ID, client certificate or IKE identity tell
     them apart, and links to one service of TPE at the same time."""
-    devices: list[list[str]] = []
+    if len(addresses) < 2:
+        return [list(addresses)]
+    if sum(":" not in address for address in addresses) > MAX_STATION_ADDRESSES:
+        return [[address] for address in addresses]
+    devices: list[Device] = []
     for address in addresses:
-        for device in devices:
-            if not any(are_apart(address, other, candidates) or other in talking.get(address, ()) for other in device):
-                device.append(address)
-                break
+        signatures = candidates[address].signatures if address in candidates else ()
+        new = Device({address}, set(identities(signatures)), list(lasting_links(signatures)))
+        same = next((device for device in devices if device.may_be(new, talking.get(address, set()))), None)
+        if same is None:
+            devices.append(new)
         else:
-            devices.append([address])
+            same.add(new)
         if len(devices) > MAX_DEVICES:
             return [[address] for address in addresses]
-    return devices
+    return [[address for address in addresses if address in device.addresses] for device in devices]
 
 
-def are_apart(one: str, other: str, candidates: Mapping[str, Candidate]) -> bool:
-    """Whether two addresses belong to different devices."""
-    if one not in candidates or other not in candidates:
-        return False
-    ids = [set(identities(candidates[address].signatures)) for address in (one, other)]
-    if ids[0] - ids[1] and ids[1] - ids[0]:
-        return True
-    links = [list(lasting_links(candidates[address].signatures)) for address in (one, other)]
-    return any(overlap(link, second) for link in links[0] for second in links[1])
+@dataclass(slots=True)
+class Device:
+    """What the addresses of one device show."""
+
+    addresses: set[str]
+    identities: set[object]
+    links: list[Link]
+
+    def may_be(self, other: Device, talking: Set[str]) -> bool:
+        """Whether another one may be the same; ``talking``: the addresses with which the other exchanged packets."""
+        if not self.addresses.isdisjoint(talking):
+            return False
+        if self.identities - other.identities and other.identities - self.identities:
+            return False
+        return not any(overlap(link, second) for link in self.links for second in other.links)
+
+    def add(self, other: Device) -> None:
+        """Take over what another one, which is the same, shows."""
+        self.addresses |= other.addresses
+        self.identities |= other.identities
+        self.links = (self.links + other.links)[-MAX_LINKS:]
 
 
 def identities(signatures: Iterable[Signature]) -> Iterator[object]:
@@ -136,14 +165,6 @@ def identities(signatures: Iterable[Signature]) -> Iterator[object]:
             for item, entry in messages(conversation.dissection.items, tls.CertificateEntry):
                 if item.direction is client and not entry.position:
                     yield entry.data
-
-
-Link = tuple[object, int, int]
-"""A continuous conversation: row and server with its port, the beginning, and the newest payload of the side that fell
-silent first."""
-
-MAX_LINKS = 16
-"""Continuous conversations of an address that are compared: a base station has one per LRC, and those after it."""
 
 
 def lasting_links(signatures: Iterable[Signature]) -> Iterator[Link]:
@@ -169,15 +190,19 @@ def overlap(one: Link, other: Link) -> bool:
 
 
 def addresses_by_ike_sa(candidates: Mapping[str, Candidate]) -> list[list[str]]:
-    """The addresses of each IKE SA whose initiator used more than one (MOBIKE, RFC 4555)."""
-    by_spi: dict[str, dict[str, None]] = {}
+    """The addresses of each IKE SA whose initiator used more than one (MOBIKE, RFC 4555).
+
+    An address with a server among them does not count: whoever copies an SA towards a base station is not that one.
+    """
+    by_spi: dict[str, dict[str, set[str]]] = {}
     for address, candidate in candidates.items():
         for signature in candidate.signatures:
             facts = signature.conversation.dissection.facts
             if signature.row.protocol == ike.NAME and isinstance(facts, ike.IkeFacts):
                 for sa in facts._sas:
-                    by_spi.setdefault(sa.initiator_spi, {})[address] = None
-    return [list(addresses) for addresses in by_spi.values() if len(addresses) > 1]
+                    by_spi.setdefault(sa.initiator_spi, {}).setdefault(address, set()).add(signature.server)
+    several = (addresses for addresses in by_spi.values() if len(addresses) > 1)
+    return [[address for address, servers in users.items() if servers.isdisjoint(users)] for users in several]
 
 
 def addresses_by_esp_sa(candidates: Mapping[str, Candidate]) -> list[list[str]]:
