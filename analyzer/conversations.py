@@ -430,19 +430,21 @@ def only_flow(conversation: Conversation) -> Flow:
     )
 
 
-def items_by_flow(conversation: Conversation, limit: int) -> Iterator[Sequence[Item]]:
-    """The items of a conversation's flows, one sequence per flow: the first, and up to ``limit`` of its repeats.
+def items_of_flows(conversation: Conversation, places: Iterable[int]) -> Iterator[Sequence[Item]]:
+    """The items of some of a conversation's flows, one sequence per flow: 0 is its first, 1 the first of its repeats.
 
     Duplicate flows agree in their facts, not in every byte of their messages: each sequence is read from the payload
     of its own flow.
     """
     head = conversation.head
-    yield protocols.RereadItems(head)
-    if isinstance(head.datagrams, LazyDatagrams):
-        table = head.datagrams.flows
-        for flow in conversation.repeats[:limit]:
-            datagrams = table.datagrams(flow - 1, conversation.side)
-            yield protocols.RereadItems(head._replace(datagrams=datagrams))
+    for place in places:
+        if place and isinstance(head.datagrams, LazyDatagrams):
+            flow = conversation.repeats[place - 1]
+            yield protocols.RereadItems(
+                head._replace(datagrams=head.datagrams.flows.datagrams(flow - 1, conversation.side))
+            )
+        elif not place:
+            yield protocols.RereadItems(head)
 
 
 # -- from the flow table ----------------------------------------------------------------------------------------------

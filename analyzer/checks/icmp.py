@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from random import Random
 
-from analyzer.conversations import items_by_flow
+from analyzer.conversations import items_of_flows
 from analyzer.dataclass import dataclass
 from analyzer.findings import (
     CAPTURE,
@@ -32,15 +32,17 @@ LARGE = 1472
 JUMBO = 8972
 """Bytes of data that fit unfragmented into a jumbo frame of 9000 bytes."""
 TUNNEL_BYTES = 128
-"""Mean bytes of data from which differing payloads count as a tunnel; ordinary pings carry 8 to 56."""
+"""Mean bytes of data from which payloads that differ anywhere count as a tunnel; ordinary pings carry 8 to 56."""
+CONTENT_BYTES = 8
+"""Bytes behind the time stamp from which on the data of pings is compared byte by byte, whatever its length."""
 TUNNEL_REPLIES = 4
 """Replies that differ from their requests, from which on they count as a tunnel."""
 TUNNEL_REQUESTS = 8
 """Requests with different data, from which on they count as a tunnel."""
 RECENT_REQUESTS = 8
 """Maximum requests of one identifier and sequence number with which a reply is compared: the newest."""
-SPREAD_LIMIT = 256
-"""Maximum conversations per host, duplicate flows per conversation, and requests in all that are compared."""
+SPREAD_LIMIT = 2048
+"""Maximum flows per host whose requests are compared; of more flows, a sample that is spread over all of them."""
 STAMP = columns.ECHO_STAMP
 """Bytes at the beginning of a ping's data that may differ from ping to ping: time stamps and counters."""
 
@@ -214,18 +216,36 @@ def tunnel_signs(match: Match) -> tuple[str, list[Ping]] | None:
         return f"{len(differing)} replies carry other data than their requests", pairs
     for direction in Direction:
         sent = [ping for ping in pings(match) if ping.is_request and ping.direction is direction]
-        if carry_data(sent):
-            return f"{len(sent)} requests carry ever other data", sent
+        carriers = data_carriers(sent)
+        if carriers:
+            unlike = match.conversation.unlike[direction]
+            return f"{max(len(carriers), unlike)} requests carry data of their own", carriers
     return None
 
 
-def carry_data(requests: Sequence[Ping]) -> bool:
-    """Whether requests are large and their data, time stamps aside, differs in at least every second one."""
-    contents = {
-        ping.beginning[STAMP:] for ping in requests if ping.beginning is not None and len(ping.beginning) > STAMP
-    }
-    varied = len(contents) >= TUNNEL_REQUESTS and 2 * len(contents) >= len(requests)
-    return varied and mean_length(requests) >= TUNNEL_BYTES
+def data_carriers(requests: Sequence[Ping]) -> list[Ping]:
+    """Requests that carry data of their own, the first with each data; empty: the requests look like those of a ping.
+
+    A ping repeats its data behind the time stamp. Large requests carry data if every second one differs from those
+    before; requests of any length, and among any number of ordinary ones, if most of their bytes differ.
+    """
+    first: dict[bytes, Ping] = {}
+    for ping in requests:
+        if ping.beginning is not None and len(ping.beginning) > STAMP:
+            first.setdefault(ping.beginning[STAMP:], ping)
+    if len(first) < TUNNEL_REQUESTS:
+        return []
+    carriers = list(first.values())
+    large = 2 * len(first) >= len(requests) and mean_length(requests) >= TUNNEL_BYTES
+    return carriers if large or differ_throughout(first) else []
+
+
+def differ_throughout(contents: Iterable[bytes]) -> bool:
+    """Whether contents take many values in at least half of their bytes, unlike patterns, counters and time stamps."""
+    long = [content for content in contents if len(content) >= CONTENT_BYTES]
+    places = list(zip(*long, strict=False))  # as far as the shortest reaches
+    varied = sum(len(set(values)) >= TUNNEL_REQUESTS / 2 for values in places)
+    return len(long) >= TUNNEL_REQUESTS and 2 * varied >= len(places)
 
 
 def mean_length(found: Iterable[Ping]) -> float:
@@ -271,7 +291,7 @@ def reply_mismatch(match: Match) -> Iterator[Issue]:
 
 @check("TPE244", "icmp-tunnel", Severity.MEDIUM, protocol="icmp")
 def tunnel(match: Match) -> Iterator[Issue]:
-    """Flags: many large echoes whose replies differ from their requests, or whose data differs from ping to ping.
+    """Flags: echoes whose data differs from ping to ping, and many large ones whose replies differ from their requests.
 
     Why: Data in pings is how an ICMP tunnel passes firewalls; a ping repeats its data and the reply returns it.
 
@@ -283,7 +303,7 @@ def tunnel(match: Match) -> Iterator[Issue]:
     if signs:
         reason, shown = signs
         yield Issue(
-            f"The pings look like a tunnel: {reason}, {mean_length(shown):.0f} bytes each on average.",
+            f"The pings look like a tunnel: {reason}, {mean_length(shown):.0f} bytes on average.",
             cited_frames(ping.frame for ping in shown),
         )
 
@@ -313,10 +333,9 @@ def large_payload(match: Match) -> Iterator[Issue]:
 
 @check("TPE246", "icmp-tunnel-spread", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
 def tunnel_spread(context: AuditContext) -> Iterator[Issue]:
-    """Flags: many large pings between a base station and one host, each with an identifier of its own and other data.
+    """Flags: pings between a base station and one host with an identifier and data of their own, among any others.
 
-    Why: A tunnel whose every ping begins a new conversation shows in none of them alone; taken together they carry
-    ever other data.
+    Why: A tunnel whose every ping begins a new conversation shows in none of them alone, only in all of them together.
 
     Evidence: Requests of several conversations, their lengths and the first 48 bytes of their data; time stamps at the
     front do not count.
@@ -324,16 +343,17 @@ def tunnel_spread(context: AuditContext) -> Iterator[Issue]:
     Remedy: Find the program that makes these pings on the base station or TPE, and stop it.
     """
     for station in context.stations:
-        for peer, matches in large_pings_by_peer(station).items():
+        for peer, matches in pings_by_peer(station).items():
             flows = sum(match.conversation.flow_count for match in matches)
             if flows < TUNNEL_REQUESTS or any(tunnel_signs(match) for match in matches):
                 continue
-            sent = list(islice(requests_of(matches[:SPREAD_LIMIT]), SPREAD_LIMIT))
-            if carry_data(sent):
-                frames = cited_frames(ping.frame for ping in sent)
+            carriers = data_carriers(requests_of(matches, flows))
+            if carriers:
+                frames = cited_frames(ping.frame for ping in carriers)
+                sampled = f" among those of {SPREAD_LIMIT} of {flows} flows" if flows > SPREAD_LIMIT else ""
                 yield Issue(
-                    f"The pings between {station.address} and {peer} look like a tunnel: {len(sent)} requests "
-                    f"carry ever other data, {mean_length(sent):.0f} bytes each on average.",
+                    f"The pings between {station.address} and {peer} look like a tunnel: {len(carriers)} requests"
+                    f"{sampled} carry data of their own, {mean_length(carriers):.0f} bytes on average.",
                     base_station=station.address,
                     rows=tuple(dict.fromkeys(row.id for match in matches for row in match.rows)),
                     conversations=tuple(match.conversation for match in matches),
@@ -342,23 +362,30 @@ def tunnel_spread(context: AuditContext) -> Iterator[Issue]:
                 )
 
 
-def large_pings_by_peer(station: StationMatches) -> dict[str, list[Match]]:
-    """The conversations of a base station with large echoes, by the other end's address."""
+def pings_by_peer(station: StationMatches) -> dict[str, list[Match]]:
+    """The conversations of a base station with echoes whose data is compared, by the other end's address."""
     found: dict[str, list[Match]] = {}
     for match in station.matches_by_protocol.get(NAME, ()):
         facts = match.conversation.dissection.facts
-        if isinstance(facts, IcmpFacts) and (facts.largest_payload or 0) >= TUNNEL_BYTES:
+        if isinstance(facts, IcmpFacts) and (facts.largest_payload or 0) >= STAMP + CONTENT_BYTES:
             ends = {match.conversation.originator.address, match.conversation.responder.address}
             for peer in sorted(ends - set(station.station.addresses)):
                 found.setdefault(peer, []).append(match)
     return found
 
 
-def requests_of(matches: Iterable[Match]) -> Iterator[Ping]:
-    """The echo requests of every flow: duplicate flows may carry different data."""
+def requests_of(matches: Sequence[Match], flows: int) -> list[Ping]:
+    """The echo requests of all flows, or of :data:`SPREAD_LIMIT` of them: duplicate flows may carry different data."""
+    chosen = set(Random(flows).sample(range(flows), min(flows, SPREAD_LIMIT)))
+    found: list[Ping] = []
+    number = 0  # of the flow, over all matches
     for match in matches:
-        for items in items_by_flow(match.conversation, SPREAD_LIMIT):
-            yield from (ping for ping in pings_of(items) if ping.is_request)
+        count = match.conversation.flow_count
+        selected = [place for place in range(count) if number + place in chosen]
+        number += count
+        for items in items_of_flows(match.conversation, selected):
+            found += (ping for ping in pings_of(items) if ping.is_request)
+    return found
 
 
 CHECKS: tuple[Check, ...] = (not_echo, control, reply_mismatch, tunnel, large_payload, tunnel_spread)

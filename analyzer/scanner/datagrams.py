@@ -2,7 +2,7 @@
 
 A flow of a row's protocol has few classes of datagrams: a base station asks the same questions and pings with the same
 pattern all day. The first datagrams of a direction are kept whatever they are; later ones only if their class is new.
-Classes are also counted over the whole flow, so that what carries ever other data shows, wherever in the flow it does.
+Classes are also counted over the whole flow, so that a tunnel shows wherever in the flow it begins.
 """
 
 from __future__ import annotations

@@ -187,7 +187,29 @@ def test_tunnel_spread_over_identifiers(tmp_path: Path) -> None:
     frames = [frame for number in range(40) for frame in pings(1, number, NOISE.randbytes(600))]
     found = issues_of_capture(tmp_path, frames)
     assert set(found) == {"TPE246"}
-    assert "40 requests carry ever other data, 600 bytes each" in found["TPE246"]
+    assert "40 requests carry data of their own, 600 bytes" in found["TPE246"]
+
+
+@pytest.mark.parametrize("size", [56, 120])
+def test_tunnel_of_ordinary_size_after_many_ordinary_pings(tmp_path: Path, size: int) -> None:
+    ordinary = [frame for number in range(300) for frame in pings(number, 7, stamped(number))]
+    frames = [frame for number in range(60) for frame in pings(number + 300, 7, NOISE.randbytes(size))]
+    assert set(issues_of_capture(tmp_path, [*ordinary, *frames])) == {"TPE244"}
+
+
+@pytest.mark.parametrize("size", [56, 120])
+def test_tunnel_of_ordinary_size_among_many_alike_flows(tmp_path: Path, size: int) -> None:
+    ordinary = [frame for number in range(3000) for frame in pings(1, number, stamped(number))]
+    frames = [frame for number in range(60) for frame in pings(1, 3000 + number, NOISE.randbytes(size))]
+    found = issues_of_capture(tmp_path, [*ordinary, *frames])
+    assert set(found) == {"TPE246"} and "of 3060 flows" in found["TPE246"]
+
+
+def test_pings_of_many_sizes_and_counters_are_no_tunnel(tmp_path: Path) -> None:
+    """A search for the path's MTU, and a tool that counts behind the time stamp."""
+    sizes = [frame for number in range(40) for frame in pings(1, number, bytes(range(40 + number)))]
+    counted = [frame for n in range(40) for frame in pings(n, 99, bytes(24) + struct.pack(">I", n) + bytes(range(28)))]
+    assert issues_of_capture(tmp_path, [*sizes, *counted]) == {}
 
 
 def test_large_equal_pings_are_no_tunnel(tmp_path: Path) -> None:
