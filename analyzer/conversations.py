@@ -44,6 +44,7 @@ from analyzer.scanner.columns import (
     ODD_PACKET,
     SYN,
     TCP,
+    TUNNEL,
 )
 
 
@@ -539,7 +540,7 @@ class ConversationBuilder:
         head = self.flows.head(record, side)
         errors = self.icmp_errors(record, side) if row.errors else ()
         refused = row.reset_side == 1 - side
-        opener_seen = transport != "tcp" and not side and not same_port(row, transport)
+        opener_seen = transport != "tcp" and not side and (row.layer == TUNNEL or not same_port(row, transport))
         return Conversation(
             id=record.flow + 1,
             transport=transport,

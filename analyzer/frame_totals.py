@@ -11,7 +11,7 @@ from typing import NamedTuple
 from analyzer.conversations import Conversation, format_mac
 from analyzer.dataclass import dataclass
 from analyzer.flows import Flows, FrameKind, StrayFrames
-from analyzer.heads import DIRECTIONS
+from analyzer.heads import DIRECTIONS, Direction
 from analyzer.matching import StationMatches, first_fragment_missing
 from analyzer.stations import Hosts, Station
 
@@ -160,7 +160,8 @@ def own_side(station: Station, conversation: Conversation) -> int:
     for way in DIRECTIONS:
         if station.mac is not None and conversation.macs[way] == station.mac:
             return conversation.side ^ way
-    return 1 - conversation.side if station.mac is not None else conversation.side
+    # Others sent all of its packets, to the station's MAC address or, by DHCP, to the address that it is to have.
+    return conversation.side ^ int(not conversation.packets[Direction.RESPONDER])
 
 
 def is_own(station: Station, conversation: Conversation, side: int) -> bool:

@@ -231,6 +231,9 @@ def quotes_unseen(matches: StationMatches, group: UnexpectedGroup) -> bool:
         quoted = [found for _, found in messages(conversation.dissection.items, icmp.Quoted)]
         if not quoted or any(str(ipaddress.ip_address(found.source)) not in own for found in quoted):
             return False
+        end = matches.station.end(conversation)
+        if end is None or conversation.packets[end]:
+            return False  # the station sent them
         if matches.seen.sent and not matches.timeline.begins_near(conversation.latest):
             return False
     return True
