@@ -104,8 +104,9 @@ def handed_back(conversations: Sequence[Conversation], tunnels: Sequence[Convers
     for mac, flows in within.items():
         packets = received[mac]
         proven = {flow.id for flow in flows if follows(flow, packets)}
-        found |= proven
-        if proven:
+        # The packet that held the capture's first ones may have come before it; this alone proves nothing.
+        if any(flow.id in proven and flow.latest > packets.times[0] + HANDED_BACK for flow in flows):
+            found |= proven
             later = (flow for flow in flows if flow.first > packets.known_until)
             found |= {flow.id for flow in later if answers_unseen(flow)}
     return frozenset(found)
