@@ -70,10 +70,19 @@ def test_ipv6_addresses_for_privacy_are_the_stations(tmp_path: Path) -> None:
     assert names(unexpected(result), OTHER_V6)
 
 
-@pytest.mark.parametrize("source", ["10.0.0.99", "198.51.100.9", "0.0.0.0"])
+@pytest.mark.parametrize("source", ["10.0.0.99", "198.51.100.9", "0.0.0.0", TPE, NEIGHBOUR])
 def test_whatever_its_mac_address_sends_is_the_stations(tmp_path: Path, source: str) -> None:
-    traffic = station(source).udp(source, 5000, "255.255.255.255", 9999, (">", bytes(900)))
-    assert names(unexpected(traffic.audit(tmp_path)), "255.255.255.255")
+    traffic = station().tcp(NEIGHBOUR, 40000, OTHER, 443, TLS)
+    traffic.macs[source], traffic.times_to_live[source] = MAC, 64
+    traffic.udp(source, 5000, "255.255.255.255", 9999, (">", bytes(900)))
+    traffic.udp(source, 5000, OTHER, 9999, (">", bytes(900)))
+    found = unexpected(traffic.audit(tmp_path))
+    assert names(found, "255.255.255.255") and names(found, OTHER) and len(found) == 2
+
+
+def test_whatever_it_sends_from_the_unspecified_ipv6_address_is_the_stations(tmp_path: Path) -> None:
+    traffic = station("::").udp("::", 5000, "ff02::99", 9999, (">", bytes(900)))
+    assert names(unexpected(traffic.audit(tmp_path)), "ff02::99")
 
 
 def test_whatever_arrives_at_its_mac_address_is_the_stations(tmp_path: Path) -> None:
@@ -100,6 +109,24 @@ def test_named_mac_address_finds_all_that_it_uses(tmp_path: Path, name: str) -> 
     result = traffic.audit(tmp_path, base_stations=[name], mode="tls")
     assert [found.station.addresses for found in result.base_stations] == [(STATION, ALIAS, V6)]
     assert {finding.count for finding in unexpected(result)} == {2, 1}
+
+
+def test_time_to_live_that_was_changed_hides_no_address(tmp_path: Path) -> None:
+    """The MAC address is one of a vendor of base stations, and all of its packets have the same time to live."""
+    traffic = station(ALIAS, hops=63)
+    traffic.packets.clear()
+    traffic.times_to_live[STATION] = 63
+    traffic.tcp(STATION, 40000, TPE, 3001, TLS).tcp(ALIAS, 50000, OTHER, 8080, HTTP)
+    result = traffic.audit(tmp_path)
+    assert [found.station.addresses for found in result.base_stations] == [(STATION, ALIAS)]
+    assert names(unexpected(result), OTHER)
+
+
+def test_named_address_brings_its_other_addresses(tmp_path: Path) -> None:
+    result = station(ALIAS, V6).tcp(ALIAS, 50000, OTHER, 8080, HTTP).tcp(V6, 50000, OTHER_V6, 8080, HTTP)
+    result = result.audit(tmp_path, base_stations=[STATION])
+    assert [found.station.addresses for found in result.base_stations] == [(STATION, ALIAS, V6)]
+    assert names(unexpected(result), OTHER) and names(unexpected(result), OTHER_V6)
 
 
 # -- rumours ------------------------------------------------------------------------------------------------------

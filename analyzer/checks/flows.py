@@ -662,8 +662,8 @@ def several_tpe(context: AuditContext) -> Iterator[Issue]:
     rows_served = "; ".join(
         f"{address} serves {', '.join(sorted(rows)) or 'none'}"
         + (f" with the certificate of {' and '.join(subjects[address])}" if differ and subjects[address] else "")
-        for address, rows in served.items()
-    )
+        for address, rows in [*served.items()][:HOSTS_SHOWN]
+    ) + (f"; and {len(served) - HOSTS_SHOWN} more" if len(served) > HOSTS_SHOWN else "")
     shared = "".join(
         f"; one IKE SA answers from {listed(addresses)}" for addresses in shared_ike_addresses(context, served)
     )

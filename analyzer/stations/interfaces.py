@@ -26,6 +26,14 @@ MAX_HOST_NETWORKS = {4: 4, 6: 8}
 MAX_HOST_ADDRESSES = 64
 """Maximum addresses that are listed of one host. Further ones are forged, or changed for privacy every few minutes."""
 
+VENDORS = frozenset(
+    {
+        *("70:76:ff", "00:08:00", "00:15:58", "00:5f:86", "00:16:c0"),  # Kerlink, MultiTech, Foxconn, Cisco, Semtech
+        *("64:7f:da", "80:02:9c", "ac:1f:09", "24:e1:24", "58:a0:cb"),  # Tektelic, Gemtek, RAK, Milesight, TrackNet
+    }
+)
+"""Vendor halves of the MAC addresses of base stations: dubanoze/actility_gw, com/shells/getid.sh; IEEE."""
+
 UNSPECIFIED = ("0.0.0.0", "::")
 """Source addresses of hosts that have no address yet."""
 
@@ -46,6 +54,8 @@ class Use:
     initial: bool = False
     """Some of the packets had a time to live of :data:`INITIAL_TIMES_TO_LIVE`."""
     packets: int = 0
+    time_to_live: int = 0
+    """Of the first packets of all conversations; -1: they differ."""
 
     def evidence(self) -> tuple[bool, bool, int, int]:
         """Sort key: how well the use shows where the address is at home. Nobody can forge both sides of a long
@@ -72,6 +82,8 @@ class Interfaces:
                 use.packets += conversation.packets[way]
                 use.exchanged += conversation.packets[way] if exchanged and between_hosts else 0
                 use.reflected = use.reflected or (exchanged and not between_hosts)
+                time_to_live = conversation.times_to_live[way]
+                use.time_to_live = time_to_live if use.time_to_live in (0, time_to_live) else -1
                 use.initial = use.initial or is_initial(conversation, way)
         homes: dict[str, dict[IPAddress, Use]] = defaultdict(dict)
         """MAC address → the addresses that it shows best."""
@@ -90,12 +102,12 @@ class Interfaces:
                 own = addresses
             elif is_only_reflected(addresses.values()) or has_many_networks(addresses):
                 continue
-            elif is_alone(addresses):
+            elif is_alone(addresses) or (mac[:8] in VENDORS and is_uniform(addresses.values())):
                 own = addresses
             else:
                 own = {address: use for address, use in addresses.items() if use.initial}
             self.owners.update((str(address), mac) for address in by_evidence(own))
-            if mac in trusted or any(use.initial and use.exchanged for use in own.values()):
+            if mac in trusted or any(use.exchanged and (use.initial or mac[:8] in VENDORS) for use in own.values()):
                 self.proven.add(mac)
 
     def is_own(self, conversation: Conversation, way: Direction) -> bool:
@@ -131,6 +143,11 @@ def is_initial(conversation: Conversation, way: Direction) -> bool:
 def is_only_reflected(uses: Collection[Use]) -> bool:
     """Whether a MAC address never exchanged packets with another one, but is at both ends of some conversation."""
     return any(use.reflected for use in uses) and not any(use.exchanged for use in uses)
+
+
+def is_uniform(uses: Collection[Use]) -> bool:
+    """Whether all packets have one time to live, as from a host whose own one was changed."""
+    return len({use.time_to_live for use in uses}) == 1 and all(use.time_to_live > 0 for use in uses)
 
 
 def is_group_address(address: str) -> bool:

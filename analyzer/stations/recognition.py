@@ -17,7 +17,7 @@ from analyzer.heads import DIRECTIONS, Direction
 from analyzer.protocols import esp, ftp
 from analyzer.safetext import SafeText
 from analyzer.stations.devices import MAX_DEVICES, group_addresses
-from analyzer.stations.interfaces import LINK_PREFIXES, Interfaces
+from analyzer.stations.interfaces import LINK_PREFIXES, VENDORS, Interfaces
 from analyzer.stations.signatures import (
     ALL_ROWS,
     PLAIN,
@@ -37,15 +37,6 @@ PERSISTENT_ATTEMPTS = 3
 """Attempts from which on a host that is kept out counts as a base station."""
 PERSISTENT_TIME = 30_000_000_000
 """Minimum nanoseconds between the first and the last of them."""
-
-
-VENDORS = frozenset(
-    {
-        *("70:76:ff", "00:08:00", "00:15:58", "00:5f:86", "00:16:c0"),  # Kerlink, MultiTech, Foxconn, Cisco, Semtech
-        *("64:7f:da", "80:02:9c", "ac:1f:09", "24:e1:24", "58:a0:cb"),  # Tektelic, Gemtek, RAK, Milesight, TrackNet
-    }
-)
-"""Vendor halves of the MAC addresses of base stations: dubanoze/actility_gw, com/shells/getid.sh; IEEE."""
 
 
 @dataclass(frozen=True, slots=True)
