@@ -278,7 +278,7 @@ class RowMatcher:
         guessed, excusable = not conversation.originator_certain, False
         if guessed:
             turned = conversation.turned()
-            excusable = any(self.fits(row, turned) for row in self.rows)
+            excusable = any(self.fits(row, turned) and may_be(row, conversation) for row in self.rows)
             first_sender_responds = conversation.side == 1 and conversation.transport != "tcp"
             if (
                 not excusable
@@ -322,6 +322,13 @@ class RowMatcher:
         failed = tuple(name for name, holds in fields if not holds)
         # At another port, a server that is not TPE is not known to be the row's.
         return ("destination", *failed) if failed == ("port",) and row.peer is not Peer.TPE else failed
+
+
+def may_be(row: ExpectedFlow, conversation: Conversation) -> bool:
+    """Whether the content may be that of a row. At rows to any host it must be."""
+    if row.peer is Peer.TPE or row.transport == "icmp":
+        return True
+    return conversation.protocol == row.protocol and not conversation.dissection.malformed
 
 
 def seen_directions(station: Station, conversations: Iterable[Conversation]) -> SeenDirections:

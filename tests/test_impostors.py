@@ -171,3 +171,17 @@ def test_dns_makes_no_impostor_tpe(tmp_path: Path, six: bool) -> None:
     (found,) = result.base_stations
     assert bool(unexpected(result, evil)) is not six and TPE in found.tpe
     assert evil in findings_of(result, "TPE133")[0].summary
+
+
+@pytest.mark.parametrize("ports", [(4443,), (443, 4443)])
+@pytest.mark.parametrize("content", [TLS, (b"uid=0(root)", b"ls -l")])
+def test_stranger_on_other_modes_ports_changes_no_mode(
+    tmp_path: Path, ports: tuple[int, ...], content: tuple[bytes, bytes]
+) -> None:
+    traffic = serve(Traffic(), STATION, TPE, 3001)
+    for port in ports:
+        traffic.tcp(STATION, 45555, EVIL, port, content, begins=False)
+    result = traffic.audit(tmp_path)
+    (found,) = result.base_stations
+    assert (found.mode, found.tpe) == ("tls", (TPE,))
+    assert unexpected(result, EVIL) and not unexpected(result, TPE)

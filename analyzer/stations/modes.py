@@ -76,8 +76,8 @@ def contradictions_at(mode: Mode, tpe: frozenset[str]) -> Mode:
 def preferred_mode(by_mode: Mapping[str, Sequence[Signature]], tables: Mapping[str, ExpectedTable]) -> str:
     """The mode with the best evidence; of equals, the first by :data:`PREFERENCE`.
 
-    A mode that was served by other hosts gives way to one that more of its rows show: whoever exchanges ESP packets
-    with a base station in mode tls does not change its mode.
+    Half a tunnel with another host gives way to a mode of which all signature rows were served: whoever exchanges ESP
+    packets with a base station in mode tls does not change its mode.
     """
     if len(by_mode) == 1:
         return next(iter(by_mode))
@@ -88,12 +88,13 @@ def preferred_mode(by_mode: Mapping[str, Sequence[Signature]], tables: Mapping[s
         best[mode], _ = furthest(signatures, partial(weight, others=others))
     leaders = sorted((mode for mode in by_mode if best[mode] is max(best.values())), key=order.index)
     first = leaders[0]
-    if best[first] is Rank.SERVED:
+    if first == PREFERENCE[0] and best[first] is Rank.SERVED:
         shares = {mode: served_share(by_mode[mode], tables[mode]) for mode in leaders}
-        for mode in leaders[1:]:
-            apart = shares[mode][1].isdisjoint(shares[first][1])
-            if mode != PLAIN and apart and shares[mode][0] > shares[first][0]:
-                first = mode
+        share, servers = shares[first]
+        whole = (
+            mode for mode in leaders if mode != PLAIN and shares[mode][0] == 1 and servers.isdisjoint(shares[mode][1])
+        )
+        first = next(whole, first) if share < 1 else first
     return first
 
 

@@ -176,6 +176,14 @@ def test_flow_that_would_fit_the_other_way_is_low(tmp_path: Path) -> None:
     assert [finding.severity for finding in unexpected(traffic.audit(tmp_path))] == [Severity.LOW]
 
 
+@pytest.mark.parametrize("port", [53, 123])
+def test_other_content_at_the_port_of_a_row_is_not_excused(tmp_path: Path, port: int) -> None:
+    noise = bytes(range(7, 207))
+    traffic = tls().udp(OTHER, port, STATION, port, (">", noise), *[("<", noise)] * 20)
+    (finding,) = unexpected(traffic.audit(tmp_path))
+    assert finding.severity is Severity.MEDIUM
+
+
 def test_reply_without_captured_request_is_low_at_most(tmp_path: Path) -> None:
     result = tls().echo(STATION, TPE, asked=False).audit(tmp_path)
     unexpected = [finding for finding in result.findings if finding.kind is Kind.UNEXPECTED]
