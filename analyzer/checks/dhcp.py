@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import field
 
 from analyzer.dataclass import dataclass
 from analyzer.findings import (
@@ -17,7 +18,7 @@ from analyzer.findings import (
     frames_filter,
 )
 from analyzer.heads import Direction, Frame
-from analyzer.matching import Match
+from analyzer.matching import Match, StationMatches
 from analyzer.messages import messages
 from analyzer.protocols.dhcp import (
     ACK,
@@ -41,6 +42,13 @@ FRAMES_PER_SERVER = 4
 """Maximum frames of one server that an issue about several cites."""
 ROUTES_SHOWN = 4
 """Maximum routes that a sentence lists."""
+TUNNEL_BYTES = 2048
+"""Bytes of different values in the options of one sender, and of all values in private ones, that make a tunnel; a
+client repeats some hundred bytes in all its messages."""
+SHORT_VALUE = 8
+"""Bytes up to which a value does not count: times, addresses and message types differ from message to message."""
+PRIVATE_OPTIONS, PRIVATE_BYTES = range(224, 255), 64
+"""Options for private use (RFC 3942), and their bytes in a message that do not count."""
 
 
 def frames_of_type(match: Match, *types: int) -> list[Frame]:
@@ -283,6 +291,66 @@ def static_routes(match: Match) -> Iterator[Issue]:
         )
 
 
+@check("TPE348", "dhcp-tunnel", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
+def tunnel(context: AuditContext) -> Iterator[Issue]:
+    """Flags: options that carry more than a lease takes.
+
+    Why: Options may hold any bytes, and DHCP reaches any host that the firewall lets it reach; a client sends the same
+    options in all its messages, and a server the same ones with each lease.
+
+    Evidence: In all conversations of one base station with one host, more than 2048 bytes that one side sends: of
+    different values of any options, or of options for private use beyond 64 bytes in a message.
+
+    Remedy: Find the program that sends these messages, and let DHCP reach your own servers only.
+    """
+    for station in context.stations:
+        for (sender, receiver), carried in carried_options(station).items():
+            size = carried.private + sum(len(value) for _, value in carried.values)
+            if size > TUNNEL_BYTES:
+                frames = cited_frames(carried.values.values())
+                codes = sorted({code for code, _ in carried.values})
+                listed = f"options {codes[0]} to {codes[-1]}" if len(codes) > 1 else f"option {codes[0]}"
+                yield Issue(
+                    f"DHCP from {sender} to {receiver} carries {size} bytes in {listed}, more than leases take.",
+                    base_station=station.address,
+                    rows=tuple(dict.fromkeys(row.id for match in carried.matches for row in match.rows)),
+                    conversations=tuple(match.conversation for match in carried.matches),
+                    frames=frames,
+                    filter=frames_filter(frames),
+                )
+
+
+@dataclass(slots=True)
+class CarriedOptions:
+    """The options that one host sends to another one."""
+
+    values: dict[tuple[int, bytes], Frame] = field(default_factory=dict)
+    """Code and value → first frame; without :data:`SHORT_VALUE`."""
+    private: int = 0
+    """Bytes in private options beyond :data:`PRIVATE_BYTES` of a message, for values that came before."""
+    matches: list[Match] = field(default_factory=list)
+
+
+def carried_options(station: StationMatches) -> dict[tuple[str, str], CarriedOptions]:
+    """The options in a base station's DHCP, by the addresses of sender and receiver."""
+    found: dict[tuple[str, str], CarriedOptions] = {}
+    for match in station.matches_by_protocol.get(NAME, ()):
+        ends = match.conversation.originator.address, match.conversation.responder.address
+        for message in join_messages(match.conversation.dissection.items):
+            way = ends if message.item.direction is Direction.ORIGINATOR else ends[::-1]
+            carried = found.setdefault(way, CarriedOptions())
+            if match not in carried.matches[-1:]:
+                carried.matches.append(match)
+            repeated = 0
+            for code, value in message.options.items():
+                if (code, value) in carried.values:
+                    repeated += len(value) if code in PRIVATE_OPTIONS else 0
+                elif len(value) > SHORT_VALUE:
+                    carried.values[code, value] = message.item.frame
+            carried.private += max(0, repeated - PRIVATE_BYTES)
+    return found
+
+
 CHECKS: tuple[Check, ...] = (
     several_servers,
     refused,
@@ -291,4 +359,5 @@ CHECKS: tuple[Check, ...] = (
     server_unnamed,
     address_in_use,
     static_routes,
+    tunnel,
 )

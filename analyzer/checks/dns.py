@@ -28,6 +28,8 @@ from analyzer.protocols.dns import (
     MULTICAST_PORTS,
     NAME,
     NULL,
+    OPT,
+    ORDINARY_OPTIONS,
     OTHERS,
     RESPONSE_CODES,
     TXT,
@@ -49,6 +51,19 @@ BULKY_NAME = 100
 """Characters in long labels of a single name that make a tunnel: no host has such a name."""
 MANY_NAMES, MANY_CHARACTERS = 64, 2048
 """Different names below one domain, and characters in them, that make a tunnel of shorter labels."""
+RANDOM_LABEL = 12
+"""Letters and digits from which on a label of both may be random."""
+RANDOM_NAMES = 16
+"""Different names with random labels below one domain, from which on they are worth a look: content networks and
+telemetry make such names, too."""
+OCTET_DIGITS = 3
+REVERSE_CHARACTERS = 8
+"""Characters that the name of a reverse lookup counts for: the rest of it is form."""
+MANY_ADDRESSES, ADDRESS_INTERVAL = 128, 10_000_000_000
+"""Different addresses below one domain, and the mean nanoseconds between its lookups below which they make a tunnel:
+pools of servers also answer with ever other addresses, but are asked seldom."""
+BULKY_OPTIONS = 2048
+"""Bytes of EDNS options beyond the ordinary ones, to or from one server, that make a tunnel."""
 BULKY_TEXT = 2048
 """Bytes of different text records below one domain; mail domains have some hundred in an answer."""
 PRIVATE_TYPES = range(65280, 65535)
@@ -107,6 +122,8 @@ class DomainQueries(Evidence):
     names: set[str] = field(default_factory=set)
     long_names: set[str] = field(default_factory=set)
     """Those with long labels."""
+    random_names: set[str] = field(default_factory=set)
+    """Those with random labels."""
     characters: int = 0
     """In ``names``, without the domain's own labels."""
     bulky: bool = False
@@ -123,7 +140,9 @@ class DomainQueries(Evidence):
     def add_name(self, name: str, labels: list[str]) -> None:
         """Count a new name, whose ``labels`` stand below the domain."""
         self.names.add(name)
-        self.characters += sum(map(len, labels))
+        self.characters += REVERSE_CHARACTERS if is_reverse(name, labels) else sum(map(len, labels))
+        if any(map(looks_random, labels)):
+            self.random_names.add(name)
         size = long_label_characters(labels)
         if size:
             self.long_names.add(name)
@@ -164,15 +183,30 @@ def long_label_characters(labels: list[str]) -> int:
     return sum(len(label) for label in labels if len(label) >= LONG_LABEL)
 
 
+def is_reverse(name: str, labels: list[str]) -> bool:
+    """Whether a name stands for an address or a part of one: octets or nibbles below .arpa."""
+    return name.lower().endswith((".in-addr.arpa", ".ip6.arpa")) and max(map(len, labels)) <= OCTET_DIGITS
+
+
+def looks_random(label: str) -> bool:
+    """Whether a label is long, and letters and digits mixed as in hexadecimal or base32."""
+    digits = sum(character.isdigit() for character in label)
+    return len(label) >= RANDOM_LABEL and label.isalnum() and 8 * digits >= len(label) > digits
+
+
 @check("TPE331", "dns-tunnel-names", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
 def tunnel_names(context: AuditContext) -> Iterator[Issue]:
-    """Flags: queries for names made of long labels that look random and differ from query to query.
+    """Flags: queries for names made of labels that look random and differ from query to query.
+
+    Severity: medium; low for names of random labels below one domain that are fewer or shorter than a tunnel's.
 
     Why: Tunnels through DNS write what they send into the names that they ask for; they get data out of a network
     where nothing else passes the firewall. They may ask from another port each time.
 
     Evidence: In all conversations of one base station, several different names with a label of 40 characters or more
-    below one domain, a single name with 100 such characters, or 64 different names with 2048 characters.
+    below one domain, a single name with 100 such characters, or 64 different names with 2048 characters; the latter
+    also over all domains that one server is asked for, where the names have random labels. Low: 16 different names with
+    random labels below one domain.
 
     Remedy: Find the program that asks for these names, and let base stations reach your own resolver only.
     """
@@ -185,10 +219,49 @@ def tunnel_names(context: AuditContext) -> Iterator[Issue]:
                 yield queries.issue(
                     station, f"Queries ask for {count} {looks} below {domain}, as a tunnel through DNS does."
                 )
+            elif len(queries.random_names) >= RANDOM_NAMES:
+                sentence = (
+                    f"Queries ask for {len(queries.random_names)} names of random labels below {domain}, as content "
+                    "networks and telemetry do, and tunnels."
+                )
+                yield replace(queries.issue(station, sentence), severity=Severity.LOW)
+        for server, queries in random_queries_by_server(station).items():
+            if queries.is_tunnel:
+                yield queries.issue(
+                    station,
+                    f"Queries ask {server} for {len(queries.names)} names of random labels with {queries.characters} "
+                    "characters below many domains, as a tunnel through DNS does.",
+                )
+
+
+def random_queries_by_server(station: StationMatches) -> dict[str, DomainQueries]:
+    """The names with random labels that a base station looks up, by server, but for domains that show a tunnel alone.
+
+    A name's own domain counts as a label: a tunnel may own many domains, or talk to a server that needs none.
+    """
+    by_domain = queries_by_domain(station)
+    suspects = {
+        name
+        for queries in by_domain.values()
+        if not queries.is_tunnel and len(queries.random_names) < RANDOM_NAMES
+        for name in queries.random_names
+    }
+    found: dict[str, DomainQueries] = {}
+    if len(suspects) < MANY_NAMES:
+        return found
+    for conversation, rows, facts in lookups(station):
+        queries = found.setdefault(conversation.responder.address, DomainQueries())
+        for name in facts.queries:
+            if name in suspects and queries.is_new(name):
+                labels = name.split(".")[:-1]
+                queries.names.add(name)
+                queries.characters += sum(map(len, labels))
+                queries.add(conversation, rows, conversation.first_frame)
+    return found
 
 
 def queries_by_domain(station: StationMatches) -> dict[str, DomainQueries]:
-    """The names that a base station looks up, by their domain; reverse lookups are left out."""
+    """The names that a base station looks up, by their domain."""
     found: dict[str, DomainQueries] = {}
     for conversation, rows, facts in lookups(station):
         # Facts list the first names only, and without frames: those of ordinary names need not be exact.
@@ -197,7 +270,7 @@ def queries_by_domain(station: StationMatches) -> dict[str, DomainQueries]:
             names = frames_by_name(conversation)
         for name, frame in names.items():
             domain, labels = split_name(name)
-            if labels and not domain.endswith(".arpa"):
+            if labels:
                 known = domain in found or len(found) < MAX_DOMAINS
                 queries = found.setdefault(domain if known else FURTHER_DOMAINS, DomainQueries())
                 if queries.is_new(name):
@@ -278,6 +351,81 @@ def texts_by_domain(station: StationMatches) -> dict[str, DomainTexts]:
 def holds_data(name: str) -> bool:
     """Whether records of a type take any bytes; ``name`` is the type's as facts show it."""
     return name == TYPES[NULL] or (name.isdecimal() and int(name) in PRIVATE_TYPES)
+
+
+@check("TPE339", "dns-tunnel-options", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
+def tunnel_options(context: AuditContext) -> Iterator[Issue]:
+    """Flags: messages with more in their EDNS options, and answers with more addresses, than lookups need.
+
+    Why: Options may hold any bytes that the server at the other end understands, and sixteen of them pass for an
+    address; resolvers send a cookie or a subnet in options, and keep an answer for as long as it lives.
+
+    Evidence: In all conversations of one base station with one server, more than 2048 bytes of options beyond 96 in a
+    message (RFC 6891, section 6.1.2); 128 different addresses below one domain that is asked for more often than every
+    ten seconds.
+
+    Remedy: Find the program that sends these messages, and let base stations reach your own resolver only.
+    """
+    for station in context.stations:
+        sizes: dict[str, int] = {}
+        evidence: dict[str, Evidence] = {}
+        for conversation, rows, facts in lookups(station):
+            if facts._options:
+                server = conversation.responder.address
+                sizes[server] = sizes.get(server, 0) + facts._options * conversation.flow_count
+                frames = [
+                    item.frame
+                    for item, record in messages(conversation.dissection.items, Record)
+                    if record.type == OPT and record.length > ORDINARY_OPTIONS
+                ]
+                evidence.setdefault(server, Evidence()).add(conversation, rows, frames[0])
+        for server, size in sizes.items():
+            if size > BULKY_OPTIONS:
+                sentence = f"Messages to and from {server} carry {size} bytes in EDNS options, as a tunnel does."
+                yield evidence[server].issue(station, sentence)
+        for domain, answers in addresses_by_domain(station).items():
+            if answers.is_tunnel:
+                yield answers.issue(
+                    station,
+                    f"Answers give {len(answers.addresses)} different addresses below {domain}, asked for every "
+                    f"{answers.interval / 1e9:.1f} s, as a tunnel through DNS does.",
+                )
+
+
+@dataclass(slots=True)
+class DomainAddresses(Evidence):
+    """The addresses that one base station gets below one domain."""
+
+    addresses: set[str] = field(default_factory=set)
+    lookups: int = 0
+    first: int = 0
+    """Nanoseconds since the epoch, as is ``last``."""
+    last: int = 0
+
+    @property
+    def interval(self) -> float:
+        """Mean nanoseconds between two lookups."""
+        return (self.last - self.first) / max(1, self.lookups)
+
+    @property
+    def is_tunnel(self) -> bool:
+        return len(self.addresses) >= MANY_ADDRESSES and self.interval < ADDRESS_INTERVAL
+
+
+def addresses_by_domain(station: StationMatches) -> dict[str, DomainAddresses]:
+    """The addresses that a base station gets in answers, by the domain of the name that it asked for."""
+    found: dict[str, DomainAddresses] = {}
+    for conversation, rows, facts in lookups(station):
+        for domain in {split_name(name)[0] for name in facts.queries}:
+            own = {address for address, name in facts.answers.items() if split_name(name)[0] == domain}
+            if own and (domain in found or len(found) < MAX_DOMAINS):
+                answers = found.setdefault(domain, DomainAddresses(first=conversation.first))
+                if len(answers.addresses) < MAX_REMEMBERED:
+                    answers.addresses |= own
+                answers.lookups += conversation.flow_count * len(own)
+                answers.last = max(answers.last, conversation.latest)
+                answers.add(conversation, rows, conversation.first_frame)
+    return found
 
 
 # -- one conversation ---------------------------------------------------------------------------------------------
@@ -538,6 +686,7 @@ CHECKS: tuple[Check, ...] = (
     over_tcp,
     tunnel_names,
     tunnel_records,
+    tunnel_options,
     trailing_bytes,
     no_answer,
     contradicting_answers,

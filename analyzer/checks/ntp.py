@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analyzer.findings import Issue, Kind, Severity, check, cited_frames
-from analyzer.heads import Frame
-from analyzer.matching import Match
+from analyzer.conversations import items_of_flows
+from analyzer.findings import CAPTURE, AuditContext, Issue, Kind, Severity, check, cited_frames, frames_filter
+from analyzer.heads import Direction, Frame
+from analyzer.matching import Match, StationMatches
 from analyzer.messages import Item, messages
 from analyzer.protocols.ntp import (
     BROADCAST,
+    CLIENT,
+    EXTENSIONS,
     KISSES,
     MONLIST,
+    NAME,
     SERVER,
     SYMMETRIC_ACTIVE,
     SYMMETRIC_PASSIVE,
     UNSYNCHRONIZED,
     Authenticator,
     Control,
+    Extension,
     Packet,
     Private,
 )
@@ -31,6 +36,21 @@ WRONG_MODES = {
     BROADCAST: "broadcast",
 }
 """Modes of time packets that are neither client nor server (RFC 5905, figure 10), with their names."""
+EPOCH = 2_208_988_800
+"""Seconds from 1900, where the time stamps of NTP begin, to 1970."""
+PLAUSIBLE = 10 * 365 * 86400
+"""Seconds by which a clock that was set may differ from the capture's."""
+UNSET = EPOCH + 2 * 365 * 86400
+"""Seconds since 1900 up to which a clock that began at 1970 counts as one that was never set."""
+TUNNEL_STAMPS = 4
+"""Requests with impossible time stamps, all different, that make a tunnel."""
+TUNNEL_REQUESTS, TUNNEL_INTERVAL = 64, 1_000_000_000
+"""Requests to one server, and the mean nanoseconds between them below which they are no client's: the shortest poll is
+16 seconds (RFC 5905, section 7.2), so that even sixteen clients behind one address ask less often."""
+TUNNEL_BYTES = 1024
+"""Bytes in extension fields of no known type, to or from one server, that make a tunnel."""
+SAMPLED_FLOWS = 64
+"""Maximum flows of a group of duplicates whose time stamps are read."""
 KISSES_SHOWN = 4
 """Maximum kiss codes that a sentence lists."""
 
@@ -188,4 +208,103 @@ def crypto_nak(match: Match) -> Iterator[Issue]:
         )
 
 
-CHECKS = (control_message, private_message, version, association_mode, kiss_of_death, unsynchronized, crypto_nak)
+@check("TPE328", "ntp-tunnel", Severity.MEDIUM, scope=CAPTURE, kind=Kind.MALFORMED)
+def tunnel(context: AuditContext) -> Iterator[Issue]:
+    """Flags: NTP that carries more than the time: impossible time stamps, requests in a rush, unknown extensions.
+
+    Why: The port of NTP is open to any host, so data can leave through it; a client asks once in 16 seconds or less
+    often, and repeats the same few fields.
+
+    Evidence: Over all conversations with one server, 4 requests whose reference, origin or receive time stamps are all
+    different and more than ten years from the capture's time; 64 requests or more with less than a second between them
+    on average; or more than 1024 bytes in extension fields of types that nobody has assigned. The transmit time stamp
+    may be random.
+
+    Remedy: Find the program that sends these requests, and let base stations reach your own time servers only.
+    """
+    for station in context.stations:
+        for server, matches in matches_by_server(station).items():
+            reasons, frames = tunnel_signs(matches)
+            if reasons:
+                cited = cited_frames(frames)
+                sent = sum(match.conversation.flow_count * sum(match.conversation.payload) for match in matches)
+                yield Issue(
+                    f"NTP between {station.address} and {server} carries data, {sent} bytes in all: "
+                    f"{' and '.join(reasons)}.",
+                    base_station=station.address,
+                    rows=tuple(dict.fromkeys(row.id for match in matches for row in match.rows)),
+                    conversations=tuple(match.conversation for match in matches),
+                    frames=cited,
+                    filter=frames_filter(cited),
+                )
+
+
+def matches_by_server(station: StationMatches) -> dict[str, list[Match]]:
+    """The NTP conversations of a base station by the other end's address."""
+    found: dict[str, list[Match]] = {}
+    for match in station.matches_by_protocol.get(NAME, ()):
+        conversation = match.conversation
+        outbound = station.station.end(conversation) is Direction.ORIGINATOR
+        peer = conversation.responder if outbound else conversation.originator
+        found.setdefault(peer.address, []).append(match)
+    return found
+
+
+def tunnel_signs(matches: list[Match]) -> tuple[list[str], list[Frame]]:
+    """Why the conversations with one server look like a tunnel, with the frames that show it."""
+    reasons, frames = [], []
+    requests = sum(match.conversation.flow_count * match.conversation.packets[0] for match in matches)
+    first = min(match.conversation.first for match in matches)
+    last = max(match.conversation.latest for match in matches)
+    if requests >= TUNNEL_REQUESTS and last - first < requests * TUNNEL_INTERVAL:
+        reasons.append(f"{requests} requests within {(last - first) / 1e9:.1f} s")
+        frames += [match.conversation.first_frame for match in matches]
+    stamped = impossible_requests(matches) if requests >= TUNNEL_STAMPS else []
+    if len(stamped) >= TUNNEL_STAMPS:
+        reasons.append("requests whose time stamps are no times")
+        frames += stamped
+    unknown = [
+        (item.frame, extension.length)
+        for match in matches
+        for item, extension in messages(match.conversation.dissection.items, Extension)
+        if extension.type not in EXTENSIONS
+    ]
+    if sum(length for _, length in unknown) > TUNNEL_BYTES:
+        reasons.append(f"{sum(length for _, length in unknown)} bytes in extension fields of unknown types")
+        frames += [frame for frame, _ in unknown]
+    return reasons, frames
+
+
+def impossible_requests(matches: list[Match]) -> list[Frame]:
+    """The requests whose time stamps are no times, and were in no request before.
+
+    The transmit time stamp is left out: clients may fill it at random (RFC 5905, section 14; chrony does). Duplicate
+    flows may differ in their time stamps, so that some of them are read.
+    """
+    frames: dict[tuple[int, ...], Frame] = {}
+    for match in matches:
+        conversation = match.conversation
+        for items in items_of_flows(conversation, range(min(conversation.flow_count, SAMPLED_FLOWS))):
+            for item, packet in messages(items, Packet):
+                stamps = packet.reference_timestamp, packet.origin_timestamp, packet.receive_timestamp
+                if packet.mode == CLIENT and not any(is_possible(stamp >> 32, item.time) for stamp in stamps if stamp):
+                    frames.setdefault(stamps, item.frame)
+    return [frame for stamps, frame in frames.items() if any(stamps)]
+
+
+def is_possible(seconds: int, time: int) -> bool:
+    """Whether a time stamp (seconds since 1900, modulo 2**32) can be a clock's at ``time`` (nanoseconds since 1970)."""
+    distance = (seconds - time // 1_000_000_000 - EPOCH) % 2**32
+    return min(distance, 2**32 - distance) < PLAUSIBLE or EPOCH <= seconds < UNSET
+
+
+CHECKS = (
+    control_message,
+    private_message,
+    version,
+    association_mode,
+    kiss_of_death,
+    unsynchronized,
+    crypto_nak,
+    tunnel,
+)

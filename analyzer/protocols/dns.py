@@ -90,6 +90,11 @@ RESPONSE, TRUNCATED = 0x8000, 0x0200
 """The flags QR and TC in the second word of the header."""
 
 
+ORDINARY_OPTIONS = 96
+"""Bytes of EDNS options that a message may need: a cookie of 44 (RFC 7873, section 4), a client's subnet of 24 (RFC
+7871, section 6), a name server's identifier or the code of an error."""
+
+
 class Header(NamedTuple):
     """RFC 1035, section 4.1.1."""
 
@@ -363,6 +368,8 @@ class DnsFacts(Facts):
     """Address → its names: the one queried, then its aliases; and those of PTR records."""
     _texts: int
     """Bytes of TXT records."""
+    _options: int
+    """Bytes of EDNS options beyond :data:`ORDINARY_OPTIONS` in a message."""
 
 
 def facts(items: Sequence[Item]) -> DnsFacts:
@@ -378,7 +385,7 @@ def facts(items: Sequence[Item]) -> DnsFacts:
     """By direction: records of the answer section that are still to come."""
     chains: list[dict[str, None]] = [{}, {}]
     """By direction: the name queried and its aliases in the current message."""
-    texts = 0
+    texts = options = 0
     for item in items:
         message = item.message
         if type(message) is Question:
@@ -392,6 +399,8 @@ def facts(items: Sequence[Item]) -> DnsFacts:
         elif type(message) is Record:
             if message.type == TXT:
                 texts += message.length
+            elif message.type == OPT:
+                options += max(0, message.length - ORDINARY_OPTIONS)
             direction = item.direction
             if not message.header.flags & RESPONSE or answers_left[direction] <= 0:
                 continue
@@ -413,7 +422,7 @@ def facts(items: Sequence[Item]) -> DnsFacts:
             if message.flags & RESPONSE:
                 count(codes, RESPONSE_CODES.get(message.rcode) or str(message.rcode))
     known = {address: tuple(own) for address, own in names.items()}
-    return DnsFacts(queries, types, answers, codes, tuple(truncated), known, texts)
+    return DnsFacts(queries, types, answers, codes, tuple(truncated), known, texts, options)
 
 
 def count(counts: dict[str, int], name: str) -> None:

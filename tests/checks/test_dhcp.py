@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 
 from analyzer.checks import dhcp as checks
@@ -10,6 +13,7 @@ from analyzer.heads import Head
 from analyzer.protocols import dhcp
 from tests.checks.matches import issues, match_of
 from tests.protocols.test_dhcp import ACK, DISCOVER, EXAMPLES, OFFER, REQUEST, head_of, message, offer
+from tests.synthetic import STATION, TLS, TPE, Traffic, findings_of
 
 RIVAL_OFFER = OFFER.replace(bytes([54, 4, 10, 20, 30, 2]), bytes([54, 4, 10, 20, 30, 66]))
 
@@ -106,3 +110,25 @@ def test_refused() -> None:
 def test_plain_bootp() -> None:
     ((severity, _),) = issues_of(checks.plain_bootp, EXAMPLES[2])
     assert severity is Severity.LOW
+
+
+def options_of(sizes: dict[int, int], seed: int) -> bytes:
+    noise = random.Random(seed)
+    return bytes([53, 1, 8]) + b"".join(bytes([code, size]) + noise.randbytes(size) for code, size in sizes.items())
+
+
+@pytest.mark.parametrize("sizes", [{224: 250, 225: 250}, {12: 100, 60: 200}])
+@pytest.mark.parametrize("server", ["203.0.113.66", "255.255.255.255"])
+def test_options_that_carry_data_are_a_tunnel(tmp_path: Path, sizes: dict[int, int], server: str) -> None:
+    traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS)
+    for number in range(20):
+        traffic.udp(STATION, 68, server, 67, (">", message(options_of(sizes, number))))
+    (finding,) = findings_of(traffic.audit(tmp_path), "TPE348")
+    assert finding.severity is Severity.MEDIUM and server in finding.summary
+
+
+def test_repeated_options_are_no_tunnel(tmp_path: Path) -> None:
+    traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS)
+    for _ in range(60):
+        traffic.udp(STATION, 68, "10.0.0.1", 67, (">", message(options_of({43: 200, 60: 100, 224: 40}, 1))))
+    assert findings_of(traffic.audit(tmp_path), "TPE348") == []

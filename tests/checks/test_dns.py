@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -102,6 +103,48 @@ def test_tunnel_records() -> None:
     assert issues_of(checks.tunnel_records, answered(*texts[:1] * 9)) == [], "the same text again says nothing new"
 
 
+def hexadecimal(seed: int, digits: int) -> str:
+    return random.Random(seed).randbytes(digits // 2).hex()
+
+
+def test_tunnel_below_many_domains() -> None:
+    names = [f"{hexadecimal(seed, 38)}.{hexadecimal(1000 + seed, 8)}.com" for seed in range(100)]
+    heads = [asked(query(name), ports=(40000 + number, 53)) for number, name in enumerate(names)]
+    ((severity, sentence),) = issues_of(checks.tunnel_names, *heads)
+    assert severity is Severity.MEDIUM and "below many domains" in sentence
+    assert issues_of(checks.tunnel_names, *heads[:40]) == []
+
+
+def test_few_random_names_below_a_domain_are_worth_a_look() -> None:
+    heads = [asked(query(f"{hexadecimal(seed, 18)}.t.example"), ports=(40000 + seed, 53)) for seed in range(30)]
+    ((severity, _),) = issues_of(checks.tunnel_names, *heads)
+    assert severity is Severity.LOW
+
+
+def test_tunnel_below_arpa() -> None:
+    names = [f"{hexadecimal(seed, 40)}.in-addr.arpa" for seed in range(80)]
+    ((severity, _),) = issues_of(checks.tunnel_names, *(asked(query(name)) for name in names))
+    assert severity is Severity.MEDIUM
+    hosts = [f"{seed}.0.0.10.in-addr.arpa" for seed in range(200)]
+    assert issues_of(checks.tunnel_names, *(asked(query(name)) for name in hosts)) == []
+
+
+def with_options(name: str, size: int) -> bytes:
+    """A query with ``size`` bytes of EDNS options."""
+    asked_for = query(name)
+    return asked_for[:11] + b"\1" + asked_for[12:] + struct.pack(">BHHIH", 0, 41, 1232, 0, size) + bytes(size)
+
+
+def test_tunnel_in_edns_options() -> None:
+    option = struct.pack(">HH", 65001, 600)
+    full = with_options("a.example", 604).replace(bytes(604), option + bytes(600))
+    heads = [asked(full, ports=(40000 + number, 53)) for number in range(8)]
+    ((severity, sentence),) = issues_of(checks.tunnel_options, *heads)
+    assert severity is Severity.MEDIUM and "bytes in EDNS options" in sentence
+    cookie = with_options("a.example", 44).replace(bytes(44), struct.pack(">HH", 10, 40) + bytes(40))
+    assert issues_of(checks.tunnel_options, *(asked(cookie) for _ in range(200))) == []
+
+
 def test_tunnel_spread_over_ports() -> None:
     heads = [asked(query(data_name(seed)), ports=(40000 + seed, 53)) for seed in range(20)]
     assert issues_of(checks.tunnel_names, *heads[:2]) == []
@@ -119,7 +162,9 @@ def test_tunnel_names_with_shorter_labels() -> None:
     heads = [asked(query(data_name(seed, length=35)), ports=(40000 + seed, 53)) for seed in range(70)]
     ((_, sentence),) = issues_of(checks.tunnel_names, *heads)
     assert "70 names with" in sentence
-    assert issues_of(checks.tunnel_names, *heads[:40]) == []
+    ((severity, sentence),) = issues_of(checks.tunnel_names, *heads[:40])
+    assert severity is Severity.LOW and "random labels" in sentence
+    assert issues_of(checks.tunnel_names, *heads[:12]) == []
     reverse = [asked(query(f"{n}." + "0." * 31 + "ip6.arpa"), ports=(40000 + n, 53)) for n in range(100)]
     assert issues_of(checks.tunnel_names, *reverse) == []
 

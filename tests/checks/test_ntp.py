@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import struct
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzer.checks import ntp as checks
-from analyzer.findings import Check, Severity
+from analyzer.findings import Check, Scope, Severity
 from analyzer.heads import Direction, Head
 from analyzer.protocols import ntp
 from tests import build
@@ -24,13 +28,17 @@ from tests.protocols.test_ntp import (
     changed,
     exchange,
 )
+from tests.synthetic import STATION, TLS, TPE, Traffic, findings_of
 
 
 def issues_of(check: Check, head: Head) -> list[tuple[Severity, str]]:
     return issues(check, match_of(ntp, head))
 
 
-@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.id)
+FLOW_CHECKS = [check for check in checks.CHECKS if check.scope is Scope.FLOW]
+
+
+@pytest.mark.parametrize("check", FLOW_CHECKS, ids=lambda check: check.id)
 def test_no_issue_with_ordinary_exchange(check: Check) -> None:
     assert issues_of(check, exchange(REQUEST, ANSWER)) == []
     assert issues_of(check, exchange(changed(REQUEST, first=0xDB), changed(ANSWER, first=0x1C))) == []
@@ -91,7 +99,7 @@ def test_issues_of_corpus() -> None:
     for capture, found in whole_captures():
         for conversation in found:
             if conversation.protocol == "ntp":
-                for check in checks.CHECKS:
+                for check in FLOW_CHECKS:
                     if issues_of(check, conversation.head):
                         captures_by_slug.setdefault(check.slug, set()).add(capture["name"])
     assert captures_by_slug["ntp-control-message"] == {"tcpdump_ntp-control.pcap"}
@@ -158,3 +166,45 @@ def test_kiss_of_death_is_kept_among_many_answers() -> None:
     kisses = [build.udp("10.0.9.1", 123, "10.0.0.2", 123, kiss) for _ in range(200)]
     conversation = build.conversation([*kisses, build.udp("10.0.9.1", 123, "10.0.0.2", 123, MONLIST_RESPONSE), *kisses])
     assert MONLIST_RESPONSE in [datagram.data for datagram in conversation.head.datagrams]
+
+
+# -- tunnels, over all conversations with a server ------------------------------------------------------------------
+
+TIME_SERVER = "10.20.30.1"
+NOISE = random.Random(7)
+
+
+def tunnels_of(tmp_path: Path, requests: list[tuple[int, bytes]], step: float) -> list[str]:
+    """Sentences of TPE328 about a base station that sends these requests, by client port, ``step`` seconds apart."""
+    traffic = Traffic().tcp(STATION, 40000, TPE, 3001, TLS)
+    start = traffic.packets[-1][0]
+    for number, (port, request) in enumerate(requests, 1):
+        traffic.udp(STATION, port, TIME_SERVER, 123, (">", request))
+        traffic.packets[-1] = start + number * step, traffic.packets[-1][1]
+    return [finding.summary for finding in findings_of(traffic.audit(tmp_path), "TPE328")]
+
+
+def time_request(origin: int = 0) -> bytes:
+    """A request of a client that fills its transmit time stamp at random."""
+    return bytes.fromhex("230006ec0000000000000000") + struct.pack(
+        ">4s4Q", bytes(4), 0, origin, 0, NOISE.getrandbits(64)
+    )
+
+
+@pytest.mark.parametrize("same_port", [True, False])
+def test_requests_with_impossible_time_stamps_are_a_tunnel(tmp_path: Path, same_port: bool) -> None:
+    requests = [(123 if same_port else 20000 + n, time_request(NOISE.getrandbits(62))) for n in range(24)]
+    (sentence,) = tunnels_of(tmp_path, requests, 64)
+    assert "time stamps are no times" in sentence
+
+
+def test_requests_in_a_rush_are_a_tunnel(tmp_path: Path) -> None:
+    (sentence,) = tunnels_of(tmp_path, [(20000 + n, time_request()) for n in range(100)], 0.1)
+    assert "100 requests within" in sentence
+
+
+def test_random_transmit_time_stamps_are_no_tunnel(tmp_path: Path) -> None:
+    """Clients that hide their clock, and a burst at the start."""
+    burst = [(20000 + n, time_request()) for n in range(8)]
+    assert tunnels_of(tmp_path, burst, 2) == []
+    assert tunnels_of(tmp_path, [(20000 + n, time_request()) for n in range(100)], 64) == []
