@@ -539,7 +539,7 @@ class ConversationBuilder:
         originator, responder = record.sides[side], record.sides[1 - side]
         head = self.flows.head(record, side)
         errors = self.icmp_errors(record, side) if row.errors else ()
-        refused = row.reset_side == 1 - side
+        refused, repeated = row.reset_side == 1 - side, len(repeats) > 0
         opener_seen = transport != "tcp" and not side and (row.layer == TUNNEL or not same_port(row, transport))
         return Conversation(
             id=record.flow + 1,
@@ -577,13 +577,13 @@ class ConversationBuilder:
             retransmissions=originator.retransmitted + responder.retransmitted,
             copies=(originator.copies, responder.copies),
             side=side,
-            layer=Layer(row.layer),
+            layer=Layer(row.layer) if row.layer else Layer.PLAIN,
             housekeeping=row.port0 == HOUSEKEEPING_PORT,
             odd_packets=self.odd_packets(record, side) if originator.odd or responder.odd else (),
-            repeats=tuple((repeats + 1).tolist()) if len(repeats) else (),
-            repeat_frames=self.repeat_frames(repeats, refused) if len(repeats) else (),
-            repeats_from=int(self.flows.flow["first"][repeats].max()) if len(repeats) else 0,
-            repeats_to=int(self.flows.flow["last"][repeats].max()) if len(repeats) else 0,
+            repeats=tuple((repeats + 1).tolist()) if repeated else (),
+            repeat_frames=self.repeat_frames(repeats, refused) if repeated else (),
+            repeats_from=int(self.flows.flow["first"][repeats].max()) if repeated else 0,
+            repeats_to=int(self.flows.flow["last"][repeats].max()) if repeated else 0,
         )
 
     def originator_side(self, record: FlowRecord, transport: str) -> int:
@@ -634,7 +634,7 @@ class ConversationBuilder:
         """A head with datagrams and streams that are read from the record, not once more from the table."""
         transport, ports, streams, datagrams, link, associations = head
         if transport != "tcp":
-            datagrams = self.flows.decode_datagrams(record.pieces, side) if datagrams else ()
+            datagrams = self.flows.decode_datagrams(record.pieces, side)
             return Head(transport, ports, streams, datagrams, link, associations)
         sent, received = record.streams[side], record.streams[1 - side]
         if sent is None or received is None:
@@ -708,7 +708,7 @@ def same_port(row: Row, transport: str) -> bool:
 
 def connection_state(row: Row, originator: Side, responder: Side, side: int, errors: tuple[IcmpError, ...]) -> State:
     """The :class:`State` of a flow; ``side`` is the originator's."""
-    unreachable = any(error.quoted is Direction.ORIGINATOR and error.unreachable for error in errors)
+    unreachable = bool(errors) and any(error.quoted is Direction.ORIGINATOR and error.unreachable for error in errors)
     if row.protocol != TCP:
         if originator.packets and responder.packets:
             return State.TWOWAY

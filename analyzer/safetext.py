@@ -44,5 +44,9 @@ def decode_text(raw: bytes, limit: int = 256) -> str:
 
     Shows at most ``limit`` bytes; an ellipsis stands for the rest.
     """
+    if raw.isascii() and len(raw) <= limit:
+        text = raw.decode("ascii")
+        if text.isprintable():
+            return text
     shown = escape_text(raw[:limit].decode("utf-8", errors="backslashreplace"))
     return shown + "…" if len(raw) > limit else shown

@@ -111,7 +111,7 @@ def find_preamble(head: Head) -> Preamble | None:
 
 def begin(client: bytes, server: bytes) -> Preamble | None:
     """The preamble with which two streams begin."""
-    for starts, find in FINDERS:
+    for starts, find in FINDERS if client.startswith(STARTS) else ():
         if client.startswith(starts):
             preamble = find(client, server)
             if preamble is not None:
@@ -392,3 +392,5 @@ FINDERS: tuple[tuple[bytes, Callable[[bytes, bytes], Preamble | None]], ...] = (
     (SSL_REQUEST[:7], postgresql),
 )
 """First bytes of a client, and what reads the preamble that begins with them."""
+
+STARTS = tuple(start for start, _ in FINDERS)

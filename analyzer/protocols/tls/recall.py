@@ -69,7 +69,9 @@ class Pattern(NamedTuple):
         for begin, end, piece in self.fixed:
             if data[begin:end] != piece:
                 return False
-        return data[RANDOM] != HELLO_RETRY_RANDOM and not any(is_hello(data[at : at + 6]) for at in self.encrypted)
+        if self.encrypted and any(is_hello(data[at : at + 6]) for at in self.encrypted):
+            return False
+        return data[RANDOM] != HELLO_RETRY_RANDOM
 
 
 class Recall:
