@@ -129,7 +129,7 @@ def identify_by_time(conversations: list[Conversation], unnamed: Sequence[Announ
         while free[at] != at:
             free[at] = free[free[at]]  # halves the path for the next announcement
             at = free[at]
-        if at < len(opened) and opened[at][0] <= control.last:
+        if at < len(opened) and in_lifetime(conversations[opened[at][1]], control):
             free[at] = at + 1
             index = opened[at][1]
             conversations[index] = as_data_connection(conversations[index], control, connection)

@@ -174,7 +174,7 @@ def match_flows(
         and not {flow.originator.address, flow.responder.address}.isdisjoint(tpe)
     )
     first_protected = min(protected, default=timeline.end)
-    for conversation in without_orphaned_fragments(conversations):
+    for conversation in without_orphaned_fragments(conversations, timeline):
         if conversation.control is not None:
             continue  # FTP data takes the rows of its control connection, below
         shared = matcher.rows_of(conversation)
@@ -400,7 +400,7 @@ LOST_FRAGMENTS = 2
 where ten times as many frames of whole datagrams are there."""
 
 
-def without_orphaned_fragments(conversations: Sequence[Conversation]) -> Iterable[Conversation]:
+def without_orphaned_fragments(conversations: Sequence[Conversation], timeline: Timeline) -> Iterable[Conversation]:
     """The conversations, without fragments that may belong to another of them.
 
     Without its first fragment, a datagram has no ports: it may be part of any conversation with its hosts and
@@ -417,8 +417,11 @@ def without_orphaned_fragments(conversations: Sequence[Conversation]) -> Iterabl
                 whole[hosts(conversation)] += sum(conversation.packets)
 
     def is_orphaned(conversation: Conversation) -> bool:
-        if not first_fragment_missing(conversation) or hosts(conversation) not in known:
+        if not first_fragment_missing(conversation):
             return False
+        opens = timeline.watched_since(conversation.first) == conversation.first
+        if hosts(conversation) not in known and not opens:
+            return False  # the first packet of a capture may be in the middle of a datagram
         return sum(conversation.packets) <= max(LOST_FRAGMENTS, whole[hosts(conversation)] // 10)
 
     return [conversation for conversation in conversations if not is_orphaned(conversation)]

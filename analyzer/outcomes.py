@@ -87,11 +87,11 @@ def tcp_outcome(conversation: Conversation, row: ExpectedFlow) -> Outcome:
         return Outcome(Stage.TRIED, what)
     if not all(conversation.packets):
         return one_sided_outcome(conversation, row)
+    if not received and conversation.state is State.MIDSTREAM and not conversation.retransmissions:
+        return Outcome(Stage.TRIED, "nothing but its end is in the capture", unseen=True)
     if conversation.refused is not None and not received:
         after = "after the first request" if sent else "before a byte was sent"
         return Outcome(Stage.TRIED, f"{server} reset the connection {after}", refused=True)
-    if not received and conversation.state is State.MIDSTREAM and not conversation.retransmissions:
-        return Outcome(Stage.TRIED, "nothing but its end is in the capture", unseen=True)
     if not received:
         return unanswered_outcome(conversation)
     if conversation.state is State.MIDSTREAM:

@@ -128,6 +128,17 @@ def test_a_data_connection_without_its_reply_is_identified_by_time() -> None:
     assert session.data_facts() == [unknown, unknown, (1, "RETR", "x"), unknown]
 
 
+@pytest.mark.parametrize("last", [["PASV"], ["EPSV", "reply"]], ids=["command", "reply"])
+def test_a_data_connection_may_be_the_last_thing_in_the_capture(last: list[str]) -> None:
+    """The control connection is open, and silent while data flows; its last packet says nothing of its end."""
+    session = Session().login().send("C", last[0])
+    if last[1:]:
+        session.send("S", "229 ok (|||50010|)")
+    control, data = session.data((build.STATION, 41000), (build.SERVER, 50010)).conversations()
+    assert control.last < data.first
+    assert (data.protocol, data.control) == ("ftp-data", 1)
+
+
 def test_only_the_announced_connection_is_ftp_data() -> None:
     session = Session().login().send("C", "PASV").send("S", f"227 ok ({host_port(build.SERVER, 50010)})")
     session.send("C", "STOR log.gz").data((build.STATION, 41000), (build.SERVER, 50010))

@@ -350,6 +350,23 @@ def test_ike_sa_init_alone_is_no_tunnel(tmp_path: Path) -> None:
     assert statuses(later(traffic, 60).audit(tmp_path))["i1"] == "blocked, weak"
 
 
+# -- the beginning and the end of the capture -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", [0x11, 0x14], ids=["FIN", "RST"])
+def test_the_end_of_a_connection_blocks_no_row(tmp_path: Path, flags: int) -> None:
+    traffic = tls().segment(TPE, 3002, STATION, 40001, flags, seq=5000, ack=1000)
+    traffic.segment(STATION, 40001, TPE, 3002, 0x10, seq=1000, ack=5001)
+    assert statuses(later(traffic, 60).audit(tmp_path))["i39"] == "undecided"
+
+
+@pytest.mark.parametrize(("closed", "expected"), [(0, "undecided"), (1, "malformed")], ids=["open", "closed"])
+def test_ssh_server_may_send_lines_before_its_banner(tmp_path: Path, closed: float, expected: str) -> None:
+    """RFC 4253, section 4.2. A connection that ends with them alone was no SSH."""
+    traffic = tls().dialogue(STATION, 40001, TPE, 22, ("<", b"Authorised use only.\r\n"), duration=closed)
+    assert statuses(later(traffic, 5).audit(tmp_path))["i4"] == expected
+
+
 # -- frames that could not be read ------------------------------------------------------------------------------
 
 

@@ -510,7 +510,7 @@ def wrong_protocol(match: Match) -> Iterator[Issue]:
         yield Issue(
             f"{expected}, but the content is {content_name(conversation)}.", frames, Severity.HIGH if exposed else None
         )
-    elif frames and has_beginning(conversation) and not is_preamble_only(conversation):
+    elif frames and has_beginning(conversation) and not is_unfinished(conversation, row):
         looks = resemblance(conversation.head)
         yield Issue(f"{expected}, but the content is no protocol known here: it looks like {looks}.", frames)
 
@@ -541,8 +541,11 @@ def has_beginning(conversation: Conversation) -> bool:
     return all(len(datagram.data) >= min(datagram.length, OPENING) for datagram in conversation.head.datagrams)
 
 
-def is_preamble_only(conversation: Conversation) -> bool:
-    """Whether a preamble is all that the capture holds of a conversation's content."""
+def is_unfinished(conversation: Conversation, row: ExpectedFlow) -> bool:
+    """Whether the capture holds nothing but what precedes the row's protocol: a preamble, or the lines before the
+    banner of an SSH server (RFC 4253, section 4.2) to which the client has not answered."""
+    if row.protocol == "ssh" and not conversation.payload[Direction.ORIGINATOR]:
+        return resemblance(conversation.head) == "text" and conversation.closed_by is None
     preamble = conversation.dissection.preamble
     return preamble is not None and all(
         payload <= size for payload, size in zip(conversation.payload, preamble.sizes, strict=True)

@@ -368,3 +368,10 @@ def test_many_headless_fragments_are_lost_by_nobody(tmp_path: Path, count: int, 
     assert [finding.peer for finding in findings_of(result, "TPE108")] == [OTHER] * named
     found = result.station_frames[STATION]
     assert (found.unexpected if named else found.unread) == count
+
+
+def test_a_capture_may_begin_within_a_datagram(tmp_path: Path) -> None:
+    rest = ethernet(build.ip4(STATION, OTHER, 17, bytes(600), identification=1, fragment=100))
+    traffic = tls()
+    traffic.packets.insert(0, (traffic.packets[0][0] - 1, rest))
+    assert not findings_of(traffic.audit(tmp_path), "TPE108")
