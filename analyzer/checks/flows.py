@@ -292,8 +292,8 @@ def forwarded_flows(context: AuditContext) -> Iterator[Issue]:
     Evidence: The conversations whose packets came from its MAC address with a time to live with which no host begins,
     and from an address that is not its own.
 
-    Remedy: Switch forwarding off on the base station, and find out which host is behind it. Name the MAC address with
-    --base-station, if all of its addresses are the base station's.
+    Remedy: Switch forwarding off on the base station and find the host behind it, or name the MAC address with
+    --base-station if all of its addresses are the base station's.
     """
     for station in context.stations:
         conversations = context.hosts.forwarded.get(station.address, ())
