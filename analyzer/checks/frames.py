@@ -23,7 +23,7 @@ from analyzer.findings import (
 )
 from analyzer.flows import FrameKind, StrayFrames
 from analyzer.frame_totals import StrayOwners
-from analyzer.heads import Direction
+from analyzer.heads import DIRECTIONS, Direction
 from analyzer.matching import StationMatches
 from analyzer.messages import messages
 from analyzer.protocols import icmp
@@ -34,8 +34,10 @@ KINDS_SHOWN = 4
 """Kinds of frames that a sentence lists."""
 SMALL = 256
 """Bytes of all frames of a station that cannot be decoded up to which they carry hardly more than their headers."""
-EQUIPMENT_FLOWS = 2
-"""Flows without a base station whose frames have a tail from which on tails are the capturing equipment's."""
+EQUIPMENT_SENDERS = 2
+"""Hosts beside the base stations whose packets have a tail, from which on tails may be the capturing equipment's."""
+SHORT_TAIL = 8
+"""Mean bytes behind the packets of a flow up to which they are a frame check sequence and a tag of a switch."""
 
 ODDITIES = {
     Oddity.SOURCE_ROUTE: "with a source route, which leads them by other hosts than the address that they show",
@@ -51,6 +53,8 @@ ODDITIES = {
 def odd_packets(context: AuditContext) -> Iterator[Issue]:
     """Flags: Packets from or to a base station with source routes, options that carry data, more extension headers than
     a packet needs, or bytes behind the end of the packet.
+
+    Severity: medium; low where a few bytes follow each packet, as a switch or a network card leaves them.
 
     Why: The network carries these bytes, and no reader of the protocol looks at them: nothing but a hidden channel
     needs them. A source route leads a packet by another host than the one that its address shows (RFC 7126).
@@ -82,6 +86,7 @@ def odd_packets(context: AuditContext) -> Iterator[Issue]:
                 base_station=matches.station.address,
                 conversations=tuple({conversation.id: conversation for conversation, _ in found}.values()),
                 filter=frames_filter(frames),
+                severity=Severity.LOW if all(is_short_tail(conversation, odd) for conversation, odd in found) else None,
             )
 
 
@@ -91,15 +96,24 @@ def is_sent(conversation: Conversation, odd: OddPackets, own: Sequence[str]) -> 
     return (conversation.originator if by_originator else conversation.responder).address in own
 
 
+def is_short_tail(conversation: Conversation, odd: OddPackets) -> bool:
+    """Whether packets have so few bytes behind them that a switch or a network card may have left them there."""
+    return odd.oddity is Oddity.TAIL and odd.bytes <= SHORT_TAIL * conversation.packets[odd.direction]
+
+
 def has_equipment_tails(context: AuditContext) -> bool:
-    """Whether the bytes behind IP packets are those of the capturing equipment: flows of others have them, too."""
-    judged = {conversation.id for found in context.hosts.conversations.values() for conversation in found}
-    others = (
-        conversation
-        for conversation in context.conversations
-        if conversation.id not in judged and any(odd.oddity is Oddity.TAIL for odd in conversation.odd_packets)
-    )
-    return sum(1 for _ in zip(range(EQUIPMENT_FLOWS), others, strict=False)) == EQUIPMENT_FLOWS
+    """Whether the bytes behind IP packets are those of the capturing equipment, such as time stamps: most of the other
+    hosts' packets have them, too."""
+    own = {address for matches in context.stations for address in matches.station.addresses}
+    senders: dict[str, bool] = {}
+    """Address → whether its packets have a tail."""
+    for conversation in context.conversations:
+        tails = {odd.direction for odd in conversation.odd_packets if odd.oddity is Oddity.TAIL}
+        for way, end in zip(DIRECTIONS, (conversation.originator, conversation.responder), strict=True):
+            if conversation.packets[way] and end.address not in own:
+                senders[end.address] = senders.get(end.address, False) or way in tails
+    with_tails = sum(senders.values())
+    return with_tails >= EQUIPMENT_SENDERS and 2 * with_tails >= len(senders)
 
 
 @check("TPE107", "frames-without-ip", Severity.MEDIUM, scope=CAPTURE, kind=Kind.UNEXPECTED)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from analyzer.capture import CaptureFile
 from analyzer.conversations import Conversation, Conversations
 from analyzer.findings import Finding, Severity
+from analyzer.frame_totals import NO_FRAMES, StationFrames
 from analyzer.naming import host_name
 from analyzer.protocols import dhcp
 from analyzer.reports import wording
@@ -120,6 +121,7 @@ def station_lines(audit: Audit, verdict: StationVerdict, paint: Paint, width: in
         ("Why", ["named by the user"] * station.named + list(station.evidence)),
         ("Mode", list(verdict.mode_evidence)),
         ("TPE", [", ".join(with_name(address, audit.names) for address in verdict.tpe)] if verdict.tpe else []),
+        ("Seen", station_frames_text(audit.station_frames.get(station.address, NO_FRAMES))),
     ):
         for number, part in enumerate(parts):
             yield from wrap(part, width, f"  {'' if number else label:<6}", " " * 8)
@@ -134,6 +136,26 @@ def station_lines(audit: Audit, verdict: StationVerdict, paint: Paint, width: in
             facts = facts_text(row.row, audit.row_facts[station.address, row.row.id])
             if facts:
                 yield from wrap(facts, width, " " * len(label) if row.reason else label, " " * len(label))
+
+
+def station_frames_text(frames: StationFrames) -> list[str]:
+    """A base station's frames by what became of them: ``7 frames sent, 6 received: 12 in rows, 1 housekeeping``."""
+    counts = frames._asdict()
+    places = ", ".join(f"{counts[place]} {words}" for place, words in FRAME_PLACES.items() if counts[place])
+    return [f"{frames.sent} frames sent, {frames.received} received: {places}"] if places else []
+
+
+FRAME_PLACES = {
+    "row": "in rows",
+    "unexpected": "unexpected",
+    "housekeeping": "housekeeping",
+    "icmp_error": "ICMP errors",
+    "unread": "unread",
+    "copy": "copies",
+    "tunnel_inside": "inside of a tunnel",
+    "other": "in rows of other modes",
+}
+"""Fields of :class:`~analyzer.frame_totals.StationFrames`, in words."""
 
 
 def client_text(client: dhcp.Client) -> str:

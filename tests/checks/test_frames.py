@@ -354,6 +354,11 @@ def test_tails_of_the_capturing_equipment_are_no_deviation(tmp_path: Path) -> No
     assert not findings_of(traffic.audit(tmp_path), "TPE106")
 
 
+def test_a_few_bytes_behind_each_packet_are_low(tmp_path: Path) -> None:
+    (finding,) = findings_of(with_frames([ntp(tail=bytes(8))] * 3).audit(tmp_path), "TPE106")
+    assert finding.severity is Severity.LOW
+
+
 # -- fragments --------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.conversations import Conversations
+from analyzer.frame_totals import NO_FRAMES
 from analyzer.reports import text
 from analyzer.result import Audit
 from tests.reports.audits import BARE, EMPTY, EXAMPLE, FLOWS, GW, HOSTILE_AUDIT, TLS_STATION, finding
@@ -59,6 +60,12 @@ def test_long_paths_and_filters_are_not_wrapped() -> None:
     assert f"\n{path}\n" in report
     assert f"of {path}\n" in report or f" {path}\n" in report.split("Findings")[1]
     assert f"Filter  {long_filter}\n" in report
+
+
+def test_frames_of_a_station_are_counted_by_what_became_of_them() -> None:
+    counts = NO_FRAMES._replace(sent=4, received=3, row=5, unexpected=2)
+    shown = text.render(replace(EXAMPLE, station_frames={EXAMPLE.base_stations[0].station.address: counts}))
+    assert "  Seen  4 frames sent, 3 received: 5 in rows, 2 unexpected\n" in shown
 
 
 def test_text_from_packets_is_escaped() -> None:
