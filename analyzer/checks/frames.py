@@ -269,7 +269,7 @@ def group_issue(group: UnexpectedGroup, what: str) -> Issue:
     ends = [station] if others else [group.first.originator.address, group.first.responder.address]
     display = " && ".join(f"{family(end)} == {end}" for end in ends)
     return Issue(
-        f"{station} {verb} {peer} {sent + received} {what}.",
+        f"{station} {verb} {peer} {what} ({frame_count(sent + received)}).",
         base_station=station,
         conversations=group.conversations,
         filter=f"{display} && {'icmpv6' if ':' in station else 'icmp'}"
