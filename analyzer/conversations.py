@@ -632,7 +632,7 @@ class ConversationBuilder:
 
     def loaded(self, head: Head, record: FlowRecord, side: int) -> Head:
         """A head with datagrams and streams that are read from the record, not once more from the table."""
-        transport, ports, streams, datagrams, link, associations = head
+        transport, ports, streams, datagrams, link, associations, secure = head
         if transport != "tcp":
             datagrams = self.flows.decode_datagrams(record.pieces, side)
             return Head(transport, ports, streams, datagrams, link, associations)
@@ -644,7 +644,7 @@ class ConversationBuilder:
             make_stream(sent, LazyMarks(streams, Direction.ORIGINATOR), bool(sender.begins), sender.ending),
             make_stream(received, LazyMarks(streams, Direction.RESPONDER), bool(receiver.begins), receiver.ending),
         )
-        return Head(transport, ports, streams, datagrams, link, associations)
+        return Head(transport, ports, streams, datagrams, link, associations, secure)
 
     def icmp_errors(self, record: FlowRecord, side: int) -> tuple[IcmpError, ...]:
         """The kept ICMP errors that quote the flow (RFC 792; RFC 4443, section 3)."""

@@ -32,6 +32,8 @@ from analyzer.heads import (
     LazySequence,
     LinkDirection,
     Mark,
+    SecureConnection,
+    SecureDirection,
     Stream,
     cache_last,
 )
@@ -194,6 +196,11 @@ class Flows:
     """Shape (links, 2), dtype :data:`analyzer.scanner.columns.LINK_DIRECTION`: both directions of each link."""
     associations: Records
     """Dtype :data:`analyzer.scanner.columns.ASSOCIATION`; for ESP ``flow["tracking"]`` is an index into it."""
+    secure_streams: Records
+    """Shape (connections, 2), dtype :data:`analyzer.scanner.columns.SECURE_STREAM`; ``flow["secure"]`` is twice the
+    index of a connection."""
+    secure_notable: npt.NDArray[np.bool_]
+    """Shape (connections,): whether the scanner found in it what it does not find in a sound one."""
     events: Records
     """By flow; dtype :data:`analyzer.scanner.columns.EVENT`."""
     strays: tuple[StrayFrames, ...]
@@ -313,7 +320,8 @@ class Flows:
             ports = ports[::-1]
         if row.protocol == columns.TCP:
             link = self.link(record, originator) if row.tracking >= 0 else None
-            return Head(transport, ports, LazyStreams(self, index, originator), (), link)
+            secure = self.secure(record, originator) if row.secure >= 0 else None
+            return Head(transport, ports, LazyStreams(self, index, originator), (), link, (), secure)
         associations = self.associations_of(index, row.tracking, originator) if row.tracking >= 0 else ()
         return Head(transport, ports, NO_STREAMS, self.datagrams(index, originator), None, associations)
 
@@ -342,6 +350,15 @@ class Flows:
             last=record.row.last,
             events=self.events_of(record.flow, originator),
         )
+
+    def secure(self, record: FlowRecord, originator: int) -> SecureConnection | None:
+        """What the scanner found in a TLS or SSH connection, if it is notable."""
+        connection = record.row.secure // 2
+        if not self.secure_notable[connection]:
+            return None
+        streams = self.secure_streams[connection][[*SecureDirection._fields]].tolist()
+        one, two = map(SecureDirection._make, streams[::-1] if originator else streams)
+        return SecureConnection((one, two), self.events_of(record.flow, originator))
 
     def associations_of(self, index: int, newest: int, originator: int) -> tuple[Association, ...]:
         """The ESP associations of a flow; ``newest`` is the index of the one that was added last."""
@@ -563,6 +580,7 @@ def flow_table(scan: Scan, captures: tuple[CaptureFile, ...]) -> Flows:
     """The flow table of a finished scan: pieces and events are sorted by flow."""
     state = scan.state[0]
     count, links = int(state["flows"]), int(state["links"])
+    secure_streams = scan.secure_streams[: int(state["secure_streams"])].reshape(-1, 2)
     pieces = scan.pieces[: int(state["pieces"])]
     pieces = pieces[np.argsort(pieces["flow"], kind="stable")]
     events = scan.events[: int(state["events"])]
@@ -579,6 +597,8 @@ def flow_table(scan: Scan, captures: tuple[CaptureFile, ...]) -> Flows:
         links=scan.links[:links],
         link_directions=scan.link_directions[: 2 * links].reshape(-1, 2),
         associations=scan.associations[: int(state["associations"])],
+        secure_streams=secure_streams,
+        secure_notable=is_notable(secure_streams),
         events=events[np.argsort(events["flow"], kind="stable")],
         strays=tuple(stray_frames(scan.strays)),
         carried=scan.carried,
@@ -612,6 +632,22 @@ def stray_frames(strays: Records) -> Iterator[StrayFrames]:
             Frame(stray.capture, stray.frame),
             stray.time,
         )
+
+
+LEAST_SAMPLED = 64
+"""Bytes of ciphertext from which on their highest bits tell that they are none."""
+
+
+def is_notable(streams: Records) -> npt.NDArray[np.bool_]:
+    """Whether TLS and SSH connections hold what sound ones do not.
+
+    ``streams``: shape (connections, 2); the result has shape (connections,).
+    """
+    sampled, high = streams["sampled"].astype(np.int64), streams["high"].astype(np.int64)
+    notable: npt.NDArray[np.bool_] = (sampled >= LEAST_SAMPLED) & (8 * high < sampled)
+    for name in ("clear", "short", "heartbeats", "breaks", "losses", "unread"):
+        notable |= streams[name] > 0
+    return notable[:, 0] | notable[:, 1]
 
 
 def runs(state: Any) -> list[Run]:

@@ -276,6 +276,38 @@ class Iec104Link(NamedTuple):
     """In the order of the capture; of each kind the first eight per direction."""
 
 
+class SecureDirection(NamedTuple):
+    """One direction of a TLS or SSH connection, read over the whole stream: records of TLS, samples of ciphertext."""
+
+    sampled: int
+    """Bytes sampled of ciphertext since the last verdict on them."""
+    high: int
+    """Those of them with the highest bit set: half, if they are ciphertext."""
+    clear: int
+    """Samples, or groups of them, that are no ciphertext."""
+    short: int
+    """Records of application data shorter than any ciphertext."""
+    heartbeats: int
+    """Heartbeat records."""
+    breaks: int
+    """Record headers that are none, where one must be."""
+    losses: int
+    """Times that more bytes in a row than any record takes held no record."""
+    missing: int
+    """Bytes that the capture lacks between records that were read."""
+    unread: int
+    """Bytes in which no record was found."""
+
+
+class SecureConnection(NamedTuple):
+    """A TLS or SSH connection over the whole flow."""
+
+    directions: tuple[SecureDirection, SecureDirection]
+    """Index with a :class:`Direction`."""
+    events: tuple[Event, ...]
+    """In the order of the capture; of each kind the first eight per direction."""
+
+
 class Association(NamedTuple):
     """The ESP packets of one direction under one SPI, over the whole flow."""
 
@@ -335,6 +367,8 @@ class Head(NamedTuple):
     """TCP: the IEC 104 link, if APDUs were looked for."""
     associations: tuple[Association, ...] = ()
     """ESP, also inside UDP/4500: by direction and SPI, in the order of the capture."""
+    secure: SecureConnection | None = None
+    """TCP: what the scanner found in a TLS or SSH connection that it does not find in a sound one."""
 
     def first(self, direction: Direction) -> bytes:
         """The first payload of a direction: its stream, or its first datagram."""

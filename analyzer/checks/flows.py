@@ -41,6 +41,11 @@ PLACES_SHOWN = 4
 FTP_DATA_CLAUSE = "probably the data channel of an FTP session whose commands the capture does not show"
 ECHO_TYPES = {"echo-request", "echo-reply"}
 """Types of ICMP and ICMPv6 messages that make a ping."""
+LEAST_TEXT, TEXT_SEGMENTS, MAX_OTHER_BYTES = 128, 4, 0.02
+"""Bytes, and segments with them, from which on a stream without its beginning is called text, and which part of them
+may be anything else: letters beyond ASCII, control sequences of terminals."""
+TEXT = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
+"""Tabulator, line ends, and printable ASCII."""
 OPENING = 64
 """Bytes of a datagram that suffice to tell what its content looks like."""
 
@@ -510,7 +515,9 @@ def wrong_protocol(match: Match) -> Iterator[Issue]:
         yield Issue(
             f"{expected}, but the content is {content_name(conversation)}.", frames, Severity.HIGH if exposed else None
         )
-    elif frames and has_beginning(conversation) and not is_unfinished(conversation, row):
+    elif frames and (
+        (has_beginning(conversation) and not is_unfinished(conversation, row)) or is_text_throughout(conversation)
+    ):
         looks = resemblance(conversation.head)
         yield Issue(f"{expected}, but the content is no protocol known here: it looks like {looks}.", frames)
 
@@ -549,6 +556,25 @@ def is_unfinished(conversation: Conversation, row: ExpectedFlow) -> bool:
     preamble = conversation.dissection.preamble
     return preamble is not None and all(
         payload <= size for payload, size in zip(conversation.payload, preamble.sizes, strict=True)
+    )
+
+
+def is_text_throughout(conversation: Conversation) -> bool:
+    """Whether all that was kept of a TCP conversation is text, in whole segments, though its beginning is missing.
+
+    No part of a TLS or SSH stream is, and of IEC 104 none that goes on for so many segments.
+    """
+    if conversation.transport != "tcp" or content_truncated(conversation):
+        return False
+    link = conversation.head.link
+    if link is not None and any(direction.apdus for direction in link.directions):
+        return False
+    streams = [stream for stream in conversation.head.streams if stream.data]
+    kept = b"".join(stream.data for stream in streams)
+    return (
+        len(kept) >= LEAST_TEXT
+        and sum(len(stream.marks) for stream in streams) >= TEXT_SEGMENTS
+        and len(kept.translate(None, TEXT)) <= len(kept) * MAX_OTHER_BYTES
     )
 
 

@@ -24,10 +24,13 @@ from analyzer.protocols.ssh import (
     Identification,
     KexInit,
     KexReply,
+    NewKeys,
     Packet,
     PrefaceLine,
     SshFacts,
+    disorders,
 )
+from analyzer.scanner import columns
 
 KIND_NAMES = ("key exchange method", "cipher", "MAC", "host key algorithm")
 """Kinds of algorithms that the policy covers, as its file and the sentences name them."""
@@ -317,6 +320,55 @@ def preface_lines(match: Match) -> Iterator[Issue]:
         yield Issue(sentence, cited_frames(item.frame for item, _ in lines))
 
 
+@check("TPE260", "ssh-out-of-order", Severity.MEDIUM, protocol="ssh")
+def out_of_order(match: Match) -> Iterator[Issue]:
+    """Flags: a session whose beginning is in the capture, and which skips a step of the key exchange: NEWKEYS without
+    KEXINIT or without the messages of a key exchange method, requests in clear.
+
+    Why: no SSH software sends that; something else uses the port and only looks like SSH.
+
+    Evidence: the first message of each side that is out of order (RFC 4253, section 7).
+
+    Remedy: Find out which program opened the connection on the base station, and what answers it.
+    """
+    streams = match.conversation.head.streams
+    found = [
+        (item.frame, f"the {role(item.direction)} sends {clause}")
+        for item, clause in disorders(match.conversation.dissection.items)
+        if streams[item.direction].begins
+    ]
+    if found:
+        sentence = f"The key exchange skips a step: {' and '.join(clause for _, clause in found)}."
+        yield Issue(sentence, cited_frames(frame for frame, _ in found))
+
+
+@check("TPE250", "ssh-not-encrypted", Severity.HIGH, protocol="ssh")
+def not_encrypted(match: Match) -> Iterator[Issue]:
+    """Flags: readable content after NEWKEYS, where SSH encrypts. The cipher "none" is a finding of its own, TPE253.
+
+    Why: what the row is to protect goes in clear, after packets that look like SSH.
+
+    Evidence: samples of the whole session: half of the bytes of ciphertext have the highest bit set, and 32 bytes of it
+    in a row are text once in 10**13. No byte of the content is repeated here.
+
+    Remedy: Find out which program opened the connection on the base station, and what it sends.
+    """
+    facts, secure = facts_of(match), match.conversation.head.secure
+    found = [
+        (item.frame, item.direction)
+        for item, message in messages(match.conversation.dissection.items, NewKeys)
+        if message.readable
+    ]
+    if secure is not None:
+        found += [(event.frame, event.direction) for event in secure.events if event.kind == columns.CLEAR_CONTENT]
+    ciphers = facts.cipher_client_to_server, facts.cipher_server_to_client
+    found = [(frame, direction) for frame, direction in found if ciphers[direction] != "none"]
+    if found:
+        senders = " and ".join(f"the {role(side)}" for side in dict.fromkeys(direction for _, direction in found))
+        sentence = f"Readable content from {senders} after NEWKEYS, where SSH encrypts."
+        yield Issue(sentence, cited_frames(frame for frame, _ in found))
+
+
 CHECKS = (
     protocol_below_2,
     key_exchange_broken,
@@ -327,6 +379,8 @@ CHECKS = (
     terrapin,
     strict_key_exchange_broken,
     preface_lines,
+    out_of_order,
+    not_encrypted,
 )
 
 

@@ -32,6 +32,7 @@ from analyzer.heads import (
     Iec104Link,
     LazySequence,
     Mark,
+    SecureConnection,
     Stream,
     cache_last,
 )
@@ -157,6 +158,14 @@ def dissect(head: Head, limit: int = NO_LIMIT, recall: tls.Recall | None = None)
     Reads at most ``limit`` messages per direction of a stream, or of all datagrams. With ``recall``, TLS handshakes
     that repeat take less time: their facts are recalled, and their items are read when they are needed.
     """
+    dissection = dissect_head(head, limit, recall)
+    if head.secure is not None and dissection.protocol == tls.NAME:
+        return with_record_errors(dissection, head.secure)
+    return dissection
+
+
+def dissect_head(head: Head, limit: int, recall: tls.Recall | None) -> Dissection:
+    """See :func:`dissect`."""
     protocol, head_read, offsets, preamble = recognise(head, recall)
     if protocol is None:
         return Dissection(preamble=preamble)
@@ -198,7 +207,7 @@ def recognise(head: Head, recall: tls.Recall | None = None) -> Recognised:
     """
     # Lazy streams and datagrams are loaded once, not by every probe.
     loaded = tuple(head.streams), tuple(head.datagrams)
-    head = Head(head.transport, head.ports, *loaded, head.link, head.associations)
+    head = Head(head.transport, head.ports, *loaded, head.link, head.associations, head.secure)
     preamble = find_preamble(head) if head.transport == "tcp" else None
     if preamble is None:
         return recognise_begin(head, recall)
@@ -309,6 +318,14 @@ def read_messages(
     if head.transport != "tcp":
         return read_datagrams(protocol, head, limit)
     return read_streams(protocol, head, limit, offsets)
+
+
+def with_record_errors(dissection: Dissection, secure: SecureConnection) -> Dissection:
+    """A dissection of TLS with the broken framing that the scanner found after the head."""
+    broken = {error.direction for error in dissection.malformed}
+    found = (ParseError(*anomaly) for anomaly in tls.anomalies(secure))
+    added = tuple(error for error in found if error.direction not in broken)
+    return replace(dissection, parse_errors=dissection.parse_errors + added) if added else dissection
 
 
 def link_errors(errors: list[ParseError], link: Iec104Link) -> list[ParseError]:

@@ -28,6 +28,10 @@ MAX_PACKET_BYTES = 256 * 1024
 """OpenSSH's limit; RFC 4253 requires support of 35000 bytes only."""
 
 DISCONNECT = 1
+TRANSPORT = range(1, 5)
+"""DISCONNECT, IGNORE, UNIMPLEMENTED and DEBUG, which either side may send at any time (RFC 4253, section 11)."""
+KEY_EXCHANGE = range(30, 50)
+"""Messages of the key exchange method (RFC 4250, section 4.1.2)."""
 OUT_OF_PLACE = (2, 3, 4)
 """IGNORE, UNIMPLEMENTED and DEBUG, which a strict key exchange forbids (draft-miller-sshm-strict-kex, section 3)."""
 KEXINIT = 20
@@ -113,6 +117,13 @@ class Disconnect(NamedTuple):
 class NewKeys(NamedTuple):
     """SSH_MSG_NEWKEYS (RFC 4253, section 7.3): all that follows is encrypted."""
 
+    readable: bool = False
+    """Text follows instead, as far as the head of the stream was kept."""
+
+
+READABLE = re.compile(rb"[\t\n\r -~]{48}")
+"""Text of a length that no ciphertext holds by chance: one byte in three is printable."""
+
 
 class Packet(NamedTuple):
     """Any other message in clear."""
@@ -189,9 +200,10 @@ def dissect(reader: Reader, direction: Direction) -> Iterator[object]:
         return  # the client wants SSH 1, whose packets have another format
     while reader.has_more:
         message = read_packet(reader)
-        yield message
         if isinstance(message, NewKeys):
+            yield NewKeys(READABLE.search(reader.peek(reader.left)) is not None)
             return
+        yield message
 
 
 def read_packet(reader: Reader) -> object:
@@ -336,6 +348,34 @@ def facts(items: Sequence[Item]) -> SshFacts:
         _client=client,
         _server=server,
     )
+
+
+def disorders(items: Sequence[Item]) -> Iterator[tuple[Item, str]]:
+    """The first message of each side that skips a step of RFC 4253, section 7, with a clause that says so."""
+    for direction in Direction:
+        offered = exchanged = False
+        for item in items:
+            message = item.message
+            if item.direction is not direction or isinstance(message, (PrefaceLine, Identification, Disconnect)):
+                continue
+            if isinstance(message, KexInit):
+                offered = True
+            elif isinstance(message, (KexReply, GexGroup)) or (
+                isinstance(message, Packet) and message.message_number in KEY_EXCHANGE
+            ):
+                exchanged = True
+                if not offered:
+                    yield item, "a key exchange without KEXINIT"
+                    break
+            elif isinstance(message, NewKeys):
+                if not offered:
+                    yield item, "NEWKEYS without KEXINIT"
+                elif not exchanged:
+                    yield item, "NEWKEYS without a key exchange"
+                break
+            elif isinstance(message, Packet) and message.message_number not in TRANSPORT:
+                yield item, f"message {message.message_number} in clear, before NEWKEYS"
+                break
 
 
 def negotiate(client: KexInit | None, server: KexInit | None) -> dict[str, str | None]:

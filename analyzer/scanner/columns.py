@@ -124,6 +124,7 @@ FLOW = np.dtype(
         ("reopening", np.uint8),  # closed, and then the SYN was repeated: it opens a connection if it is answered
         ("layer", np.uint8),  # PLAIN, TUNNELLED or TUNNEL
         ("tracking", np.int32),  # TCP: index of its LINK; ESP: of its newest ASSOCIATION; -1: none; UNTRACKED
+        ("secure", np.int32),  # TLS, SSH: index of the first of its two SECURE_STREAM; -1: none
         ("last_capture", np.int32),
         ("first", np.int64),  # earliest and latest time: time stamps may go backwards
         ("last", np.int64),
@@ -180,6 +181,7 @@ SIDE = np.dtype(
         ("largest", np.int64),  # payload of the largest packet
         ("errors", np.int64),  # ICMP errors that quote a packet of this side
         ("peer_errors", np.int64),  # those of them that the other side sent
+        ("opening", np.uint8, 4),  # TCP: the first bytes of the head, as far as ``contiguous`` reaches
     ]
 )
 
@@ -202,8 +204,8 @@ PIECE = np.dtype(
 UNTRACKED = -2
 """``tracking`` of a flow with an IEC 104 link for which there was no room."""
 
-# What to do with a packet after its flow has been found; plus the side.
-TRACK_APDUS, TRACK_ESP = 2, 4
+# What to do with a packet after its flow has been found: an even number, plus the side.
+TRACK_APDUS, TRACK_ESP, TRACK_SECURE = 2, 4, 6
 
 # -- kept payload -----------------------------------------------------------------------------------------------
 
@@ -397,6 +399,45 @@ ASDU_SIZES[[34, 35, 38, 61, 62]] = 10
 ASDU_SIZES[[39, 40, 64]] = 11
 ASDU_SIZES[[33, 36, 37, 63]] = 12
 
+# -- TLS and SSH ------------------------------------------------------------------------------------------------
+
+CONFIRMING_RECORDS = 4
+"""Records in a row after which a direction that lost its framing is trusted again."""
+MAX_RECORD_BYTES = (1 << 14) + 2048
+"""Bytes of a record's content: the largest that any version of TLS allows (RFC 5246, section 6.2.3)."""
+SHORTEST_CIPHERTEXT = 16
+"""Bytes: no cipher suite makes a shorter record of application data, for none has a shorter tag or MAC."""
+MAX_LOST_BYTES = 4 * MAX_RECORD_BYTES
+"""Captured bytes in a row in which a record must begin, and mostly more than one."""
+
+SECURE_STREAM = np.dtype(
+    [
+        ("next", np.uint32),  # TCP sequence number of the next byte to read: of a record header, or to search for one
+        ("offset", np.int64),  # of that byte in the stream
+        ("began", np.uint32),  # TCP sequence number of the newest record's content
+        ("header", np.uint8, 5),  # the record header at hand
+        ("have", np.uint8),  # bytes of it that are there
+        ("based", np.uint8),  # ``next`` is set
+        ("skipped", np.uint8),  # the stream is not read: SSL 2.0 has other records
+        ("synchronised", np.uint8),  # ``next`` belongs to a record header
+        ("unconfirmed", np.uint8),  # records to read before a framing break counts as the sender's
+        ("kind", np.uint8),  # content type of the newest record
+        ("protected", np.uint8),  # a ChangeCipherSpec or application data has passed
+        ("texts", np.uint8),  # samples of text, up to 255
+        ("sampled", np.uint16),  # bytes sampled of ciphertext since the last verdict, and those with the highest bit
+        ("high", np.uint16),
+        ("clear", np.uint32),  # samples, or groups of them, that are no ciphertext
+        ("short", np.uint32),  # records of application data shorter than any ciphertext
+        ("heartbeats", np.uint32),  # records
+        ("breaks", np.uint32),  # framing errors of the sender
+        ("losses", np.uint32),  # times that MAX_LOST_BYTES held no record
+        ("lost", np.int64),  # captured bytes in a row in which no record was found
+        ("missing", np.int64),  # bytes that the capture lacks
+        ("unread", np.int64),  # bytes in which no record was found
+    ]
+)
+"""One direction of a TLS or SSH connection, over the whole stream. SSH is sampled only."""
+
 # -- ESP --------------------------------------------------------------------------------------------------------
 
 MAX_FLOW_ASSOCIATIONS = 64
@@ -469,6 +510,13 @@ CAPTURE_GAP = 8  # cites the first APDU after the gap
 NEW_LRR_ID = 9  # LRR-ID
 ESP_REUSED, ESP_REPLAYED, ESP_LATE = 10, 11, 12  # sequence number (the highest before)
 ODD_PACKET = 13  # one of ODDITIES, of which it is the side's first (bytes of SURPLUS or TAIL)
+RECORD_BREAK = 14  # content type << 32 | version << 16 | length
+RECORD_SHORT = 15  # length of a record of application data
+CLEAR_CONTENT = 16  # CLEAR_TEXT or CLEAR_BYTES
+RECORD_LOST = 17  # bytes in which no record was found
+HEARTBEAT_RECORD = 18  # length
+
+CLEAR_TEXT, CLEAR_BYTES = 0, 1
 
 MAX_EVENTS = 8
 """Maximum events kept per kind and direction."""
@@ -559,6 +607,7 @@ STATE = np.dtype(
         ("links", np.int64),
         ("reorders", np.int64),
         ("associations", np.int64),
+        ("secure_streams", np.int64),
         ("events", np.int64),
         ("arena", np.int64),  # offset of the first free byte
         ("secret", np.uint64, 3),  # odd factors of the flow hash
@@ -607,6 +656,6 @@ ARENA_FULL = 5
 DAMAGED = 6
 """The record at ``position`` is impossible."""
 TABLES_FULL = 7
-"""LINK (with LINK_DIRECTION), REORDER, ASSOCIATION or EVENT."""
+"""LINK (with LINK_DIRECTION), REORDER, ASSOCIATION, SECURE_STREAM or EVENT."""
 PACKET_READ = -1
 """Of :func:`analyzer.scanner.records.next_record`: there is a packet."""

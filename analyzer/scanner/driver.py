@@ -92,6 +92,7 @@ class Scan:
     link_directions: Records = field(default_factory=lambda: np.zeros(1 << 7, columns.LINK_DIRECTION))
     reorders: Records = field(default_factory=lambda: np.zeros(1 << 3, columns.REORDER))
     associations: Records = field(default_factory=lambda: np.zeros(1 << 6, columns.ASSOCIATION))
+    secure_streams: Records = field(default_factory=lambda: np.zeros(1 << 7, columns.SECURE_STREAM))
     events: Records = field(default_factory=lambda: np.zeros(1 << 8, columns.EVENT))
     ethertypes: Records = field(default_factory=lambda: np.zeros(1 << 16, np.int64))
     """Frames without IP, counted by Ethernet type."""
@@ -169,6 +170,7 @@ class Scan:
                     self.link_directions,
                     self.reorders,
                     self.associations,
+                    self.secure_streams,
                     self.events,
                 )
             )
@@ -186,7 +188,7 @@ class Scan:
                 return outcome
 
     def grow_tables(self) -> None:
-        """Double the tables of links, associations and events that are full."""
+        """Double the tables of links, associations, secure streams and events that are full."""
         state = self.state[0]
         if state["links"] >= len(self.links):
             self.links, self.link_directions = doubled(self.links), doubled(self.link_directions)
@@ -194,6 +196,8 @@ class Scan:
             self.reorders = doubled(self.reorders)
         if state["associations"] >= len(self.associations):
             self.associations = doubled(self.associations)
+        if state["secure_streams"] + 2 > len(self.secure_streams):
+            self.secure_streams = doubled(self.secure_streams)
         if state["events"] + columns.MAX_PACKET_EVENTS > len(self.events):
             self.events = doubled(self.events)
 

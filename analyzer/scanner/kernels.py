@@ -41,14 +41,15 @@ from analyzer.scanner.columns import (
     RUN_AFTER_PAUSE,
     RUN_AFTER_STEP,
     RUN_OF_FILE,
+    SECURE_STREAM,
     SIDE,
     SINGLE,
     SLOW_PATH,
     STATE,
     STRAY,
     TABLES_FULL,
-    TRACK_APDUS,
     TRACK_ESP,
+    TRACK_SECURE,
     TRUNCATED,
     UNREADABLE,
 )
@@ -66,14 +67,45 @@ from analyzer.scanner.housekeeping import frame_kind
 from analyzer.scanner.iec104 import skip_gap, track_apdus
 from analyzer.scanner.jit import Buffer, Library, Number, Record, compiled
 from analyzer.scanner.records import read_record
+from analyzer.scanner.secure import track_secure
 from analyzer.scanner.table import count_stray, find_slot, flow_ends, is_tag_noted, mix
 
 LIBRARY = Library(__file__, columns.__file__)
 
 
+@compiled
+def full_table(
+    state: Record,
+    flows: Any,
+    pieces: Any,
+    arena: Any,
+    links: Any,
+    reorders: Any,
+    associations: Any,
+    secure_streams: Any,
+    events: Any,
+) -> Number:
+    """Which table lacks the room that one packet may need, as the reason to stop before it; 0: none."""
+    if state.flows >= len(flows):
+        return FLOWS_FULL
+    if state.pieces >= len(pieces):
+        return PIECES_FULL
+    if len(arena) - state.arena < HEAD_LIMITS[CONTENT_FTP]:
+        return ARENA_FULL
+    if (
+        state.links >= len(links)
+        or state.reorders >= len(reorders)
+        or state.associations >= len(associations)
+        or state.secure_streams + 2 > len(secure_streams)
+        or state.events + MAX_PACKET_EVENTS > len(events)
+    ):
+        return TABLES_FULL
+    return 0
+
+
 @LIBRARY.kernel(
     *(np.uint8, int, PACKET, INTERFACE, np.bool_, np.int32, FLOW, SIDE, PIECE, np.uint8, np.int64, STRAY, STATE),
-    *(LINK, LINK_DIRECTION, REORDER, ASSOCIATION, EVENT),
+    *(LINK, LINK_DIRECTION, REORDER, ASSOCIATION, SECURE_STREAM, EVENT),
 )
 def scan(
     data: Buffer,
@@ -93,6 +125,7 @@ def scan(
     directions: Any,
     reorders: Any,
     associations: Any,
+    secure_streams: Any,
     events: Any,
 ) -> Number:
     """Count all packets in ``data[state.position:end]``; returns the reason to stop (END_OF_BUFFER, BLOCK, …).
@@ -104,20 +137,9 @@ def scan(
     packet = packets[0]
     tables = links, directions, reorders, events
     while True:
-        # Make sure that one packet finds all the room that it may need: nothing below can stop half-way.
-        if state.flows >= len(flows):
-            return FLOWS_FULL
-        if state.pieces >= len(pieces):
-            return PIECES_FULL
-        if len(arena) - state.arena < HEAD_LIMITS[CONTENT_FTP]:
-            return ARENA_FULL
-        if (
-            state.links >= len(links)
-            or state.reorders >= len(reorders)
-            or state.associations >= len(associations)
-            or state.events + MAX_PACKET_EVENTS > len(events)
-        ):
-            return TABLES_FULL
+        full = full_table(state, flows, pieces, arena, links, reorders, associations, secure_streams, events)
+        if full:
+            return full
         outcome = DECODED
         if state.framing != SINGLE:
             outcome = read_record(data, end, packet, interfaces, state)
@@ -137,12 +159,14 @@ def scan(
             outcome = count_icmp_error(data, packet, packets[1], slots, flows, sides, pieces, arena, state)
         if outcome == DECODED:
             remains = count_packet(data, packet, slots, flows, sides, pieces, arena, events, state)
-            if remains >= TRACK_ESP:
-                sender = remains - TRACK_ESP
+            sender = remains & 1
+            if remains >= TRACK_SECURE:
+                track_secure(data, packet, flows[state.flow], sides, sender, secure_streams, events, state)
+            elif remains >= TRACK_ESP:
                 side = sides[2 * state.flow + sender]
                 track_esp(data, packet, flows[state.flow], side, sender, pieces, arena, associations, events, state)
             elif remains:
-                track_apdus(data, packet, flows[state.flow], sides, remains - TRACK_APDUS, arena, state, tables)
+                track_apdus(data, packet, flows[state.flow], sides, sender, arena, state, tables)
         elif outcome == NOT_IP:
             state.not_ip += 1
             ethertypes[packet.ethertype] += 1

@@ -27,20 +27,20 @@ APPLICATION_DATA_BYTES = 32
 
 
 @compiled
-def classify_content(data: Buffer, packet: Record, size: Number) -> Number:
-    """What the payload of a TCP segment looks like, as one of CONTENT_*; ``size`` bytes of it, at least 1."""
-    first = data[packet.payload]
-    second = data[packet.payload + 1] if size > 1 else np.uint8(0)
+def classify_content(data: Buffer, begin: Number, packet: Record, size: Number) -> Number:
+    """What ``size`` bytes of payload, at least 1, look like, as one of CONTENT_*."""
+    first = data[begin]
+    second = data[begin + 1] if size > 1 else np.uint8(0)
     if (packet.source_port == 21 or packet.destination_port == 21) and first < 0x80 and first != 22:
         return CONTENT_FTP
     # A record of SSL 3.0 to TLS 1.3, or an SSL 2.0 hello, whose length has the highest bit set.
-    if (20 <= first <= 23 and second == 3) or (first >= 0x80 and size > 2 and data[packet.payload + 2] == 1):
+    if (20 <= first <= 23 and second == 3) or (first >= 0x80 and size > 2 and data[begin + 2] == 1):
         return CONTENT_TLS
     if first == 0x68 or first == 0x69:
         return CONTENT_IEC104
-    if size > 3 and first == 0x53 and second == 0x53 and data[packet.payload + 2] == 0x48:  # "SSH"
+    if size > 3 and first == 0x53 and second == 0x53 and data[begin + 2] == 0x48:  # "SSH"
         return CONTENT_SSH
-    if size > 3 and 0x31 <= first <= 0x35 and 0x30 <= second <= 0x39 and data[packet.payload + 3] in (0x20, 0x2D):
+    if size > 3 and 0x31 <= first <= 0x35 and 0x30 <= second <= 0x39 and data[begin + 3] in (0x20, 0x2D):
         return CONTENT_FTP  # a reply: three digits, then a space or a hyphen
     if 0x20 <= first < 0x7F:
         return CONTENT_TEXT
@@ -112,7 +112,15 @@ def keep_segment(
     if captured <= 0 or offset + captured <= side.contiguous:
         return
     if flow.content <= CONTENT_OTHER or flow.content == CONTENT_TEXT:
-        flow.content = max(flow.content, classify_content(data, packet, captured))
+        if 0 < offset < len(side.opening) and offset == side.contiguous and side.begins:
+            size = note_opening(data, begin, offset, captured, side)
+            kind = classify_content(side.opening, 0, packet, size)
+            if kind > CONTENT_OTHER:  # a longer beginning tells more
+                flow.content = kind
+        else:
+            if offset == 0:
+                note_opening(data, begin, offset, captured, side)
+            flow.content = max(flow.content, classify_content(data, packet.payload, packet, captured))
     limit = HEAD_LIMITS[flow.content]
     max_pieces = MAX_FTP_PIECES if flow.content == CONTENT_FTP else MAX_HEAD_PIECES
     if offset >= limit or side.pieces >= max_pieces or side.kept >= 2 * limit:
@@ -134,6 +142,15 @@ def keep_segment(
     side.kept += captured
     if offset <= side.contiguous:
         side.contiguous = offset + captured
+
+
+@compiled
+def note_opening(data: Buffer, begin: Number, offset: Number, captured: Number, side: Record) -> Number:
+    """Keep the first bytes of a head, which may come in several segments; returns how many are there."""
+    size = min(offset + captured, len(side.opening))
+    for index in range(offset, size):
+        side.opening[index] = data[begin + index - offset]
+    return size
 
 
 @compiled

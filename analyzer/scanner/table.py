@@ -110,6 +110,7 @@ def open_flow(packet: Record, flow: Record, flow_index: Number, sides: Any, capt
     flow.vlan = packet.vlan
     flow.note = -1
     flow.tracking = -1
+    flow.secure = -1
     flow.syn_side = -1
     flow.reset_side = -1
     flow.fin_side = -1

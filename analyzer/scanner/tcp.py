@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analyzer.scanner.columns import ACK, FIN, RST, SYN, TRACK_APDUS
+from analyzer.scanner.columns import ACK, CONTENT_SSH, CONTENT_TLS, FIN, RST, SYN, TRACK_APDUS, TRACK_SECURE
 from analyzer.scanner.iec104 import is_link
 from analyzer.scanner.integers import distance
 from analyzer.scanner.jit import Buffer, Number, Record, compiled
@@ -26,7 +26,7 @@ def track_tcp(
     arena: Any,
     state: Record,
 ) -> Number:
-    """Update the connection state of a flow, and keep the payload of a segment; returns TRACK_APDUS or 0.
+    """Update the connection state of a flow, and keep the payload of a segment; returns TRACK_* or 0.
 
     ``peer`` is the other side. After a SYN, ``packet.sequence`` becomes that of the first byte of payload. A SYN with
     another number counts only while the peer has acknowledged none: later, the peer ignores it (RFC 9293, 3.10.7.4).
@@ -71,6 +71,8 @@ def track_tcp(
             keep_segment(data, packet, flow, side, flow_index, sender, pieces, arena, state)
         if flow.tracking >= 0 or is_link(data, packet, flow, state):
             return TRACK_APDUS
+        if flow.content == CONTENT_TLS or flow.content == CONTENT_SSH:
+            return TRACK_SECURE
     return 0
 
 

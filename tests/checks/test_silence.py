@@ -18,6 +18,7 @@ from analyzer.protocols.dns import DnsFacts
 from analyzer.protocols.http import HttpFacts
 from analyzer.protocols.icmp import IcmpFacts
 from analyzer.protocols.ike import IkeFacts
+from analyzer.protocols.ntp import NtpFacts
 from analyzer.protocols.tls import TlsFacts
 from analyzer.scanner.fragments import FRAGMENTED
 from analyzer.stations import UNKNOWN, carries_esp
@@ -128,10 +129,13 @@ PRECONDITIONS: dict[str, Callable[[Audit], bool]] = {
     "ike-proposal-not-seen": has_facts(IkeFacts),
     "esp-chosen-proposal-not-allowed": has_facts(IkeFacts, lambda facts: any(sa.children for sa in facts._sas)),
     "esp-proposal-offered-not-allowed": has_facts(IkeFacts, lambda facts: any(sa.children for sa in facts._sas)),
-    "icmp-tunnel-spread": has_facts(IcmpFacts, lambda facts: (facts.largest_payload or 0) >= 128),
+    "icmp-tunnel-spread": has_facts(IcmpFacts, lambda facts: (facts.largest_payload or 0) >= 32),
     "dns-over-tcp": has_facts(DnsFacts),
     "dns-tunnel-names": has_facts(DnsFacts, lambda facts: facts.queries),
     "dns-tunnel-records": has_facts(DnsFacts, lambda facts: facts.answers),
+    "dns-tunnel-options": has_facts(DnsFacts, lambda facts: facts.answers),
+    "ntp-tunnel": has_facts(NtpFacts),
+    "dhcp-tunnel": has_facts(DhcpFacts, lambda facts: facts.servers),
     "dhcp-rival-servers": has_facts(DhcpFacts, lambda facts: facts.servers),
     "http-credentials-in-clear": has_facts(HttpFacts),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from hashlib import shake_256
 
 from analyzer.heads import Direction, Frame, Head, Mark, Stream
 from analyzer.protocols import Dissection, dissect_as, tls
@@ -112,7 +113,7 @@ def version_chosen(version: int) -> bytes:
 
 CHANGE_CIPHER_SPEC = record(20, b"\x01")
 FINISHED = record(22, b"\x93" * 40)
-DATA = record(23, b"\x55" * 64)
+DATA = record(23, shake_256(b"ciphertext").digest(64))
 KEY_SHARE = extension(51, listed(2, b"\x0a\x0a\0\x01\0" + struct.pack(">HH", 29, 32) + b"k" * 32))
 SERVER_SHARE = extension(51, struct.pack(">HH", 29, 32) + b"k" * 32)
 

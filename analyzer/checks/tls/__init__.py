@@ -37,6 +37,7 @@ from analyzer.checks.tls.negotiation import (
     version_above_row,
     version_below_row,
 )
+from analyzer.checks.tls.stream import not_encrypted, out_of_order, records_not_read
 from analyzer.findings import Check
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -67,4 +68,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     client_certificate_withheld,
     no_forward_secrecy,
     compression,
+    out_of_order,
+    not_encrypted,
+    records_not_read,
 )

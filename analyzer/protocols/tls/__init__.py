@@ -33,10 +33,11 @@ from analyzer.protocols.tls.records import (
     ChangeCipherSpec,
     EncryptedRecord,
     Heartbeat,
+    anomalies,
     dissect,
     probe,
 )
-from analyzer.protocols.tls.session import TlsFacts, facts
+from analyzer.protocols.tls.session import TlsFacts, disorders, facts
 
 __all__ = [
     "NAME",
@@ -61,6 +62,8 @@ __all__ = [
     "SupportedVersions",
     "TlsFacts",
     "X509Certificate",
+    "anomalies",
+    "disorders",
     "dissect",
     "facts",
     "probe",

@@ -12,7 +12,7 @@ from dataclasses import field
 from typing import Final, NamedTuple
 
 from analyzer.dataclass import dataclass
-from analyzer.heads import Direction, Head, Stream
+from analyzer.heads import Direction, Frame, Head, SecureConnection, Stream
 from analyzer.protocols.tls.handshake import (
     BODY_READERS,
     ServerHello,
@@ -25,7 +25,8 @@ from analyzer.protocols.tls.handshake import (
     read_ssl2_server_hello,
 )
 from analyzer.protocols.tls.registry import HANDSHAKE_NAMES, SSL_3_0, TLS_1_0, TLS_1_3, ContentType, HandshakeType
-from analyzer.wire import UNBOUNDED, Reader
+from analyzer.scanner import columns
+from analyzer.wire import UNBOUNDED, Anomaly, Cause, Reader
 
 MAX_LENGTH: Final = (1 << 14) + 2048
 """Bytes of a record's content: the largest that any version allows (TLSCiphertext, RFC 5246, section 6.2.3)."""
@@ -61,6 +62,8 @@ class EncryptedRecord(NamedTuple):
     """An encrypted handshake message or alert. Nothing after an encrypted alert is read."""
 
     content_type: int
+    length: int = 0
+    """Declared length of the record's content, in bytes."""
 
 
 class ApplicationData(NamedTuple):
@@ -171,7 +174,7 @@ def read_records(reader: Reader, outline: Outline) -> Iterator[object]:
             if cipher_changed and not is_hello(body.take(min(HELLO_PREFIX, length), "handshake record")):
                 outline.encrypted.append(reader.pos)
                 outline.variable.append(skip_encrypted(reader, length))
-                yield EncryptedRecord(content_type)
+                yield EncryptedRecord(content_type, length)
                 if reader.left < RECORD_HEADER.size:
                     return
             else:
@@ -180,7 +183,7 @@ def read_records(reader: Reader, outline: Outline) -> Iterator[object]:
             alert = reader.fenced(length, "alert record")
             if length != 2:
                 outline.variable.append(skip_encrypted(reader, length))
-                yield EncryptedRecord(content_type)
+                yield EncryptedRecord(content_type, length)
                 return
             level, description = alert.u8("level"), alert.u8("description")
             reader.pos = alert.pos
@@ -202,15 +205,38 @@ def read_records(reader: Reader, outline: Outline) -> Iterator[object]:
 def read_record_header(reader: Reader) -> tuple[int, int, int]:
     """Content type, version, and length in bytes of the next record."""
     content_type, version, length = RECORD_HEADER.unpack(reader.take(RECORD_HEADER.size, "record header"))
-    if not CHANGE_CIPHER_SPEC <= content_type <= HEARTBEAT:
-        reader.malformed("content type", f"{content_type} is no TLS content type", reader.pos - 5)
-    if not SSL_3_0 <= version <= TLS_1_3:
-        reader.malformed("record version", f"0x{version:04x} is no TLS version", reader.pos - 4)
-    if length > MAX_LENGTH:
-        reader.malformed("record length", f"{length} bytes are more than {MAX_LENGTH}", reader.pos - 2)
+    field, reason, place = header_defect(content_type, version, length)
+    if field:
+        reader.malformed(field, reason, reader.pos - RECORD_HEADER.size + place)
     if length == 0 and content_type != APPLICATION_DATA:
         reader.malformed("record length", "only application data may be empty", reader.pos - 2)
     return content_type, version, length
+
+
+def header_defect(content_type: int, version: int, length: int) -> tuple[str, str, int]:
+    """The field of a record header that no version of TLS allows, the reason, and the field's offset in the header.
+
+    The field is empty if there is none.
+    """
+    if not CHANGE_CIPHER_SPEC <= content_type <= HEARTBEAT:
+        return "content type", f"{content_type} is no TLS content type", 0
+    if not SSL_3_0 <= version <= TLS_1_3:
+        return "record version", f"0x{version:04x} is no TLS version", 1
+    if length > MAX_LENGTH:
+        return "record length", f"{length} bytes are more than {MAX_LENGTH}", 3
+    return "", "", 0
+
+
+def anomalies(secure: SecureConnection) -> Iterator[tuple[Anomaly, Direction, Frame, int]]:
+    """The broken framing that the scanner found in a connection: anomaly, sender, frame, and its time."""
+    for event in secure.events:
+        if event.kind == columns.RECORD_BREAK:
+            header = event.value >> 32, event.value >> 16 & 0xFFFF, event.value & 0xFFFF
+            field, reason, place = header_defect(*header)
+            yield Anomaly(Cause.MALFORMED, field, event.offset + place, reason), *event[1:4]
+        elif event.kind == columns.RECORD_LOST:
+            reason = f"{event.value:,} bytes in a row hold none"
+            yield Anomaly(Cause.MALFORMED, "record header", event.offset, reason), *event[1:4]
 
 
 def skip_encrypted(reader: Reader, length: int) -> tuple[int, int]:

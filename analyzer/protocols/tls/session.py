@@ -26,6 +26,8 @@ from analyzer.protocols.tls.handshake import (
     SessionTicket,
     SupportedVersions,
 )
+from analyzer.protocols.tls.order import Negotiated
+from analyzer.protocols.tls.order import disorders as find_disorders
 from analyzer.protocols.tls.records import Alert, ApplicationData, ChangeCipherSpec, EncryptedRecord
 from analyzer.protocols.tls.registry import (
     ALERTS,
@@ -116,6 +118,10 @@ class TlsFacts(Facts):
     """Length of the client's first record of application data, in bytes; ``None``: it sent none."""
     _links: tuple[Link, ...] = ()
     """From each of the server's certificates to the next one."""
+    _disorders: tuple[tuple[Direction, str], ...] = ()
+    """Directions that skip a step, and a clause for each; they count if the capture has the direction's beginning."""
+    _heartbeats: bool | None = None
+    """Whether both hellos agree on heartbeats (RFC 6520); ``None``: a hello is missing."""
 
 
 def facts(items: Sequence[Item]) -> TlsFacts:
@@ -164,7 +170,23 @@ def facts(items: Sequence[Item]) -> TlsFacts:
             (message.length for message in session.from_client if isinstance(message, ApplicationData)), None
         ),
         _links=links,
+        _disorders=tuple(
+            (item.direction, clause) for item, clause in find_disorders(items, session.server, session.negotiated())
+        ),
+        _heartbeats=session.allows_heartbeats(),
     )
+
+
+def disorders(items: Sequence[Item]) -> list[tuple[Item, str]]:
+    """See :func:`analyzer.protocols.tls.order.disorders`."""
+    session = Session(items)
+    return list(find_disorders(items, session.server, session.negotiated()))
+
+
+WITHOUT_CERTIFICATE: Final = ("_anon_", "PSK", "_SRP_SHA_", "KRB5", "NULL_WITH_NULL", "_ECCPWD_")
+"""Parts of the names of cipher suites that authenticate the server otherwise."""
+HEARTBEAT_EXTENSION: Final = 15
+"""RFC 6520, section 2."""
 
 
 def is_protected(items: Sequence[Item], way: Direction) -> bool:
@@ -232,6 +254,24 @@ class Session:
         if self.client_hellos or any(isinstance(message, Handshake) for message in self.from_server):
             return None
         return next((record.version for record in self.application_data if record.version < TLS_1_2), None)
+
+    def negotiated(self) -> Negotiated:
+        """What both hellos agree upon, as far as the order of messages depends on it."""
+        version = self.version()
+        resumed = self.is_resumed(version)
+        name = self.cipher_suite() or ""
+        return Negotiated(
+            version,
+            name.startswith("TLS_") and not any(part in name for part in WITHOUT_CERTIFICATE),
+            resumed,
+            bool(resumed) and self.resumed_by(version) is not None,
+        )
+
+    def allows_heartbeats(self) -> bool | None:
+        """Whether both hellos have the heartbeat extension; ``None``: one of them, or its end, is missing."""
+        if not self.offers or not self.choices:
+            return None
+        return all(HEARTBEAT_EXTENSION in found.types for found in (self.offers[-1], self.choices[-1]))
 
     def cipher_suite(self) -> str | None:
         """Name of the cipher suite of the last ServerHello; in SSL 2.0, of the cipher kind that the client chose."""
