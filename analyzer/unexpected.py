@@ -288,10 +288,23 @@ def is_hidden_ftp_data(group: UnexpectedGroup, controls: Sequence[Conversation],
     """Whether all flows of a group are probably data channels of FTP sessions whose commands the capture hides.
 
     That is: TCP between high ports of the same two hosts, or another address of TPE, in the lifetime of one of
-    ``controls``; see :func:`hidden_controls`.
+    ``controls``; see :func:`hidden_controls`. Or nothing but the end of the data channel is left, behind its session.
     """
+    if group.mode == "plain" and all(is_end_of_data(conversation, tpe) for conversation in group.conversations):
+        return True
     return bool(controls) and all(
         any(may_be_data_of(conversation, control, tpe) for control in controls) for conversation in group.conversations
+    )
+
+
+def is_end_of_data(conversation: Conversation, tpe: Collection[str]) -> bool:
+    """Whether the capture holds nothing but the end of a connection between high ports of TPE, without content."""
+    ends = conversation.originator, conversation.responder
+    return (
+        conversation.state is State.MIDSTREAM
+        and not any(conversation.payload)
+        and all((end.port or 0) >= FIRST_HIGH_PORT for end in ends)
+        and any(end.address in tpe for end in ends)
     )
 
 

@@ -316,6 +316,7 @@ STATUSES = {
     ("plain-ftp-active", Way(Cut.SNAP, 60)): {"i7": "undecided", "i8": "undecided"},
     ("plain-ftp-auth-tls", Way(Cut.BEGINNING, 1)): {"i7": "undecided", "i8": "undecided"},
     # nothing but the end of a session
+    ("plain-ftp-refused-and-failed", Way(Cut.BEGINNING, 7)): {"i5": "undecided", "i6": "undecided"},
     ("ipsec-long-reverse-ssh", Way(Cut.BEGINNING, 9)): {"i4": "undecided", "i5": "undecided"},
     ("tls-ha-two-lrc", Way(Cut.BEGINNING, 9)): {"i4": "undecided", "i38": "present"},
     # the packet of a server comes first, on the outer side of the NAT
