@@ -192,7 +192,7 @@ class Conversation(NamedTuple):
     mismatched: int = 0
     """ICMP: echo replies whose data behind the time stamp no request had."""
     rapid: tuple[int, int] = (0, 0)
-    """Datagrams of each direction within four seconds after another one."""
+    """Most datagrams of each direction in a row of which each follows another one within four seconds."""
     notes: tuple[SafeText, ...] = ()
     """Encapsulation and fragmentation: ``vlan 7``, ``vxlan 42``, ``fragments``."""
     retransmissions: int = 0

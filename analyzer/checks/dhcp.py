@@ -8,6 +8,7 @@ from dataclasses import field
 from analyzer.dataclass import dataclass
 from analyzer.findings import (
     CAPTURE,
+    CITED,
     AuditContext,
     Check,
     Issue,
@@ -40,6 +41,9 @@ from analyzer.protocols.dhcp import (
 
 FRAMES_PER_SERVER = 4
 """Maximum frames of one server that an issue about several cites."""
+MANY_UNLIKE, ORDINARY_BYTES = 16, 240
+"""Messages of one client that are unlike each other, and bytes of one without options."""
+DHCP6_PORT = 547
 ROUTES_SHOWN = 4
 """Maximum routes that a sentence lists."""
 TUNNEL_BYTES = 2048
@@ -320,6 +324,31 @@ def tunnel(context: AuditContext) -> Iterator[Issue]:
                 )
 
 
+@check("TPE349", "dhcp-varied-messages", Severity.MEDIUM, protocol=NAME)
+def varied_messages(match: Match) -> Iterator[Issue]:
+    """Flags: many messages of one client that differ in their names, options or padding.
+
+    Why: A client repeats its options in all its messages; what differs from message to message carries data, in
+    whatever option or field.
+
+    Evidence: Messages of one client, counted over the whole flow, that are unlike all before them: 16 or more, of more
+    than 240 bytes on average. The elapsed time and the transaction do not count.
+
+    Remedy: Find the program that sends these messages, and let DHCP reach your own servers only.
+    """
+    conversation = match.conversation
+    facts = conversation.dissection.facts
+    unlike, count = conversation.unlike[Direction.ORIGINATOR], conversation.packets[Direction.ORIGINATOR]
+    one_client = len(facts._clients) == 1 if isinstance(facts, DhcpFacts) else conversation.responder.port == DHCP6_PORT
+    if one_client and unlike >= MANY_UNLIKE and conversation.payload[Direction.ORIGINATOR] > count * ORDINARY_BYTES:
+        datagrams = [datagram.frame for datagram in conversation.head.datagrams]
+        yield Issue(
+            f"{unlike} DHCP messages of one client differ in their options or padding, "
+            f"{conversation.payload[Direction.ORIGINATOR]} bytes in all.",
+            tuple(sorted(datagrams[-CITED:])),
+        )
+
+
 @dataclass(slots=True)
 class CarriedOptions:
     """The options that one host sends to another one."""
@@ -352,6 +381,7 @@ def carried_options(station: StationMatches) -> dict[tuple[str, str], CarriedOpt
 
 
 CHECKS: tuple[Check, ...] = (
+    varied_messages,
     several_servers,
     refused,
     plain_bootp,

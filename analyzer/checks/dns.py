@@ -30,9 +30,9 @@ from analyzer.protocols.dns import (
     NULL,
     OPT,
     ORDINARY_OPTIONS,
+    ORDINARY_TYPES,
     OTHERS,
     RESPONSE_CODES,
-    TXT,
     TYPES,
     DnsFacts,
     Header,
@@ -64,6 +64,9 @@ MANY_ADDRESSES, ADDRESS_INTERVAL = 128, 10_000_000_000
 pools of servers also answer with ever other addresses, but are asked seldom."""
 BULKY_OPTIONS = 2048
 """Bytes of EDNS options beyond the ordinary ones, to or from one server, that make a tunnel."""
+MANY_UNLIKE, UNLIKE_INTERVAL = 256, 5_000_000_000
+"""Queries of one port that are unlike all before them, and nanoseconds between two of them on average, which make a
+tunnel: a base station looks up few names, again and again."""
 BULKY_TEXT = 2048
 """Bytes of different text records below one domain; mail domains have some hundred in an answer."""
 PRIVATE_TYPES = range(65280, 65535)
@@ -159,6 +162,13 @@ class DomainTexts(Evidence):
     """Bytes of the different records."""
     answers: set[tuple[int, Frame]] = field(default_factory=set)
     """The answers that carry them: number of the conversation, and frame."""
+    types: set[int] = field(default_factory=set)
+
+    @property
+    def kind(self) -> str:
+        """The records in words."""
+        names = ", ".join(TYPES.get(kind, str(kind)) for kind in sorted(self.types))
+        return "Text records" if names == "TXT" else f"Records of type {names}"
 
     def is_new(self, text: tuple[str, str | bytes]) -> bool:
         return text not in self.texts and len(self.texts) < MAX_REMEMBERED
@@ -211,6 +221,15 @@ def tunnel_names(context: AuditContext) -> Iterator[Issue]:
     Remedy: Find the program that asks for these names, and let base stations reach your own resolver only.
     """
     for station in context.stations:
+        for conversation, rows, _ in lookups(station):
+            if is_flood(conversation):
+                flood = Evidence()
+                flood.add(conversation, rows, conversation.first_frame)
+                yield flood.issue(
+                    station,
+                    f"{conversation.unlike[Direction.ORIGINATOR]} queries of one port to "
+                    f"{conversation.responder.address} ask for other names than before, as a tunnel through DNS does.",
+                )
         for domain, queries in queries_by_domain(station).items():
             if queries.is_tunnel:
                 chosen = queries.long_names or queries.names
@@ -258,6 +277,12 @@ def random_queries_by_server(station: StationMatches) -> dict[str, DomainQueries
                 queries.characters += sum(map(len, labels))
                 queries.add(conversation, rows, conversation.first_frame)
     return found
+
+
+def is_flood(conversation: Conversation) -> bool:
+    """Whether a conversation asks for ever other names, of which not all were kept."""
+    unlike = conversation.unlike[Direction.ORIGINATOR]
+    return unlike >= MANY_UNLIKE and conversation.last - conversation.first <= unlike * UNLIKE_INTERVAL
 
 
 def queries_by_domain(station: StationMatches) -> dict[str, DomainQueries]:
@@ -309,7 +334,7 @@ def tunnel_records(context: AuditContext) -> Iterator[Issue]:
             if texts.size > BULKY_TEXT and len(texts.answers) > 1:
                 yield texts.issue(
                     station,
-                    f"Text records below {domain} carry {texts.size} bytes in {len(texts.texts)} records, as a tunnel "
+                    f"{texts.kind} below {domain} carry {texts.size} bytes in {len(texts.texts)} records, as a tunnel "
                     "through DNS does.",
                 )
             elif texts.size > BULKY_TEXT:
@@ -329,13 +354,13 @@ def raw_queries(station: StationMatches) -> dict[int, Evidence]:
 
 
 def texts_by_domain(station: StationMatches) -> dict[str, DomainTexts]:
-    """The text records that a base station gets, by their domain."""
+    """The text records and others that hold more than an address, by their domain."""
     found: dict[str, DomainTexts] = {}
     for number, (conversation, rows, facts) in enumerate(lookups(station)):
         if not facts._texts:
             continue
         for item, record in messages(conversation.dissection.items, Record):
-            if record.type == TXT:
+            if record.type not in ORDINARY_TYPES and record.type != NULL and record.type not in PRIVATE_TYPES:
                 domain = split_name(record.name)[0]
                 known = domain in found or len(found) < MAX_DOMAINS
                 texts = found.setdefault(domain if known else FURTHER_DOMAINS, DomainTexts())
@@ -343,6 +368,7 @@ def texts_by_domain(station: StationMatches) -> dict[str, DomainTexts]:
                 if texts.is_new(text):
                     texts.texts.add(text)
                     texts.size += record.length
+                    texts.types.add(record.type)
                     texts.answers.add((number, item.frame))
                     texts.add(conversation, rows, item.frame)
     return found

@@ -37,6 +37,8 @@ CONTENT_BYTES = 8
 """Bytes behind the time stamp from which on the data of pings is compared byte by byte, whatever its length."""
 TUNNEL_REPLIES = 4
 """Replies that differ from their requests, from which on they count as a tunnel."""
+MANY_UNLIKE = 128
+"""Pings of one identifier that are unlike all before them, of which a sweep over sizes has fewer."""
 TUNNEL_REQUESTS = 8
 """Requests with different data, from which on they count as a tunnel."""
 RECENT_REQUESTS = 8
@@ -220,6 +222,10 @@ def tunnel_signs(match: Match) -> tuple[str, list[Ping]] | None:
         if carriers:
             unlike = match.conversation.unlike[direction]
             return f"{max(len(carriers), unlike)} requests carry data of their own", carriers
+        unlike = match.conversation.unlike[direction]
+        if unlike >= MANY_UNLIKE:
+            sent = [ping for ping in pings(match) if ping.direction is direction]
+            return f"{unlike} pings are unlike those before them", sent[::-1]
     return None
 
 

@@ -51,6 +51,12 @@ TUNNEL_BYTES = 1024
 """Bytes in extension fields of no known type, to or from one server, that make a tunnel."""
 SAMPLED_FLOWS = 64
 """Maximum flows of a group of duplicates whose time stamps are read."""
+LONG_RUN = 32
+"""Requests in a row, each within four seconds after another; a client that starts sends 8 (RFC 5905, section 13)."""
+LONGEST_EXTENSION = 1024
+"""Bytes of an extension field above that of NTS with eight cookies (RFC 8915, section 5.7)."""
+MANY_KEYS = 8
+"""Key identifiers of one server; a client and its server share one, and change it by hand."""
 KISSES_SHOWN = 4
 """Maximum kiss codes that a sentence lists."""
 
@@ -217,8 +223,9 @@ def tunnel(context: AuditContext) -> Iterator[Issue]:
 
     Evidence: Over all conversations with one server, 4 requests whose reference, origin or receive time stamps are all
     different and more than ten years from the capture's time; 64 requests or more with less than a second between them
-    on average; or more than 1024 bytes in extension fields of types that nobody has assigned. The transmit time stamp
-    may be random.
+    on average; 32 requests of one port, each within 4 seconds after another; more than 1024 bytes in extension fields
+    of types that nobody has assigned, or longer than any; or 8 different key identifiers. The transmit time stamp may
+    be random.
 
     Remedy: Find the program that sends these requests, and let base stations reach your own time servers only.
     """
@@ -259,6 +266,10 @@ def tunnel_signs(matches: list[Match]) -> tuple[list[str], list[Frame]]:
     if requests >= TUNNEL_REQUESTS and last - first < requests * TUNNEL_INTERVAL:
         reasons.append(f"{requests} requests within {(last - first) / 1e9:.1f} s")
         frames += [match.conversation.first_frame for match in matches]
+    run = max(match.conversation.rapid[Direction.ORIGINATOR] for match in matches)
+    if run >= LONG_RUN:
+        reasons.append(f"{run} requests of one port, each within 4 s after another")
+        frames += [match.conversation.first_frame for match in matches if match.conversation.rapid[0] == run]
     stamped = impossible_requests(matches) if requests >= TUNNEL_STAMPS else []
     if len(stamped) >= TUNNEL_STAMPS:
         reasons.append("requests whose time stamps are no times")
@@ -267,11 +278,19 @@ def tunnel_signs(matches: list[Match]) -> tuple[list[str], list[Frame]]:
         (item.frame, extension.length)
         for match in matches
         for item, extension in messages(match.conversation.dissection.items, Extension)
-        if extension.type not in EXTENSIONS
+        if extension.type not in EXTENSIONS or extension.length > LONGEST_EXTENSION
     ]
     if sum(length for _, length in unknown) > TUNNEL_BYTES:
-        reasons.append(f"{sum(length for _, length in unknown)} bytes in extension fields of unknown types")
+        reasons.append(f"{sum(length for _, length in unknown)} bytes in extension fields of unknown types or lengths")
         frames += [frame for frame, _ in unknown]
+    keys = {
+        authenticator.key: item.frame
+        for match in matches
+        for item, authenticator in messages(match.conversation.dissection.items, Authenticator)
+    }
+    if len(keys) >= MANY_KEYS:
+        reasons.append(f"{len(keys)} different key identifiers in the place of one")
+        frames += keys.values()
     return reasons, frames
 
 

@@ -80,6 +80,8 @@ NAME_TYPES = frozenset({NS, CNAME, PTR, DNAME})
 STRUCTURED_TYPES = NAME_TYPES | {MX, TXT, SRV, OPT}
 """Types of records whose data is parsed; the data of others stays bytes."""
 ADDRESS_TYPES = frozenset({A, AAAA})
+ORDINARY_TYPES = ADDRESS_TYPES | {NS, 6, PTR, SRV, OPT, 43, 46, 47, 48, 50, 51, 64, 65}
+"""Types of records that lookups of a host bring: addresses, delegations, SOA, signatures of DNSSEC, SVCB and HTTPS."""
 
 HEADER = struct.Struct(">6H")
 QUESTION = struct.Struct(">HH")
@@ -367,7 +369,7 @@ class DnsFacts(Facts):
     _names: Mapping[str, tuple[str, ...]]
     """Address → its names: the one queried, then its aliases; and those of PTR records."""
     _texts: int
-    """Bytes of TXT records."""
+    """Bytes of TXT records, and of others than :data:`ORDINARY_TYPES`."""
     _options: int
     """Bytes of EDNS options beyond :data:`ORDINARY_OPTIONS` in a message."""
 
@@ -397,7 +399,7 @@ def facts(items: Sequence[Item]) -> DnsFacts:
             elif header.truncated and len(truncated) < MAX_NAMES:
                 truncated[message.name] = None
         elif type(message) is Record:
-            if message.type == TXT:
+            if message.type not in ORDINARY_TYPES:
                 texts += message.length
             elif message.type == OPT:
                 options += max(0, message.length - ORDINARY_OPTIONS)

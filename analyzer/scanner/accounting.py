@@ -119,7 +119,9 @@ def count_packet(
             flow.closed = 1
     else:
         side.payload += packet.length
-        side.rapid += side.newest > 0 and packet.time - side.newest <= RAPID
+        in_run = side.newest > 0 and packet.time - side.newest <= RAPID
+        side.run = (side.run + 1) * in_run
+        side.rapid = max(side.rapid, side.run)
         side.newest = packet.time
         peer = sides[2 * flow_index + 1 - sender]
         remains = keep_datagram(data, packet, side, peer, flow_index, sender, pieces, arena, state)

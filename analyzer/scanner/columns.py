@@ -174,7 +174,8 @@ SIDE = np.dtype(
         ("classes", np.uint32, 16),  # datagrams of a row's protocol: the classes that came first; 0: unused
         ("unlike", np.int32),  # datagrams of none of the classes before: the number of classes, or more
         ("mismatched", np.int32),  # echo replies whose data behind the time stamp no request had
-        ("rapid", np.int32),  # datagrams that followed another one of this side within RAPID
+        ("run", np.int32),  # newest datagrams of which each followed the one before within RAPID
+        ("rapid", np.int32),  # most of them at a time
         ("odd", np.uint8),  # bits of ODDITIES that any packet had
         ("surplus", np.int64),  # bytes of SURPLUS and of TAIL
         ("tail", np.int64),

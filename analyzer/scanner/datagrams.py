@@ -39,8 +39,8 @@ from analyzer.scanner.table import mix
 DNS_PORT, NTP_PORT, IKE_PORT = 53, 123, 500
 NTP_BYTES = 48
 """Length of an NTP message without extension fields and message authentication code (RFC 5905, section 7.3)."""
-BOOTP_OPTIONS = 236
-"""Offset of the options in a DHCP message (RFC 2131, section 2)."""
+BOOTP_NAMES = 44
+"""Offset of the server's name in a DHCP message; file name and options follow (RFC 2131, section 2)."""
 ELAPSED_TIME = 8
 """DHCPv6 option that differs in every retransmission (RFC 8415, section 21.9)."""
 IKE_HEADER = 28
@@ -202,8 +202,8 @@ def datagram_class(data: Buffer, packet: Record, captured: Number, kind: Number,
         digest = hash_bytes(data, begin + 12, begin + 16, digest)
     elif kind == IKE and captured >= IKE_HEADER:
         digest = hash_negotiation(data, ike_start(data, packet, captured), end)
-    elif kind == DHCP and captured > BOOTP_OPTIONS:
-        digest = hash_bytes(data, begin + BOOTP_OPTIONS, end, np.uint64(first))
+    elif kind == DHCP and captured > BOOTP_NAMES:
+        digest = hash_bytes(data, begin + BOOTP_NAMES, end, np.uint64(first))
     elif kind == DHCP6 and captured >= 4:
         digest = hash_options(data, begin + 4, end, np.uint64(first))
     else:

@@ -112,7 +112,7 @@ def test_replies_are_compared_with_all_requests() -> None:
     assert build.conversation(frames[1:2]).mismatched == 0  # its request may lie before the capture
 
 
-def test_datagrams_in_quick_succession_are_counted() -> None:
+def test_the_longest_run_of_datagrams_in_quick_succession_is_counted() -> None:
     second = 10**9
     times = [0, *range(10 * second, 20 * second, second), 100 * second]
     packets = [build.Packet(build.udp(STATION, 123, SERVER, 123, REQUEST), build.SECOND + time) for time in times]
