@@ -227,6 +227,13 @@ class Flows:
             self.payload(offset, count) for offset, count in zip(first["arena"].tolist(), sizes.tolist(), strict=True)
         ]
 
+    def distinct_payloads(self, indexes: Indexes, start: int, stop: int) -> set[bytes]:
+        """The different bytes from ``start`` to ``stop`` of all kept pieces of flows."""
+        _, places, _ = self.locate_pieces(indexes, np.ones(len(indexes), np.bool_))
+        begins = self.pieces["arena"][places]
+        ends = begins + np.minimum(self.pieces["kept"][places], stop)
+        return {bytes(self.arena[one + start : two]) for one, two in zip(begins.tolist(), ends.tolist(), strict=True)}
+
     def duplicate_groups(self, service_ports: npt.NDArray[np.bool_]) -> DuplicateGroups:
         """Group the flows that repeat each other. ``service_ports``: shape (65536,), whether a port is a service's."""
         count = len(self)

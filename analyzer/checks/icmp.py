@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 
-from analyzer.conversations import items_of_flows
+import numpy as np
+
+from analyzer.conversations import Conversation, Conversations, items_of_flows
 from analyzer.dataclass import dataclass
 from analyzer.findings import (
     CAPTURE,
@@ -21,7 +23,7 @@ from analyzer.findings import (
 from analyzer.heads import Direction, Frame, cache_last
 from analyzer.matching import Match, StationMatches
 from analyzer.messages import Item, messages
-from analyzer.protocols.icmp import ECHO_REQUEST, NAME, Echo, EchoData, ErrorMessage, IcmpFacts, IcmpMessage
+from analyzer.protocols.icmp import ECHO_REQUEST, NAME, SAMPLE, Echo, EchoData, ErrorMessage, IcmpFacts, IcmpMessage
 from analyzer.scanner import columns
 
 GATEWAYS_SHOWN = 4
@@ -47,6 +49,9 @@ SPREAD_LIMIT = 2048
 """Maximum flows per host whose requests are compared; of more flows, a sample that is spread over all of them."""
 STAMP = columns.ECHO_STAMP
 """Bytes at the beginning of a ping's data that may differ from ping to ping: time stamps and counters."""
+
+ECHO_HEADER = 8
+"""Bytes of an echo before its data (RFC 792)."""
 
 CONTROL = ("redirect", "source-quench", "router-advertisement", "address-mask-reply", "router-renumbering")
 """Names of the messages that change how their receiver routes or sends."""
@@ -351,7 +356,9 @@ def tunnel_spread(context: AuditContext) -> Iterator[Issue]:
     for station in context.stations:
         for peer, matches in pings_by_peer(station).items():
             flows = sum(match.conversation.flow_count for match in matches)
-            if flows < TUNNEL_REQUESTS or any(tunnel_signs(match) for match in matches):
+            if flows < TUNNEL_REQUESTS or repeats_data(context.conversations, matches):
+                continue
+            if any(tunnel_signs(match) for match in matches):
                 continue
             carriers = data_carriers(requests_of(matches, flows))
             if carriers:
@@ -378,6 +385,15 @@ def pings_by_peer(station: StationMatches) -> dict[str, list[Match]]:
             for peer in sorted(ends - set(station.station.addresses)):
                 found.setdefault(peer, []).append(match)
     return found
+
+
+def repeats_data(conversations: Sequence[Conversation], matches: Sequence[Match]) -> bool:
+    """Whether all kept data of pings takes fewer values than that of a tunnel, which spares reading their messages."""
+    if not isinstance(conversations, Conversations) or conversations.table is None:
+        return False
+    indexes = np.array([flow - 1 for match in matches for flow in match.conversation.flows], np.intp)
+    values = conversations.table.distinct_payloads(indexes, ECHO_HEADER + STAMP, ECHO_HEADER + SAMPLE)
+    return len(values) < TUNNEL_REQUESTS
 
 
 def requests_of(matches: Sequence[Match], flows: int) -> list[Ping]:
