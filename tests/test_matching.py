@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import shake_256
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,9 @@ def ssh_session(tmp_path: Path, *said: tuple[float, str, bytes], login: bool = T
     for pause, direction, payload in told:
         traffic.clock += pause
         ends = (STATION, 40001, TPE, 22) if direction == ">" else (TPE, 22, STATION, 40001)
+        ciphertext = payload if any(payload) else shake_256(b"ciphertext").digest(len(payload))
         for at in range(0, len(payload), 1400):
-            part = payload[at : at + 1400]
+            part = ciphertext[at : at + 1400]
             ack = sent["<" if direction == ">" else ">"]
             traffic.segment(*ends, 0x18, seq=sent[direction], ack=ack, payload=part)
             sent[direction] += len(part)

@@ -210,7 +210,7 @@ def headless_fragments(context: AuditContext) -> Iterator[Issue]:
 
     Evidence: The fragments between two hosts.
 
-    Remedy: Find out who sends these fragments. If the capture loses packets, capture again on a machine that keeps up.
+    Remedy: Find out who sends these fragments, or capture again on a machine that keeps up where packets were lost.
     """
     for group in context.unexpected(Pattern.FRAGMENTS):
         yield group_issue(group, "fragments of datagrams whose first fragment, with the ports, is not in the capture")
@@ -228,7 +228,7 @@ def unfounded_errors(context: AuditContext) -> Iterator[Issue]:
 
     Evidence: The errors between two hosts.
 
-    Remedy: Find out what makes these errors. If a capture filter left out what they quote, capture without it.
+    Remedy: Find out what makes these errors, or capture without the filter that left out what they quote.
     """
     stations = {matches.address: matches for matches in context.stations}
     for group in context.unexpected(Pattern.ERRORS):

@@ -68,7 +68,7 @@ NAMES = {
 }
 """Keys of the JSON report whose texts are names or contain some."""
 
-COMMON_NAMES = {"ftp", "lrr", "/"}
+COMMON_NAMES = {"tpe", "ftp", "lrr", "/"}
 """Names in the captures that are also words of the protocols."""
 
 

@@ -75,7 +75,9 @@ def test_dhcp_data_of_a_base_station(tmp_path: Path) -> None:
 
 def test_mac_address_behind_a_router_is_that_of_dhcp(tmp_path: Path) -> None:
     macs = {STATION: "02:00:00:00:00:01", OTHER: "02:00:00:00:00:01"}
-    behind = Traffic(macs).udp(STATION, 68, "10.20.30.2", 67, (">", REQUEST), ("<", acknowledged(STATION)))
+    behind = Traffic(macs, times_to_live={STATION: 63, OTHER: 63}).udp(
+        STATION, 68, "10.20.30.2", 67, (">", REQUEST), ("<", acknowledged(STATION))
+    )
     behind.tcp(STATION, 40000, TPE, 3001, TLS).tcp(OTHER, 40000, TPE, 9)
     report = text.render(behind.audit(tmp_path))
     assert "  MAC   70:76:ff:00:aa:10 (as DHCP tells it)\n" in report
