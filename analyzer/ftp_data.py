@@ -20,6 +20,10 @@ OPEN_CONTROL = 10_000_000_000
 """Nanoseconds after the last packet of an open control connection in which its data connections still begin."""
 
 
+LEAST_PORT = 1024
+"""Lowest port that a client or server announces for data; those below belong to services (RFC 2577, section 3)."""
+
+
 @dataclass(frozen=True, slots=True)
 class FtpDataFacts(Facts):
     """Facts of an FTP data connection, taken from its control connection."""
@@ -40,6 +44,8 @@ class Announcement(NamedTuple):
 
 EndpointKey = tuple[str, str, int]
 """Address of the connecting host, address and port of the listening one."""
+UsedAnnouncement = tuple[int, int]
+"""Id of the control connection, and time of an announcement whose connection has carried data."""
 
 
 def identify_data_connections(conversations: Conversations) -> Conversations:
@@ -51,7 +57,8 @@ def identify_data_connections(conversations: Conversations) -> Conversations:
     by_endpoint, unnamed = announcements(conversations)
     if not by_endpoint and not unnamed:
         return conversations
-    identified = [with_command(conversation, by_endpoint) for conversation in conversations]
+    used: set[UsedAnnouncement] = set()
+    identified = [with_command(conversation, by_endpoint, used) for conversation in conversations]
     identify_by_time(identified, unnamed)
     return conversations.replaced(identified)
 
@@ -70,6 +77,8 @@ def announcements(conversations: Conversations) -> tuple[Mapping[EndpointKey, li
                 if connection.passive:
                     unnamed.append(announcement)
                 continue
+            if connection.endpoint.port < LEAST_PORT:
+                continue
             client, server = control.originator, control.responder
             caller, listener = (client, server) if connection.passive else (server, client)
             # Behind NAT, PASV replies name a private address; clients then use the control connection's address.
@@ -85,19 +94,33 @@ def announcement_time(announcement: Announcement) -> int:
     return announcement.connection.time
 
 
-def with_command(data: Conversation, by_endpoint: Mapping[EndpointKey, Sequence[Announcement]]) -> Conversation:
-    """A conversation with the command that used it, if it is an announced data connection; else as it is."""
-    if data.transport != "tcp" or data.protocol == ftp.NAME:
+def with_command(
+    data: Conversation, by_endpoint: Mapping[EndpointKey, Sequence[Announcement]], used: set[UsedAnnouncement]
+) -> Conversation:
+    """A conversation with the command that used it, if it is an announced data connection; else as it is.
+
+    An announcement opens one connection that carries data, and any number of attempts before it. Both sides of another
+    protocol speak, while a file goes one way: what answers is no data connection, whatever was announced.
+    """
+    if data.transport != "tcp" or data.protocol == ftp.NAME or speaks_another_protocol(data):
         return data
     for caller, listener in ((data.originator, data.responder), (data.responder, data.originator)):
         announced = by_endpoint.get((caller.address, listener.address, listener.port or 0), ())
         # A port may be announced again: the newest announcement before the connection counts, else the first after it.
         at = bisect_right(announced, data.first, key=announcement_time)
         before, after = announced[max(0, at - MAX_CANDIDATES) : at], announced[at : at + MAX_CANDIDATES]
-        for control, connection in (*reversed(before), *after):
-            if in_lifetime(data, control):
-                return as_data_connection(data, control, connection)
+        for announcement in (*reversed(before), *after):
+            use = announcement.control.id, announcement.connection.time
+            if use not in used and in_lifetime(data, announcement.control):
+                if any(data.payload):
+                    used.add(use)
+                return as_data_connection(data, *announcement)
     return data
+
+
+def speaks_another_protocol(data: Conversation) -> bool:
+    """Whether both sides of a conversation speak, in a protocol other than TLS (RFC 4217, section 9)."""
+    return data.protocol not in (None, "tls") and all(data.payload)
 
 
 def in_lifetime(data: Conversation, control: Conversation) -> bool:

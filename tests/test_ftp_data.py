@@ -149,6 +149,38 @@ def test_only_the_announced_connection_is_ftp_data() -> None:
     assert (other.protocol, other.control) == (None, None)
 
 
+def test_an_announcement_opens_one_connection_that_carries_data() -> None:
+    session = Session().login().send("C", "EPSV").send("S", "229 ok (|||5000|)").send("C", "RETR f")
+    server = session.server[0], 5000
+    for port in (41000, 41001, 41002):
+        session.data((session.client[0], port), server)
+    assert session.data_facts() == [(1, "RETR", "f"), (None, None, None), (None, None, None)]
+
+
+def test_a_repeated_attempt_belongs_to_its_announcement() -> None:
+    session = Session().login().send("C", "EPSV").send("S", "229 ok (|||5000|)").send("C", "RETR f")
+    server = session.server[0], 5000
+    session.frames.append(build.tcp(session.client[0], 41000, *server, SYN, 999))
+    session.data((session.client[0], 41001), server)
+    assert session.data_facts() == [(1, "RETR", "f")] * 2
+
+
+def test_a_conversation_of_another_protocol_is_no_data_connection() -> None:
+    session = Session().login().send("C", "EPSV").send("S", "229 ok (|||5000|)").send("C", "RETR f")
+    client, server = (session.client[0], 41000), (session.server[0], 5000)
+    session.data(client, server, b"SSH-2.0-OpenSSH_9.7\r\n")
+    answer = build.tcp(*client, *server, ACK, 1000, b"SSH-2.0-dropbear_2022.83\r\n")
+    session.frames.insert(-2, answer)
+    assert session.data_facts() == [(None, None, None)]
+
+
+def test_a_port_of_a_service_is_not_opened_by_an_announcement() -> None:
+    session = Session().login()
+    session.send("C", f"PORT {host_port(session.client[0], 22)}").send("S", "200 ok").send("C", "RETR f")
+    session.data((session.server[0], 20), (session.client[0], 22))
+    assert session.data_facts() == [(None, None, None)]
+
+
 def test_a_refused_command_has_no_data_connection() -> None:
     session = (
         Session().login().send("C", "EPSV").send("S", "502 no").data((build.STATION, 41000), (build.SERVER, 50010))

@@ -20,6 +20,8 @@ AUTH_REFUSALS = (431, 500, 502, 504, 534)
 """Replies that refuse AUTH (RFC 2228, section 4; RFC 959, section 4.2)."""
 NOT_LOGGED_IN = 530
 """Reply to a refused login (RFC 959, section 4.2)."""
+SITE_COMMANDS = ("EXEC", "CPFR", "CPTO")
+"""First words after SITE that run programs, or copy files behind the client's directory."""
 TARGETS_SHOWN = 3
 """Maximum addresses that a sentence lists."""
 
@@ -206,6 +208,30 @@ def path_escapes(match: Match) -> Iterator[Issue]:
         yield Issue(f"The client asks for {first.verb} of {first.argument}.", cited_frames(frame for frame, _ in found))
 
 
+@check("TPE319", "ftp-site-command", Severity.MEDIUM, protocol="ftp")
+def site_command(match: Match) -> Iterator[Issue]:
+    """Flags: SITE EXEC, which runs a program on the server, and SITE CPFR and CPTO, which copy any of its files.
+
+    Why: a base station fetches and stores files; these commands take over a server that allows them (CVE-1999-0080,
+    CVE-2015-3306).
+
+    Evidence: the frames of the commands.
+
+    Remedy: Switch the SITE commands of the FTP server off, and find out who on the base station sent them.
+    """
+    found = [
+        (frame, command.argument.split(maxsplit=1)[0].upper())
+        for frame, command in commands(match, "SITE")
+        if command.argument.upper().startswith(SITE_COMMANDS)
+    ]
+    if found:
+        names = " and ".join(f"SITE {name}" for name in sorted({name for _, name in found}))
+        count = "once" if len(found) == 1 else f"{len(found)} times"
+        yield Issue(
+            f"The client sends {names} {count}, as no base station does.", cited_frames(frame for frame, _ in found)
+        )
+
+
 CHECKS = (
     active_mode,
     auth_tls,
@@ -215,6 +241,7 @@ CHECKS = (
     transfer_failed,
     logins_refused,
     path_escapes,
+    site_command,
 )
 
 

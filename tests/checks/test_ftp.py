@@ -88,6 +88,13 @@ def test_path_escapes(path: str) -> None:
     assert issues_of(checks.path_escapes, talk(*LOGIN, ("C", "RETR a..b"))) == []
 
 
+@pytest.mark.parametrize("argument", ["EXEC id", "exec id", "CPFR /etc/passwd"])
+def test_site_command(argument: str) -> None:
+    ((severity, sentence),) = issues_of(checks.site_command, talk(*LOGIN, ("C", f"SITE {argument}")))
+    assert severity is Severity.MEDIUM and "once" in sentence
+    assert issues_of(checks.site_command, talk(*LOGIN, ("C", "SITE CHMOD 644 a"), ("C", "SITE HELP"))) == []
+
+
 def test_not_read_whole() -> None:
     match = match_of(ftp, talk(*LOGIN))
     sent = len(match.conversation.head.streams[0].data) + 1000, match.conversation.payload[1]
