@@ -29,6 +29,7 @@ from tests.cuts import WAYS, Cut, Packet, Way
 WHAT_IS_MISSING = {"empty-capture", "no-base-station", "one-sided-capture", "unreadable-frames-of-base-station"}
 """Notices of medium severity that say what the capture lacks."""
 WEAKER = {
+    "tls-not-encrypted": "tls-broken-cipher-suite",  # the hellos that chose no cipher are cut off
     "icmp-reply-mismatch": "icmp-tunnel",  # fewer pings are left than make a tunnel
     "unexpected-inbound": "icmp-control-message",  # the ping that a redirect quotes is cut off
 }

@@ -37,7 +37,7 @@ class Negotiated(NamedTuple):
     resumed: bool | None
     """The server resumes an earlier session; ``None``: unknown."""
     offered: bool
-    """The client's hello names that session."""
+    """The client's hello names that session, or its extensions were not read."""
 
 
 def disorders(items: Sequence[Item], server: Direction, negotiated: Negotiated) -> Iterator[tuple[Item, str]]:

@@ -264,7 +264,7 @@ class Session:
             version,
             name.startswith("TLS_") and not any(part in name for part in WITHOUT_CERTIFICATE),
             resumed,
-            bool(resumed) and self.resumed_by(version) is not None,
+            not self.offers or (bool(resumed) and self.resumed_by(version) is not None),
         )
 
     def allows_heartbeats(self) -> bool | None:
