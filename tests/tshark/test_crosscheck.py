@@ -192,6 +192,7 @@ def test_command_reports_an_unreadable_file_in_one_line(capsys: pytest.CaptureFi
 
 UNEXPLAINED = {
     "tls-other-services.pcap": "tshark does not dissect what follows the SOCKS preamble",
+    "tls-preambles.pcap": "tshark does not dissect what follows proxies and StartTLS of LDAP and XMPP",
     "suricata_bug-6875-01_fuzz.pcap": "tshark reads the damaged file as another variant of pcap; tcpdump does not",
     "zeek_mpls-6in6-broken.pcap.gz": "random bytes after MPLS labels: the end of the label stack is ambiguous",
 }
